@@ -1,0 +1,254 @@
+//! The memory of a worker: one region, cut into pools of equal slots when the worker starts, first touched by its own thread.
+//!
+//! The core names memory by [`Span`] (worker, pool, slot, range) and gets slices for the length of a borrow. The kernel reads and writes
+//! the same memory by address while an operation is in flight; [`Buffers::address`] is the one door to that.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+/// What a slot is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Pool {
+    /// One a connection: the head of a request, with its body when that fits.
+    Connection,
+    /// One a connection: heads of replies, and small replies whole.
+    Reply,
+    /// Bodies, replies and lent batches of up to 64 KiB.
+    Small,
+    /// The same, to 1 MiB; reads of cold segments.
+    Medium,
+    /// The same, to 16 MiB: the largest request, reply or frame.
+    Large,
+    /// One slot: the ring of commits on their way to disk, then the cache of the tail. Registered with the kernel.
+    Log,
+    /// Single blocks and short runs of them: superblock, journal, heads of segments, footers.
+    Block,
+}
+
+pub const POOLS: usize = 7;
+pub const ALL_POOLS: [Pool; POOLS] =
+    [Pool::Connection, Pool::Reply, Pool::Small, Pool::Medium, Pool::Large, Pool::Log, Pool::Block];
+
+/// A range of a slot of a pool of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    pub worker: u16,
+    pub pool: Pool,
+    pub slot: u16,
+    pub at: u32,
+    pub len: u32,
+}
+
+impl Span {
+    /// The part from `at` (within this span), `len` bytes long.
+    pub fn part(self, at: u32, len: u32) -> Span {
+        assert!(at as u64 + len as u64 <= self.len as u64, "part {at}+{len} of {self:?}");
+        Span { at: self.at + at, len, ..self }
+    }
+    /// The first `len` bytes.
+    pub fn first(self, len: u32) -> Span {
+        self.part(0, len)
+    }
+}
+
+/// Slots and slot size of each pool, in the order of [`ALL_POOLS`]. Sizes are whole blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Layouts(pub [(u16, u32); POOLS]);
+
+const ALIGNMENT: usize = 4096;
+
+struct Region {
+    base: NonNull<u8>,
+    layout: Layout,
+    /// Byte of the region where each pool starts.
+    starts: [usize; POOLS],
+    pools: Layouts,
+}
+
+// SAFETY: a region is plain memory; who may touch which range is settled by the protocol of `Buffers` and `Lent`.
+unsafe impl Send for Region {}
+// SAFETY: as above: shared access goes through `Loans::bytes`, whose callers hold a loan.
+unsafe impl Sync for Region {}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `Buffers::new` with this layout; the last owner frees it.
+        unsafe { dealloc(self.base.as_ptr(), self.layout) }
+    }
+}
+
+impl Region {
+    fn address(&self, span: Span) -> *mut u8 {
+        let (slots, size) = self.pools.0[span.pool as usize];
+        assert!(span.slot < slots && span.at as u64 + span.len as u64 <= size as u64, "outside of its pool: {span:?}");
+        let at = self.starts[span.pool as usize] + span.slot as usize * size as usize + span.at as usize;
+        // SAFETY: the assertion above bounds `at + len` by the pool, which lies in the region.
+        unsafe { self.base.as_ptr().add(at) }
+    }
+}
+
+/// A worker's own memory: slices by span, and a free list for each pool.
+pub struct Buffers {
+    worker: u16,
+    region: Arc<Region>,
+    free: [Vec<u16>; POOLS],
+}
+
+/// Another worker's memory, for the spans that it has lent.
+#[derive(Clone)]
+pub struct Loans {
+    region: Arc<Region>,
+}
+
+impl Buffers {
+    /// Allocates (not yet touches) the memory of worker `worker`.
+    pub fn new(worker: u16, pools: Layouts) -> Buffers {
+        let mut starts = [0; POOLS];
+        let mut bytes = 0usize;
+        for (start, (slots, size)) in starts.iter_mut().zip(pools.0) {
+            assert!((size as usize).is_multiple_of(ALIGNMENT), "a slot is whole blocks");
+            *start = bytes;
+            bytes += slots as usize * size as usize;
+        }
+        let layout = Layout::from_size_align(bytes.max(ALIGNMENT), ALIGNMENT).expect("pools fit in memory");
+        // SAFETY: the layout is not empty.
+        let base = unsafe { alloc_zeroed(layout) };
+        let base = NonNull::new(base).unwrap_or_else(|| handle_alloc_error(layout));
+        // Lowest slot first, so that few pages are ever touched.
+        let free = pools.0.map(|(slots, _)| (0..slots).rev().collect());
+        Buffers { worker, region: Arc::new(Region { base, layout, starts, pools }), free }
+    }
+
+    /// What other workers need to read lent spans.
+    pub fn loans(&self) -> Loans {
+        Loans { region: self.region.clone() }
+    }
+
+    /// Takes a whole free slot of `pool`; `None` when all are in use.
+    pub fn take(&mut self, pool: Pool) -> Option<Span> {
+        let slot = self.free[pool as usize].pop()?;
+        Some(self.whole(pool, slot))
+    }
+
+    /// Takes a slot of the smallest of the pools `Small`, `Medium`, `Large` that holds `len` bytes and has one free; its span is whole.
+    pub fn take_for(&mut self, len: usize) -> Option<Span> {
+        let fits = |b: &Buffers, pool| b.slot_size(pool) as usize >= len;
+        [Pool::Small, Pool::Medium, Pool::Large].into_iter().find_map(|pool| fits(self, pool).then(|| self.take(pool))?)
+    }
+
+    /// Gives the slot of `span` back. It must have been taken, whole or in parts, exactly once.
+    pub fn give(&mut self, span: Span) {
+        assert_eq!(span.worker, self.worker, "a lent slot goes home before it is given back");
+        let free = &mut self.free[span.pool as usize];
+        debug_assert!(!free.contains(&span.slot), "given back twice: {span:?}");
+        free.push(span.slot);
+    }
+
+    /// Free slots of `pool`.
+    pub fn available(&self, pool: Pool) -> usize {
+        self.free[pool as usize].len()
+    }
+
+    pub fn slots(&self, pool: Pool) -> u16 {
+        self.region.pools.0[pool as usize].0
+    }
+
+    pub fn slot_size(&self, pool: Pool) -> u32 {
+        self.region.pools.0[pool as usize].1
+    }
+
+    /// The whole slot, without taking it: for the pools whose slots belong to a connection or to the log by number.
+    pub fn whole(&self, pool: Pool, slot: u16) -> Span {
+        Span { worker: self.worker, pool, slot, at: 0, len: self.slot_size(pool) }
+    }
+
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        assert_eq!(span.worker, self.worker, "another worker's memory is read through its loans");
+        // SAFETY: in bounds by `address`; the worker writes only through `&mut self`, the kernel only into spans whose operation is in
+        // flight, which the core does not read.
+        unsafe { std::slice::from_raw_parts(self.region.address(span), span.len as usize) }
+    }
+
+    pub fn bytes_mut(&mut self, span: Span) -> &mut [u8] {
+        assert_eq!(span.worker, self.worker, "another worker's memory is never written");
+        // SAFETY: as in `bytes`; `&mut self` excludes every other slice of this worker, and lent spans are not written while lent.
+        unsafe { std::slice::from_raw_parts_mut(self.region.address(span), span.len as usize) }
+    }
+
+    /// Two spans at once, one to read and one to write; they must not overlap.
+    pub fn pair(&mut self, from: Span, to: Span) -> (&[u8], &mut [u8]) {
+        let same = from.pool == to.pool && from.slot == to.slot;
+        let apart = from.at + from.len <= to.at || to.at + to.len <= from.at;
+        assert!(from.worker == self.worker && to.worker == self.worker && (!same || apart), "{from:?} and {to:?} overlap");
+        let (a, b) = (self.region.address(from), self.region.address(to));
+        // SAFETY: in bounds by `address`, disjoint by the assertion.
+        unsafe {
+            (std::slice::from_raw_parts(a, from.len as usize), std::slice::from_raw_parts_mut(b, to.len as usize))
+        }
+    }
+
+    /// Where the kernel finds `span`. Only `io` calls it, for an operation that the core has emitted.
+    pub fn address(&self, span: Span) -> *mut u8 {
+        assert_eq!(span.worker, self.worker, "spans of other workers are found through their loans");
+        self.region.address(span)
+    }
+}
+
+impl Loans {
+    /// The bytes of a span that its owner has lent to this worker and that has not gone home yet.
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        // SAFETY: in bounds by `address`. The owner does not write a lent span until it is returned by a message, and the mailbox's
+        // release and acquire order its writes before this read.
+        unsafe { std::slice::from_raw_parts(self.region.address(span), span.len as usize) }
+    }
+
+    /// Where the kernel finds a lent span that is being sent.
+    pub fn address(&self, span: Span) -> *mut u8 {
+        self.region.address(span)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffers() -> Buffers {
+        Buffers::new(3, Layouts([(2, 4096), (2, 4096), (2, 8192), (1, 16384), (1, 32768), (1, 4096), (2, 4096)]))
+    }
+
+    #[test]
+    fn slots_are_taken_lowest_first_and_come_back() {
+        let mut b = buffers();
+        let first = b.take(Pool::Small).expect("two are free");
+        let second = b.take(Pool::Small).expect("one is free");
+        assert_eq!((first.slot, second.slot), (0, 1));
+        assert_eq!(b.take(Pool::Small), None);
+        b.give(first);
+        assert_eq!(b.take(Pool::Small), Some(first));
+    }
+
+    #[test]
+    fn the_smallest_pool_that_fits_is_taken_and_a_larger_one_when_it_is_empty() {
+        let mut b = buffers();
+        let pools: Vec<_> = (0..4).filter_map(|_| b.take_for(5000)).map(|s| s.pool).collect();
+        assert_eq!(pools, [Pool::Small, Pool::Small, Pool::Medium, Pool::Large]);
+        assert_eq!(b.take_for(1), None);
+    }
+
+    #[test]
+    fn a_loan_shows_the_owner_s_bytes() {
+        let mut b = buffers();
+        let span = b.take(Pool::Small).expect("free").part(100, 3);
+        b.bytes_mut(span).copy_from_slice(b"abc");
+        assert_eq!(b.loans().bytes(span), b"abc");
+    }
+
+    #[test]
+    #[should_panic(expected = "outside of its pool")]
+    fn a_span_past_its_slot_is_refused() {
+        let b = buffers();
+        b.bytes(Span { worker: 3, pool: Pool::Block, slot: 1, at: 4000, len: 97 });
+    }
+}

@@ -1,0 +1,221 @@
+//! What the pure core asks of the outside, and what it is told back.
+//!
+//! `io::uring` turns an [`Op`] into a submission and a completion into a [`Completion`]; the simulator turns the same values into events
+//! over a faulty disk, network and clock. Nothing here holds an address: memory is a [`Span`], a file a [`FileName`], a socket a
+//! [`Socket`]. Every op but [`Op::Wake`] is answered by exactly one completion ([`Op::Accept`] by one for each connection).
+
+use super::buffers::Span;
+use std::fmt;
+
+/// Slot of a connected socket in a worker's table, below `Limits::connections`. Reused only after [`Completion::Closed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Socket(pub u32);
+
+/// What a file operation was for: returned unchanged with its completion. The owner packs its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// A file of the data directory, by its role. `Display` is its path inside the directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FileName {
+    /// One of the two copies, 0 or 1.
+    Superblock(u8),
+    /// File `index` of log `log`.
+    Segment { log: u32, index: u32 },
+    /// A file that a companion is still writing; renamed to its segment when it is durable.
+    Preparing { log: u32, index: u32 },
+    /// The catalog's changes since snapshot `number`.
+    Journal { number: u64 },
+    /// The catalog's state before journal `number`.
+    Snapshot { number: u64 },
+    /// A snapshot being written; renamed when durable.
+    SnapshotDraft { number: u64 },
+    /// Copy of what recovery cut off or found damaged in log `log` at `position`.
+    Quarantine { log: u32, position: u64 },
+}
+
+/// A directory of the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DirName {
+    Top,
+    Catalog,
+    Log(u32),
+    Quarantine,
+}
+
+impl FileName {
+    /// The directory whose entry names the file.
+    pub const fn dir(self) -> DirName {
+        match self {
+            FileName::Superblock(_) => DirName::Top,
+            FileName::Segment { log, .. } | FileName::Preparing { log, .. } => DirName::Log(log),
+            FileName::Journal { .. } | FileName::Snapshot { .. } | FileName::SnapshotDraft { .. } => DirName::Catalog,
+            FileName::Quarantine { .. } => DirName::Quarantine,
+        }
+    }
+
+    /// The inverse of the last part of `Display`, for an entry of `dir`; `None` for a name that is not ours.
+    pub fn parse(dir: DirName, name: &str) -> Option<FileName> {
+        let number = |prefix: &str, suffix: &str, radix| {
+            let digits = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+            u64::from_str_radix(digits, radix).ok()
+        };
+        let file = match dir {
+            DirName::Top => FileName::Superblock(number("superblock-", "", 10)?.try_into().ok()?),
+            DirName::Log(log) => match number("segment-", "", 10) {
+                Some(index) => FileName::Segment { log, index: index.try_into().ok()? },
+                None => FileName::Preparing { log, index: number("segment-", ".preparing", 10)?.try_into().ok()? },
+            },
+            DirName::Catalog => match (number("journal-", "", 10), number("snapshot-", "", 10)) {
+                (Some(number), _) => FileName::Journal { number },
+                (_, Some(number)) => FileName::Snapshot { number },
+                _ => FileName::SnapshotDraft { number: number("snapshot-", ".draft", 10)? },
+            },
+            DirName::Quarantine => {
+                let (log, position) = name.strip_prefix("log-")?.split_once('-')?;
+                FileName::Quarantine { log: log.parse().ok()?, position: u64::from_str_radix(position, 16).ok()? }
+            }
+        };
+        (file.to_string().rsplit('/').next() == Some(name)).then_some(file)
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            FileName::Superblock(_) => {}
+            other => write!(f, "{}/", other.dir())?,
+        }
+        match *self {
+            FileName::Superblock(copy) => write!(f, "superblock-{copy}"),
+            FileName::Segment { index, .. } => write!(f, "segment-{index:06}"),
+            FileName::Preparing { index, .. } => write!(f, "segment-{index:06}.preparing"),
+            FileName::Journal { number } => write!(f, "journal-{number:012}"),
+            FileName::Snapshot { number } => write!(f, "snapshot-{number:012}"),
+            FileName::SnapshotDraft { number } => write!(f, "snapshot-{number:012}.draft"),
+            FileName::Quarantine { log, position } => write!(f, "log-{log:03}-{position:016x}"),
+        }
+    }
+}
+
+impl fmt::Display for DirName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            DirName::Top => f.write_str("."),
+            DirName::Catalog => f.write_str("catalog"),
+            DirName::Log(log) => write!(f, "log-{log:03}"),
+            DirName::Quarantine => f.write_str("quarantine"),
+        }
+    }
+}
+
+/// How [`Op::Open`] opens. Every file is opened for reading and writing with `O_DIRECT`: spans, places and lengths are whole blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenHow {
+    /// It must be there.
+    Existing,
+    /// It must not be there; `size` bytes are allocated (0: none), so that writes inside do not change its length.
+    Create { size: u64 },
+}
+
+/// How a write becomes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sync {
+    /// With `RWF_DSYNC`: when it completes, it and nothing else is durable.
+    Durable,
+    /// Not before an [`Op::Fsync`] that was submitted after its completion had been seen.
+    Later,
+}
+
+/// A request of a worker to the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Takes connections from the worker's listener from now on.
+    Accept,
+    /// Receives at least one byte into `into`, or tells the end (0). At most one in flight for a socket.
+    Recv { socket: Socket, into: Span },
+    /// Sends all of `from`, or fails. At most one in flight for a socket; a second span follows the first in one call.
+    Send { socket: Socket, from: Span, then: Option<Span> },
+    /// Ends both directions and frees the socket once its other operations have completed.
+    Close { socket: Socket },
+    /// Opens a file under its name; the name is then used by the file operations until [`Op::CloseFile`] (or rename).
+    Open { file: FileName, how: OpenHow, token: Token },
+    /// Writes all of `from` at byte `at`, or fails.
+    WriteAt { file: FileName, at: u64, from: Span, sync: Sync, token: Token },
+    /// Reads up to `into.len` bytes from byte `at`; fewer only at the end of the file.
+    ReadAt { file: FileName, at: u64, into: Span, token: Token },
+    /// Makes durable all writes of the file whose completions were seen before.
+    Fsync { file: FileName, token: Token },
+    /// Renames within a directory; an open file keeps open under the new name, an open target is closed. Durable after [`Op::SyncDir`].
+    Rename { from: FileName, to: FileName, token: Token },
+    /// Removes the entry; durable after [`Op::SyncDir`]. The file must not be open.
+    Unlink { file: FileName, token: Token },
+    CloseFile { file: FileName, token: Token },
+    /// Creates a directory if it is not there (answered when it is there; durable after a sync of its parent).
+    MakeDir { dir: DirName, token: Token },
+    /// Makes the entries of a directory durable.
+    SyncDir { dir: DirName, token: Token },
+    /// Names and sizes of the files of a directory. Only at start: there is no io_uring opcode for it.
+    List { dir: DirName, token: Token },
+    /// Asks the companion for a segment of `size` bytes, really written with zeros, durable with its entry. It works under
+    /// [`FileName::Preparing`] and renames at the end.
+    Prepare { log: u32, index: u32, size: u64, token: Token },
+    /// Wakes another worker, which has a message.
+    Wake { worker: u16 },
+}
+
+/// Errno of a failed operation; printed with its name by `io::Error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Errno(pub i32);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", std::io::Error::from_raw_os_error(self.0))
+    }
+}
+
+/// The answer of the outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Completion {
+    Accepted(Result<Socket, Errno>),
+    /// Bytes received; 0 is the peer's end.
+    Received { socket: Socket, result: Result<u32, Errno> },
+    Sent { socket: Socket, result: Result<(), Errno> },
+    Closed { socket: Socket },
+    /// Of a file operation: bytes moved, else 0.
+    Done { token: Token, result: Result<u32, Errno> },
+    /// Of [`Op::List`]: what parsed as ours, sorted, with sizes; an absent directory is `ENOENT`.
+    Listed { token: Token, result: Result<Vec<(FileName, u64)>, Errno> },
+    /// Another worker has sent a message.
+    Woken,
+}
+
+/// Operations of one turn, in order. Cleared by whoever carries them out; its room is kept.
+pub type Ops = Vec<Op>;
+/// Completions since the last turn, in the order they were seen. Drained by the turn.
+pub type Completions = Vec<Completion>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_name_is_parsed_back_from_its_path() {
+        let files = [
+            FileName::Superblock(1),
+            FileName::Segment { log: 3, index: 12 },
+            FileName::Preparing { log: 3, index: 12 },
+            FileName::Journal { number: 7 },
+            FileName::Snapshot { number: 8 },
+            FileName::SnapshotDraft { number: 8 },
+            FileName::Quarantine { log: 2, position: 0xfeed },
+        ];
+        for file in files {
+            let path = file.to_string();
+            let last = path.rsplit('/').next().expect("rsplit gives one at least");
+            assert_eq!(FileName::parse(file.dir(), last), Some(file), "{path}");
+        }
+        assert_eq!(FileName::parse(DirName::Top, "superblock-01"), None);
+        assert_eq!(FileName::parse(DirName::Log(0), "notes.txt"), None);
+    }
+}

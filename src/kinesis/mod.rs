@@ -1,0 +1,3 @@
+//! The Kinesis API: one file an operation.
+
+pub mod error;

@@ -1,0 +1,14 @@
+//! penstock: Kinesis Data Streams of one's own, for bare-metal Linux. `src/ARCHITECTURE.md` is the map.
+
+pub mod background;
+pub mod catalog;
+pub mod cli;
+pub mod http;
+pub mod io;
+pub mod kinesis;
+pub mod limits;
+pub mod log;
+pub mod observe;
+pub mod shard;
+pub mod stdx;
+pub mod worker;

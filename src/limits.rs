@@ -1,0 +1,115 @@
+//! Every bound of the appliance, each with its reason. Memory is fixed after start: it is added up here.
+
+use crate::io::buffers::{Layouts, POOLS};
+
+/// Largest partition key, data and so on: rules of Kinesis (the API model of 2026).
+pub const RECORDS_PER_REQUEST_MAX: usize = 500;
+/// Data and partition keys of a PutRecords request, decoded.
+pub const REQUEST_PAYLOAD_MAX: usize = 10 << 20;
+/// Data of one record by the API model; a stream's own limit (1 MiB by default) counts the key too.
+pub const RECORD_DATA_MAX: usize = 10 << 20;
+/// `MaxRecordSizeInKiB` of a stream that has not set it.
+pub const RECORD_SIZE_KIB_DEFAULT: u32 = 1024;
+/// In characters.
+pub const PARTITION_KEY_MAX: usize = 256;
+/// GetRecords: records, and bytes of data and keys, of one answer.
+pub const GET_RECORDS_MAX: usize = 10_000;
+pub const GET_BYTES_MAX: usize = 10 << 20;
+/// Base64 of the largest payload, 500 keys of 256 characters that may be escaped, and the JSON around them.
+pub const BODY_MAX: usize = 16 << 20;
+/// Request line and headers: the longest seen from an SDK is 2 KiB.
+pub const HEAD_MAX: usize = 16 << 10;
+/// How long a shard iterator is valid.
+pub const ITERATOR_LIFE_MS: u64 = 300_000;
+/// Shards that a stream may have, open and closed.
+pub const SHARDS_PER_STREAM_MAX: usize = 10_000;
+/// Bytes that GetRecords may answer with before the JSON around them: the largest reply fits a `Large` slot.
+pub const REPLY_MAX: usize = 16 << 20;
+
+/// Sizes that follow from the machine, or from a test.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections of a worker; each has a slot of `connection_bytes` and one of `reply_bytes`, touched only when used.
+    pub connections: u16,
+    pub connection_bytes: u32,
+    pub reply_bytes: u32,
+    /// (slots, bytes) of the pools of bodies, replies and lent batches.
+    pub small: (u16, u32),
+    pub medium: (u16, u32),
+    pub large: (u16, u32),
+    /// Ring of commits in flight, and cache of the tail. At least twice the largest commit.
+    pub log_bytes: u32,
+    /// Largest commit; must hold the largest frame: payload, 16 bytes a record, two headers.
+    pub commit_bytes: u32,
+    /// Commits in flight: two are the knee, four give 1.3 x one at 8 clients (measured).
+    pub commits_in_flight: usize,
+    /// (slots, bytes) for superblock, journal, segment heads and footers.
+    pub block: (u16, u32),
+    /// PutRecords requests of one worker between their scan and their ack.
+    pub puts: usize,
+    /// GetRecords requests that an owner works on at once.
+    pub gets: usize,
+    /// Messages from one worker to another that have not been taken yet.
+    pub mailbox: usize,
+}
+
+impl Limits {
+    /// For a real server.
+    pub const fn standard() -> Limits {
+        Limits {
+            connections: 4096,
+            connection_bytes: 16 << 10,
+            reply_bytes: 4 << 10,
+            small: (1024, 64 << 10),
+            medium: (256, 1 << 20),
+            large: (24, 16 << 20),
+            log_bytes: 128 << 20,
+            commit_bytes: 12 << 20,
+            commits_in_flight: 4,
+            block: (64, 64 << 10),
+            puts: 1024,
+            gets: 256,
+            mailbox: 8192,
+        }
+    }
+
+    /// For the simulator: so small that every bound is met often.
+    pub const fn tiny() -> Limits {
+        Limits {
+            connections: 16,
+            connection_bytes: 8 << 10,
+            reply_bytes: 4 << 10,
+            small: (6, 16 << 10),
+            medium: (4, 64 << 10),
+            large: (3, 128 << 10),
+            log_bytes: 128 << 10,
+            commit_bytes: 32 << 10,
+            commits_in_flight: 3,
+            block: (16, 16 << 10),
+            puts: 8,
+            gets: 4,
+            mailbox: 64,
+        }
+    }
+
+    /// Slots and slot sizes of a worker's memory, in the order of [`crate::io::buffers::ALL_POOLS`].
+    pub const fn layouts(&self) -> Layouts {
+        let pools: [(u16, u32); POOLS] = [
+            (self.connections, self.connection_bytes),
+            (self.connections, self.reply_bytes),
+            self.small,
+            self.medium,
+            self.large,
+            (1, self.log_bytes),
+            self.block,
+        ];
+        Layouts(pools)
+    }
+}
+
+const _: () = assert!(BODY_MAX >= REQUEST_PAYLOAD_MAX / 3 * 4 + RECORDS_PER_REQUEST_MAX * (PARTITION_KEY_MAX * 6 + 128));
+const _: () = assert!(Limits::standard().large.1 as usize >= BODY_MAX && Limits::standard().large.1 as usize >= REPLY_MAX);
+const _: () = assert!(
+    Limits::standard().commit_bytes as usize >= REQUEST_PAYLOAD_MAX + RECORDS_PER_REQUEST_MAX * 16 + 8 + 128 + 4096
+);
+const _: () = assert!(Limits::standard().log_bytes >= 2 * Limits::standard().commit_bytes);

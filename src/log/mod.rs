@@ -1,0 +1,3 @@
+//! The log: one ordered chain of segments.
+
+pub mod format;

@@ -1,0 +1,67 @@
+//! Counters: one enum, one array a worker, written by that worker alone and read by whoever answers `/metrics`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! counters {
+    ($($name:ident $text:literal $help:literal,)*) => {
+        /// Something that is counted. Values only rise, but for the gauges, whose names end in `_now`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Counter { $($name,)* }
+        /// (counter, name in `/metrics` without its `penstock_` prefix, help line)
+        pub const COUNTERS: &[(Counter, &str, &str)] = &[$((Counter::$name, $text, $help),)*];
+    };
+}
+
+counters! {
+    RecordsAcked "records_acked_total" "Records acknowledged, each durable.",
+    BytesAcked "bytes_acked_total" "Data and keys of acknowledged records.",
+    RecordsRefused "records_refused_total" "Records refused by an entry of their own in PutRecords.",
+    RecordsRead "records_read_total" "Records returned by GetRecords.",
+    BytesRead "bytes_read_total" "Data and keys returned by GetRecords.",
+    Requests "requests_total" "HTTP requests answered.",
+    RequestErrors "request_errors_total" "Requests answered with an error.",
+    ConnectionsNow "connections_now" "Open connections.",
+    ConnectionsAccepted "connections_accepted_total" "Connections accepted.",
+    ConnectionsRefused "connections_refused_total" "Connections closed because every slot was in use.",
+    ConnectionsTimedOut "connections_timed_out_total" "Connections closed in the middle of a request that stalled.",
+    Commits "commits_total" "Commits made durable, vouch commits not counted.",
+    CommitBytes "commit_bytes_total" "Bytes of those commits, padding included.",
+    Vouches "vouches_total" "Header-only commits written by an idle log.",
+    UnpreparedWrites "unprepared_writes_total" "Commits written into space that was not prepared: slower, as durable.",
+    SegmentsRecycled "segments_recycled_total" "Segments given back for new use.",
+    SegmentsTrimmed "segments_trimmed_total" "Segments recycled before their records had expired, because the log was full.",
+    LogFull "log_full_total" "Frames refused because the log was full.",
+    LogBytesUsedNow "log_bytes_used_now" "Bytes of live segments.",
+    LogBytesNow "log_bytes_now" "Bytes that the log may use.",
+    ColdReads "cold_reads_total" "Reads of segments for GetRecords.",
+    ColdReadBytes "cold_read_bytes_total" "Bytes read for them.",
+    MessagesSent "messages_sent_total" "Messages to other workers.",
+    Turns "turns_total" "Turns of the worker.",
+    SlowTurns "slow_turns_total" "Turns of more than 2 ms.",
+    Damaged "damaged_total" "Places of the log found damaged.",
+}
+
+/// The counters of one worker.
+#[derive(Clone, Debug)]
+pub struct Counters(Arc<[AtomicU64]>);
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters(COUNTERS.iter().map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl Counters {
+    /// Adds `n`. Only the worker that owns the counters calls it, so a load and a store are enough.
+    pub fn add(&self, counter: Counter, n: u64) {
+        let cell = &self.0[counter as usize];
+        cell.store(cell.load(Relaxed) + n, Relaxed);
+    }
+    pub fn set(&self, counter: Counter, n: u64) {
+        self.0[counter as usize].store(n, Relaxed);
+    }
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize].load(Relaxed)
+    }
+}

@@ -1,0 +1,3 @@
+//! Counters, latencies and events, and how they are shown.
+
+pub mod counter;
