@@ -1,1 +1,3 @@
-//! 
+//! Small structures that know nothing of Kinesis, each used at least twice.
+
+pub mod calendar;
