@@ -32,7 +32,10 @@ pub enum ShardState {
     /// Puts wait at the owner until the children are open.
     Closing,
     /// Readable until its last record expires. `last` is the number of its last record (0: it had none), `at` when it closed.
-    Closed { last: u64, at: Wall },
+    Closed {
+        last: u64,
+        at: Wall,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! The shards that a worker owns: numbers given out, arrival times, open or not.
 
 use crate::catalog::state::{ShardState, State};
@@ -95,3 +96,6 @@ impl Shards {
         }
     }
 }
+=======
+//!
+>>>>>>> log
