@@ -1,1 +1,3 @@
-//! 
+//! Small structures without a domain, each with two users at least.
+
+pub mod spsc;
