@@ -6,11 +6,11 @@
 
 pub mod change;
 pub mod decide;
-
+pub mod entry;
 pub mod identity;
+pub mod journal;
 pub mod place;
-
+pub mod recover;
 pub mod reshard;
-
 pub mod routes;
 pub mod state;
