@@ -251,9 +251,11 @@ impl MemoryDisk {
             }
         }
         self.open.clear();
-        let in_catalog = |file: &FileName| file.dir() == DirName::Catalog;
-        // An entry that is durable implies its directory; otherwise the directory may be lost.
-        self.has_catalog &= self.has_catalog_durably || self.durable_names.keys().any(in_catalog) || random.coin();
+        // A directory whose own entry is not durable may be lost with everything in it.
+        self.has_catalog &= self.has_catalog_durably || random.coin();
+        if !self.has_catalog {
+            self.durable_names.retain(|file, _| file.dir() != DirName::Catalog);
+        }
         self.has_catalog_durably = self.has_catalog;
     }
 }

@@ -1,7 +1,7 @@
 //! The superblock on a disk that fails at every operation.
 
 use super::memory_disk::{MemoryDisk, Random, buffers};
-use super::superblock::{Event, FORMAT, REVISION, Superblock, Superblocks};
+use super::superblock::{Device, Event, FORMAT, REVISION, Superblock, Superblocks};
 use crate::io::op::{Completion, FileName, Op};
 
 fn superblock(epoch: u32) -> Superblock {
@@ -83,7 +83,9 @@ fn live(disk: &mut MemoryDisk, writes: u32, fuse: &mut Fuse, random: &mut Random
     durable = found;
     for epoch in found + 1..=found + writes {
         tried = tried.max(epoch);
-        s.write(&superblock(epoch), &mut b, &mut ops);
+        // Longer than a sector, so that it can be torn.
+        let devices = vec![Device { number: 1, path: "/data".repeat(200), logs: vec![epoch; 9] }];
+        s.write(&Superblock { devices, ..superblock(epoch) }, &mut b, &mut ops);
         match drive(&mut s, disk, &mut ops, &mut b, fuse, random) {
             Some(Event::Written) => durable = epoch,
             Some(other) => panic!("{other:?}"),
@@ -112,8 +114,8 @@ fn a_new_directory_is_empty_then_found_with_both_copies() {
     let mut disk = MemoryDisk::default();
     assert_eq!(opened(&mut disk), Event::Empty);
     live(&mut disk, 1, &mut Fuse(None), &mut Random(1), (0, 0));
-    let expected = Superblock { generation: 2, ..superblock(1) };
-    assert_eq!(opened(&mut disk), Event::Found { superblock: expected, other: None });
+    let Event::Found { superblock: found, other: None } = opened(&mut disk) else { panic!("both copies are whole") };
+    assert_eq!((found.epoch, found.generation, found.iterator_key), (1, 2, [7; 16]));
 }
 
 #[test]
