@@ -209,7 +209,8 @@ fn refusals_have_the_types_and_texts_of_aws() {
         d.merge("s", 1, 0, now),
         Kind::InvalidArgument,
         format!(
-            "Shards shardId-000000000001 and shardId-000000000000 in stream s {under} are not an adjacent pair of shards eligible for merging"
+            "Shards shardId-000000000001 and shardId-000000000000 in stream s {under} are not an adjacent pair of shards eligible for \
+             merging"
         ),
     );
     check(
