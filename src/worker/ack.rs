@@ -77,8 +77,8 @@ impl Worker {
     /// Releases what waits for this worker's logs, and tells the workers whose puts do.
     pub(super) fn release_acks(&mut self, ops: &mut Ops) {
         for log in 0..self.logs.len() {
-            let (number, durable) = (self.logs[log].number(), self.logs[log].durable());
-            let failed = self.logs[log].failed();
+            let (number, durable) = (self.logs[log].settings().number, self.logs[log].durable());
+            let failed = self.logs[log].failed().is_some();
             self.log_durable(number, durable, failed, ops);
             self.tell_durable(log, number, durable, failed);
         }

@@ -9,7 +9,7 @@ use crate::catalog::state::State;
 use crate::io::buffers::Span;
 use crate::io::clock::Wall;
 use crate::kinesis::error::Error;
-use crate::kinesis::mutation::Mutation;
+use crate::kinesis::request::Mutation;
 use crate::log::format::{Position, ShardKey};
 use crate::log::superblock::Superblock;
 use crate::stdx::spsc::{Receiver, Sender, channel};
@@ -53,8 +53,8 @@ pub struct GetCall {
 pub enum Message {
     /// Worker 0: the directory as found, and the catalog in it. Recover your logs.
     Boot(Box<(Superblock, State, Wall)>),
-    /// My logs are recovered; `records` of live frames.
-    Recovered { records: u64 },
+    /// My logs are recovered: records in them, highest epoch met.
+    Recovered { records: u64, epoch: u32 },
     /// Worker 0: the superblock with this epoch is durable. Serve.
     Serve { epoch: u32, retention: Wall },
     /// Worker 0: apply this change, which is durable.
@@ -159,6 +159,11 @@ impl Mailboxes {
         let sender = self.to[worker as usize].as_mut().expect("no worker writes to itself");
         assert!(sender.push(message).is_ok(), "a mailbox overflowed: its bounds are wrong");
         self.dirty[worker as usize] = true;
+    }
+
+    /// Whether a message waits to be taken: looked at once more before the worker's thread sleeps.
+    pub fn waits(&mut self) -> bool {
+        self.from.iter_mut().flatten().any(|receiver| !receiver.is_empty())
     }
 
     pub fn take(&mut self, from: u16) -> Option<Message> {
