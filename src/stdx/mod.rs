@@ -1,3 +1,7 @@
-//! Small structures without a domain, each with two users at least.
+<<<<<<< HEAD
+//! Small structures that know nothing of Kinesis, each used at least twice.
 
-pub mod spsc;
+pub mod calendar;
+=======
+//!
+>>>>>>> log
