@@ -129,7 +129,21 @@ mod tests {
 
     #[test]
     fn wrong_text_is_told_apart() {
-        let wrong = ["", "A\"", "AB\"", "ABC\"", "AB==", "AB=\"", "A===\"", "=\"", "AB==C\"", "AB C\"", "AC=A\"", "AB==\u{e9}\"", "AB==="];
+        let wrong = [
+            "",
+            "A\"",
+            "AB\"",
+            "ABC\"",
+            "AB==",
+            "AB=\"",
+            "A===\"",
+            "=\"",
+            "AB==C\"",
+            "AB C\"",
+            "AC=A\"",
+            "AB==\u{e9}\"",
+            "AB===",
+        ];
         for text in wrong {
             assert_eq!(measure(text.as_bytes()), Text::Wrong, "{text}");
         }
