@@ -270,6 +270,7 @@ impl Worker {
         c.body_len = if chunked { body.len } else { c.body_len };
         c.body_filled = (c.filled - c.head_len).min(c.body_len);
         let from = self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_filled);
+        c.filled = c.head_len;
         let (from, to) = self.buffers.pair(from, body.first(c.body_filled));
         to.copy_from_slice(from);
         true
@@ -391,7 +392,6 @@ impl Worker {
             None => c.head_len + c.body_len,
         };
         let rest = c.filled - used.min(c.filled);
-        // With a buffer of its own, the part of the body that came with the head is still in the slot.
         let whole = self.buffers.whole(Pool::Connection, slot);
         self.buffers.bytes_mut(whole).copy_within((c.filled - rest) as usize..c.filled as usize, 0);
         (c.filled, c.head_len, c.body_len, c.body_filled) = (rest, 0, 0, 0);
