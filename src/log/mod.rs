@@ -22,6 +22,8 @@ mod reclaim;
 mod recover;
 mod scanner;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::{Mono, Now};

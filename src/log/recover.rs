@@ -25,6 +25,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes read at once, unless the log's memory is smaller.
 const WINDOW_BYTES: u32 = 32 << 20;
+/// Bytes read of a file's start: a damaged first commit does not make a used file look like a free one.
+const HEAD_BYTES: u32 = 64 << 10;
 const NOT_THERE: Errno = Errno(2);
 const ALREADY_THERE: Errno = Errno(17);
 
@@ -117,6 +119,10 @@ pub(super) struct Recovery {
     removed: usize,
     candidates: Vec<Candidate>,
     free: Vec<u32>,
+    /// Files whose content cannot be told: of a first commit that a crash has torn, or, if anything is missing, what is left of it.
+    unknown: Vec<u32>,
+    /// Whether something acknowledged was found missing.
+    damage: bool,
     /// Highest incarnation and epoch met anywhere.
     incarnation_max: u32,
     epoch_max: u32,
@@ -152,6 +158,8 @@ impl Log {
             removed: 0,
             candidates: Vec::new(),
             free: Vec::new(),
+            unknown: Vec::new(),
+            damage: false,
             incarnation_max: 0,
             epoch_max: self.settings.epoch,
             mode: Mode::Follow(At { candidate: 0, byte: 0 }),
@@ -226,7 +234,7 @@ impl Log {
             Step::SyncTop => self.open_next(&mut r, ops),
             Step::Open => self.read_edge(&mut r, Step::Head, ops),
             Step::Head => {
-                let head = self.settings.memory.first(bytes.min(self.settings.block));
+                let head = self.settings.memory.first(bytes.min(HEAD_BYTES));
                 self.on_head(&mut r, buffers.bytes(head), ops);
             }
             Step::Tail => {
@@ -303,29 +311,33 @@ impl Log {
     fn read_edge(&mut self, r: &mut Recovery, step: Step, ops: &mut Ops) {
         let (index, size) = r.found[r.opened];
         let block = self.settings.block;
-        let at = if step == Step::Head { 0 } else { size - block as u64 };
+        let (at, len) = match step {
+            Step::Head => (0, HEAD_BYTES.min(self.settings.memory.len)),
+            _ => (size - block as u64, block),
+        };
         r.step = step;
-        let into = self.settings.memory.first(block);
+        let into = self.settings.memory.first(len);
         ops.push(Op::ReadAt { file: self.files.name(index), at, into, token: self.recovery_token() });
     }
 
-    /// The first block of a file: of which incarnation is it?
+    /// The start of a file: of which incarnation is it?
     fn on_head(&mut self, r: &mut Recovery, head: &[u8], ops: &mut Ops) {
         let (index, size) = r.found[r.opened];
         let whole = size == self.settings.segment_size;
-        let ours = header_at(head, 0).and_then(|bytes| CommitHeader::peek(bytes).ok()).filter(|header| {
-            let place = self.position(header.incarnation, 0);
-            header.directory == self.settings.directory
-                && header.log == self.settings.number
-                && header.position == place
+        let block = self.settings.block as usize;
+        let ours = head.chunks(block).enumerate().find_map(|(number, bytes)| {
+            let header = CommitHeader::peek(header_at(bytes, 0)?).ok()?;
+            let here = self.position(header.incarnation, (number * block) as u32);
+            let ours = header.directory == self.settings.directory && header.log == self.settings.number;
+            (ours && header.position == here).then_some(header)
         });
-        let empty = head.iter().take(super::format::HEADER).all(|&byte| byte == 0);
+        let empty = head.iter().all(|&byte| byte == 0);
         if let Some(header) = ours {
             r.incarnation_max = r.incarnation_max.max(header.incarnation);
             r.candidates.push(Candidate { file: index, incarnation: header.incarnation, trailer: None, footer: None });
             if !whole {
                 let why = format!("the file has {size} bytes instead of {}", self.settings.segment_size);
-                self.damaged(index, Position(header.position.0 + size), why);
+                self.damaged(r, index, Position(header.position.0 + size), why);
             }
         } else if empty && !whole {
             // A crash while it was being made: nothing was ever written into it.
@@ -363,12 +375,7 @@ impl Log {
             }
             (u32::MAX, None) => {
                 r.candidates.pop();
-                self.files.keep(file);
-                self.damaged(
-                    file,
-                    Position(0),
-                    "its first block is neither empty nor of this log; the file is left alone".to_owned(),
-                );
+                r.unknown.push(file);
             }
             (0 | u32::MAX, Some(trailer)) => {
                 candidate.incarnation = trailer.incarnation;
@@ -380,7 +387,8 @@ impl Log {
         }
     }
 
-    fn damaged(&mut self, file: u32, position: Position, why: String) {
+    fn damaged(&mut self, r: &mut Recovery, file: u32, position: Position, why: String) {
+        r.damage = true;
         self.counters.add(Counter::Damaged, 1);
         self.events.push_back(Event::Damaged { file: self.files.name(file), position, why });
     }
@@ -399,13 +407,19 @@ impl Log {
             if chain[pair - 1].incarnation == chain[pair].incarnation {
                 let (file, position) = (chain[pair].file, self.position(chain[pair].incarnation, 0));
                 self.files.keep(file);
-                self.damaged(file, position, "another file holds the same segment; this one is left alone".to_owned());
+                self.damaged(
+                    r,
+                    file,
+                    position,
+                    "another file holds the same segment; this one is left alone".to_owned(),
+                );
             }
         }
         chain.dedup_by_key(|candidate| candidate.incarnation);
         r.candidates = chain;
         for &incarnation in &r.live {
             if r.candidates.binary_search_by_key(&incarnation, |c| c.incarnation).is_err() {
+                r.damage = true;
                 self.counters.add(Counter::Damaged, 1);
                 self.events.push_back(Event::Missing { position: self.position(incarnation, 0) });
             }
@@ -807,9 +821,14 @@ impl Log {
 
     fn tell_gap(&mut self, r: &mut Recovery, from: At, to: At) {
         if from == to {
-            let candidate = &r.candidates[from.candidate];
-            let position = self.position(candidate.incarnation, from.byte);
-            return self.damaged(candidate.file, position, "a body in this commit fails its checksum".to_owned());
+            let (file, incarnation) = (r.candidates[from.candidate].file, r.candidates[from.candidate].incarnation);
+            let position = self.position(incarnation, from.byte);
+            return self.damaged(
+                r,
+                file,
+                position,
+                "a body of this commit fails its checksum, or it does not follow what stands before it".to_owned(),
+            );
         }
         let same = from.candidate == to.candidate;
         self.tell_lost(r, from, if same { to.byte } else { self.data_end() });
@@ -823,7 +842,7 @@ impl Log {
         if len > 0 {
             let candidate = &r.candidates[from.candidate];
             let (file, position) = (candidate.file, self.position(candidate.incarnation, from.byte));
-            self.damaged(file, position, format!("no whole commit in {len} bytes that were durable"));
+            self.damaged(r, file, position, format!("no whole commit in {len} bytes that were durable"));
             r.copies.push_back(Copy { file, position, from: from.byte, len, copied: 0 });
         }
     }
@@ -890,6 +909,13 @@ impl Log {
             if self.segment_index(candidate.incarnation).is_none() {
                 r.free.push(candidate.file);
             }
+        }
+        for file in std::mem::take(&mut r.unknown) {
+            if r.damage {
+                self.files.keep(file);
+                self.damaged(r, file, Position(0), "it is neither empty nor known; the file is left alone".to_owned());
+            }
+            r.free.push(file);
         }
         for &file in &r.free {
             self.files.found_free(file);
