@@ -17,6 +17,7 @@ mod committer;
 mod footer;
 pub mod format;
 mod index;
+pub mod inspect;
 pub mod reader;
 mod reclaim;
 mod recover;

@@ -8,10 +8,10 @@ fn script(rig: &mut Rig, step: u32) {
     match step % 12 {
         3 => {
             rig.end_turn();
-            return rig.append(2, 3, 400);
+            rig.append(2, 3, 400);
         }
         7 => rig.now += 60_000,
-        11 if rig.log.segments.len() > 3 => return reclaim(rig, true),
+        11 if rig.log.segments.len() > 3 => reclaim(rig, true),
         _ => rig.append(step % 3, 1 + step % 2, 1500),
     }
 }
