@@ -28,6 +28,8 @@ use rkyv::{Archive, Serialize};
 use std::fmt;
 
 /// A shard in frames: stream number in the high half, shard number in the low half.
+#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[rkyv(derive(PartialEq, Eq, PartialOrd, Ord))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardKey(pub u64);
 

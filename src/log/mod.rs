@@ -18,11 +18,17 @@ mod footer;
 pub mod format;
 mod index;
 pub mod inspect;
+#[cfg(test)]
+pub(crate) mod memory_disk;
 pub mod reader;
 mod reclaim;
 mod recover;
 mod scanner;
 mod segment;
+pub mod steps;
+pub mod superblock;
+#[cfg(test)]
+mod superblock_tests;
 #[cfg(test)]
 mod tests;
 

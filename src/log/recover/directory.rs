@@ -6,7 +6,6 @@ use crate::io::op::{DirName, Op, OpenHow, Ops};
 use crate::log::footer::{find_trailer, read_footer};
 use crate::log::format::{CommitHeader, Position, header_at};
 use crate::log::{Event, Log};
-use crate::observe::counter::Counter;
 
 impl Log {
     /// Opens the next file found; then removes what has to go; then orders the rest.
@@ -110,7 +109,6 @@ impl Log {
 
     pub(super) fn damaged(&mut self, r: &mut Recovery, file: u32, position: Position, why: String) {
         r.damage = true;
-        self.counters.add(Counter::Damaged, 1);
         self.events.push_back(Event::Damaged { file: self.files.name(file), position, why });
     }
 
@@ -139,7 +137,6 @@ impl Log {
         for &incarnation in &r.live {
             if r.candidates.binary_search_by_key(&incarnation, |c| c.incarnation).is_err() {
                 r.damage = true;
-                self.counters.add(Counter::Damaged, 1);
                 self.events.push_back(Event::Missing { position: self.position(incarnation, 0) });
             }
         }
