@@ -1,1 +1,5 @@
-//! 
+//! HTTP over bytes in memory: what a connection has received goes in, what it must send comes out. No sockets, no clock.
+
+pub mod chunked;
+pub mod http1;
+pub mod response;

@@ -1,1 +1,4 @@
-//! 
+//! Small structures that know nothing of Kinesis, each used at least twice.
+
+pub mod calendar;
+pub mod spsc;
