@@ -4,5 +4,8 @@ mod clock;
 mod disk;
 mod disk_tests;
 mod inode;
+mod net;
+mod oracle;
 mod random;
 mod trace;
+mod wire;
