@@ -107,8 +107,10 @@ impl Limits {
     }
 }
 
-const _: () = assert!(BODY_MAX >= REQUEST_PAYLOAD_MAX / 3 * 4 + RECORDS_PER_REQUEST_MAX * (PARTITION_KEY_MAX * 6 + 128));
-const _: () = assert!(Limits::standard().large.1 as usize >= BODY_MAX && Limits::standard().large.1 as usize >= REPLY_MAX);
+const _: () =
+    assert!(BODY_MAX >= REQUEST_PAYLOAD_MAX / 3 * 4 + RECORDS_PER_REQUEST_MAX * (PARTITION_KEY_MAX * 6 + 128));
+const _: () =
+    assert!(Limits::standard().large.1 as usize >= BODY_MAX && Limits::standard().large.1 as usize >= REPLY_MAX);
 const _: () = assert!(
     Limits::standard().commit_bytes as usize >= REQUEST_PAYLOAD_MAX + RECORDS_PER_REQUEST_MAX * 16 + 8 + 128 + 4096
 );

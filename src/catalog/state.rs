@@ -1,17 +1,38 @@
 //! What the catalog knows: streams, shards, live segments. Every worker holds a copy and applies the same numbered changes.
+//!
+//! These types are what a snapshot stores (version 1, as rkyv): with the first release of format 1 they are never edited any more; a
+//! `StateV2` is added and the version of the entry rises. Until then an edit raises `log::superblock::REVISION`.
 
+use super::routes::Routes;
 use crate::io::clock::Wall;
 use crate::log::format::ShardKey;
+use rkyv::with::Skip;
+use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// An inclusive range of hash keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashRange {
     pub first: u128,
     pub last: u128,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl HashRange {
+    /// Range `index` of `count` equal ones; the last takes the remainder. `index` is below `count`.
+    pub fn of(index: u32, count: u32) -> HashRange {
+        // floor(2^128 / count) without 2^128: for 1 it does not fit, and the only range is the last one.
+        let step = if count == 1 { 0 } else { (u128::MAX - (count as u128 - 1)) / count as u128 + 1 };
+        let first = index as u128 * step;
+        let last = if index + 1 == count { u128::MAX } else { first + step - 1 };
+        HashRange { first, last }
+    }
+
+    pub fn contains(self, hash: u128) -> bool {
+        self.first <= hash && hash <= self.last
+    }
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamStatus {
     Active,
     /// A shard is closing; reads and writes go on.
@@ -20,22 +41,36 @@ pub enum StreamStatus {
     Deleting,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+impl StreamStatus {
+    /// As in the API. CREATING is not there: a stream is active when its creation is durable and applied.
+    pub const fn name(self) -> &'static str {
+        match self {
+            StreamStatus::Active => "ACTIVE",
+            StreamStatus::Updating => "UPDATING",
+            StreamStatus::Deleting => "DELETING",
+        }
+    }
+}
+
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamMode {
     Provisioned,
     OnDemand,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardState {
     Open,
     /// Puts wait at the owner until the children are open.
     Closing,
     /// Readable until its last record expires. `last` is the number of its last record (0: it had none), `at` when it closed.
-    Closed { last: u64, at: Wall },
+    Closed {
+        last: u64,
+        at: Wall,
+    },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Shard {
     /// Its index in the stream: `shardId-` and 12 digits. Never used again.
     pub number: u32,
@@ -49,7 +84,7 @@ pub struct Shard {
     pub state: ShardState,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Stream {
     /// Never used again, also after deletion.
     pub number: u32,
@@ -65,10 +100,13 @@ pub struct Stream {
     pub next_shard: u32,
     /// The resharding under way: its children, which are not in `shards` yet.
     pub resharding: Option<Resharding>,
+    /// Derived from `shards`.
+    #[rkyv(with = Skip)]
+    pub routes: Routes,
 }
 
 /// A split or merge between its two changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Resharding {
     /// One shard that is split, or two that are merged.
     pub parents: [Option<u32>; 2],
@@ -76,14 +114,14 @@ pub struct Resharding {
 }
 
 /// Number and arrival that a shard goes on from when its newest record is in no live segment any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
     pub next: u64,
     pub arrival: u64,
 }
 
 /// The whole of it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     /// Number of the last change that is in it.
     pub applied: u64,
@@ -93,6 +131,114 @@ pub struct State {
     /// Live incarnations of each log, rising, as of its last recycle.
     pub live: BTreeMap<u32, Vec<u32>>,
     pub resume: BTreeMap<ShardKey, Resume>,
-    /// Shards placed on each log so far, to place the next ones.
+    /// Shards that take records on each log, to place the next ones. Its keys are the logs that there are.
     pub placed: BTreeMap<u32, u32>,
+    /// Retention time that was last made durable: it goes on from here when the wall clock is not believed.
+    pub retention_wall: Wall,
+    /// Derived: names by stream number.
+    #[rkyv(with = Skip)]
+    pub names: BTreeMap<u32, String>,
+}
+
+impl Shard {
+    pub fn is_open(&self) -> bool {
+        self.state == ShardState::Open
+    }
+
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, ShardState::Closed { .. })
+    }
+
+    pub fn is_child_of(&self, number: u32) -> bool {
+        self.parents.contains(&Some(number))
+    }
+}
+
+impl Stream {
+    /// The shard that takes a record with this hash key: open, or closing while its children are not open.
+    pub fn route(&self, hash: u128) -> Option<&Shard> {
+        self.shards.get(&self.routes.find(hash)?).filter(|shard| shard.range.contains(hash))
+    }
+
+    /// Shards that were opened by the closing of `number`, by number; none while it is open or closing.
+    pub fn children(&self, number: u32) -> impl Iterator<Item = &Shard> {
+        self.shards.range(number..).map(|(_, shard)| shard).filter(move |shard| shard.is_child_of(number))
+    }
+
+    /// Shards that take records or close, by number: what a reader sees as open.
+    pub fn open(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.values().filter(|shard| !shard.is_closed())
+    }
+
+    /// When a shard began to take records: with the stream, or at the close of its parents.
+    pub fn opened(&self, shard: &Shard) -> Wall {
+        let mut parents = shard.parents.iter().flatten().peekable();
+        if parents.peek().is_none() {
+            return self.created;
+        }
+        let closed = parents.filter_map(|parent| match self.shards.get(parent)?.state {
+            ShardState::Closed { at, .. } => Some(at),
+            _ => None,
+        });
+        // Parents that have expired leave only the second in the child's own numbers.
+        closed.max().unwrap_or(Wall(shard.created.saturating_mul(1_000_000)))
+    }
+
+    /// Shards that took records at `time`, by number.
+    pub fn open_at(&self, time: Wall) -> impl Iterator<Item = &Shard> {
+        self.shards.values().filter(move |shard| {
+            let ended = matches!(shard.state, ShardState::Closed { at, .. } if at <= time);
+            !ended && self.opened(shard) <= time
+        })
+    }
+}
+
+/// What the catalog says of a stream number found in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    Present,
+    /// It was used and is gone: its frames are free.
+    Deleted,
+    /// It was never given out: the frame, or the catalog, is damaged.
+    Never,
+}
+
+impl State {
+    pub fn stream(&self, name: &str) -> Option<&Stream> {
+        self.streams.get(name)
+    }
+
+    pub fn stream_by_number(&self, number: u32) -> Option<&Stream> {
+        self.streams.get(self.names.get(&number)?)
+    }
+
+    pub fn shard(&self, key: ShardKey) -> Option<&Shard> {
+        self.stream_by_number(key.stream())?.shards.get(&key.shard())
+    }
+
+    /// The shard of stream `stream` that takes a record with this hash key.
+    pub fn route(&self, stream: u32, hash: u128) -> Option<&Shard> {
+        self.stream_by_number(stream)?.route(hash)
+    }
+
+    pub fn known(&self, stream: u32) -> Known {
+        match self.names.contains_key(&stream) {
+            true => Known::Present,
+            false if stream < self.next_stream => Known::Deleted,
+            false => Known::Never,
+        }
+    }
+
+    /// Every stream with each of its shards, for owners that take over their logs.
+    pub fn shards(&self) -> impl Iterator<Item = (&Stream, &Shard)> {
+        self.streams.values().flat_map(|stream| stream.shards.values().map(move |shard| (stream, shard)))
+    }
+
+    /// Computes everything derived: after a snapshot has been read, or a state was made by hand.
+    pub fn derive(&mut self) {
+        self.names = self.streams.iter().map(|(name, stream)| (stream.number, name.clone())).collect();
+        for stream in self.streams.values_mut() {
+            stream.routes = Routes::of(stream.shards.values());
+        }
+    }
 }

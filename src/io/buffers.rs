@@ -135,7 +135,9 @@ impl Buffers {
     /// Takes a slot of the smallest of the pools `Small`, `Medium`, `Large` that holds `len` bytes and has one free; its span is whole.
     pub fn take_for(&mut self, len: usize) -> Option<Span> {
         let fits = |b: &Buffers, pool| b.slot_size(pool) as usize >= len;
-        [Pool::Small, Pool::Medium, Pool::Large].into_iter().find_map(|pool| fits(self, pool).then(|| self.take(pool))?)
+        [Pool::Small, Pool::Medium, Pool::Large]
+            .into_iter()
+            .find_map(|pool| fits(self, pool).then(|| self.take(pool))?)
     }
 
     /// Gives the slot of `span` back. It must have been taken, whole or in parts, exactly once.
@@ -181,7 +183,10 @@ impl Buffers {
     pub fn pair(&mut self, from: Span, to: Span) -> (&[u8], &mut [u8]) {
         let same = from.pool == to.pool && from.slot == to.slot;
         let apart = from.at + from.len <= to.at || to.at + to.len <= from.at;
-        assert!(from.worker == self.worker && to.worker == self.worker && (!same || apart), "{from:?} and {to:?} overlap");
+        assert!(
+            from.worker == self.worker && to.worker == self.worker && (!same || apart),
+            "{from:?} and {to:?} overlap"
+        );
         let (a, b) = (self.region.address(from), self.region.address(to));
         // SAFETY: in bounds by `address`, disjoint by the assertion.
         unsafe {

@@ -7,7 +7,9 @@ use std::ops::{Add, Sub};
 pub struct Mono(pub u64);
 
 /// Microseconds since 1970, as the wall clock says: may step either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    rkyv::Archive, rkyv::Serialize, rkyv::Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
 pub struct Wall(pub u64);
 
 /// The time of one turn.

@@ -133,35 +133,88 @@ pub enum Op {
     /// Takes connections from the worker's listener from now on.
     Accept,
     /// Receives at least one byte into `into`, or tells the end (0). At most one in flight for a socket.
-    Recv { socket: Socket, into: Span },
+    Recv {
+        socket: Socket,
+        into: Span,
+    },
     /// Sends all of `from`, or fails. At most one in flight for a socket; a second span follows the first in one call.
-    Send { socket: Socket, from: Span, then: Option<Span> },
+    Send {
+        socket: Socket,
+        from: Span,
+        then: Option<Span>,
+    },
     /// Ends both directions and frees the socket once its other operations have completed.
-    Close { socket: Socket },
+    Close {
+        socket: Socket,
+    },
     /// Opens a file under its name; the name is then used by the file operations until [`Op::CloseFile`] (or rename).
-    Open { file: FileName, how: OpenHow, token: Token },
+    Open {
+        file: FileName,
+        how: OpenHow,
+        token: Token,
+    },
     /// Writes all of `from` at byte `at`, or fails.
-    WriteAt { file: FileName, at: u64, from: Span, sync: Sync, token: Token },
+    WriteAt {
+        file: FileName,
+        at: u64,
+        from: Span,
+        sync: Sync,
+        token: Token,
+    },
     /// Reads up to `into.len` bytes from byte `at`; fewer only at the end of the file.
-    ReadAt { file: FileName, at: u64, into: Span, token: Token },
+    ReadAt {
+        file: FileName,
+        at: u64,
+        into: Span,
+        token: Token,
+    },
     /// Makes durable all writes of the file whose completions were seen before.
-    Fsync { file: FileName, token: Token },
+    Fsync {
+        file: FileName,
+        token: Token,
+    },
     /// Renames within a directory; an open file keeps open under the new name, an open target is closed. Durable after [`Op::SyncDir`].
-    Rename { from: FileName, to: FileName, token: Token },
+    Rename {
+        from: FileName,
+        to: FileName,
+        token: Token,
+    },
     /// Removes the entry; durable after [`Op::SyncDir`]. The file must not be open.
-    Unlink { file: FileName, token: Token },
-    CloseFile { file: FileName, token: Token },
+    Unlink {
+        file: FileName,
+        token: Token,
+    },
+    CloseFile {
+        file: FileName,
+        token: Token,
+    },
     /// Creates a directory if it is not there (answered when it is there; durable after a sync of its parent).
-    MakeDir { dir: DirName, token: Token },
+    MakeDir {
+        dir: DirName,
+        token: Token,
+    },
     /// Makes the entries of a directory durable.
-    SyncDir { dir: DirName, token: Token },
+    SyncDir {
+        dir: DirName,
+        token: Token,
+    },
     /// Names and sizes of the files of a directory. Only at start: there is no io_uring opcode for it.
-    List { dir: DirName, token: Token },
+    List {
+        dir: DirName,
+        token: Token,
+    },
     /// Asks the companion for a segment of `size` bytes, really written with zeros, durable with its entry. It works under
     /// [`FileName::Preparing`] and renames at the end.
-    Prepare { log: u32, index: u32, size: u64, token: Token },
+    Prepare {
+        log: u32,
+        index: u32,
+        size: u64,
+        token: Token,
+    },
     /// Wakes another worker, which has a message.
-    Wake { worker: u16 },
+    Wake {
+        worker: u16,
+    },
 }
 
 /// Errno of a failed operation; printed with its name by `io::Error`.
@@ -179,13 +232,27 @@ impl fmt::Display for Errno {
 pub enum Completion {
     Accepted(Result<Socket, Errno>),
     /// Bytes received; 0 is the peer's end.
-    Received { socket: Socket, result: Result<u32, Errno> },
-    Sent { socket: Socket, result: Result<(), Errno> },
-    Closed { socket: Socket },
+    Received {
+        socket: Socket,
+        result: Result<u32, Errno>,
+    },
+    Sent {
+        socket: Socket,
+        result: Result<(), Errno>,
+    },
+    Closed {
+        socket: Socket,
+    },
     /// Of a file operation: bytes moved, else 0.
-    Done { token: Token, result: Result<u32, Errno> },
+    Done {
+        token: Token,
+        result: Result<u32, Errno>,
+    },
     /// Of [`Op::List`]: what parsed as ours, sorted, with sizes; an absent directory is `ENOENT`.
-    Listed { token: Token, result: Result<Vec<(FileName, u64)>, Errno> },
+    Listed {
+        token: Token,
+        result: Result<Vec<(FileName, u64)>, Errno>,
+    },
     /// Another worker has sent a message.
     Woken,
 }

@@ -1,3 +1,7 @@
+<<<<<<< HEAD
 //! Small structures that know nothing of Kinesis, each used at least twice.
 
 pub mod calendar;
+=======
+//!
+>>>>>>> log

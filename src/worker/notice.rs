@@ -6,28 +6,74 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// Worker 0, once: the data directory is open and requests are taken.
-    Ready { new: bool, streams: usize, records: u64, disk: u64, logs: u32, segment: u64, files: u32 },
+    Ready {
+        new: bool,
+        streams: usize,
+        records: u64,
+        disk: u64,
+        logs: u32,
+        segment: u64,
+        files: u32,
+    },
     /// This start cannot go on; the process ends with this text.
-    Refused { why: String },
+    Refused {
+        why: String,
+    },
     /// One copy of the superblock could not be used; the other one was.
-    SuperblockCopy { file: FileName, why: String },
+    SuperblockCopy {
+        file: FileName,
+        why: String,
+    },
     /// Recovery cut off a write that was never acknowledged.
-    TornTail { log: u32, position: u64, bytes: u64 },
+    TornTail {
+        log: u32,
+        position: u64,
+        bytes: u64,
+    },
     /// Something acknowledged cannot be read any more. Kept in quarantine.
-    Damage { file: FileName, position: u64, why: String },
+    Damage {
+        file: FileName,
+        position: u64,
+        why: String,
+    },
     /// The log has failed: puts are refused, reads go on.
-    LogFailed { log: u32, what: String, errno: Errno },
+    LogFailed {
+        log: u32,
+        what: String,
+        errno: Errno,
+    },
     /// The log has passed 80 % of its space, or fallen below it again.
-    Filling { log: u32, percent: u32, seconds_left: Option<u64> },
+    Filling {
+        log: u32,
+        percent: u32,
+        seconds_left: Option<u64>,
+    },
     /// A segment was recycled before its records had expired.
-    Trimmed { log: u32, records_until: u64 },
+    Trimmed {
+        log: u32,
+        records_until: u64,
+    },
     /// A client speaks a dialect that is not served; told once a minute.
-    Dialect { what: &'static str, remedy: &'static str },
-    StreamCreated { name: String, shards: usize },
-    StreamDeleted { name: String },
-    Resharded { stream: String, parents: String, children: String },
+    Dialect {
+        what: &'static str,
+        remedy: &'static str,
+    },
+    StreamCreated {
+        name: String,
+        shards: usize,
+    },
+    StreamDeleted {
+        name: String,
+    },
+    Resharded {
+        stream: String,
+        parents: String,
+        children: String,
+    },
     /// The boot clock and the wall clock have drifted apart by more than an hour: reclaim stops.
-    ClockStep { seconds: i64 },
+    ClockStep {
+        seconds: i64,
+    },
     Stopped,
 }
 
@@ -35,29 +81,47 @@ impl fmt::Display for Notice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Notice::Ready { new: true, .. } => write!(f, "ready: a new data directory"),
-            Notice::Ready { streams, records, .. } => write!(f, "ready: opened with {streams} streams, {records} records"),
+            Notice::Ready { streams, records, .. } => {
+                write!(f, "ready: opened with {streams} streams, {records} records")
+            }
             Notice::Refused { why } => f.write_str(why),
-            Notice::SuperblockCopy { file, why } => write!(f, "{file} is not usable ({why}); the other copy was used and this one is replaced"),
+            Notice::SuperblockCopy { file, why } => {
+                write!(f, "{file} is not usable ({why}); the other copy was used and this one is replaced")
+            }
             Notice::TornTail { log, position, bytes } => {
-                write!(f, "log {log}: cut off {bytes} bytes at position {position}, written in a crash and never acknowledged; copied to quarantine/")
+                write!(
+                    f,
+                    "log {log}: cut off {bytes} bytes at position {position}, written in a crash and never acknowledged; copied to quarantine/"
+                )
             }
             Notice::Damage { file, position, why } => {
-                write!(f, "DAMAGE in {file} at position {position}: {why}; records acknowledged there may be lost; a copy is in quarantine/")
+                write!(
+                    f,
+                    "DAMAGE in {file} at position {position}: {why}; records acknowledged there may be lost; a copy is in quarantine/"
+                )
             }
             Notice::LogFailed { log, what, errno } => {
-                write!(f, "log {log} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on")
+                write!(
+                    f,
+                    "log {log} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
+                )
             }
             Notice::Filling { log, percent, seconds_left: Some(s) } => {
                 write!(f, "log {log} is {percent} % full; full in {} min at the present rate", s / 60)
             }
             Notice::Filling { log, percent, seconds_left: None } => write!(f, "log {log} is {percent} % full"),
-            Notice::Trimmed { log, .. } => write!(f, "log {log} was full: its oldest segment was recycled before its records expired"),
+            Notice::Trimmed { log, .. } => {
+                write!(f, "log {log} was full: its oldest segment was recycled before its records expired")
+            }
             Notice::Dialect { what, remedy } => write!(f, "a client speaks {what}, which is not served: {remedy}"),
             Notice::StreamCreated { name, shards } => write!(f, "stream {name} created with {shards} shards"),
             Notice::StreamDeleted { name } => write!(f, "stream {name} deleted"),
             Notice::Resharded { stream, parents, children } => write!(f, "stream {stream}: {parents} -> {children}"),
             Notice::ClockStep { seconds } => {
-                write!(f, "the wall clock stepped by {seconds} s: expiry goes on by the boot clock, and no space is reclaimed until a restart")
+                write!(
+                    f,
+                    "the wall clock stepped by {seconds} s: expiry goes on by the boot clock, and no space is reclaimed until a restart"
+                )
             }
             Notice::Stopped => write!(f, "stopped: the log is closed"),
         }

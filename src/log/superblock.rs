@@ -1,0 +1,386 @@
+//! The superblock: what a data directory is, in two copies written alternately.
+//!
+//! A write goes to the copy that is not the newest, so a torn one leaves the newest as it was; the higher generation decides. Both copies
+//! of a new directory are durable before it is said to be written; so a directory with one copy is a creation that did not end, or damage,
+//! and the catalog, made later, tells which.
+//!
+//! ```text
+//! Copy   0 magic u64 "penstock" | 8 format u32 | 12 revision u32 | 16 body u32 (bytes of the rkyv body) | 20 zero u32 | 24 generation u64
+//!       32 directory u64 | 40 zero u8 × 16 | 56 CRC-32C u32 of the body | 60 CRC-32C u32 of bytes 0..60 | 64 body, zeros to the block's end
+//! ```
+
+use super::steps::{Progress, Step, Steps};
+use crate::io::buffers::Buffers;
+use crate::io::op::{DirName, Errno, FileName, OpenHow, Ops, Sync, Token};
+use crc_fast::crc32_iscsi as crc;
+use rkyv::rancor;
+use rkyv::{Archive, Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Format that this build reads and writes. 0 is experimental: only data of the same [`REVISION`] is opened.
+pub const FORMAT: u32 = 0;
+/// Rises with every edit of something stored while the format is 0.
+pub const REVISION: u32 = 1;
+/// Ids that one write of the superblock reserves.
+pub const IDS_RESERVED: u64 = 1024;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"penstock");
+const HEADER: usize = 64;
+const ENOENT: i32 = 2;
+
+/// Version 1 of the body.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Superblock {
+    /// Random, never sent to a client: client bytes on a block boundary cannot pass for ours.
+    pub directory: u64,
+    /// Opens so far.
+    pub epoch: u32,
+    /// Of the copy; set by [`Superblocks::write`].
+    pub generation: u64,
+    /// What the device writes without touching a neighbour, in bytes; a multiple of 4096, fixed.
+    pub block: u32,
+    /// Bytes of a segment file, fixed.
+    pub segment_size: u64,
+    /// Bytes that all logs together may use.
+    pub disk: u64,
+    /// Segment files of each log.
+    pub files: u32,
+    pub logs: u32,
+    /// Where logs lie when it is not this directory (several data directories: not written yet).
+    pub devices: Vec<Device>,
+    /// Authenticates shard iterators.
+    pub iterator_key: [u8; 16],
+    /// Ids below are reserved: given out, or lost with a crash.
+    pub next_ids: u64,
+    pub region: String,
+    /// 12 digits.
+    pub account: String,
+    /// Seconds that an hour of retention lasts; 3600 but in tests.
+    pub retention_hour: u32,
+    /// Retention time at the last open, in µs since 1970.
+    pub retention_wall: u64,
+}
+
+/// Another data directory that holds logs.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub number: u32,
+    pub path: String,
+    pub logs: Vec<u32>,
+}
+
+/// Why a copy cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Unusable {
+    Missing,
+    Damaged(&'static str),
+    Newer(u32),
+    Revision(u32),
+}
+
+impl Superblock {
+    /// One block, ready to be written.
+    pub fn encode(&self) -> Vec<u8> {
+        // Fails only without memory, or past 2 GiB.
+        let body = rkyv::to_bytes::<rancor::Error>(self).expect("a superblock is some hundred bytes");
+        let block = (self.block as usize).max(HEADER).max((HEADER + body.len()).next_multiple_of(4096));
+        let mut bytes = vec![0; block];
+        bytes[0..8].copy_from_slice(&MAGIC.to_le_bytes());
+        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
+        bytes[12..16].copy_from_slice(&REVISION.to_le_bytes());
+        bytes[16..20].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.generation.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.directory.to_le_bytes());
+        bytes[56..60].copy_from_slice(&crc(&body).to_le_bytes());
+        let header = crc(&bytes[..60]);
+        bytes[60..64].copy_from_slice(&header.to_le_bytes());
+        bytes[HEADER..HEADER + body.len()].copy_from_slice(&body);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Superblock, Unusable> {
+        let Some(header) = bytes.first_chunk::<HEADER>() else { return Err(Unusable::Damaged("it is too short")) };
+        let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        if header[..8] != MAGIC.to_le_bytes() {
+            return Err(Unusable::Damaged("it does not begin as a superblock"));
+        }
+        if field(60) != crc(&header[..60]) {
+            return Err(Unusable::Damaged("the checksum of its header is wrong"));
+        }
+        if field(8) > FORMAT {
+            return Err(Unusable::Newer(field(8)));
+        }
+        if field(12) != REVISION {
+            return Err(Unusable::Revision(field(12)));
+        }
+        let body = bytes.get(HEADER..HEADER + field(16) as usize).ok_or(Unusable::Damaged("its body is cut off"))?;
+        if field(56) != crc(body) {
+            return Err(Unusable::Damaged("the checksum of its body is wrong"));
+        }
+        rkyv::from_bytes::<Superblock, rancor::Error>(body).map_err(|_| Unusable::Damaged("its body does not decode"))
+    }
+}
+
+/// What the machine has to say. After `Newer`, `Incompatible`, `Damaged` and `Failed` nothing more is done, and nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A new directory: make a superblock and write it.
+    Empty,
+    /// The newest copy, and what is wrong with the other one, which the next write replaces.
+    Found {
+        superblock: Superblock,
+        other: Option<(FileName, String)>,
+    },
+    /// Data of a newer build.
+    Newer {
+        format: u32,
+    },
+    /// Data of another experimental build.
+    Incompatible {
+        revision: u32,
+    },
+    /// No copy can be used.
+    Damaged {
+        why: String,
+    },
+    /// The last [`Superblocks::write`] is durable.
+    Written,
+    Failed {
+        what: String,
+        errno: Errno,
+    },
+}
+
+impl Event {
+    /// The line for the operator of an event that ends the start; `None` for the others.
+    pub fn refusal(&self) -> Option<String> {
+        match self {
+            Event::Empty | Event::Found { .. } | Event::Written => None,
+            Event::Newer { format } => Some(format!(
+                "the data is of format {format}, this build knows up to {FORMAT}: nothing was touched; use the newer build"
+            )),
+            Event::Incompatible { revision } => Some(format!(
+                "the data was written by another experimental build (revision {revision}, this one writes {REVISION}): nothing was \
+                 touched; use that build, or another data directory"
+            )),
+            Event::Damaged { why } => {
+                Some(format!("no superblock can be used ({why}): nothing was touched; restore one from a copy"))
+            }
+            Event::Failed { what, errno } => Some(format!("superblock: {what}: {errno}")),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Opening, then reading and flushing copy `0` or `1`.
+    Open(u8),
+    Read(u8),
+    /// Neither copy is usable: the catalog's directory tells a new directory from a damaged one.
+    Judge,
+    Ready,
+    Writing,
+    /// Refused or failed.
+    Over,
+}
+
+/// The two copies.
+pub struct Superblocks {
+    steps: Steps,
+    stage: Stage,
+    copies: [Result<Superblock, Unusable>; 2],
+    /// Copies whose file is open.
+    open: [bool; 2],
+    generation: u64,
+    /// The copy to write next.
+    target: u8,
+    events: VecDeque<Event>,
+}
+
+impl Superblocks {
+    /// Takes a block slot for good; there is one at start. `owner` becomes the top byte of every token.
+    pub fn new(owner: u8, buffers: &mut Buffers) -> Option<Superblocks> {
+        Some(Superblocks {
+            steps: Steps::new(owner, buffers)?,
+            stage: Stage::Open(0),
+            copies: [Err(Unusable::Missing), Err(Unusable::Missing)],
+            open: [false; 2],
+            generation: 0,
+            target: 0,
+            events: VecDeque::new(),
+        })
+    }
+
+    /// Reads both copies: ends in an event.
+    pub fn open(&mut self, buffers: &mut Buffers, ops: &mut Ops) {
+        self.probe(0);
+        self.steps.go(buffers, ops);
+    }
+
+    /// Makes `superblock` durable; its generation is set here. One write at a time, after `Empty`, `Found` or `Written`.
+    pub fn write(&mut self, superblock: &Superblock, buffers: &mut Buffers, ops: &mut Ops) {
+        assert_eq!(
+            self.stage,
+            Stage::Ready,
+            "a superblock is written when the copies are known and no other write is under way"
+        );
+        self.stage = Stage::Writing;
+        // Both copies of a new directory; copy 0 with its entry is durable before copy 1 is made.
+        for _ in 0..if self.generation == 0 { 2 } else { 1 } {
+            self.write_copy(superblock);
+        }
+        self.steps.go(buffers, ops);
+    }
+
+    /// Takes the completion of an owned operation.
+    pub fn on_done(&mut self, token: Token, result: Result<u32, Errno>, buffers: &mut Buffers, ops: &mut Ops) {
+        match self.steps.done(token, result, buffers) {
+            Progress::NotMine | Progress::More => {}
+            Progress::Finished => self.finished(),
+            Progress::Failed(step, errno) => self.failed(&step, errno),
+        }
+        self.steps.go(buffers, ops);
+    }
+
+    /// Takes the listing of an owned operation.
+    pub fn on_listed(
+        &mut self,
+        token: Token,
+        result: Result<Vec<(FileName, u64)>, Errno>,
+        buffers: &mut Buffers,
+        ops: &mut Ops,
+    ) {
+        if !self.owns(token) {
+            return;
+        }
+        let is_empty = result.as_ref().map_or_else(|errno| errno.0 == ENOENT, Vec::is_empty);
+        match self.steps.done(token, result.map(|_| 0).or_else(|e| if e.0 == ENOENT { Ok(0) } else { Err(e) }), buffers)
+        {
+            Progress::Failed(step, errno) => self.failed(&step, errno),
+            _ => self.judged(is_empty),
+        }
+        self.steps.go(buffers, ops);
+    }
+
+    pub fn event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub fn owns(&self, token: Token) -> bool {
+        self.steps.owns(token)
+    }
+
+    fn probe(&mut self, copy: u8) {
+        self.stage = Stage::Open(copy);
+        self.steps.push(Step::Open { file: FileName::Superblock(copy), how: OpenHow::Existing });
+    }
+
+    fn finished(&mut self) {
+        match self.stage {
+            Stage::Open(copy) => {
+                self.open[copy as usize] = true;
+                self.stage = Stage::Read(copy);
+                let file = FileName::Superblock(copy);
+                self.steps.push(Step::Read { file, limit: 64 << 10 });
+                // What a killed process wrote may be in the device's cache only; it is about to be trusted.
+                self.steps.push(Step::Fsync(file));
+            }
+            Stage::Read(copy) => {
+                self.copies[copy as usize] = Superblock::decode(&self.steps.take_read());
+                self.after(copy);
+            }
+            Stage::Writing => {
+                self.stage = Stage::Ready;
+                self.events.push_back(Event::Written);
+            }
+            Stage::Judge | Stage::Ready | Stage::Over => {}
+        }
+    }
+
+    fn failed(&mut self, step: &Step, errno: Errno) {
+        if let (Stage::Open(copy), ENOENT) = (self.stage, errno.0) {
+            self.copies[copy as usize] = Err(Unusable::Missing);
+            return self.after(copy);
+        }
+        self.end(Event::Failed { what: step.to_string(), errno });
+    }
+
+    fn end(&mut self, event: Event) {
+        self.stage = Stage::Over;
+        self.events.push_back(event);
+    }
+
+    fn after(&mut self, copy: u8) {
+        if copy == 0 {
+            return self.probe(1);
+        }
+        for copy in &self.copies {
+            match copy {
+                Err(Unusable::Newer(format)) => return self.end(Event::Newer { format: *format }),
+                Err(Unusable::Revision(revision)) => return self.end(Event::Incompatible { revision: *revision }),
+                _ => {}
+            }
+        }
+        let newest = match &self.copies {
+            [Ok(a), Ok(b)] => (b.generation > a.generation) as usize,
+            [Ok(_), Err(_)] => 0,
+            [Err(_), Ok(_)] => 1,
+            [Err(_), Err(_)] => {
+                self.stage = Stage::Judge;
+                return self.steps.push(Step::List(DirName::Catalog));
+            }
+        };
+        let other = 1 - newest;
+        let why = self.copies[other].as_ref().err().map(|why| (FileName::Superblock(other as u8), why.to_string()));
+        if let Ok(superblock) = &self.copies[newest] {
+            self.generation = superblock.generation;
+            self.target = other as u8;
+            self.stage = Stage::Ready;
+            self.events.push_back(Event::Found { superblock: superblock.clone(), other: why });
+        }
+    }
+
+    /// Neither copy is usable. Creation makes copy 0, then copy 1, then the rest of the directory.
+    fn judged(&mut self, catalog_is_empty: bool) {
+        let second_is_missing = self.copies[1] == Err(Unusable::Missing);
+        if catalog_is_empty && second_is_missing {
+            self.stage = Stage::Ready;
+            self.events.push_back(Event::Empty);
+            return;
+        }
+        let reasons = self.copies.iter().zip(0..).filter_map(|(copy, number)| {
+            let why = copy.as_ref().err()?;
+            Some(format!("{}: {why}", FileName::Superblock(number)))
+        });
+        let why = reasons.collect::<Vec<_>>().join("; ");
+        self.end(Event::Damaged { why });
+    }
+
+    fn write_copy(&mut self, superblock: &Superblock) {
+        let file = FileName::Superblock(self.target);
+        self.generation += 1;
+        let bytes = Superblock { generation: self.generation, ..superblock.clone() }.encode();
+        let is_made = !self.open[self.target as usize];
+        if is_made {
+            self.steps.push(Step::Open { file, how: OpenHow::Create { size: bytes.len() as u64 } });
+            self.open[self.target as usize] = true;
+        }
+        self.steps.push(Step::Write { file, at: 0, bytes, sync: Sync::Durable });
+        if is_made {
+            self.steps.push(Step::Fsync(file));
+            self.steps.push(Step::SyncDir(DirName::Top));
+        }
+        self.target = 1 - self.target;
+    }
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unusable::Missing => write!(f, "it is missing"),
+            Unusable::Damaged(why) => f.write_str(why),
+            Unusable::Newer(format) => write!(f, "it is of format {format}"),
+            Unusable::Revision(revision) => write!(f, "it is of revision {revision}"),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Frames into the logs of this worker: its own puts' and other workers'.
+//!
+//! A frame that cannot be appended at once (log memory is in flight, the shard is closing, the log is about to be trimmed) waits here, in
+//! order, until its deadline; whatever may have changed that is followed by another try at the end of the turn.
+
+use super::Worker;
+use super::WhenFull;
+use super::mailbox::{Message, PutId, PutRefusal};
+use crate::io::buffers::Span;
+use crate::io::clock::Mono;
+use crate::io::op::Ops;
+use crate::log::format::{Position, ShardKey};
+use crate::log::{FrameKind, Refusal, Stamp};
+use crate::observe::counter::Counter;
+use crate::shard::Admission;
+
+/// How long an owner keeps a frame of another worker waiting.
+pub const HELD_MS: u64 = 15_000;
+
+/// A frame that waits to be appended.
+#[derive(Clone, Copy, Debug)]
+pub enum Pending {
+    Local { put: PutId, frame: u16, deadline: Mono },
+    Remote { worker: u16, put: PutId, frame: u16, shard: ShardKey, count: u16, seen: u64, body: Span, deadline: Mono },
+}
+
+/// What became of a frame.
+enum Outcome {
+    Appended { first: u64, arrival: u64, position: Position },
+    /// For a reason that holds for this log at the moment.
+    LogWaits(usize),
+    /// For a reason of its shard.
+    ShardWaits,
+    Refused(PutRefusal),
+}
+
+impl Worker {
+    /// Appends the frame, or lets it wait behind others.
+    pub(super) fn append_or_wait(&mut self, pending: Pending) {
+        // Behind a frame that waits for the same log no other overtakes: a small one would for ever.
+        if self.pending.is_empty() || !self.log_has_waiting(&pending) {
+            match self.append(pending) {
+                Outcome::LogWaits(_) | Outcome::ShardWaits => {}
+                settled => return self.settle(pending, settled),
+            }
+        }
+        self.pending.push_back(pending);
+    }
+
+    fn log_has_waiting(&self, pending: &Pending) -> bool {
+        let log = self.log_of(pending);
+        self.pending.iter().any(|other| self.log_of(other) == log)
+    }
+
+    fn shard_of(&self, pending: &Pending) -> ShardKey {
+        match *pending {
+            Pending::Local { put, frame, .. } => self.put_of(put).frames[frame as usize].shard,
+            Pending::Remote { shard, .. } => shard,
+        }
+    }
+
+    fn log_of(&self, pending: &Pending) -> Option<usize> {
+        self.shards.get(self.shard_of(pending)).map(|shard| shard.log)
+    }
+
+    /// Tries again what waits, in order; for a log that still does not take a frame, no later one.
+    pub(super) fn append_waiting(&mut self, ops: &mut Ops) {
+        let mut blocked: u64 = 0;
+        for _ in 0..self.pending.len() {
+            let Some(pending) = self.pending.pop_front() else { return };
+            let log = self.log_of(&pending);
+            if log.is_some_and(|log| blocked & (1 << (log % 64)) != 0) && !self.overdue(&pending) {
+                self.pending.push_back(pending);
+                continue;
+            }
+            match self.append(pending) {
+                Outcome::LogWaits(_) | Outcome::ShardWaits if self.overdue(&pending) => {
+                    self.settle(pending, Outcome::Refused(PutRefusal::Failed));
+                }
+                Outcome::LogWaits(log) => {
+                    blocked |= 1 << (log % 64);
+                    self.pending.push_back(pending);
+                    continue;
+                }
+                Outcome::ShardWaits => {
+                    self.pending.push_back(pending);
+                    continue;
+                }
+                settled => self.settle(pending, settled),
+            }
+            if let Pending::Local { put, .. } = pending {
+                self.put_progress(put, ops);
+            }
+        }
+    }
+
+    fn overdue(&self, pending: &Pending) -> bool {
+        let (Pending::Local { deadline, .. } | Pending::Remote { deadline, .. }) = *pending;
+        deadline <= self.now.mono || self.stopping
+    }
+
+    fn settle(&mut self, pending: Pending, outcome: Outcome) {
+        match (pending, outcome) {
+            (Pending::Local { put, frame, .. }, Outcome::Appended { first, arrival, position }) => {
+                self.frame_appended(put, frame, first, arrival, position)
+            }
+            (Pending::Local { put, frame, .. }, Outcome::Refused(why)) => self.frame_refused(put, frame, why),
+            (Pending::Remote { worker, put, frame, shard, .. }, Outcome::Appended { first, arrival, position }) => {
+                let log = self.shards.get(shard).map(|s| s.log).expect("it was appended to");
+                self.tell[log].expects(worker, position);
+                self.mail.answer(worker, Message::Appended { put, frame, first, arrival, position });
+            }
+            (Pending::Remote { worker, put, frame, .. }, Outcome::Refused(why)) => {
+                self.mail.answer(worker, Message::PutRefused { put, frame, why });
+            }
+            (_, Outcome::LogWaits(_) | Outcome::ShardWaits) => unreachable!("what waits is not settled"),
+        }
+    }
+
+    fn append(&mut self, pending: Pending) -> Outcome {
+        let key = self.shard_of(&pending);
+        let (count, size, seen) = match pending {
+            Pending::Local { put, frame, .. } => {
+                let put = self.put_of(put);
+                if !put.is_awaited() {
+                    return Outcome::Refused(PutRefusal::Failed);
+                }
+                let frame = &put.frames[frame as usize];
+                (frame.count, frame.body(), self.state().applied)
+            }
+            Pending::Remote { count, body, seen, .. } => (count, body.len as usize, seen),
+        };
+        let applied = self.state().applied;
+        if applied < seen {
+            return Outcome::ShardWaits;
+        }
+        let log = match self.shards.get(key).map(|shard| (shard.admission, shard.log)) {
+            Some((Admission::Open, log)) => log,
+            Some((Admission::Closing { .. }, _)) => return Outcome::ShardWaits,
+            Some((Admission::Closed { .. }, _)) | None => return Outcome::Refused(PutRefusal::Moved { change: applied }),
+        };
+        let open = match self.logs[log].open_frame(size as u32, &mut self.buffers) {
+            Ok(open) => open,
+            Err(Refusal::Busy) => return Outcome::LogWaits(log),
+            Err(Refusal::Full) if self.options.when_full == WhenFull::Trim => {
+                self.space[log].wants_trim = true;
+                return Outcome::LogWaits(log);
+            }
+            Err(Refusal::Full) => {
+                self.counters.add(Counter::LogFull, 1);
+                return Outcome::Refused(PutRefusal::Full);
+            }
+            Err(Refusal::Failed | Refusal::TooLarge) => return Outcome::Refused(PutRefusal::Failed),
+        };
+        let to = self.logs[log].body(&open);
+        match pending {
+            Pending::Local { put, frame, .. } => self.puts.fill(put, frame, &mut self.buffers, to),
+            Pending::Remote { worker, body, .. } => {
+                let from = self.loans[worker as usize].bytes(body);
+                self.buffers.bytes_mut(to).copy_from_slice(from);
+            }
+        }
+        let shard = self.shards.get_mut(key).expect("it was found above");
+        let (first, arrival) = shard.assign(count as u32, self.now.wall);
+        let stamp = Stamp { kind: FrameKind::Batch, shard: key, sequence: first, arrival, count: count as u32 };
+        let position = self.logs[log].close_frame(open, stamp, &mut self.buffers);
+        shard.end = position;
+        Outcome::Appended { first, arrival, position }
+    }
+}

@@ -1,0 +1,433 @@
+//! Connections: bytes in, whole requests out; one request at a time on each.
+//!
+//! A connection owns a slot of `Pool::Connection`, into which the kernel receives. A request that fits there with its head is parsed where
+//! it lies; a larger body gets a buffer of its own when its head has been read, and the kernel receives the rest straight into that. There
+//! is one receive in flight at most, and none while a request is worked on: a client that does not read its replies, or that outruns the
+//! server, fills its own socket and nothing else.
+
+use super::Worker;
+use super::mailbox::ConnectionId;
+use super::serve::Reply;
+use crate::http::chunked;
+use crate::http::http1::{self, Body, Bounds, Parsed};
+use crate::http::response::CONTINUE;
+use crate::io::buffers::{Pool, Span};
+use crate::io::clock::Mono;
+use crate::io::op::{Errno, Op, Ops, Socket};
+use crate::observe::counter::Counter;
+
+/// A request must be whole this long after its first byte, and for each 100 KiB of its body a second more.
+const REQUEST_MS: u64 = 30_000;
+const BODY_BYTES_PER_MS: u64 = 100;
+/// A reply must be taken within this time.
+const SEND_MS: u64 = 60_000;
+/// An idle connection lives at least this long; then only until its slot is wanted.
+pub const IDLE_MS: u64 = 300_000;
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Free,
+    /// Reading a head; idle while there is no byte of it.
+    Head,
+    /// Reading a body of known length.
+    Body,
+    /// Reading a chunked body.
+    Chunks,
+    /// The head has been read, and there is no buffer for the body yet.
+    Unbuffered,
+    /// The request is whole and is worked on.
+    Working,
+    Sending,
+    /// `Op::Close` has been emitted.
+    Closing,
+}
+
+/// One connection, or a free slot for one.
+pub struct Connection {
+    pub generation: u32,
+    pub phase: Phase,
+    /// Bytes received into its slot and not consumed.
+    filled: u32,
+    head_len: u32,
+    /// Of the body: its length, and what of it has been received.
+    body_len: u32,
+    body_filled: u32,
+    /// The buffer of a body that does not fit behind its head.
+    body: Option<Span>,
+    chunks: chunked::Decoder,
+    pub keep_alive: bool,
+    /// `100 Continue` is being sent; the body is received after it.
+    continuing: bool,
+    /// When the phase has lasted too long.
+    pub deadline: Mono,
+    idle_since: Mono,
+    /// A buffer that is being sent: given or sent back when it has been.
+    pub sending: Option<Span>,
+}
+
+/// The connections of a worker.
+pub struct Connections {
+    pub slots: Vec<Connection>,
+    pub open: usize,
+    /// Slots that wait for a buffer, in order.
+    unbuffered: std::collections::VecDeque<u16>,
+}
+
+impl Connections {
+    pub fn new(slots: u16) -> Connections {
+        let free = || Connection {
+            generation: 0,
+            phase: Phase::Free,
+            filled: 0,
+            head_len: 0,
+            body_len: 0,
+            body_filled: 0,
+            body: None,
+            chunks: chunked::Decoder::default(),
+            keep_alive: true,
+            continuing: false,
+            deadline: Mono(u64::MAX),
+            idle_since: Mono(0),
+            sending: None,
+        };
+        let slots: Vec<Connection> = (0..slots).map(|_| free()).collect();
+        let unbuffered = std::collections::VecDeque::with_capacity(slots.len());
+        Connections { slots, open: 0, unbuffered }
+    }
+
+    /// The id of the connection in `slot` now.
+    pub fn id(&self, slot: u16) -> ConnectionId {
+        ConnectionId { slot, generation: self.slots[slot as usize].generation }
+    }
+
+    /// Whether `id` is still there and waits for a reply.
+    pub fn awaits(&self, id: ConnectionId) -> bool {
+        let c = &self.slots[id.slot as usize];
+        c.generation == id.generation && c.phase == Phase::Working
+    }
+}
+
+impl Worker {
+    pub(super) fn on_accepted(&mut self, result: Result<Socket, Errno>, ops: &mut Ops) {
+        let Ok(socket) = result else {
+            self.counters.add(Counter::ConnectionsRefused, 1);
+            return;
+        };
+        self.counters.add(Counter::ConnectionsAccepted, 1);
+        let idle_since = self.now.mono;
+        let c = &mut self.connections.slots[socket.0 as usize];
+        assert_eq!(c.phase, Phase::Free, "the ring reused a socket that was not closed");
+        c.generation = c.generation.wrapping_add(1);
+        *c = Connection { generation: c.generation, phase: Phase::Head, idle_since, ..Connections::new(1).slots.remove(0) };
+        self.connections.open += 1;
+        self.counters.set(Counter::ConnectionsNow, self.connections.open as u64);
+        // The last slots stay free, so that a new client can always be accepted; the longest idle one makes room.
+        if self.connections.open + 4 > self.connections.slots.len() {
+            self.close_longest_idle(ops);
+        }
+        match self.stopping {
+            true => self.close(socket.0 as u16, ops),
+            false => self.receive(socket.0 as u16, ops),
+        }
+    }
+
+    fn close_longest_idle(&mut self, ops: &mut Ops) {
+        let idle = |c: &Connection| c.phase == Phase::Head && c.filled == 0;
+        let slots = self.connections.slots.iter().enumerate();
+        let oldest = slots.filter(|(_, c)| idle(c)).min_by_key(|(slot, c)| (c.idle_since, *slot)).map(|(slot, _)| slot);
+        if let Some(slot) = oldest {
+            self.counters.add(Counter::ConnectionsRefused, 1);
+            self.close(slot as u16, ops);
+        }
+    }
+
+    /// Begins the end of a connection; its slot is free when the ring says that it is closed.
+    pub(super) fn close(&mut self, slot: u16, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        if !matches!(c.phase, Phase::Free | Phase::Closing) {
+            c.phase = Phase::Closing;
+            c.deadline = Mono(u64::MAX);
+            ops.push(Op::Close { socket: Socket(slot as u32) });
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, socket: Socket) {
+        let c = &mut self.connections.slots[socket.0 as usize];
+        c.phase = Phase::Free;
+        let (body, sending) = (c.body.take(), c.sending.take());
+        // A put that is still under way reads its text here: it gives the body back itself.
+        if let Some(span) = body {
+            self.release_body(self.connections.id(socket.0 as u16), span);
+        }
+        sending.into_iter().for_each(|span| self.release(span));
+        self.connections.open -= 1;
+        self.counters.set(Counter::ConnectionsNow, self.connections.open as u64);
+    }
+
+    /// Asks for more bytes, where the phase wants them.
+    fn receive(&mut self, slot: u16, ops: &mut Ops) {
+        let whole = self.buffers.whole(Pool::Connection, slot);
+        let c = &self.connections.slots[slot as usize];
+        let into = match (c.phase, c.body) {
+            (Phase::Body, Some(body)) => body.part(c.body_filled, c.body_len - c.body_filled),
+            (Phase::Chunks, Some(body)) => body.part(c.body_filled, body.len - c.body_filled),
+            _ => whole.part(c.filled, whole.len - c.filled),
+        };
+        ops.push(Op::Recv { socket: Socket(slot as u32), into });
+    }
+
+    pub(super) fn on_received(&mut self, socket: Socket, result: Result<u32, Errno>, ops: &mut Ops) {
+        let slot = socket.0 as u16;
+        let now = self.now.mono;
+        let c = &mut self.connections.slots[slot as usize];
+        let bytes = match result {
+            Ok(bytes) if bytes > 0 && c.phase != Phase::Closing => bytes,
+            _ => return self.close(slot, ops),
+        };
+        match (c.phase, c.body) {
+            (Phase::Body | Phase::Chunks, Some(_)) => c.body_filled += bytes,
+            _ => c.filled += bytes,
+        }
+        if c.phase == Phase::Head && c.deadline == Mono(u64::MAX) {
+            c.deadline = now.plus_ms(REQUEST_MS);
+        }
+        self.advance(slot, ops);
+    }
+
+    /// Goes as far as the bytes that are there allow.
+    fn advance(&mut self, slot: u16, ops: &mut Ops) {
+        match self.connections.slots[slot as usize].phase {
+            Phase::Head => self.read_head(slot, ops),
+            Phase::Body => self.read_body(slot, ops),
+            Phase::Chunks => self.read_chunks(slot, ops),
+            _ => {}
+        }
+    }
+
+    fn read_head(&mut self, slot: u16, ops: &mut Ops) {
+        let whole = self.buffers.whole(Pool::Connection, slot);
+        let c = &mut self.connections.slots[slot as usize];
+        let bounds = Bounds { head: whole.len as usize, body: self.limits.large.1 as usize };
+        let bytes = self.buffers.bytes(whole.first(c.filled));
+        match http1::parse(bytes, bounds) {
+            Parsed::Incomplete if c.filled == whole.len => self.refuse(slot, 431, "The request head is too long.", ops),
+            Parsed::Incomplete => self.receive(slot, ops),
+            Parsed::Http2 => self.refuse_http2(slot, ops),
+            Parsed::Refused(refused) => self.refuse(slot, refused.status, refused.why, ops),
+            Parsed::Head { request, head_len, body } => {
+                c.head_len = head_len as u32;
+                c.keep_alive = request.keep_alive;
+                let expects = request.expects_continue;
+                let len = match body {
+                    Body::Length(len) => len,
+                    Body::Chunked => whole.len as usize,
+                };
+                c.body_len = len as u32;
+                c.body_filled = (c.filled - c.head_len).min(c.body_len);
+                c.deadline = self.now.mono.plus_ms(REQUEST_MS + len as u64 / BODY_BYTES_PER_MS);
+                let chunked = body == Body::Chunked;
+                c.phase = if chunked { Phase::Chunks } else { Phase::Body };
+                c.chunks = chunked::Decoder::default();
+                c.continuing = expects && c.body_filled < c.body_len;
+                let fits = !chunked && head_len + len <= whole.len as usize;
+                if !fits && !self.take_body(slot, chunked) {
+                    return;
+                }
+                self.begin_body(slot, ops);
+            }
+        }
+    }
+
+    /// The body has room: says so to a client that waits for the word, or reads on.
+    fn begin_body(&mut self, slot: u16, ops: &mut Ops) {
+        if self.connections.slots[slot as usize].continuing {
+            let from = self.buffers.whole(Pool::Reply, slot).first(CONTINUE.len() as u32);
+            self.buffers.bytes_mut(from).copy_from_slice(CONTINUE);
+            return ops.push(Op::Send { socket: Socket(slot as u32), from, then: None });
+        }
+        self.advance(slot, ops);
+    }
+
+    /// Finds a buffer for the body and moves into it what has been received; `false`: the connection waits for one.
+    fn take_body(&mut self, slot: u16, chunked: bool) -> bool {
+        let c = &mut self.connections.slots[slot as usize];
+        let len = if chunked { self.limits.large.1 as usize } else { c.body_len as usize };
+        let Some(body) = take_body(&mut self.buffers, len) else {
+            c.phase = Phase::Unbuffered;
+            c.chunks = chunked::Decoder::default();
+            c.body_len = if chunked { u32::MAX } else { c.body_len };
+            self.connections.unbuffered.push_back(slot);
+            return false;
+        };
+        c.body = Some(body);
+        c.body_len = if chunked { body.len } else { c.body_len };
+        c.body_filled = (c.filled - c.head_len).min(c.body_len);
+        let from = self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_filled);
+        let (from, to) = self.buffers.pair(from, body.first(c.body_filled));
+        to.copy_from_slice(from);
+        true
+    }
+
+    /// Lets connections go on that wait for a buffer, as far as there are some.
+    pub(super) fn buffer_waiting(&mut self, ops: &mut Ops) {
+        for _ in 0..self.connections.unbuffered.len() {
+            let Some(slot) = self.connections.unbuffered.pop_front() else { return };
+            let c = &mut self.connections.slots[slot as usize];
+            if c.phase != Phase::Unbuffered {
+                continue;
+            }
+            let chunked = c.body_len == u32::MAX;
+            c.phase = if chunked { Phase::Chunks } else { Phase::Body };
+            if !self.take_body(slot, chunked) {
+                // It went to the end of the queue: put it back in front, it is the next one's turn.
+                self.connections.unbuffered.rotate_right(1);
+                return;
+            }
+            self.begin_body(slot, ops);
+        }
+    }
+
+    fn read_body(&mut self, slot: u16, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        if c.body.is_none() {
+            c.body_filled = (c.filled - c.head_len).min(c.body_len);
+        }
+        match c.body_filled == c.body_len {
+            true => self.work(slot, ops),
+            false => self.receive(slot, ops),
+        }
+    }
+
+    fn read_chunks(&mut self, slot: u16, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        let body = c.body.expect("chunks are read into a buffer of their own");
+        let bytes = self.buffers.bytes_mut(body.first(c.body_filled));
+        match c.chunks.decode(bytes) {
+            chunked::Progress::Incomplete if c.body_filled == body.len => {
+                self.refuse(slot, 413, "The request body is too long.", ops)
+            }
+            chunked::Progress::Incomplete => self.receive(slot, ops),
+            chunked::Progress::Refused(refused) => self.refuse(slot, refused.status, refused.why, ops),
+            chunked::Progress::Complete { len, used } => {
+                // What follows the last chunk is the next request: it goes back behind this one's head.
+                let rest = c.body_filled - used as u32;
+                let whole = self.buffers.whole(Pool::Connection, slot);
+                if c.head_len + rest > whole.len {
+                    return self.refuse(slot, 400, "Too much was sent ahead of the reply.", ops);
+                }
+                c.filled = c.head_len + rest;
+                c.body_len = len as u32;
+                let (from, to) = self.buffers.pair(body.part(used as u32, rest), whole.part(c.head_len, rest));
+                to.copy_from_slice(from);
+                self.work(slot, ops);
+            }
+        }
+    }
+
+    /// The text of the request's body.
+    pub(super) fn body_of(&self, slot: u16) -> Span {
+        let c = &self.connections.slots[slot as usize];
+        match c.body {
+            Some(body) => body.first(c.body_len),
+            None => self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_len),
+        }
+    }
+
+    /// The head of the request that is worked on.
+    pub(super) fn head_of(&self, slot: u16) -> Span {
+        self.buffers.whole(Pool::Connection, slot).first(self.connections.slots[slot as usize].head_len)
+    }
+
+    fn work(&mut self, slot: u16, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        c.phase = Phase::Working;
+        c.deadline = Mono(u64::MAX);
+        self.dispatch(slot, ops);
+    }
+
+    /// A reply that HTTP itself gives; the connection ends with it.
+    fn refuse(&mut self, slot: u16, status: u16, why: &'static str, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        c.keep_alive = false;
+        c.phase = Phase::Working;
+        self.reply(slot, Reply::text(status, why), ops);
+    }
+
+    pub(super) fn on_sent(&mut self, socket: Socket, result: Result<(), Errno>, ops: &mut Ops) {
+        let slot = socket.0 as u16;
+        let c = &mut self.connections.slots[slot as usize];
+        if c.continuing && matches!(c.phase, Phase::Body | Phase::Chunks) {
+            c.continuing = false;
+            return match result {
+                Ok(()) => self.advance(slot, ops),
+                Err(_) => self.close(slot, ops),
+            };
+        }
+        let sent = c.sending.take();
+        sent.into_iter().for_each(|span| self.release(span));
+        let c = &mut self.connections.slots[slot as usize];
+        if c.phase != Phase::Sending {
+            return;
+        }
+        if result.is_err() || !c.keep_alive || self.stopping {
+            return self.close(slot, ops);
+        }
+        self.next_request(slot, ops);
+    }
+
+    /// Drops the request that was answered, and goes on with what was received behind it.
+    fn next_request(&mut self, slot: u16, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        let used = match c.body.take() {
+            Some(body) => {
+                self.buffers.give(body);
+                c.head_len
+            }
+            None => c.head_len + c.body_len,
+        };
+        let rest = c.filled - used.min(c.filled);
+        // With a buffer of its own, the part of the body that came with the head is still in the slot.
+        let whole = self.buffers.whole(Pool::Connection, slot);
+        self.buffers.bytes_mut(whole).copy_within((c.filled - rest) as usize..c.filled as usize, 0);
+        (c.filled, c.head_len, c.body_len, c.body_filled) = (rest, 0, 0, 0);
+        c.phase = Phase::Head;
+        c.idle_since = self.now.mono;
+        c.deadline = if rest > 0 { self.now.mono.plus_ms(REQUEST_MS) } else { Mono(u64::MAX) };
+        match rest > 0 {
+            true => self.advance(slot, ops),
+            false => self.receive(slot, ops),
+        }
+    }
+
+    /// Emits the reply's send. `then` is sent behind it and released when it has been.
+    pub(super) fn send(&mut self, slot: u16, from: Span, then: Option<Span>, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        c.phase = Phase::Sending;
+        c.sending = then;
+        c.deadline = self.now.mono.plus_ms(SEND_MS);
+        ops.push(Op::Send { socket: Socket(slot as u32), from, then });
+    }
+
+    /// Closes what has stalled. Once a second.
+    pub(super) fn sweep_connections(&mut self, ops: &mut Ops) {
+        for slot in 0..self.connections.slots.len() {
+            let c = &self.connections.slots[slot];
+            let idle = self.stopping && c.phase == Phase::Head;
+            if c.deadline < self.now.mono && !matches!(c.phase, Phase::Free | Phase::Closing) || idle {
+                if !idle {
+                    self.counters.add(Counter::ConnectionsTimedOut, 1);
+                }
+                self.close(slot as u16, ops);
+            }
+        }
+    }
+}
+
+/// A buffer for a body, as long as a quarter of its pool stays for replies.
+fn take_body(buffers: &mut crate::io::buffers::Buffers, len: usize) -> Option<Span> {
+    let spare = |b: &crate::io::buffers::Buffers, pool| b.available(pool) > b.slots(pool) as usize / 4;
+    [Pool::Small, Pool::Medium, Pool::Large].into_iter().find_map(|pool| {
+        (buffers.slot_size(pool) as usize >= len && spare(buffers, pool)).then(|| buffers.take(pool))?
+    })
+}

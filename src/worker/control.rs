@@ -1,0 +1,430 @@
+//! Changes of the catalog: decided and journaled at worker 0, applied by every worker in order.
+
+use super::Worker;
+use super::mailbox::{ConnectionId, Message};
+use super::notice::Notice;
+use super::serve::Reply;
+use crate::catalog::change::{Change, ClosedShard};
+use crate::catalog::decide::Decide;
+use crate::catalog::journal::{Catalog, Event};
+use crate::catalog::state::{ShardState, State, Stream, StreamStatus};
+use crate::io::clock::{Mono, Now};
+use crate::io::op::Ops;
+use crate::kinesis::error::{Error, Kind};
+use crate::kinesis::mutation::Mutation;
+use crate::log::format::ShardKey;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// Mutations that may wait at worker 0; beyond it, callers are told to come again.
+const MUTATIONS_MAX: usize = 1024;
+/// How long a caller waits for children to open before it is answered all the same, as AWS does at once.
+const RESHARD_MS: u64 = 2_000;
+
+/// Who asked for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asker {
+    worker: u16,
+    connection: ConnectionId,
+}
+
+/// A change that is to be judged by the state that earlier ones leave.
+enum Wish {
+    Mutate(Asker, Box<Mutation>),
+    Open { stream: u32 },
+    Gone { stream: u32 },
+    Expired { stream: u32, shards: Vec<u32> },
+}
+
+/// What happens once every worker has applied a change.
+enum Then {
+    Answer(Asker),
+    /// A deleted stream: its owners have let go of it.
+    Gone { stream: u32, asker: Option<Asker> },
+    /// A resharding has begun: its caller is answered when it has ended.
+    Closing { stream: u32, asker: Asker },
+    Opened { stream: u32 },
+}
+
+/// Worker 0's part of the catalog.
+pub struct Control {
+    pub catalog: Catalog,
+    /// By worker: the last change that it has applied.
+    applied: Vec<u64>,
+    /// By worker: changes it has not been sent, for want of room.
+    unsent: Vec<VecDeque<Arc<(u64, Change)>>>,
+    wishes: VecDeque<Wish>,
+    /// The change under way that a wish led to; the next wish is judged when it is durable.
+    deciding: Option<(u64, Option<Then>)>,
+    thens: VecDeque<(u64, Then)>,
+    /// Changes of live segments under way: (number, worker, log).
+    journals: VecDeque<(u64, u16, u32)>,
+    /// Last numbers of closing shards whose records are all durable.
+    drained: BTreeMap<ShardKey, u64>,
+    resharding: Vec<(u32, Asker, Mono)>,
+    deleting: BTreeMap<u32, Asker>,
+}
+
+impl Control {
+    pub fn new(catalog: Catalog, workers: u16) -> Control {
+        let n = workers as usize;
+        Control {
+            catalog,
+            applied: vec![0; n],
+            unsent: (0..n).map(|_| VecDeque::new()).collect(),
+            wishes: VecDeque::new(),
+            deciding: None,
+            thens: VecDeque::new(),
+            journals: VecDeque::new(),
+            drained: BTreeMap::new(),
+            resharding: Vec::new(),
+            deleting: BTreeMap::new(),
+        }
+    }
+
+    /// Every worker starts with the recovered state; what was under way goes on.
+    pub fn begin(&mut self) {
+        let state = self.catalog.state();
+        self.applied.iter_mut().for_each(|n| *n = state.applied);
+        let deleting = state.streams.values().filter(|s| s.status == StreamStatus::Deleting).map(|s| s.number);
+        self.wishes.extend(deleting.map(|stream| Wish::Gone { stream }));
+    }
+
+    pub fn note_applied(&mut self, worker: u16, number: u64) {
+        self.applied[worker as usize] = number;
+    }
+}
+
+impl Worker {
+    /// The catalog as this worker has applied it.
+    pub(super) fn state(&self) -> &State {
+        match &self.control {
+            Some(control) => control.catalog.state(),
+            None => &self.view,
+        }
+    }
+
+    /// Sends a mutation to worker 0, or queues it there.
+    pub(super) fn mutate(&mut self, slot: u16, mutation: Mutation, ops: &mut Ops) {
+        let connection = self.connections.id(slot);
+        if self.control.is_some() {
+            return self.wish_mutation(0, connection, Box::new(mutation), ops);
+        }
+        match self.mail.may_ask(0, 1) {
+            true => self.mail.ask(0, Message::Mutate { from: connection, mutation: Box::new(mutation) }),
+            false => self.reply(slot, Reply::error(&busy()), ops),
+        }
+    }
+
+    pub(super) fn wish_mutation(&mut self, worker: u16, connection: ConnectionId, mutation: Box<Mutation>, ops: &mut Ops) {
+        let asker = Asker { worker, connection };
+        let control = self.control.as_mut().expect("mutations go to worker 0");
+        if control.wishes.len() >= MUTATIONS_MAX {
+            return self.answer_mutation(asker, Err(Box::new(busy())), ops);
+        }
+        control.wishes.push_back(Wish::Mutate(asker, mutation));
+    }
+
+    /// Journals a change of live segments for worker `worker`: it conflicts with no other change, so it does not queue.
+    pub(super) fn journal(&mut self, worker: u16, log: u32, change: Change, ops: &mut Ops) {
+        let control = self.control.as_mut().expect("journals go to worker 0");
+        let number = control.catalog.propose(change, &mut self.buffers, ops);
+        control.journals.push_back((number, worker, log));
+    }
+
+    pub(super) fn note_drained(&mut self, shard: ShardKey, last: u64) {
+        let control = self.control.as_mut().expect("closings go to worker 0");
+        control.drained.insert(shard, last);
+        let Some(stream) = control.catalog.state().stream_by_number(shard.stream()) else { return };
+        let parents = stream.resharding.iter().flat_map(|r| r.parents.iter().flatten());
+        let all = parents.clone().all(|p| control.drained.contains_key(&ShardKey::new(stream.number, *p)));
+        if all && parents.count() > 0 {
+            control.wishes.push_back(Wish::Open { stream: shard.stream() });
+        }
+    }
+
+    /// Worker 0's share of a turn: durable changes go out, wishes are judged, callers are answered.
+    pub(super) fn run_control(&mut self, ops: &mut Ops) {
+        if self.control.is_none() {
+            return;
+        }
+        while let Some(event) = self.control.as_mut().and_then(|control| control.catalog.event()) {
+            match event {
+                Event::Durable(number, change) => self.change_durable(number, change, ops),
+                Event::Failed { what, errno } => self.catalog_failed(what, errno, ops),
+                other => self.boot_event(other),
+            }
+        }
+        self.judge_wishes(ops);
+        self.send_changes();
+        self.finish_applied(ops);
+        self.answer_late_reshardings(ops);
+    }
+
+    fn change_durable(&mut self, number: u64, change: Change, ops: &mut Ops) {
+        let control = self.control.as_mut().expect("worker 0");
+        if let Some((_, then)) = control.deciding.take_if(|(n, _)| *n == number) {
+            control.thens.extend(then.map(|then| (number, then)));
+        }
+        if let Some(at) = control.journals.iter().position(|(n, ..)| *n == number) {
+            let (_, worker, log) = control.journals.remove(at).expect("found above");
+            match worker == self.id {
+                true => self.journaled(log),
+                false => self.mail.answer(worker, Message::Journaled { log }),
+            }
+        }
+        let control = self.control.as_mut().expect("worker 0");
+        let change = Arc::new((number, change));
+        for worker in 0..self.workers {
+            if worker != self.id {
+                control.unsent[worker as usize].push_back(change.clone());
+            }
+        }
+        control.applied[self.id as usize] = number;
+        self.follow_change(&change.1);
+        self.tell_change(&change.1);
+        let _ = ops;
+    }
+
+    /// One line for the operator.
+    fn tell_change(&mut self, change: &Change) {
+        let notice = match change {
+            Change::CreateStream { name, shards, .. } => Notice::StreamCreated { name: name.clone(), shards: *shards as usize },
+            Change::DeleteStream { stream } => match self.state().stream_by_number(*stream) {
+                Some(stream) => Notice::StreamDeleted { name: stream.name.clone() },
+                None => return,
+            },
+            Change::OpenChildren { stream, closed } => match self.state().stream_by_number(*stream) {
+                Some(stream) => resharded(stream, closed),
+                None => return,
+            },
+            _ => return,
+        };
+        self.tell_operator(notice);
+    }
+
+    /// Judges wishes one by one, each by the state that the one before it left.
+    fn judge_wishes(&mut self, ops: &mut Ops) {
+        loop {
+            let control = self.control.as_mut().expect("worker 0");
+            if control.deciding.is_some() || !self.serving {
+                return;
+            }
+            let Some(wish) = control.wishes.pop_front() else { return };
+            let (judged, then) = judge(control, &self.identity, wish, self.now, self.log_count);
+            match judged {
+                Ok(Some(change)) => {
+                    let number = control.catalog.propose(change, &mut self.buffers, ops);
+                    control.deciding = Some((number, then));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    if let Some(Then::Answer(asker) | Then::Closing { asker, .. } | Then::Gone { asker: Some(asker), .. }) = then {
+                        self.answer_mutation(asker, Err(Box::new(error)), ops);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_changes(&mut self) {
+        let control = self.control.as_mut().expect("worker 0");
+        for worker in 0..self.workers {
+            let unsent = &mut control.unsent[worker as usize];
+            while let Some(change) = unsent.front() {
+                if self.mail.offer(worker, Message::Apply(change.clone())).is_err() {
+                    break;
+                }
+                unsent.pop_front();
+            }
+        }
+    }
+
+    /// Does what was to follow changes that every worker has applied.
+    fn finish_applied(&mut self, ops: &mut Ops) {
+        loop {
+            let control = self.control.as_mut().expect("worker 0");
+            let everywhere = *control.applied.iter().min().expect("there is a worker");
+            let Some((_, then)) = control.thens.pop_front_if(|(number, _)| *number <= everywhere) else { return };
+            match then {
+                Then::Answer(asker) => self.answer_mutation(asker, Ok(()), ops),
+                Then::Gone { stream, asker } => {
+                    control.deleting.extend(asker.map(|asker| (stream, asker)));
+                    control.wishes.push_back(Wish::Gone { stream });
+                }
+                Then::Closing { stream, asker } => {
+                    control.resharding.push((stream, asker, self.now.mono.plus_ms(RESHARD_MS)));
+                }
+                Then::Opened { stream } => self.answer_reshardings(|number, _| number == stream, ops),
+            }
+        }
+    }
+
+    fn answer_late_reshardings(&mut self, ops: &mut Ops) {
+        let now = self.now.mono;
+        self.answer_reshardings(|_, deadline| deadline <= now, ops);
+    }
+
+    fn answer_reshardings(&mut self, which: impl Fn(u32, Mono) -> bool, ops: &mut Ops) {
+        let control = self.control.as_mut().expect("worker 0");
+        let ended: Vec<_> = control.resharding.extract_if(.., |(stream, _, deadline)| which(*stream, *deadline)).collect();
+        for (_, asker, _) in ended {
+            self.answer_mutation(asker, Ok(()), ops);
+        }
+    }
+
+    fn answer_mutation(&mut self, asker: Asker, result: Result<(), Box<Error>>, ops: &mut Ops) {
+        match asker.worker == self.id {
+            true => self.mutated(asker.connection, result, ops),
+            false => self.mail.answer(asker.worker, Message::Mutated { to: asker.connection, result }),
+        }
+    }
+
+    /// The answer to a mutation that a connection of this worker asked for.
+    pub(super) fn mutated(&mut self, to: ConnectionId, result: Result<(), Box<Error>>, ops: &mut Ops) {
+        if self.connections.awaits(to) {
+            let reply = match &result {
+                Ok(()) => Reply::empty(),
+                Err(error) => Reply::error(error),
+            };
+            self.reply(to.slot, reply, ops);
+        }
+    }
+
+    /// Applies a change to this worker's copy, and to what it owns.
+    pub(super) fn apply_change(&mut self, number: u64, change: &Change) {
+        self.view.apply(number, change);
+        self.follow_change(change);
+        self.applied_untold = Some(number);
+    }
+
+    /// Owned shards follow the catalog.
+    pub(super) fn follow_change(&mut self, change: &Change) {
+        let stream = match change {
+            Change::CreateStream { number, .. } => *number,
+            Change::DeleteStream { stream }
+            | Change::StreamGone { stream }
+            | Change::CloseShards { stream, .. }
+            | Change::OpenChildren { stream, .. }
+            | Change::ShardsExpired { stream, .. } => *stream,
+            Change::Retention { .. } | Change::LiveSegments { .. } | Change::Logs { .. } | Change::RetentionClock { .. } => return,
+        };
+        self.follow_stream(stream);
+        if matches!(change, Change::DeleteStream { .. } | Change::StreamGone { .. }) {
+            self.space.iter_mut().for_each(|space| space.look = true);
+        }
+    }
+
+    pub(super) fn follow_stream(&mut self, stream: u32) {
+        let state = match &self.control {
+            Some(control) => control.catalog.state(),
+            None => &self.view,
+        };
+        let logs = &self.logs;
+        let index = |number: u32| logs.iter().position(|log| log.number() == number);
+        let resume = |key: ShardKey| {
+            let held = state.resume.get(&key).map(|r| (r.next, r.arrival));
+            let found = self.found.get(&key).copied();
+            match (held, found) {
+                (Some(a), Some(b)) => Some((a.0.max(b.0), a.1.max(b.1))),
+                (a, b) => a.or(b),
+            }
+        };
+        self.shards.follow(state, stream, index, resume);
+    }
+
+    /// Tells worker 0 of closing shards whose records are all durable.
+    pub(super) fn tell_drained(&mut self) {
+        use crate::shard::Admission;
+        let mut drained: Vec<(ShardKey, u64)> = Vec::new();
+        for (key, shard) in self.shards.iter_mut() {
+            if shard.admission == (Admission::Closing { told: false }) && self.logs[shard.log].durable() >= shard.end {
+                shard.admission = Admission::Closing { told: true };
+                drained.push((key, shard.next - 1));
+            }
+        }
+        for (shard, last) in drained {
+            if self.control.is_some() {
+                self.note_drained(shard, last);
+            } else if self.mail.offer(0, Message::Drained { shard, last }).is_err() {
+                self.shards.get_mut(shard).expect("just seen").admission = Admission::Closing { told: false };
+            }
+        }
+    }
+}
+
+fn judge(
+    control: &mut Control,
+    identity: &crate::catalog::identity::Identity,
+    wish: Wish,
+    now: Now,
+    logs: u32,
+) -> (Result<Option<Change>, Error>, Option<Then>) {
+    let state = control.catalog.state();
+    let decide = Decide { state, identity };
+    match wish {
+        Wish::Mutate(asker, mutation) => {
+            let judged = mutation.decide(&decide, now.wall, logs);
+            let then = match &judged {
+                Ok(Change::DeleteStream { stream }) => Then::Gone { stream: *stream, asker: Some(asker) },
+                Ok(Change::CloseShards { stream, .. }) => Then::Closing { stream: *stream, asker },
+                _ => Then::Answer(asker),
+            };
+            (judged.map(Some), Some(then))
+        }
+        Wish::Gone { stream } => {
+            let then = control.deleting.remove(&stream).map(Then::Answer);
+            (Ok(Some(Change::StreamGone { stream })), then)
+        }
+        Wish::Expired { stream, shards } => (Ok(Some(Change::ShardsExpired { stream, shards })), None),
+        Wish::Open { stream } => {
+            let Some(resharding) = state.stream_by_number(stream).and_then(|s| s.resharding.as_ref()) else {
+                return (Ok(None), None);
+            };
+            let closed: Vec<ClosedShard> = resharding
+                .parents
+                .iter()
+                .flatten()
+                .filter_map(|parent| {
+                    let last = control.drained.get(&ShardKey::new(stream, *parent))?;
+                    Some(ClosedShard { number: *parent, last: *last, at: now.wall })
+                })
+                .collect();
+            closed.iter().for_each(|c| drop(control.drained.remove(&ShardKey::new(stream, c.number))));
+            (Ok(Some(Change::OpenChildren { stream, closed })), Some(Then::Opened { stream }))
+        }
+    }
+}
+
+impl Worker {
+    /// Closed shards whose last record has expired leave the catalog. Worker 0, now and then.
+    pub(super) fn expire_shards(&mut self) {
+        let (now, hour) = (self.retention.now(), self.retention_hour);
+        let Some(control) = self.control.as_mut() else { return };
+        for stream in control.catalog.state().streams.values() {
+            let horizon = now.0.saturating_sub(stream.retention_hours as u64 * hour as u64 * 1_000_000);
+            let expired = |state: &ShardState| matches!(state, ShardState::Closed { at, .. } if at.0 < horizon);
+            let shards: Vec<u32> = stream.shards.values().filter(|s| expired(&s.state)).map(|s| s.number).collect();
+            if !shards.is_empty() && control.wishes.len() < MUTATIONS_MAX {
+                control.wishes.push_back(Wish::Expired { stream: stream.number, shards });
+            }
+        }
+    }
+}
+
+fn resharded(stream: &Stream, closed: &[ClosedShard]) -> Notice {
+    let names = |numbers: &mut dyn Iterator<Item = u32>| {
+        numbers.map(|n| format!("shardId-{n:012}")).collect::<Vec<_>>().join(" + ")
+    };
+    let mut children: Vec<u32> = closed.iter().flat_map(|c| stream.children(c.number).map(|s| s.number)).collect();
+    children.dedup();
+    Notice::Resharded {
+        stream: stream.name.clone(),
+        parents: names(&mut closed.iter().map(|c| c.number)),
+        children: names(&mut children.into_iter()),
+    }
+}
+
+fn busy() -> Error {
+    Error::new(Kind::LimitExceeded, "Too many control requests are waiting; try again.")
+}

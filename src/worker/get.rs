@@ -1,0 +1,439 @@
+//! GetRecords and GetShardIterator: asked at the worker with the connection, answered by the shard's owner.
+//!
+//! The owner encodes the answer's body into a buffer and lends it; the asker sends it from there. Frames come from log memory, or from
+//! reads of segments into a buffer, checked in both cases by the log's reader.
+
+use super::Worker;
+use super::ack::LatestWait;
+use super::mailbox::{ConnectionId, GetCall, Message};
+use super::serve::Reply;
+use crate::io::buffers::{Pool, Span};
+use crate::io::clock::Wall;
+use crate::io::op::{Errno, Op, Ops, Token};
+use crate::kinesis::error::{Error, Kind};
+use crate::kinesis::get_records::{Answer, ChildShard, size_max};
+use crate::kinesis::iterator::{self, Iterator as ShardIterator};
+use crate::kinesis::sequence::SequenceNumber;
+use crate::limits::GET_BYTES_MAX;
+use crate::log::format::{self, FrameHeader, ShardKey};
+use crate::log::reader::{Reader, Step};
+use crate::observe::counter::Counter;
+use crate::shard::Admission;
+use std::collections::VecDeque;
+
+/// Room that the end of an answer may need: iterator, lag, child shards of a split or merge.
+const TAIL_MAX: usize = 2048;
+/// Frames that one answer looks at before it goes out with what it has: a reader far behind, whose records have expired, comes again.
+const FRAMES_MAX: usize = 20_000;
+
+/// Owner of the tokens of reads.
+pub const GET_TOKEN: u8 = 0x47;
+
+/// A GetRecords call at its owner.
+struct Get {
+    asker: u16,
+    to: ConnectionId,
+    call: GetCall,
+    reader: Reader,
+    out: Span,
+    answer: Answer,
+    /// First number that has not been looked at.
+    next: u64,
+    bytes: usize,
+    arrival: u64,
+    frames: usize,
+    /// Where a read goes, or what the last one brought.
+    read: Option<Span>,
+    /// A read that has no buffer yet, or is in flight.
+    wants: Option<Wanted>,
+    in_flight: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Wanted {
+    file: crate::io::op::FileName,
+    at: u64,
+    len: u32,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Everything durable has been returned.
+    CaughtUp,
+    /// A limit was met.
+    Full,
+}
+
+pub struct Gets {
+    slots: Vec<Option<Get>>,
+    /// Calls that wait for a slot, a buffer, or a change of the catalog.
+    queue: VecDeque<(u16, ConnectionId, GetCall)>,
+}
+
+impl Gets {
+    pub fn new(slots: usize) -> Gets {
+        Gets { slots: (0..slots).map(|_| None).collect(), queue: VecDeque::with_capacity(slots * 4) }
+    }
+
+    pub fn under_way(&self) -> usize {
+        self.slots.iter().flatten().count() + self.queue.len()
+    }
+}
+
+impl Worker {
+    /// A GetRecords request of connection `slot`.
+    pub(super) fn get_begin(&mut self, slot: u16, ops: &mut Ops) {
+        match self.get_call(slot) {
+            Err(error) => self.reply(slot, Reply::error(&error), ops),
+            Ok((call, owner)) => {
+                let from = self.connections.id(slot);
+                if owner == self.id {
+                    self.gets.queue.push_back((owner, from, call));
+                    self.run_gets(ops);
+                } else if self.mail.may_ask(owner, 1) {
+                    self.mail.ask(owner, Message::Get { from, call });
+                } else {
+                    self.reply(slot, Reply::error(&slow_down()), ops);
+                }
+            }
+        }
+    }
+
+    fn get_call(&self, slot: u16) -> Result<(GetCall, u16), Error> {
+        let text = self.buffers.bytes(self.body_of(slot));
+        let request = crate::kinesis::get_records_request::decode(text)?;
+        let it = iterator::open(request.iterator, &self.iterator_key, self.now.wall)?;
+        let key = ShardKey::new(it.stream, it.shard);
+        let state = self.state();
+        let stream = state.stream_by_number(it.stream).filter(|s| s.status != crate::catalog::state::StreamStatus::Deleting);
+        let Some(stream) = stream else {
+            return Err(Error::new(Kind::ResourceNotFound, "The stream of this iterator does not exist any more."));
+        };
+        if let Some(arn) = request.arn {
+            let named = self.resolve_stream(None, Some(arn))?;
+            if named.number != stream.number {
+                return Err(Error::new(Kind::InvalidArgument, "StreamARN names another stream than the iterator."));
+            }
+        }
+        let Some(shard) = stream.shards.get(&it.shard) else {
+            return Err(crate::kinesis::shard_id::does_not_exist(
+                crate::kinesis::shard_id::ShardId(it.shard),
+                &stream.name,
+                &self.identity,
+            ));
+        };
+        if request.dry_run {
+            return Err(Error::new(Kind::DryRunOperation, "Request would have succeeded, but DryRun flag is set."));
+        }
+        let seen = state.applied;
+        let call = GetCall { shard: key, sequence: it.sequence, floor: it.arrival_floor, limit: request.limit, seen };
+        Ok((call, self.owner_of(shard.log)))
+    }
+
+    pub(super) fn get_asked(&mut self, asker: u16, to: ConnectionId, call: GetCall) {
+        self.gets.queue.push_back((asker, to, call));
+    }
+
+    /// Begins what waits and goes on with what can.
+    pub(super) fn run_gets(&mut self, ops: &mut Ops) {
+        for _ in 0..self.gets.queue.len() {
+            let Some((asker, to, call)) = self.gets.queue.pop_front() else { break };
+            if self.state().applied < call.seen || !self.get_start(asker, to, call, ops) {
+                self.gets.queue.push_back((asker, to, call));
+            }
+        }
+        for slot in 0..self.gets.slots.len() {
+            if self.gets.slots[slot].as_ref().is_some_and(|get| get.wants.is_some() && !get.in_flight) {
+                self.get_read(slot, ops);
+            }
+        }
+    }
+
+    /// Gives the call a slot and a first buffer; `false`: there is none now.
+    fn get_start(&mut self, asker: u16, to: ConnectionId, call: GetCall, ops: &mut Ops) -> bool {
+        let Some(slot) = self.gets.slots.iter().position(Option::is_none) else { return false };
+        let Some(out) = self.buffers.take_for(1) else { return false };
+        let horizon = self.horizon(call.shard.stream());
+        let call = GetCall { floor: call.floor.max(horizon), ..call };
+        // A reader that starts where everything has expired is taken to the first run that may hold something newer.
+        let reader = match call.floor > 0 && call.sequence <= 1 {
+            true => Reader::at_arrival(call.shard, call.floor),
+            false => Reader::new(call.shard, call.sequence),
+        };
+        let answer = Answer::begin(self.buffers.bytes_mut(out));
+        let get = Get {
+            asker,
+            to,
+            call,
+            reader,
+            out,
+            answer,
+            next: call.sequence,
+            bytes: 0,
+            arrival: 0,
+            frames: 0,
+            read: None,
+            wants: None,
+            in_flight: false,
+        };
+        self.gets.slots[slot] = Some(get);
+        self.get_go_on(slot, ops);
+        true
+    }
+
+    /// Encodes frames until there are no more, a limit is met, or a read is needed.
+    fn get_go_on(&mut self, slot: usize, ops: &mut Ops) {
+        loop {
+            let get = self.gets.slots[slot].as_mut().expect("a call under way");
+            let Some(log) = self.shards.get(get.call.shard).map(|shard| shard.log) else {
+                return self.get_fail(slot, Error::new(Kind::ResourceNotFound, "The shard does not exist any more."), ops);
+            };
+            match get.reader.next(&mut self.logs[log], &self.buffers) {
+                Step::End => return self.get_finish(slot, End::CaughtUp, ops),
+                Step::Frame { header, body } => {
+                    get.frames += 1;
+                    if !self.get_encode(slot, &header, body) || self.gets.slots[slot].as_ref().is_some_and(|g| g.frames >= FRAMES_MAX)
+                    {
+                        return self.get_finish(slot, End::Full, ops);
+                    }
+                }
+                Step::Read { file, at, len } => {
+                    get.wants = Some(Wanted { file, at, len });
+                    return self.get_read(slot, ops);
+                }
+                Step::Damaged { file, position, why } => {
+                    self.counters.add(Counter::Damaged, 1);
+                    self.tell_operator(super::notice::Notice::Damage { file, position: position.0, why: why.to_string() });
+                    let text = "A stored frame is damaged; it was reported to the operator.";
+                    return self.get_fail(slot, Error::new(Kind::InternalFailure, text), ops);
+                }
+            }
+        }
+    }
+
+    /// Appends the records of a frame to the answer; `false`: a limit was met.
+    fn get_encode(&mut self, slot: usize, header: &FrameHeader, body: Span) -> bool {
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
+        let created = match &self.control {
+            Some(control) => control.catalog.state(),
+            None => &self.view,
+        }
+        .shard(get.call.shard)
+        .map_or(0, |shard| shard.created);
+        if header.next() <= get.next {
+            return true;
+        }
+        let mut ordinal = get.next.saturating_sub(header.sequence) as u32;
+        while ordinal < header.count {
+            let get = self.gets.slots[slot].as_mut().expect("a call under way");
+            let (bytes, out) = self.buffers.pair(body, get.out);
+            let records = format::records(bytes, header.count).expect("the reader has checked the frame").after(ordinal);
+            let mut need = 0;
+            for record in records {
+                let arrival = header.arrival + record.arrival_delta as u64;
+                let size = record.key.map_or(0, <[u8]>::len) + record.data.len();
+                if arrival < get.call.floor {
+                    get.next = header.sequence + record.ordinal as u64 + 1;
+                    ordinal = record.ordinal + 1;
+                    continue;
+                }
+                if get.answer.records() >= get.call.limit || get.bytes > 0 && get.bytes + size > GET_BYTES_MAX {
+                    return false;
+                }
+                let room = size_max(record.key.map_or(0, <[u8]>::len), record.data.len());
+                if get.answer.len() + room + TAIL_MAX > out.len() {
+                    need = get.answer.len() + room + TAIL_MAX;
+                    break;
+                }
+                let number = header.sequence + record.ordinal as u64;
+                let at = arrival / 1_000_000;
+                let sequence = SequenceNumber { created, shard: get.call.shard.shard(), number, at };
+                get.answer.push(out, &sequence, arrival, record.key, record.data);
+                get.bytes += size;
+                get.arrival = arrival;
+                get.next = number + 1;
+                ordinal = record.ordinal + 1;
+            }
+            if need == 0 {
+                break;
+            }
+            if !self.get_grow(slot, need) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Moves the answer to a buffer of at least `need` bytes; `false`: there is none, so the answer ends here.
+    fn get_grow(&mut self, slot: usize, need: usize) -> bool {
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
+        let Some(larger) = self.buffers.take_for(need.max(get.out.len as usize + 1)) else { return false };
+        let used = get.answer.len() as u32;
+        let (from, to) = self.buffers.pair(get.out.first(used), larger.first(used));
+        to.copy_from_slice(from);
+        self.buffers.give(std::mem::replace(&mut get.out, larger));
+        true
+    }
+
+    /// Emits the read that the call wants, if there is a buffer for it.
+    fn get_read(&mut self, slot: usize, ops: &mut Ops) {
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
+        let Some(wanted) = get.wants else { return };
+        if get.read.is_none_or(|span| self.buffers.slot_size(span.pool) < wanted.len) {
+            get.read.take().into_iter().for_each(|span| self.buffers.give(self.buffers.whole(span.pool, span.slot)));
+            let pools = [Pool::Medium, Pool::Large];
+            let fits = |b: &crate::io::buffers::Buffers, pool| b.slot_size(pool) >= wanted.len;
+            get.read = pools.into_iter().find_map(|pool| fits(&self.buffers, pool).then(|| self.buffers.take(pool))?);
+        }
+        let Some(span) = get.read else { return };
+        get.in_flight = true;
+        self.counters.add(Counter::ColdReads, 1);
+        self.counters.add(Counter::ColdReadBytes, wanted.len as u64);
+        let token = Token((GET_TOKEN as u64) << 56 | slot as u64);
+        ops.push(Op::ReadAt { file: wanted.file, at: wanted.at, into: span.first(wanted.len), token });
+    }
+
+    pub(super) fn on_get_read(&mut self, token: Token, result: Result<u32, Errno>, ops: &mut Ops) {
+        let slot = (token.0 & 0xffff) as usize;
+        let get = self.gets.slots[slot].as_mut().expect("its read was in flight");
+        get.in_flight = false;
+        let wanted = get.wants.take().expect("it wanted the read");
+        match result {
+            Ok(bytes) => {
+                get.reader.filled(get.read.expect("read into").first(wanted.len), bytes);
+                self.get_go_on(slot, ops);
+            }
+            Err(errno) => {
+                let text = format!("A segment could not be read ({errno}).");
+                self.get_fail(slot, Error::new(Kind::InternalFailure, text), ops);
+            }
+        }
+    }
+
+    fn get_fail(&mut self, slot: usize, error: Error, ops: &mut Ops) {
+        let get = self.get_end(slot);
+        self.buffers.give(get.out);
+        self.get_answer(get.asker, get.to, Err(Box::new(error)), ops);
+    }
+
+    /// Frees the slot and the read buffer; the answer's buffer is the caller's.
+    fn get_end(&mut self, slot: usize) -> Get {
+        let get = self.gets.slots[slot].take().expect("a call under way");
+        get.read.into_iter().for_each(|span| self.buffers.give(span));
+        get
+    }
+
+    fn get_finish(&mut self, slot: usize, end: End, ops: &mut Ops) {
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
+        let key = get.call.shard;
+        let admission = self.shards.get(key).map(|shard| shard.admission);
+        let closed = matches!(admission, Some(Admission::Closed { .. }));
+        let behind = match end {
+            End::CaughtUp => 0,
+            End::Full if get.arrival == 0 => self.now.wall.0.saturating_sub(get.call.floor) / 1000,
+            End::Full => self.now.wall.0.saturating_sub(get.arrival) / 1000,
+        };
+        let mut token = [0u8; iterator::TOKEN_MAX];
+        let next = (!(closed && end == End::CaughtUp)).then(|| {
+            self.nonce += 1;
+            let floor = if get.answer.records() > 0 { 0 } else { get.call.floor };
+            let it = ShardIterator {
+                stream: key.stream(),
+                shard: key.shard(),
+                sequence: get.next,
+                arrival_floor: floor,
+                issued: self.now.wall,
+                nonce: self.nonce,
+            };
+            let len = it.write(&self.iterator_key, &mut token);
+            std::str::from_utf8(&token[..len]).expect("tokens are ASCII")
+        });
+        let state = match &self.control {
+            Some(control) => control.catalog.state(),
+            None => &self.view,
+        };
+        let stream = state.stream_by_number(key.stream());
+        let children: Vec<ChildShard> = match (next, stream) {
+            (None, Some(stream)) => stream.children(key.shard()).map(ChildShard::of).collect(),
+            _ => Vec::new(),
+        };
+        let out = self.buffers.bytes_mut(get.out);
+        let Some(len) = get.answer.finish(out, next, behind, &children) else {
+            return self.get_fail(slot, Error::new(Kind::InternalFailure, "The answer did not fit."), ops);
+        };
+        self.counters.add(Counter::RecordsRead, get.answer.records() as u64);
+        self.counters.add(Counter::BytesRead, get.bytes as u64);
+        let get = self.get_end(slot);
+        self.get_answer(get.asker, get.to, Ok(get.out.first(len as u32)), ops);
+    }
+
+    fn get_answer(&mut self, asker: u16, to: ConnectionId, result: Result<Span, Box<Error>>, ops: &mut Ops) {
+        match asker == self.id {
+            true => self.got(to, result, ops),
+            false => self.mail.answer(asker, Message::Got { to, result }),
+        }
+    }
+
+    /// The owner's answer for a connection of this worker.
+    pub(super) fn got(&mut self, to: ConnectionId, result: Result<Span, Box<Error>>, ops: &mut Ops) {
+        match (result, self.connections.awaits(to)) {
+            (Ok(span), true) => self.reply(to.slot, Reply::span(span), ops),
+            (Ok(span), false) => self.release(span),
+            (Err(error), true) => self.reply(to.slot, Reply::error(&error), ops),
+            (Err(_), false) => {}
+        }
+    }
+
+    /// Records of the stream that arrived before this (µs) have expired.
+    pub(super) fn horizon(&self, stream: u32) -> u64 {
+        let Some(stream) = self.state().stream_by_number(stream) else { return 0 };
+        let Wall(now) = self.retention.now();
+        now.saturating_sub(stream.retention_hours as u64 * self.retention_hour as u64 * 1_000_000)
+    }
+
+    /// A LATEST iterator was asked for: the first number that is not durable, as soon as all that are assigned now are.
+    pub(super) fn latest_asked(&mut self, worker: u16, to: ConnectionId, shard: ShardKey, ops: &mut Ops) {
+        let Some(owned) = self.shards.get(shard) else {
+            let error = Error::new(Kind::InternalFailure, "The shard is moving; try again.");
+            return self.latest_answer(worker, to, Err(Box::new(error)), ops);
+        };
+        let wait = LatestWait { log: owned.log, position: owned.end, worker, to, next: owned.next };
+        match self.logs[wait.log].durable() >= wait.position {
+            true => self.latest_is(wait, ops),
+            false => self.latest.push_back(wait),
+        }
+    }
+
+    pub(super) fn latest_is(&mut self, wait: LatestWait, ops: &mut Ops) {
+        self.latest_answer(wait.worker, wait.to, Ok(wait.next), ops);
+    }
+
+    fn latest_answer(&mut self, worker: u16, to: ConnectionId, result: Result<u64, Box<Error>>, ops: &mut Ops) {
+        match worker == self.id {
+            true => self.latest_got(to, result, ops),
+            false => self.mail.answer(worker, Message::LatestIs { to, result }),
+        }
+    }
+
+    /// Answers the GetShardIterator that waited for it.
+    pub(super) fn latest_got(&mut self, to: ConnectionId, result: Result<u64, Box<Error>>, ops: &mut Ops) {
+        if !self.connections.awaits(to) {
+            return;
+        }
+        match result {
+            Err(error) => self.reply(to.slot, Reply::error(&error), ops),
+            Ok(sequence) => {
+                // The request is decoded once more rather than kept: it is small, and this is not the data path.
+                match self.iterator_request(to.slot) {
+                    Ok((shard, _, _)) => self.reply_iterator(to.slot, shard, sequence, 0, ops),
+                    Err(error) => self.reply(to.slot, Reply::error(&error), ops),
+                }
+            }
+        }
+    }
+}
+
+fn slow_down() -> Error {
+    Error::new(Kind::ProvisionedThroughputExceeded, "The shard's worker has too many requests waiting; try again.")
+}
