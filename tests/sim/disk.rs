@@ -409,6 +409,10 @@ impl Disk {
         Some(&self.inodes[*inode].live)
     }
 
+    pub fn is_open(&self, file: FileName) -> bool {
+        self.open.keys().any(|(_, open)| *open == file)
+    }
+
     pub fn in_flight(&self) -> usize {
         self.flights.len()
     }

@@ -194,6 +194,11 @@ impl Net {
         (id, connection)
     }
 
+    /// The connection of a socket in use.
+    pub fn id(&mut self, worker: u16, socket: Socket) -> Id {
+        self.at(worker, socket).0
+    }
+
     pub fn recv(&mut self, worker: u16, socket: Socket, into: Span, now: u64, later: &mut Later) {
         let (id, connection) = self.at(worker, socket);
         assert!(connection.recv.is_none() && into.len > 0, "two receives, or an empty one, on {socket:?}");

@@ -78,6 +78,8 @@ pub enum Life {
 pub struct Stream {
     pub name: String,
     pub life: Life,
+    /// A CreateStream was answered.
+    pub created: bool,
     /// In ns: the shortest retention that has been in force.
     pub retention: u64,
     pub hours: u32,
@@ -156,6 +158,11 @@ impl Oracle {
         let highest = stream.keys.entry(attempt.key.clone()).or_insert_with(|| number.clone());
         *highest = number.clone().max(highest.clone());
         self.place(mark, shard, number);
+    }
+
+    /// Puts of `key` with hash keys of several shards follow: they have no order among them.
+    pub fn forget_order(&mut self, key: &str) {
+        self.streams.iter_mut().for_each(|stream| drop(stream.keys.remove(key)));
     }
 
     pub fn settle(&mut self, mark: u64, fate: Fate) {
@@ -278,6 +285,22 @@ impl Oracle {
         }
     }
 
+    /// A LATEST iterator, answered at `since`, has given `first` as its first record: nothing put after that was passed over.
+    pub fn check_latest(&self, stream: usize, shard: u32, first: &Number, since: u64) {
+        for (_, number, mark) in self.known(stream, shard) {
+            let issued = self.attempts[mark as usize].issued;
+            assert!(number >= *first || issued <= since, "LATEST of {since} began at {first:?}, past {number:?} put at {issued}");
+        }
+    }
+
+    /// All shards of a stream have been read from the horizon to the end: what is known of shards that are not listed must have expired.
+    pub fn check_complete(&self, stream: usize, listed: &[u32], now: u64) {
+        for ((shard, number), mark) in &self.streams[stream].places {
+            let there = listed.contains(shard) || self.may_vanish(*mark, now);
+            assert!(there, "shard {shard} is not listed any more, yet it holds {number:?} ({mark:x})");
+        }
+    }
+
     /// Records of a shard whose place is known: what a reader that asks now must come by.
     pub fn known(&self, stream: usize, shard: u32) -> Vec<(u32, Number, u64)> {
         let all = self.streams[stream].places.range((Included((shard, Number(String::new()))), Unbounded));
@@ -325,6 +348,7 @@ impl Stream {
         Stream {
             name: name.into(),
             life: Life::Coming,
+            created: false,
             retention,
             hours: 24,
             shards: BTreeMap::new(),
