@@ -14,3 +14,8 @@ pub mod recover;
 pub mod reshard;
 pub mod routes;
 pub mod state;
+
+#[cfg(test)]
+mod decide_tests;
+#[cfg(test)]
+mod journal_tests;

@@ -221,6 +221,11 @@ impl State {
         self.stream_by_number(stream)?.route(hash)
     }
 
+    /// How many logs there are: 0 .. this.
+    pub fn logs(&self) -> u32 {
+        self.placed.len() as u32
+    }
+
     pub fn known(&self, stream: u32) -> Known {
         match self.names.contains_key(&stream) {
             true => Known::Present,

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! Copy   0 magic u64 "penstock" | 8 format u32 | 12 revision u32 | 16 body u32 (bytes of the rkyv body) | 20 zero u32 | 24 generation u64
-//!       32 directory u64 | 40 zero u8 × 16 | 56 CRC-32C u32 of the body | 60 CRC-32C u32 of bytes 0..60 | 64 body, zeros to the block's end
+//!       32 directory u64 | 40 zero u8 × 16 | 56 CRC-32C u32 of the body | 60 CRC-32C u32 of bytes 0..60 | 64 body, then zeros
 //! ```
 
 use super::steps::{Progress, Step, Steps};

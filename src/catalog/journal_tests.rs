@@ -1,0 +1,307 @@
+//! The journal on a disk that fails at every operation.
+
+use super::change::Change;
+use super::decide_tests::random_change;
+use super::entry::{Place, decode_snapshot, encode_changes, encode_snapshot};
+use super::journal::{Catalog, Event, Settings};
+use super::state::State;
+use crate::io::buffers::Buffers;
+use crate::io::clock::Wall;
+use crate::io::op::{Completion, Errno, FileName, Op};
+use crate::log::memory_disk::{MemoryDisk, Random, buffers};
+use std::collections::VecDeque;
+
+const SETTINGS: Settings = Settings { owner: 2, block: 4096, directory: 0xd1ec, journal_bytes: 5 * 4096 };
+
+/// A machine, its memory, and operations left before the power fails.
+struct Node {
+    catalog: Catalog,
+    buffers: Buffers,
+    ops: Vec<Op>,
+    fuse: Option<u64>,
+}
+
+impl Node {
+    fn start(is_new: bool, fuse: Option<u64>) -> Node {
+        let (mut buffers, mut ops) = (buffers(), Vec::new());
+        let mut catalog = Catalog::new(SETTINGS, &mut buffers).expect("a slot");
+        catalog.recover(is_new, &mut buffers, &mut ops);
+        Node { catalog, buffers, ops, fuse }
+    }
+
+    fn propose(&mut self, change: Change) -> u64 {
+        self.catalog.propose(change, &mut self.buffers, &mut self.ops)
+    }
+
+    /// Drives to the next event; `None` when all is done or the power failed.
+    fn event(&mut self, disk: &mut MemoryDisk, random: &mut Random) -> Option<Event> {
+        loop {
+            if let Some(event) = self.catalog.event() {
+                return Some(event);
+            }
+            assert!(self.ops.len() <= 1, "one operation in flight");
+            let op = self.ops.pop()?;
+            match &mut self.fuse {
+                Some(0) => {
+                    disk.crash(Some(&op), &mut self.buffers, random);
+                    return None;
+                }
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            let completion = disk.run(&op, &mut self.buffers);
+            self.complete(completion);
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        match completion {
+            Completion::Done { token, result } => {
+                assert!(self.catalog.owns(token) && token.0 >> 56 == 2);
+                self.catalog.on_done(token, result, &mut self.buffers, &mut self.ops);
+            }
+            Completion::Listed { token, result } => {
+                self.catalog.on_listed(token, result, &mut self.buffers, &mut self.ops)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// What was asked for over the lives of a directory.
+#[derive(Default)]
+struct History {
+    changes: Vec<Change>,
+    durable: usize,
+    rotated: bool,
+    has_recovered: bool,
+}
+
+impl History {
+    /// One life: recovers, checks, proposes until `proposals` are durable or the power fails. Whether it ended without a crash.
+    fn live(&mut self, disk: &mut MemoryDisk, fuse: Option<u64>, proposals: usize, random: &mut Random) -> bool {
+        let mut node = Node::start(!self.has_recovered, fuse);
+        match node.event(disk, random) {
+            None => return false,
+            Some(Event::Recovered { .. }) => {}
+            Some(other) => panic!("{other:?}"),
+        }
+        self.has_recovered = true;
+        let found = node.catalog.state().applied as usize;
+        assert!(
+            (self.durable..=self.changes.len()).contains(&found),
+            "{} durable, {found} found, {} proposed",
+            self.durable,
+            self.changes.len()
+        );
+        self.changes.truncate(found);
+        self.durable = found;
+        assert_eq!(node.catalog.state(), &replay(&self.changes));
+        assert_eq!(node.catalog.ahead(), node.catalog.state());
+        let end = found + proposals;
+        while self.durable < end {
+            for _ in 0..1 + random.below(3) {
+                let now = Wall(1_700_000_000_000_000 + random.below(5_000_000));
+                let change =
+                    random_change(node.catalog.ahead(), random, now).unwrap_or(Change::RetentionClock { wall: now });
+                self.changes.push(change.clone());
+                assert_eq!(node.propose(change), self.changes.len() as u64);
+            }
+            loop {
+                match node.event(disk, random) {
+                    Some(Event::Durable(number, change)) => {
+                        assert_eq!((number as usize, &change), (self.durable + 1, &self.changes[self.durable]));
+                        self.durable += 1;
+                        assert_eq!(node.catalog.state().applied, node.catalog.state().applied.max(number));
+                    }
+                    Some(other) => panic!("{other:?}"),
+                    None if node.catalog.is_idle() => break,
+                    None => return false,
+                }
+            }
+        }
+        self.rotated |= disk.files().keys().any(|file| matches!(file, FileName::Snapshot { .. }));
+        true
+    }
+}
+
+fn replay(changes: &[Change]) -> State {
+    let mut state = State::default();
+    (1..).zip(changes).for_each(|(number, change)| state.apply(number, change));
+    state
+}
+
+#[test]
+fn a_crash_at_any_operation_loses_no_durable_change() {
+    for at in 0..110 {
+        for seed in 0..12 {
+            let (mut disk, mut random) = (MemoryDisk::default(), Random(seed * 1000 + at));
+            let mut history = History::default();
+            history.live(&mut disk, Some(at), 20, &mut random);
+            // During recovery too, then a whole life, then what is there.
+            let again = random.below(40);
+            history.live(&mut disk, Some(again), 20, &mut random);
+            assert!(history.live(&mut disk, None, 12, &mut random));
+            assert!(history.live(&mut disk, None, 0, &mut random));
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_is_full_becomes_a_snapshot_and_older_files_go() {
+    let (mut disk, mut random) = (MemoryDisk::default(), Random(7));
+    let mut history = History::default();
+    assert!(history.live(&mut disk, None, 60, &mut random));
+    assert!(history.rotated);
+    let files: Vec<FileName> = disk.files().into_keys().collect();
+    let [FileName::Journal { number: journal }, FileName::Snapshot { number: snapshot }] = files[..] else {
+        panic!("{files:?}")
+    };
+    assert_eq!(journal, snapshot);
+    assert!(history.live(&mut disk, None, 0, &mut random));
+}
+
+/// A directory of one life without rotation, its journal, and the bytes in use.
+fn journal() -> (MemoryDisk, FileName, History) {
+    let (mut disk, mut random, mut history) = (MemoryDisk::default(), Random(3), History::default());
+    assert!(history.live(&mut disk, None, 3, &mut random));
+    assert!(!history.rotated);
+    (disk, FileName::Journal { number: 0 }, history)
+}
+
+fn refusal(disk: &mut MemoryDisk) -> String {
+    let before = disk.files();
+    let mut node = Node::start(false, None);
+    let Some(Event::Refused { why }) = node.event(disk, &mut Random(0)) else { panic!("refused") };
+    assert!(node.ops.is_empty());
+    assert_eq!(disk.files(), before, "nothing is touched on damage");
+    why
+}
+
+#[test]
+fn damage_before_the_last_entry_is_refused_by_name() {
+    let (disk, file, _) = journal();
+    for at in [0, 30, 61, 70] {
+        let mut disk = disk.clone();
+        disk.overwrite(file, |bytes| bytes[at] ^= 0x40);
+        let why = refusal(&mut disk);
+        assert!(why.contains("catalog/journal-000000000000 at byte 0: the entry of change 1 is damaged"), "{why}");
+    }
+}
+
+#[test]
+fn a_broken_last_entry_is_cut_and_written_over() {
+    let (mut disk, file, mut history) = journal();
+    disk.overwrite(file, |bytes| {
+        let last = bytes.chunks(4096).rposition(|block| block.iter().any(|byte| *byte != 0)).expect("not empty");
+        bytes[last * 4096 + 65] ^= 1;
+    });
+    let mut node = Node::start(false, None);
+    let event = node.event(&mut disk, &mut Random(0));
+    assert_eq!(event, Some(Event::Recovered { torn: Some(file) }));
+    let found = node.catalog.state().applied as usize;
+    assert!(found < history.durable);
+    history.durable = found;
+    assert!(history.live(&mut disk, None, 5, &mut Random(9)));
+    assert!(history.live(&mut disk, None, 0, &mut Random(9)));
+}
+
+#[test]
+fn a_missing_or_damaged_file_is_refused_by_name() {
+    let (mut disk, file, _) = journal();
+    disk.remove(file);
+    assert!(refusal(&mut disk).contains("catalog/journal-000000000000 is missing"));
+
+    let (mut disk, mut history) = (MemoryDisk::default(), History::default());
+    assert!(history.live(&mut disk, None, 60, &mut Random(7)));
+    let [journal, snapshot] = disk.files().into_keys().collect::<Vec<_>>()[..] else { panic!("two files") };
+    let mut damaged = disk.clone();
+    damaged.overwrite(snapshot, |bytes| bytes[80] ^= 1);
+    assert!(refusal(&mut damaged).contains(&format!("{snapshot} at byte 0: the checksum of its body is wrong")));
+    let mut foreign = disk.clone();
+    foreign.remove(snapshot);
+    assert!(refusal(&mut foreign).contains(&format!("{snapshot} is missing")));
+    disk.remove(journal);
+    assert!(refusal(&mut disk).contains(&format!("{journal} is missing")));
+}
+
+#[test]
+fn changes_larger_than_a_slot_or_a_journal_are_written_in_pieces() {
+    let (mut disk, mut random, mut history) = (MemoryDisk::default(), Random(5), History::default());
+    assert!(history.live(&mut disk, None, 2, &mut random));
+    let mut node = Node::start(false, None);
+    assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Recovered { .. })));
+    let live: Vec<u32> = (0..20_000).collect();
+    let change = Change::LiveSegments { log: 0, live: live.clone(), resume: Vec::new() };
+    node.propose(change.clone());
+    assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Durable(..))));
+    let mut node = Node::start(false, None);
+    assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Recovered { torn: None })));
+    assert_eq!(node.catalog.state().live[&0], live);
+}
+
+#[test]
+fn a_write_error_is_final() {
+    let (mut disk, mut random) = (MemoryDisk::default(), Random(5));
+    let mut node = Node::start(true, None);
+    assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Recovered { .. })));
+    node.propose(Change::Logs { logs: 1 });
+    node.propose(Change::Logs { logs: 2 });
+    let Some(Op::WriteAt { token, .. }) = node.ops.pop() else { panic!("a write") };
+    node.complete(Completion::Done { token, result: Err(Errno(5)) });
+    let Some(Event::Failed { what, errno }) = node.catalog.event() else { panic!("failed") };
+    assert_eq!((what.as_str(), errno), ("writing catalog/journal-000000000000", Errno(5)));
+    node.propose(Change::Logs { logs: 3 });
+    assert!(node.ops.is_empty(), "nothing is written behind a failure");
+    assert_eq!((node.catalog.event(), node.catalog.state().applied), (None, 0));
+}
+
+#[test]
+fn changes_that_wait_share_an_entry() {
+    let (mut disk, mut random) = (MemoryDisk::default(), Random(5));
+    let mut node = Node::start(true, None);
+    assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Recovered { .. })));
+    (1..=10).for_each(|logs| assert_eq!(node.propose(Change::Logs { logs }), logs as u64));
+    let mut writes = VecDeque::new();
+    while let Some(op) = node.ops.pop() {
+        writes.push_back(matches!(op, Op::WriteAt { .. }));
+        let completion = disk.run(&op, &mut node.buffers);
+        node.complete(completion);
+    }
+    assert_eq!(writes, [true, true], "the first alone, the nine behind it together");
+    assert_eq!(node.catalog.state().applied, 10);
+}
+
+#[test]
+fn a_snapshot_gives_the_state_back() {
+    let place = Place { block: 4096, directory: 1, file: 40 };
+    let (mut state, mut random) = (State::default(), Random(11));
+    while state.applied < 40 {
+        let now = Wall(1_700_000_000_000_000 + random.below(5_000_000));
+        if let Some(change) = random_change(&state, &mut random, now) {
+            state.apply(state.applied + 1, &change);
+        }
+    }
+    let encoded = encode_snapshot(place, &state);
+    assert_eq!(decode_snapshot(place, &encoded.bytes), Ok((state, encoded.crc)));
+    let other = Place { directory: 2, ..place };
+    assert!(decode_snapshot(other, &encoded.bytes).is_err_and(|damage| damage.why.contains("another data directory")));
+}
+
+#[test]
+fn its_bytes_do_not_change() {
+    let place = Place { block: 4096, directory: 0x0123_4567_89ab_cdef, file: 5 };
+    let changes = vec![
+        Change::Retention { stream: 3, hours: 48 },
+        Change::LiveSegments { log: 1, live: vec![7, 9], resume: vec![] },
+    ];
+    let bytes = encode_changes(place, 0xaabb_ccdd, 6, &changes).bytes;
+    let end = bytes.iter().rposition(|byte| *byte != 0).expect("not all zero") + 1;
+    let hex: String = bytes[..end].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN_ENTRY);
+}
+
+const GOLDEN_ENTRY: &str = "704361740101000074000000020000000600000000000000efcdab89674523010500000000000000ddccbbaa000000000000\
+    000000000000102157a897302848070000000900000003030000003000000000000000000000000000000000000000000000\
+    000000000000000000000000000000000000000000000701000000c1ffffff02000000c1ffffff0000000000000000000000\
+    000000000000000000000000000000000000000000009cffffff02";

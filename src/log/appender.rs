@@ -1,0 +1,189 @@
+//! Frames into the filling commit, commits into the active segment, and on to the next one.
+
+use super::checksum::crc;
+use super::format::{CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, round_up, stride};
+use super::index::{Building, Sealed};
+use super::segment::Wait;
+use super::{FooterState, Log, OpenFrame, Phase, RESERVE, Refusal, Segment, Stamp};
+use crate::io::buffers::{Buffers, Span};
+use crate::observe::counter::Counter;
+
+impl From<Wait> for Refusal {
+    fn from(wait: Wait) -> Refusal {
+        match wait {
+            Wait::Full => Refusal::Full,
+            Wait::Busy => Refusal::Busy,
+        }
+    }
+}
+
+impl Log {
+    /// Reserves a frame with a body of `body` bytes. Several may be open at once; they lie in the order of opening, and those of one
+    /// shard are closed in that order. Spans of frames read from log memory are void afterwards.
+    pub fn open_frame(&mut self, body: u32) -> Result<OpenFrame, Refusal> {
+        if self.failed.is_some() || !matches!(self.phase, Phase::Running) {
+            return Err(Refusal::Failed);
+        }
+        let whole = round_up(HEADER as u64 + stride(body), self.settings.block as u64);
+        if whole > self.settings.commit_max.min(self.data_end()) as u64 {
+            return Err(Refusal::TooLarge);
+        }
+        let (whole, stride) = (whole as u32, stride(body) as u32);
+        if !self.filling_takes(stride) {
+            self.finish_commit();
+            if !self.active || self.at + whole > self.data_end() || !self.building.has_room(self.open_frames) {
+                self.next_segment(RESERVE).inspect_err(|&refusal| {
+                    if refusal == Refusal::Full {
+                        self.counters.add(Counter::LogFull, 1);
+                    }
+                })?;
+            }
+            if !self.commits.place(whole) {
+                return Err(Refusal::Busy);
+            }
+            self.begin_commit(CommitKind::Data);
+        }
+        let at = self.commits.grow(stride).ok_or(Refusal::Busy)?;
+        self.open_frames += 1;
+        let commit = self.commits.newest().expect("a frame was just added to it");
+        let position = Position(commit.position.0 + (at - commit.at) as u64);
+        Ok(OpenFrame { position, body: self.settings.memory.part(at + HEADER as u32, body) })
+    }
+
+    /// Where the body goes: payload, then index.
+    pub fn body(&self, frame: &OpenFrame) -> Span {
+        frame.body
+    }
+
+    /// Stamps the frame. It is durable once `durable()` has reached the returned position.
+    pub fn close_frame(&mut self, frame: OpenFrame, stamp: Stamp, buffers: &mut Buffers) -> Position {
+        let body_crc = crc(buffers.bytes(frame.body));
+        let header = self.stamp_frame(&frame, &stamp, body_crc, buffers);
+        let size = self.settings.segment_size;
+        let (incarnation, at) = ((frame.position.0 / size) as u32, (frame.position.0 % size) as u32);
+        let left_behind = self.sealing.iter_mut().find(|(of, _)| *of == incarnation);
+        left_behind.map_or(&mut self.building, |(_, building)| building).add(at, &header);
+        Position(frame.position.0 + header.stride as u64)
+    }
+
+    /// Gives the room back; free for the newest frame, a void frame in the log otherwise.
+    pub fn cancel_frame(&mut self, frame: OpenFrame, buffers: &mut Buffers) {
+        let stride = stride(frame.body.len) as u32;
+        let newest = self
+            .commits
+            .filling()
+            .is_some_and(|commit| commit.position.0 + commit.used as u64 == frame.position.0 + stride as u64);
+        if newest {
+            self.open_frames -= 1;
+            return self.commits.shrink(stride);
+        }
+        let void = Stamp {
+            kind: FrameKind::Void,
+            shard: ShardKey(0),
+            sequence: 0,
+            arrival: 0,
+            count: 0,
+            producer: 0,
+            number: 0,
+        };
+        buffers.bytes_mut(frame.body).fill(0);
+        let body_crc = crc(buffers.bytes(frame.body));
+        self.stamp_frame(&frame, &void, body_crc, buffers);
+    }
+
+    fn stamp_frame(&mut self, frame: &OpenFrame, stamp: &Stamp, body_crc: u32, buffers: &mut Buffers) -> FrameHeader {
+        let number = self.commits.pending_at(frame.position);
+        let commit = self.commits.get_mut(number);
+        commit.open -= 1;
+        let incarnation = commit.incarnation;
+        if self.segments.back().is_some_and(|segment| segment.incarnation == incarnation) {
+            self.open_frames -= 1;
+        }
+        let header = FrameHeader {
+            kind: stamp.kind,
+            stride: stride(frame.body.len) as u32,
+            body: frame.body.len,
+            count: stamp.count,
+            shard: stamp.shard,
+            sequence: stamp.sequence,
+            arrival: stamp.arrival,
+            producer: stamp.producer,
+            number: stamp.number,
+            incarnation,
+            body_crc,
+        };
+        let whole = Span { at: frame.body.at - HEADER as u32, len: header.stride, ..frame.body };
+        let bytes = buffers.bytes_mut(whole);
+        let (head, rest) = bytes.split_first_chunk_mut::<HEADER>().expect("a frame begins with its header");
+        header.encode(head);
+        rest[header.body as usize..].fill(0);
+        header
+    }
+
+    /// Whether the filling commit takes a frame of `stride` bytes, within memory (as far as it is contiguous), segment and index.
+    fn filling_takes(&self, stride: u32) -> bool {
+        let Some(commit) = self.commits.filling() else { return false };
+        let bytes_max = self.settings.commit_max.min(self.data_end() - commit.file_at);
+        self.commits.could_grow(stride, bytes_max) && self.building.has_room(self.open_frames)
+    }
+
+    /// No frame is added to the filling commit any more.
+    pub(super) fn finish_commit(&mut self) {
+        let Some(commit) = self.commits.filling() else { return };
+        self.at = commit.file_at + self.commits.extent(commit);
+        self.commits.newest_mut().expect("it is the filling one").filling = false;
+    }
+
+    pub(super) fn begin_commit(&mut self, kind: CommitKind) {
+        let segment = self.segments.back().expect("a segment is active");
+        let position = self.position(segment.incarnation, self.at);
+        self.commits.begin(kind, position, segment.file, self.at, segment.incarnation);
+        self.vouch_due = None;
+    }
+
+    /// Goes on to a free segment, leaving `reserve` free ones, and seals the active one.
+    pub(super) fn next_segment(&mut self, reserve: u32) -> Result<(), Refusal> {
+        let incarnation = self.next_incarnation;
+        let file = self.files.take(incarnation, reserve)?;
+        self.seal_segment();
+        self.next_incarnation += 1;
+        self.segments.push_back(Segment {
+            file,
+            incarnation,
+            end: 0,
+            epoch: self.epoch,
+            first_previous: 0,
+            last_crc: 0,
+            index: Sealed::default(),
+            footer: FooterState::Open,
+            leaving: false,
+        });
+        self.active = true;
+        self.at = 0;
+        Ok(())
+    }
+
+    /// The active segment takes no more commits. Frames of it may still be open: its index is completed when the turn ends.
+    fn seal_segment(&mut self) {
+        if !std::mem::replace(&mut self.active, false) {
+            return;
+        }
+        let room = self.room();
+        let next = self.spare.pop().unwrap_or_else(|| Building::new(room));
+        let building = std::mem::replace(&mut self.building, next);
+        let segment = self.segments.back_mut().expect("the active segment is the last one");
+        segment.end = self.at;
+        self.sealing.push((segment.incarnation, building));
+        self.open_frames = 0;
+    }
+
+    /// No frame is open: indexes of segments that were left get their final form; footers follow when all of it is durable.
+    pub(super) fn complete_indexes(&mut self) {
+        while let Some((incarnation, mut building)) = self.sealing.pop() {
+            let index = self.segment_index(incarnation).expect("a segment that was left in this turn");
+            self.segments[index].index = building.seal();
+            self.segments[index].footer = FooterState::Due;
+            self.spare.push(building);
+        }
+    }
+}

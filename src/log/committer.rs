@@ -1,0 +1,211 @@
+//! Commits to the device, and what follows when they have arrived there.
+//!
+//! A commit is sealed when it is submitted: its header then says how far the log was durable at that moment. Commits become durable as a
+//! prefix: one that lands before an older one releases nothing. A write makes itself durable (`Sync::Durable`), or a flush does for the
+//! writes whose completions were seen before it was submitted.
+
+use super::footer::{footer_room, footer_size, write_footer};
+use super::format::{CommitHeader, CommitKind, Position};
+use super::{FooterState, Log, Phase, Purpose, SHORT_WRITE, token};
+use crate::io::buffers::Buffers;
+use crate::io::clock::Now;
+use crate::io::op::{Errno, Op, Ops, Sync};
+use crate::observe::counter::Counter;
+
+/// After this many ms without a commit, a log writes that it is durable to its end.
+const VOUCH_AFTER_MS: u64 = 50;
+
+impl Log {
+    /// Submits the oldest commits that wait, as many as may be in flight; the filling one is finished by that.
+    pub(super) fn submit(&mut self, buffers: &mut Buffers, ops: &mut Ops) {
+        while self.writing < self.settings.in_flight && self.commits.submitted() < self.commits.end() {
+            let number = self.commits.submitted();
+            let commit = *self.commits.get(number);
+            if commit.open > 0 || !self.files.is_usable(commit.file) {
+                break;
+            }
+            if commit.filling {
+                self.finish_commit();
+            }
+            let bytes = self.commits.extent(&commit);
+            let header = CommitHeader {
+                kind: commit.kind,
+                bytes,
+                position: commit.position,
+                durable: self.durable,
+                epoch: self.epoch,
+                incarnation: commit.incarnation,
+                log: self.settings.number,
+                frames: commit.frames,
+                previous: self.last_crc,
+                directory: self.settings.directory,
+            };
+            let from = self.settings.memory.part(commit.at, bytes);
+            let memory = buffers.bytes_mut(from);
+            memory[commit.used as usize..].fill(0);
+            let crc = header.seal(memory);
+            let index =
+                self.segment_index(commit.incarnation).expect("a segment with an unwritten commit is in the chain");
+            let segment = &mut self.segments[index];
+            if commit.file_at == 0 {
+                segment.first_previous = self.last_crc;
+            }
+            (segment.last_crc, segment.epoch) = (crc, self.epoch);
+            self.last_crc = crc;
+            if !self.files.is_prepared(commit.file) {
+                self.counters.add(Counter::UnpreparedWrites, 1);
+            }
+            let sync = if self.settings.flush { Sync::Later } else { Sync::Durable };
+            let token = token(self.settings.tokens, Purpose::Commit, number);
+            ops.push(Op::WriteAt { file: self.files.name(commit.file), at: commit.file_at as u64, from, sync, token });
+            self.commits.submit();
+            self.writing += 1;
+            if self.settings.canary.ack_before_durable {
+                self.durable = header.end();
+            }
+        }
+    }
+
+    /// Makes the oldest written commits of one file durable, if no flush is on its way.
+    pub(super) fn flush(&mut self, ops: &mut Ops) {
+        let first = self.commits.durable();
+        if !self.settings.flush || self.flushing.is_some() || first == self.commits.submitted() {
+            return;
+        }
+        let file = self.commits.get(first).file;
+        let covers = |number: &u64| {
+            let commit = self.commits.get(*number);
+            commit.written && commit.file == file
+        };
+        let end = (first..self.commits.submitted()).take_while(covers).last().map_or(first, |number| number + 1);
+        if end > first {
+            self.flushing = Some(end);
+            let token = token(self.settings.tokens, Purpose::Flush, end);
+            ops.push(Op::Fsync { file: self.files.name(file), token });
+        }
+    }
+
+    pub(super) fn on_commit(&mut self, now: Now, number: u64, result: Result<u32, Errno>) {
+        self.writing -= 1;
+        let commit = *self.commits.get(number);
+        match result {
+            Ok(bytes) if bytes == self.commits.extent(&commit) => self.commits.get_mut(number).written = true,
+            Ok(_) => self.fail("a commit was written short", SHORT_WRITE),
+            Err(errno) => self.fail("writing a commit", errno),
+        }
+        // What arrives beside a failed write is not told apart from it: nothing becomes durable any more.
+        if self.failed.is_some() || self.settings.flush {
+            return;
+        }
+        let first = self.commits.durable();
+        let written = |number: &u64| self.commits.get(*number).written;
+        if let Some(last) = (first..self.commits.submitted()).take_while(written).last() {
+            self.settle(now, last + 1);
+        }
+    }
+
+    pub(super) fn on_flush(&mut self, now: Now, result: Result<u32, Errno>) {
+        let Some(end) = self.flushing.take() else { return };
+        match result {
+            // A failed flush is never believed later: what it should have covered may be gone from the cache that it reported on.
+            Err(errno) => self.fail("flushing commits", errno),
+            Ok(_) if self.failed.is_none() => self.settle(now, end),
+            Ok(_) => {}
+        }
+    }
+
+    /// The commits below `end` are durable.
+    fn settle(&mut self, now: Now, end: u64) {
+        let mut vouches = false;
+        for number in self.commits.durable()..end {
+            let commit = self.commits.get(number);
+            let bytes = self.commits.extent(commit) as u64;
+            let behind = Position(commit.position.0 + bytes);
+            assert!(behind > self.durable || self.settings.canary.ack_before_durable, "durable only rises");
+            self.durable = self.durable.max(behind);
+            vouches = commit.kind == CommitKind::Vouch;
+            match vouches {
+                true => self.counters.add(Counter::Vouches, 1),
+                false => {
+                    self.counters.add(Counter::Commits, 1);
+                    self.counters.add(Counter::CommitBytes, bytes);
+                }
+            }
+        }
+        self.commits.set_durable(end);
+        if self.commits.is_settled() && !vouches && matches!(self.phase, Phase::Running) {
+            self.vouch_due = Some(now.mono.plus_ms(VOUCH_AFTER_MS));
+        }
+    }
+
+    /// The commits without frames that are due: a vouch for what is durable, a `stopped` one at the end.
+    pub(super) fn append_bare_commits(&mut self, now: Now) {
+        if !self.commits.is_settled() {
+            return;
+        }
+        match self.phase {
+            Phase::Running if self.vouch_due.is_some_and(|due| due <= now.mono) => {
+                self.vouch_due = None;
+                self.append_bare(CommitKind::Vouch);
+            }
+            Phase::Closing => {
+                self.phase = Phase::Stopping;
+                if !self.segments.is_empty() {
+                    self.append_bare(CommitKind::Stopped);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Appends a commit without frames. Without room for it the log does without: a start then reads more, and loses nothing.
+    fn append_bare(&mut self, kind: CommitKind) {
+        let block = self.settings.block;
+        if (!self.active || self.at + block > self.data_end()) && self.next_segment(0).is_err() {
+            return;
+        }
+        if self.commits.place(block) {
+            self.begin_commit(kind);
+            self.finish_commit();
+        }
+    }
+
+    /// Writes the footers of sealed segments that are durable to their end, while memory for them is free.
+    pub(super) fn write_footers(&mut self, buffers: &mut Buffers, ops: &mut Ops) {
+        let (size, block) = (self.settings.segment_size, self.settings.block);
+        for index in 0..self.segments.len() {
+            let segment = &self.segments[index];
+            let end = self.position(segment.incarnation, segment.end);
+            if segment.footer != FooterState::Due || segment.leaving || end > self.durable {
+                continue;
+            }
+            let bytes = footer_size(&segment.index, block);
+            if !segment.index.fits || bytes > footer_room(size, block) {
+                self.segments[index].footer = FooterState::Settled;
+                continue;
+            }
+            let Some(slot) = buffers.take_for(bytes as usize) else { return };
+            let from = slot.first(bytes as u32);
+            let summary = self.summary(segment);
+            write_footer(buffers.bytes_mut(from), &summary, &segment.index, self.settings.directory, size);
+            let token = token(self.settings.tokens, Purpose::Footer, segment.incarnation as u64);
+            let file = self.files.name(segment.file);
+            // Not a promise to anyone: a footer that a crash tears is rebuilt from the frames.
+            ops.push(Op::WriteAt { file, at: size - bytes, from, sync: Sync::Later, token });
+            self.segments[index].footer = FooterState::Writing(from);
+        }
+    }
+
+    pub(super) fn on_footer(&mut self, incarnation: u32, result: Result<u32, Errno>, buffers: &mut Buffers) {
+        let Some(index) = self.segment_index(incarnation) else { return };
+        if let FooterState::Writing(span) = self.segments[index].footer {
+            buffers.give(span);
+            self.segments[index].footer = FooterState::Settled;
+            match result {
+                Ok(bytes) if bytes == span.len => {}
+                Ok(_) => self.fail("a footer was written short", SHORT_WRITE),
+                Err(errno) => self.fail("writing a footer", errno),
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! The segment files of a log: which are free, which hold what, and what has to happen to a file before it can be written.
+
+use crate::io::op::{DirName, FileName, Op, OpenHow, Ops, Token};
+
+/// How many segments are kept ready ahead of the active one.
+const AHEAD: usize = 2;
+
+/// How far a file is from being usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Absent,
+    /// The companion writes it.
+    Preparing,
+    /// It is there and being opened.
+    Opening,
+    /// It is being made without preparation: to be opened, flushed, and its directory synced.
+    Creating(Making),
+    Open,
+    /// It is being closed, then removed.
+    Removing(Making),
+    /// Not to be touched in this run.
+    Kept,
+}
+
+/// The step of making or removing a file that is due, or under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Making {
+    Due,
+    Entry,
+    Flush,
+    Directory,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    access: Access,
+    /// Of the segment that it holds.
+    incarnation: Option<u32>,
+    /// Whether its blocks were written before: writes into them are faster.
+    prepared: bool,
+    /// Whether the companion has failed to prepare it.
+    refused: bool,
+}
+
+const ABSENT: Slot = Slot { access: Access::Absent, incarnation: None, prepared: false, refused: false };
+
+/// Why there is no next segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    Full,
+    Busy,
+}
+
+/// All files of a log.
+pub struct Files {
+    log: u32,
+    size: u64,
+    /// Files that the log may have; more can be there after its share was made smaller.
+    allowed: u32,
+    slots: Vec<Slot>,
+}
+
+impl Files {
+    pub fn new(log: u32, size: u64, allowed: u32) -> Files {
+        Files { log, size, allowed, slots: vec![ABSENT; allowed as usize] }
+    }
+
+    pub fn name(&self, index: u32) -> FileName {
+        FileName::Segment { log: self.log, index }
+    }
+
+    fn slot(&mut self, index: u32) -> &mut Slot {
+        if index as usize >= self.slots.len() {
+            self.slots.resize(index as usize + 1, ABSENT);
+        }
+        &mut self.slots[index as usize]
+    }
+
+    /// Recovery has opened the file. `incarnation`: of the segment that it holds; `None`: it is free.
+    pub fn found(&mut self, index: u32, incarnation: Option<u32>) {
+        *self.slot(index) = Slot { access: Access::Open, incarnation, prepared: true, refused: false };
+    }
+
+    /// Recovery has opened the file, and nothing of the chain is in it.
+    pub fn found_free(&mut self, index: u32) {
+        let allowed = self.allowed;
+        if self.slot(index).access != Access::Kept {
+            self.found(index, None);
+            if index >= allowed {
+                self.slot(index).access = Access::Removing(Making::Due);
+            }
+        }
+    }
+
+    /// Recovery cannot tell what the file holds: it is left alone.
+    pub fn keep(&mut self, index: u32) {
+        self.slot(index).access = Access::Kept;
+    }
+
+    fn is_free(slot: &Slot) -> bool {
+        slot.incarnation.is_none() && !matches!(slot.access, Access::Removing(_) | Access::Kept)
+    }
+
+    fn allowed(&self) -> impl Iterator<Item = (u32, &Slot)> {
+        self.slots.iter().take(self.allowed as usize).enumerate().map(|(index, slot)| (index as u32, slot))
+    }
+
+    /// Files that hold no segment and may be used for one.
+    pub fn free(&self) -> u32 {
+        self.allowed().filter(|(_, slot)| Files::is_free(slot)).count() as u32
+    }
+
+    /// Takes a free file for `incarnation`: a ready one, else one that has to be made first. `reserve`: how many must stay free.
+    pub fn take(&mut self, incarnation: u32, reserve: u32) -> Result<u32, Wait> {
+        if self.free() <= reserve {
+            return Err(Wait::Full);
+        }
+        let find =
+            |access| self.allowed().find(|(_, slot)| Files::is_free(slot) && slot.access == access).map(|(i, _)| i);
+        let index = find(Access::Open).or_else(|| find(Access::Absent)).ok_or(Wait::Busy)?;
+        let slot = self.slot(index);
+        if slot.access == Access::Absent {
+            slot.access = Access::Creating(Making::Due);
+            slot.prepared = false;
+        }
+        slot.incarnation = Some(incarnation);
+        Ok(index)
+    }
+
+    /// Whether commits may be written into the file.
+    pub fn is_usable(&self, index: u32) -> bool {
+        self.slots[index as usize].access == Access::Open
+    }
+
+    /// Whether its blocks had been written before this use.
+    pub fn is_prepared(&self, index: u32) -> bool {
+        self.slots[index as usize].prepared
+    }
+
+    /// The segment in it is gone: the file is free, or goes too if the log has become smaller.
+    pub fn release(&mut self, index: u32) {
+        let allowed = self.allowed;
+        let slot = self.slot(index);
+        slot.incarnation = None;
+        slot.prepared = true;
+        if index >= allowed {
+            slot.access = Access::Removing(Making::Due);
+        }
+    }
+
+    /// Emits what the files need; `token` makes the token of a file's operation.
+    pub fn advance(&mut self, token: impl Fn(u32) -> Token, ops: &mut Ops) {
+        let (log, size) = (self.log, self.size);
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let index = index as u32;
+            let (file, token) = (FileName::Segment { log, index }, token(index));
+            match slot.access {
+                Access::Creating(Making::Due) => {
+                    slot.access = Access::Creating(Making::Entry);
+                    ops.push(Op::Open { file, how: OpenHow::Create { size }, token });
+                }
+                Access::Removing(Making::Due) => {
+                    slot.access = Access::Removing(Making::Entry);
+                    ops.push(Op::CloseFile { file, token });
+                }
+                _ => {}
+            }
+        }
+        let coming = |slot: &Slot| {
+            Files::is_free(slot) && matches!(slot.access, Access::Open | Access::Opening | Access::Preparing)
+        };
+        let mut ready = self.allowed().filter(|(_, slot)| coming(slot)).count();
+        for index in 0..self.allowed {
+            let slot = &mut self.slots[index as usize];
+            if ready >= AHEAD {
+                break;
+            }
+            if slot.access == Access::Absent && !slot.refused {
+                slot.access = Access::Preparing;
+                ops.push(Op::Prepare { log, index, size, token: token(index) });
+                ready += 1;
+            }
+        }
+    }
+
+    /// An operation of a file has succeeded: the next one follows.
+    pub fn on_done(&mut self, index: u32, token: Token, ops: &mut Ops) {
+        let file = self.name(index);
+        let dir = DirName::Log(self.log);
+        let slot = self.slot(index);
+        slot.access = match slot.access {
+            Access::Preparing => {
+                slot.prepared = true;
+                ops.push(Op::Open { file, how: OpenHow::Existing, token });
+                Access::Opening
+            }
+            Access::Opening => Access::Open,
+            Access::Creating(Making::Entry) => {
+                ops.push(Op::Fsync { file, token });
+                Access::Creating(Making::Flush)
+            }
+            Access::Creating(Making::Flush) => {
+                ops.push(Op::SyncDir { dir, token });
+                Access::Creating(Making::Directory)
+            }
+            Access::Creating(_) => Access::Open,
+            Access::Removing(Making::Entry) => {
+                ops.push(Op::Unlink { file, token });
+                Access::Removing(Making::Flush)
+            }
+            Access::Removing(_) => Access::Absent,
+            other => other,
+        };
+    }
+
+    /// An operation of a file has failed; `true` when the log cannot do without it.
+    pub fn on_failed(&mut self, index: u32) -> bool {
+        let slot = self.slot(index);
+        match slot.access {
+            Access::Preparing => {
+                slot.access = Access::Absent;
+                slot.refused = true;
+                false
+            }
+            Access::Removing(_) | Access::Opening => {
+                slot.access = Access::Kept;
+                false
+            }
+            _ => true,
+        }
+    }
+}
