@@ -91,6 +91,19 @@ pub struct Report {
     pub virtual_seconds: f64,
 }
 
+impl Report {
+    pub fn add(&mut self, other: &Report) {
+        self.acked += other.acked;
+        self.reads += other.reads;
+        self.answered += other.answered;
+        self.lost += other.lost;
+        self.cuts += other.cuts;
+        self.stops += other.stops;
+        self.recycled += other.recycled;
+        self.virtual_seconds += other.virtual_seconds;
+    }
+}
+
 impl<'a> World<'a> {
     pub fn new(settings: Settings, trace: &'a mut Trace) -> World<'a> {
         let stream = |concern: &str| Random::stream(settings.seed, concern);
@@ -253,7 +266,8 @@ impl<'a> World<'a> {
             self.heap.at(end, Event::End { life });
         }
         for worker in 0..self.workers {
-            self.plan_turn(worker, now + self.random.delay(10 * MICROSECOND));
+            let delay = self.random.delay(10 * MICROSECOND);
+            self.plan_turn(worker, now + delay);
         }
     }
 
