@@ -9,6 +9,7 @@ pub mod kinesis;
 pub mod limits;
 pub mod log;
 pub mod observe;
+pub mod route;
 pub mod shard;
 pub mod stdx;
 pub mod worker;

@@ -18,10 +18,14 @@ impl Routes {
         Routes { firsts, shards }
     }
 
-    /// Number of the shard whose range begins last at or before `hash`; as ranges cover every hash key, the one that takes it.
+    /// Place in the table of the shard whose range begins last at or before `hash`; as ranges cover every hash key, the one that takes it.
+    pub fn index(&self, hash: u128) -> Option<usize> {
+        self.firsts.partition_point(|first| *first <= hash).checked_sub(1)
+    }
+
+    /// Number of that shard.
     pub fn find(&self, hash: u128) -> Option<u32> {
-        let after = self.firsts.partition_point(|first| *first <= hash);
-        self.shards.get(after.checked_sub(1)?).copied()
+        self.shards.get(self.index(hash)?).copied()
     }
 
     /// First hash keys, rising, and the shards they belong to: for a request that routes many keys at once.

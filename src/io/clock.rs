@@ -13,7 +13,7 @@ pub struct Mono(pub u64);
 pub struct Wall(pub u64);
 
 /// The time of one turn.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
     pub mono: Mono,
     pub wall: Wall,

@@ -2,4 +2,12 @@
 
 pub mod buffers;
 pub mod clock;
+mod files;
+mod flight;
 pub mod op;
+pub mod peers;
+pub mod prepare;
+pub mod socket;
+pub mod uring;
+#[cfg(test)]
+mod uring_tests;

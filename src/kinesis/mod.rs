@@ -1,3 +1,37 @@
 //! The Kinesis API: one file an operation.
 
+pub mod arn;
+pub mod base64;
+pub mod constraint;
+pub mod create_stream;
+pub mod decrease_retention;
+pub mod delete_stream;
+pub mod describe_stream;
+pub mod describe_stream_summary;
+pub mod encoder;
 pub mod error;
+pub mod get_records;
+pub mod get_records_request;
+pub mod get_shard_iterator;
+pub mod increase_retention;
+pub mod iterator;
+pub mod json;
+pub mod list_shards;
+pub mod list_streams;
+pub mod list_tags_for_stream;
+pub mod merge_shards;
+pub mod operation;
+mod page;
+pub mod put_diagnosis;
+pub mod put_record;
+pub mod put_records;
+pub mod put_scan;
+pub mod request;
+pub mod sequence;
+pub mod shard_answer;
+pub mod shard_id;
+pub mod split_shard;
+pub mod token;
+
+pub use operation::{Cold, Operation, Refusal, admit, error_body};
+pub use request::{Context, Mutation, Query, Request, decode};

@@ -16,10 +16,466 @@ mod commits;
 mod committer;
 mod footer;
 pub mod format;
-pub mod steps;
-pub mod superblock;
-
+mod index;
 #[cfg(test)]
 pub(crate) mod memory_disk;
+pub mod reader;
+mod reclaim;
+mod recover;
+mod scanner;
+mod segment;
+pub mod steps;
+pub mod superblock;
 #[cfg(test)]
 mod superblock_tests;
+
+use crate::io::buffers::{Buffers, Span};
+use crate::io::clock::{Mono, Now};
+use crate::io::op::{Errno, FileName, Ops, Token};
+use crate::observe::counter::Counters;
+use commits::Commits;
+use footer::{Summary, footer_room};
+use format::{FrameKind, Position, ShardKey};
+use index::{Building, Room, Sealed, View};
+use recover::Recovery;
+use segment::Files;
+use std::collections::VecDeque;
+
+/// What a log is made with. All sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Number of the log in its directory.
+    pub number: u32,
+    /// What the device writes without touching a neighbour.
+    pub block: u32,
+    /// Of every segment file; never changes.
+    pub segment_size: u64,
+    /// Segment files that it may have, at least 4.
+    pub files: u32,
+    /// The directory's secret number, from the superblock.
+    pub directory: u64,
+    /// Epoch of the run before this one, from the superblock; 0 for a new directory.
+    pub epoch: u32,
+    /// Largest commit.
+    pub commit_max: u32,
+    /// Commits that may be on their way to the device at once.
+    pub in_flight: usize,
+    /// Commits become durable by a flush for a group, instead of each by itself.
+    pub flush: bool,
+    /// Its part of the pool `Log`: whole blocks, at least twice the largest commit.
+    pub memory: Span,
+    /// Upper 16 bits of every token that the log makes (the rest zero): the worker routes completions by them.
+    pub tokens: u64,
+    pub canary: Canary,
+}
+
+/// Rules that the simulator breaks on purpose, to show that it notices. Never set by a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Canary {
+    /// Commits count as durable when they are submitted.
+    pub ack_before_durable: bool,
+    /// Readers see what is not durable.
+    pub read_undurable: bool,
+    /// A reclaim does not tell the numbers that shards go on from.
+    pub forget_next_sequence: bool,
+}
+
+/// Why a frame cannot be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No segment is free: try again after a reclaim.
+    Full,
+    /// The memory, or the next segment, waits for the device: try again after a completion.
+    Busy,
+    /// The log has failed for good.
+    Failed,
+    /// It would not fit the largest commit.
+    TooLarge,
+}
+
+/// Room for a frame in the open commit. Closed or cancelled before the turn ends.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a frame is closed or cancelled"]
+pub struct OpenFrame {
+    /// Of its header.
+    position: Position,
+    /// Its body in log memory.
+    body: Span,
+}
+
+/// What a frame's header says of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub kind: FrameKind,
+    pub shard: ShardKey,
+    /// Of the first record.
+    pub sequence: u64,
+    /// µs since 1970; not below the shard's last.
+    pub arrival: u64,
+    pub count: u32,
+    /// Producer and number of a native frame, else 0.
+    pub producer: u64,
+    pub number: u32,
+}
+
+/// How full the log is. All in bytes but `free_segments`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// In segments that hold records.
+    pub live: u64,
+    pub capacity: u64,
+    /// Segments that appending may still go on to.
+    pub free_segments: u32,
+}
+
+/// What the log has to tell, each once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Its directory is read and durable: [`Log::start`] may be called. `torn`: bytes that were cut off.
+    Recovered { records: u64, torn: u64 },
+    /// A write that was never acknowledged was cut off, after a copy to quarantine.
+    TornTail { position: Position, bytes: u64 },
+    /// Something that was acknowledged cannot be read.
+    Damaged { file: FileName, position: Position, why: String },
+    /// A segment that the catalog knows is not there.
+    Missing { position: Position },
+    /// Recovery cannot go on; nothing was changed.
+    Unreadable { file: Option<FileName>, why: String },
+    /// An operation failed: nothing is appended any more, reads go on.
+    Failed { what: &'static str, errno: Errno },
+    /// A segment is free for new use.
+    Recycled { incarnation: u32 },
+}
+
+/// What the records of a shard are still good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its stream is deleted, or the shard has expired.
+    Deleted,
+    /// Records that arrived before (µs since 1970) have expired.
+    ExpiresBefore(u64),
+}
+
+/// Number and arrival (µs) that a shard goes on from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest {
+    pub shard: ShardKey,
+    /// The next sequence number.
+    pub next: u64,
+    pub arrival: u64,
+}
+
+/// Segments that may go, and what must be durable elsewhere before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reclaim {
+    /// Incarnations that stay, rising.
+    pub live: Vec<u32>,
+    /// Shards whose newest record is about to go.
+    pub resume: Vec<Newest>,
+    /// Incarnations that go.
+    pub freed: Vec<u32>,
+    /// Newest arrival among what goes although it has not expired (µs); 0: all of it has.
+    pub trimmed_until: u64,
+}
+
+/// One log. Inputs are `on_*`, `recover`, `start`, the frame calls and `end_turn`; outputs are ops, `durable`, `deadline` and `event`.
+pub struct Log {
+    settings: Settings,
+    counters: Counters,
+    phase: Phase,
+    failed: Option<(&'static str, Errno)>,
+    events: VecDeque<Event>,
+    files: Files,
+    /// The chain, oldest first; the last one is the active one while `active`.
+    segments: VecDeque<Segment>,
+    /// Whether the last segment may be appended to.
+    active: bool,
+    /// Byte of the active segment where the next commit begins.
+    at: u32,
+    /// Index of the active segment, and memory for the next one's.
+    building: Building,
+    spare: Vec<Building>,
+    /// Indexes of segments that were left in this turn, by incarnation.
+    sealing: Vec<(u32, Building)>,
+    /// Frames of the active segment that are neither closed nor cancelled.
+    open_frames: u32,
+    commits: Commits,
+    /// Of the commits that this run writes.
+    epoch: u32,
+    /// CRC of the newest sealed commit.
+    last_crc: u32,
+    next_incarnation: u32,
+    durable: Position,
+    /// Writes on their way.
+    writing: usize,
+    /// The flush on its way makes the commits below this number durable.
+    flushing: Option<u64>,
+    /// When the log's end is vouched for, if nothing is appended until then.
+    vouch_due: Option<Mono>,
+    newest: Vec<Newest>,
+    recovery: Option<Box<Recovery>>,
+}
+
+enum Phase {
+    New,
+    Recovered,
+    Running,
+    /// A `stopped` commit follows when all is durable.
+    Closing,
+    /// It was appended (or cannot be).
+    Stopping,
+}
+
+/// A segment of the chain.
+struct Segment {
+    file: u32,
+    incarnation: u32,
+    /// Byte behind its last commit; of the active one, kept in `Log::at`.
+    end: u32,
+    epoch: u32,
+    first_previous: u32,
+    last_crc: u32,
+    /// Empty for the active one, whose index is `Log::building`.
+    index: Sealed,
+    footer: FooterState,
+    /// A reclaim waits for the catalog.
+    leaving: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum FooterState {
+    /// The segment is active.
+    Open,
+    /// To be written when all of the segment is durable.
+    Due,
+    Writing(Span),
+    /// Written, or found, or too large to be.
+    Settled,
+}
+
+/// What an operation was for: bits 40..48 of a token; the number it concerns lies below.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Purpose {
+    Commit = 1,
+    Flush = 2,
+    File = 3,
+    Footer = 4,
+    Recovery = 5,
+}
+
+/// `EIO`: what a short write is reported as.
+const SHORT_WRITE: Errno = Errno(5);
+const NUMBER_BITS: u64 = (1 << 40) - 1;
+
+fn token(base: u64, purpose: Purpose, number: u64) -> Token {
+    Token(base | (purpose as u64) << 40 | (number & NUMBER_BITS))
+}
+
+impl Log {
+    pub fn new(settings: Settings, counters: Counters) -> Log {
+        let (block, size) = (settings.block, settings.segment_size);
+        assert!(
+            size <= 1 << 31 && size.is_multiple_of(block as u64),
+            "a segment is whole blocks, and its bytes fit 31 bits"
+        );
+        assert!(settings.memory.len / 2 >= settings.commit_max && settings.commit_max.is_multiple_of(block));
+        assert!(settings.files >= 4, "one active, one in reserve, two to let go and to go on to");
+        Log {
+            settings,
+            counters,
+            phase: Phase::New,
+            failed: None,
+            events: VecDeque::new(),
+            files: Files::new(settings.number, size, settings.files),
+            segments: VecDeque::with_capacity(settings.files as usize + 1),
+            active: false,
+            at: 0,
+            building: Building::new(Room::new(footer_room(size, block))),
+            spare: vec![Building::new(Room::new(footer_room(size, block)))],
+            sealing: Vec::new(),
+            open_frames: 0,
+            commits: Commits::new(settings.memory.len, block),
+            epoch: settings.epoch,
+            last_crc: 0,
+            next_incarnation: 1,
+            durable: Position(0),
+            writing: 0,
+            flushing: None,
+            vouch_due: None,
+            newest: Vec::new(),
+            recovery: None,
+        }
+    }
+
+    /// Appending may begin, in epoch `epoch`, which the superblock holds durably.
+    pub fn start(&mut self, epoch: u32) {
+        assert!(matches!(self.phase, Phase::Recovered), "started once, after recovery");
+        assert!(epoch >= self.epoch, "epochs never fall");
+        self.epoch = epoch;
+        self.phase = Phase::Running;
+    }
+
+    /// The answer to an op of this log (its token carries `Settings::tokens`).
+    pub fn on_done(&mut self, now: Now, done: Token, result: Result<u32, Errno>, buffers: &mut Buffers, ops: &mut Ops) {
+        let number = done.0 & NUMBER_BITS;
+        let is = |purpose: Purpose| (done.0 >> 40) as u8 == purpose as u8;
+        if is(Purpose::Commit) {
+            self.on_commit(now, number, result);
+        } else if is(Purpose::Flush) {
+            self.on_flush(now, result);
+        } else if is(Purpose::File) {
+            match result {
+                Ok(_) => self.files.on_done(number as u32, done, ops),
+                Err(errno) if self.files.on_failed(number as u32) => self.fail("making a segment file", errno),
+                Err(_) => {}
+            }
+        } else if is(Purpose::Footer) {
+            self.on_footer(number as u32, result, buffers);
+        } else if is(Purpose::Recovery) {
+            self.on_recovery(result, buffers, ops);
+        }
+    }
+
+    /// The end of a turn: seals and submits what has arrived, vouches when idle, prepares and seals segments.
+    pub fn end_turn(&mut self, now: Now, buffers: &mut Buffers, ops: &mut Ops) {
+        let started = !matches!(self.phase, Phase::New | Phase::Recovered);
+        if self.failed.is_some() || !started {
+            return;
+        }
+        debug_assert_eq!(self.open_frames, 0, "frames are closed or cancelled before the turn ends");
+        self.complete_indexes();
+        self.append_bare_commits(now);
+        let (base, closing) = (self.settings.tokens, !matches!(self.phase, Phase::Running));
+        // The last thing that a stopping log wants is a gigabyte of new segment.
+        if !closing || !self.commits.is_settled() {
+            self.files.advance(|index| token(base, Purpose::File, index as u64), ops);
+        }
+        self.submit(buffers, ops);
+        self.flush(ops);
+        self.write_footers(buffers, ops);
+    }
+
+    /// When `end_turn` must be called though nothing completes.
+    pub fn deadline(&self) -> Option<Mono> {
+        self.vouch_due
+    }
+
+    /// Everything below is durable, and visible.
+    pub fn durable(&self) -> Position {
+        self.durable
+    }
+
+    /// The operation that failed it for good.
+    pub fn failed(&self) -> Option<(&'static str, Errno)> {
+        self.failed
+    }
+
+    /// Whether a commit or flush is on its way to the device.
+    pub fn in_flight(&self) -> bool {
+        self.writing > 0 || self.flushing.is_some()
+    }
+
+    pub fn usage(&self) -> Usage {
+        let size = self.settings.segment_size;
+        let whole = self.segments.len() as u64 - self.active as u64;
+        Usage {
+            live: whole * size + if self.active { self.at as u64 } else { 0 },
+            capacity: self.settings.files as u64 * size,
+            free_segments: self.files.free().saturating_sub(RESERVE),
+        }
+    }
+
+    /// Begins a clean stop: what was appended becomes durable, then a `stopped` commit. No frame may be opened any more.
+    pub fn close(&mut self) {
+        self.phase = match self.phase {
+            Phase::Running => Phase::Closing,
+            _ => Phase::Stopping,
+        };
+    }
+
+    /// Whether the stop is complete (or cannot be, because the log has failed).
+    pub fn closed(&self) -> bool {
+        let writing_footer = |s: &Segment| matches!(s.footer, FooterState::Writing(_));
+        let stopped = matches!(self.phase, Phase::Stopping) && self.commits.is_settled();
+        !self.in_flight() && (self.failed.is_some() || stopped) && !self.segments.iter().any(writing_footer)
+    }
+
+    /// After recovery: where each shard goes on, from its records and from what damage left of them.
+    pub fn newest(&self) -> impl Iterator<Item = Newest> {
+        self.newest.iter().copied()
+    }
+
+    /// Highest epoch that recovery has met: the next one must be above it, whatever the superblock says.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Something that happened, oldest first.
+    pub fn event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn fail(&mut self, what: &'static str, errno: Errno) {
+        if self.failed.is_none() {
+            self.failed = Some((what, errno));
+            self.vouch_due = None;
+            self.events.push_back(Event::Failed { what, errno });
+        }
+    }
+
+    /// Byte of a segment file that data does not pass.
+    fn data_end(&self) -> u32 {
+        (self.settings.segment_size - footer_room(self.settings.segment_size, self.settings.block)) as u32
+    }
+
+    fn room(&self) -> Room {
+        Room::new(footer_room(self.settings.segment_size, self.settings.block))
+    }
+
+    fn position(&self, incarnation: u32, at: u32) -> Position {
+        Position(incarnation as u64 * self.settings.segment_size + at as u64)
+    }
+
+    /// The segment of incarnation `incarnation` in the chain.
+    fn segment_index(&self, incarnation: u32) -> Option<usize> {
+        self.segments.binary_search_by_key(&incarnation, |segment| segment.incarnation).ok()
+    }
+
+    fn view(&self, index: usize) -> View<'_> {
+        if self.active && index + 1 == self.segments.len() {
+            return View::Building(&self.building);
+        }
+        let segment = &self.segments[index];
+        match self.sealing.iter().find(|(incarnation, _)| *incarnation == segment.incarnation) {
+            Some((_, building)) => View::Building(building),
+            None => View::Sealed(&segment.index),
+        }
+    }
+
+    /// Byte behind the last commit of a segment of the chain, as far as commits are laid out.
+    fn segment_end(&self, index: usize) -> u32 {
+        match self.active && index + 1 == self.segments.len() {
+            true => self.at.max(self.commits.filling().map_or(0, |c| c.file_at + self.commits.extent(c))),
+            false => self.segments[index].end,
+        }
+    }
+
+    fn summary(&self, segment: &Segment) -> Summary {
+        Summary {
+            incarnation: segment.incarnation,
+            log: self.settings.number,
+            epoch: segment.epoch,
+            first_previous: segment.first_previous,
+            last_crc: segment.last_crc,
+            end: segment.end,
+        }
+    }
+}
+
+/// Free segments that frames do not use, so that a full log can still vouch and stop.
+const RESERVE: u32 = 1;

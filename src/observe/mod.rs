@@ -1,3 +1,4 @@
 //! Counters, latencies and events, and how they are shown.
 
 pub mod counter;
+pub mod expose;

@@ -1,7 +1,6 @@
-<<<<<<< HEAD
 //! The shards that a worker owns: numbers given out, arrival times, open or not.
 
-use crate::catalog::state::{ShardState, State};
+use crate::catalog::state::{ShardState, State, StreamStatus};
 use crate::io::clock::Wall;
 use crate::log::format::{Position, ShardKey};
 use std::collections::BTreeMap;
@@ -11,9 +10,13 @@ use std::collections::BTreeMap;
 pub enum Admission {
     Open,
     /// Puts wait until the children open. `told`: worker 0 knows that every record is durable.
-    Closing { told: bool },
+    Closing {
+        told: bool,
+    },
     /// `last`: the number of its last record, 0 when it had none.
-    Closed { last: u64 },
+    Closed {
+        last: u64,
+    },
 }
 
 /// One shard at its owner. `acked ≤ durable ≤ written ≤ assigned`: `next` is the first number that is not assigned.
@@ -73,14 +76,12 @@ impl Shards {
         resume: impl Fn(ShardKey) -> Option<(u64, u64)>,
     ) {
         let range = ShardKey::new(stream, 0)..=ShardKey::new(stream, u32::MAX);
-        let Some(stream) = state.stream(stream) else {
-            let gone: Vec<ShardKey> = self.by_key.range(range).map(|(key, _)| *key).collect();
-            gone.iter().for_each(|key| drop(self.by_key.remove(key)));
+        let kept = state.stream_by_number(stream).filter(|stream| stream.status != StreamStatus::Deleting);
+        let Some(stream) = kept else {
+            self.by_key.retain(|key, _| !range.contains(key));
             return;
         };
-        let gone = |key: &ShardKey| !stream.shards.contains_key(&key.shard());
-        let gone: Vec<ShardKey> = self.by_key.range(range).map(|(key, _)| *key).filter(gone).collect();
-        gone.iter().for_each(|key| drop(self.by_key.remove(key)));
+        self.by_key.retain(|key, _| !range.contains(key) || stream.shards.contains_key(&key.shard()));
         for shard in stream.shards.values() {
             let Some(log) = log_index(shard.log) else { continue };
             let key = ShardKey::new(stream.number, shard.number);
@@ -96,6 +97,3 @@ impl Shards {
         }
     }
 }
-=======
-//!
->>>>>>> log

@@ -1,7 +1,4 @@
-<<<<<<< HEAD
 //! Small structures that know nothing of Kinesis, each used at least twice.
 
 pub mod calendar;
-=======
-//!
->>>>>>> log
+pub mod spsc;

@@ -187,7 +187,9 @@ impl Doorbell {
     /// After a push: whether this producer must wake the consumer. Of several producers one is told so.
     pub fn must_wake(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.sleeping.0.load(Ordering::Relaxed) && self.sleeping.0.swap(false, Ordering::AcqRel)
+        // Not a swap: one that finds `false` would write it once more, perhaps over the `true` of the next sleep.
+        let taken = |bell: &AtomicBool| bell.compare_exchange(true, false, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        self.sleeping.0.load(Ordering::Relaxed) && taken(&self.sleeping.0)
     }
 }
 
@@ -262,6 +264,7 @@ mod tests {
 #[cfg(all(test, loom))]
 mod every_interleaving {
     use super::*;
+    use loom::sync::{Condvar, Mutex};
     use loom::thread;
 
     #[test]
@@ -291,13 +294,32 @@ mod every_interleaving {
         });
     }
 
-    /// A lost wake-up would leave the consumer parked for ever, which loom reports as a deadlock.
+    /// What wakes a consumer: a letter that stays until it is read, as a completion in a ring or a count in an eventfd does.
+    #[derive(Default)]
+    struct Letterbox(Mutex<bool>, Condvar);
+
+    impl Letterbox {
+        fn put(&self) {
+            *self.0.lock().expect("nobody panics") = true;
+            self.1.notify_one();
+        }
+        fn wait(&self) {
+            let mut letter = self.0.lock().expect("nobody panics");
+            while !*letter {
+                letter = self.1.wait(letter).expect("nobody panics");
+            }
+            *letter = false;
+        }
+    }
+
+    /// A lost wake-up would leave the consumer asleep for ever, which loom reports as a deadlock.
     #[test]
     fn no_wake_up_is_lost() {
         loom::model(|| {
             let (mut sender, mut receiver) = channel(2);
             let bell = Arc::new(Doorbell::new());
-            let theirs = bell.clone();
+            let letters = Arc::new(Letterbox::default());
+            let (theirs, inbox) = (bell.clone(), letters.clone());
             let consumer = thread::spawn(move || {
                 let mut got = 0;
                 while got < 2 {
@@ -307,7 +329,7 @@ mod every_interleaving {
                     }
                     theirs.about_to_sleep();
                     if receiver.is_empty() {
-                        thread::park();
+                        inbox.wait();
                     }
                     theirs.awake();
                 }
@@ -315,7 +337,7 @@ mod every_interleaving {
             for item in 0..2 {
                 sender.push(item).expect("room for both");
                 if bell.must_wake() {
-                    consumer.thread().unpark();
+                    letters.put();
                 }
             }
             consumer.join().expect("both arrived");

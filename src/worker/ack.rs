@@ -22,8 +22,7 @@ struct LogAcks {
 impl Acks {
     /// For `logs` logs and up to `puts` puts: a put waits once or twice at most logs.
     pub fn new(logs: usize, puts: usize) -> Acks {
-        let log =
-            |_| LogAcks { durable: Position(0), failed: false, waiting: VecDeque::with_capacity(puts * 2) };
+        let log = |_| LogAcks { durable: Position(0), failed: false, waiting: VecDeque::with_capacity(puts * 2) };
         Acks { logs: (0..logs).map(log).collect() }
     }
 
@@ -33,7 +32,10 @@ impl Acks {
         if position <= log.durable || log.waiting.back() == Some(&(position, put)) {
             return false;
         }
-        debug_assert!(log.waiting.back().is_none_or(|(last, _)| *last <= position), "positions are waited for in order");
+        debug_assert!(
+            log.waiting.back().is_none_or(|(last, _)| *last <= position),
+            "positions are waited for in order"
+        );
         log.waiting.push_back((position, put));
         true
     }
@@ -77,8 +79,8 @@ impl Worker {
     /// Releases what waits for this worker's logs, and tells the workers whose puts do.
     pub(super) fn release_acks(&mut self, ops: &mut Ops) {
         for log in 0..self.logs.len() {
-            let (number, durable) = (self.logs[log].number(), self.logs[log].durable());
-            let failed = self.logs[log].failed();
+            let (number, durable) = (self.logs[log].settings().number, self.logs[log].durable());
+            let failed = self.logs[log].failed().is_some();
             self.log_durable(number, durable, failed, ops);
             self.tell_durable(log, number, durable, failed);
         }

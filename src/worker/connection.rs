@@ -7,7 +7,7 @@
 
 use super::Worker;
 use super::mailbox::ConnectionId;
-use super::serve::Reply;
+use super::serve::{Reply, Route};
 use crate::http::chunked;
 use crate::http::http1::{self, Body, Bounds, Parsed};
 use crate::http::response::CONTINUE;
@@ -57,6 +57,8 @@ pub struct Connection {
     body: Option<Span>,
     chunks: chunked::Decoder,
     pub keep_alive: bool,
+    /// What the request being read or worked on is for.
+    pub route: Route,
     /// `100 Continue` is being sent; the body is received after it.
     continuing: bool,
     /// When the phase has lasted too long.
@@ -74,24 +76,29 @@ pub struct Connections {
     unbuffered: std::collections::VecDeque<u16>,
 }
 
+/// A slot without a connection.
+fn free(body_max: u32) -> Connection {
+    Connection {
+        generation: 0,
+        phase: Phase::Free,
+        filled: 0,
+        head_len: 0,
+        body_len: 0,
+        body_filled: 0,
+        body: None,
+        chunks: chunked::Decoder::new(body_max as usize),
+        keep_alive: true,
+        route: Route::Health,
+        continuing: false,
+        deadline: Mono(u64::MAX),
+        idle_since: Mono(0),
+        sending: None,
+    }
+}
+
 impl Connections {
-    pub fn new(slots: u16) -> Connections {
-        let free = || Connection {
-            generation: 0,
-            phase: Phase::Free,
-            filled: 0,
-            head_len: 0,
-            body_len: 0,
-            body_filled: 0,
-            body: None,
-            chunks: chunked::Decoder::default(),
-            keep_alive: true,
-            continuing: false,
-            deadline: Mono(u64::MAX),
-            idle_since: Mono(0),
-            sending: None,
-        };
-        let slots: Vec<Connection> = (0..slots).map(|_| free()).collect();
+    pub fn new(slots: u16, body_max: u32) -> Connections {
+        let slots: Vec<Connection> = (0..slots).map(|_| free(body_max)).collect();
         let unbuffered = std::collections::VecDeque::with_capacity(slots.len());
         Connections { slots, open: 0, unbuffered }
     }
@@ -119,7 +126,7 @@ impl Worker {
         let c = &mut self.connections.slots[socket.0 as usize];
         assert_eq!(c.phase, Phase::Free, "the ring reused a socket that was not closed");
         c.generation = c.generation.wrapping_add(1);
-        *c = Connection { generation: c.generation, phase: Phase::Head, idle_since, ..Connections::new(1).slots.remove(0) };
+        *c = Connection { generation: c.generation, phase: Phase::Head, idle_since, ..free(self.limits.large.1) };
         self.connections.open += 1;
         self.counters.set(Counter::ConnectionsNow, self.connections.open as u64);
         // The last slots stay free, so that a new client can always be accepted; the longest idle one makes room.
@@ -156,10 +163,8 @@ impl Worker {
         let c = &mut self.connections.slots[socket.0 as usize];
         c.phase = Phase::Free;
         let (body, sending) = (c.body.take(), c.sending.take());
-        // A put that is still under way reads its text here: it gives the body back itself.
-        if let Some(span) = body {
-            self.release_body(self.connections.id(socket.0 as u16), span);
-        }
+        // No put still reads its text here: a connection is not closed while a request is worked on.
+        body.into_iter().for_each(|span| self.buffers.give(span));
         sending.into_iter().for_each(|span| self.release(span));
         self.connections.open -= 1;
         self.counters.set(Counter::ConnectionsNow, self.connections.open as u64);
@@ -223,12 +228,13 @@ impl Worker {
                     Body::Length(len) => len,
                     Body::Chunked => whole.len as usize,
                 };
+                c.route = Worker::route_of(&request, len);
                 c.body_len = len as u32;
                 c.body_filled = (c.filled - c.head_len).min(c.body_len);
                 c.deadline = self.now.mono.plus_ms(REQUEST_MS + len as u64 / BODY_BYTES_PER_MS);
                 let chunked = body == Body::Chunked;
                 c.phase = if chunked { Phase::Chunks } else { Phase::Body };
-                c.chunks = chunked::Decoder::default();
+                c.chunks = chunked::Decoder::new(self.limits.large.1 as usize);
                 c.continuing = expects && c.body_filled < c.body_len;
                 let fits = !chunked && head_len + len <= whole.len as usize;
                 if !fits && !self.take_body(slot, chunked) {
@@ -255,7 +261,7 @@ impl Worker {
         let len = if chunked { self.limits.large.1 as usize } else { c.body_len as usize };
         let Some(body) = take_body(&mut self.buffers, len) else {
             c.phase = Phase::Unbuffered;
-            c.chunks = chunked::Decoder::default();
+            c.chunks = chunked::Decoder::new(self.limits.large.1 as usize);
             c.body_len = if chunked { u32::MAX } else { c.body_len };
             self.connections.unbuffered.push_back(slot);
             return false;
@@ -264,6 +270,7 @@ impl Worker {
         c.body_len = if chunked { body.len } else { c.body_len };
         c.body_filled = (c.filled - c.head_len).min(c.body_len);
         let from = self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_filled);
+        c.filled = c.head_len;
         let (from, to) = self.buffers.pair(from, body.first(c.body_filled));
         to.copy_from_slice(from);
         true
@@ -304,12 +311,15 @@ impl Worker {
         let body = c.body.expect("chunks are read into a buffer of their own");
         let bytes = self.buffers.bytes_mut(body.first(c.body_filled));
         match c.chunks.decode(bytes) {
-            chunked::Progress::Incomplete if c.body_filled == body.len => {
+            Ok(chunked::Progress::More { decoded }) if decoded as u32 == body.len => {
                 self.refuse(slot, 413, "The request body is too long.", ops)
             }
-            chunked::Progress::Incomplete => self.receive(slot, ops),
-            chunked::Progress::Refused(refused) => self.refuse(slot, refused.status, refused.why, ops),
-            chunked::Progress::Complete { len, used } => {
+            Ok(chunked::Progress::More { decoded }) => {
+                c.body_filled = decoded as u32;
+                self.receive(slot, ops);
+            }
+            Err(refused) => self.refuse(slot, refused.status, refused.why, ops),
+            Ok(chunked::Progress::Done { decoded: len, rest: used }) => {
                 // What follows the last chunk is the next request: it goes back behind this one's head.
                 let rest = c.body_filled - used as u32;
                 let whole = self.buffers.whole(Pool::Connection, slot);
@@ -332,11 +342,6 @@ impl Worker {
             Some(body) => body.first(c.body_len),
             None => self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_len),
         }
-    }
-
-    /// The head of the request that is worked on.
-    pub(super) fn head_of(&self, slot: u16) -> Span {
-        self.buffers.whole(Pool::Connection, slot).first(self.connections.slots[slot as usize].head_len)
     }
 
     fn work(&mut self, slot: u16, ops: &mut Ops) {
@@ -387,7 +392,6 @@ impl Worker {
             None => c.head_len + c.body_len,
         };
         let rest = c.filled - used.min(c.filled);
-        // With a buffer of its own, the part of the body that came with the head is still in the slot.
         let whole = self.buffers.whole(Pool::Connection, slot);
         self.buffers.bytes_mut(whole).copy_within((c.filled - rest) as usize..c.filled as usize, 0);
         (c.filled, c.head_len, c.body_len, c.body_filled) = (rest, 0, 0, 0);

@@ -5,13 +5,13 @@ use super::mailbox::{ConnectionId, Message};
 use super::notice::Notice;
 use super::serve::Reply;
 use crate::catalog::change::{Change, ClosedShard};
-use crate::catalog::decide::Decide;
+use crate::catalog::decide::{Decide, NewStream};
 use crate::catalog::journal::{Catalog, Event};
 use crate::catalog::state::{ShardState, State, Stream, StreamStatus};
-use crate::io::clock::{Mono, Now};
+use crate::io::clock::{Mono, Now, Wall};
 use crate::io::op::Ops;
 use crate::kinesis::error::{Error, Kind};
-use crate::kinesis::mutation::Mutation;
+use crate::kinesis::request::Mutation;
 use crate::log::format::ShardKey;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ struct Asker {
     connection: ConnectionId,
 }
 
-/// A change that is to be judged by the state that earlier ones leave.
+/// A change that is to be judged by the state that all earlier ones leave, durable or not.
 enum Wish {
     Mutate(Asker, Box<Mutation>),
     Open { stream: u32 },
@@ -39,11 +39,21 @@ enum Wish {
 /// What happens once every worker has applied a change.
 enum Then {
     Answer(Asker),
+    /// A refusal, judged by changes that were not durable yet.
+    Refuse(Asker, Box<Error>),
     /// A deleted stream: its owners have let go of it.
-    Gone { stream: u32, asker: Option<Asker> },
+    Gone {
+        stream: u32,
+        asker: Option<Asker>,
+    },
     /// A resharding has begun: its caller is answered when it has ended.
-    Closing { stream: u32, asker: Asker },
-    Opened { stream: u32 },
+    Closing {
+        stream: u32,
+        asker: Asker,
+    },
+    Opened {
+        stream: u32,
+    },
 }
 
 /// Worker 0's part of the catalog.
@@ -54,8 +64,6 @@ pub struct Control {
     /// By worker: changes it has not been sent, for want of room.
     unsent: Vec<VecDeque<Arc<(u64, Change)>>>,
     wishes: VecDeque<Wish>,
-    /// The change under way that a wish led to; the next wish is judged when it is durable.
-    deciding: Option<(u64, Option<Then>)>,
     thens: VecDeque<(u64, Then)>,
     /// Changes of live segments under way: (number, worker, log).
     journals: VecDeque<(u64, u16, u32)>,
@@ -73,7 +81,6 @@ impl Control {
             applied: vec![0; n],
             unsent: (0..n).map(|_| VecDeque::new()).collect(),
             wishes: VecDeque::new(),
-            deciding: None,
             thens: VecDeque::new(),
             journals: VecDeque::new(),
             drained: BTreeMap::new(),
@@ -116,7 +123,13 @@ impl Worker {
         }
     }
 
-    pub(super) fn wish_mutation(&mut self, worker: u16, connection: ConnectionId, mutation: Box<Mutation>, ops: &mut Ops) {
+    pub(super) fn wish_mutation(
+        &mut self,
+        worker: u16,
+        connection: ConnectionId,
+        mutation: Box<Mutation>,
+        ops: &mut Ops,
+    ) {
         let asker = Asker { worker, connection };
         let control = self.control.as_mut().expect("mutations go to worker 0");
         if control.wishes.len() >= MUTATIONS_MAX {
@@ -151,8 +164,8 @@ impl Worker {
         while let Some(event) = self.control.as_mut().and_then(|control| control.catalog.event()) {
             match event {
                 Event::Durable(number, change) => self.change_durable(number, change, ops),
-                Event::Failed { what, errno } => self.catalog_failed(what, errno, ops),
-                other => self.boot_event(other),
+                Event::Failed { what, errno } => self.catalog_failed(what, errno),
+                other => self.boot_event(other, ops),
             }
         }
         self.judge_wishes(ops);
@@ -163,9 +176,6 @@ impl Worker {
 
     fn change_durable(&mut self, number: u64, change: Change, ops: &mut Ops) {
         let control = self.control.as_mut().expect("worker 0");
-        if let Some((_, then)) = control.deciding.take_if(|(n, _)| *n == number) {
-            control.thens.extend(then.map(|then| (number, then)));
-        }
         if let Some(at) = control.journals.iter().position(|(n, ..)| *n == number) {
             let (_, worker, log) = control.journals.remove(at).expect("found above");
             match worker == self.id {
@@ -189,7 +199,9 @@ impl Worker {
     /// One line for the operator.
     fn tell_change(&mut self, change: &Change) {
         let notice = match change {
-            Change::CreateStream { name, shards, .. } => Notice::StreamCreated { name: name.clone(), shards: *shards as usize },
+            Change::CreateStream { name, shards, .. } => {
+                Notice::StreamCreated { name: name.clone(), shards: *shards as usize }
+            }
             Change::DeleteStream { stream } => match self.state().stream_by_number(*stream) {
                 Some(stream) => Notice::StreamDeleted { name: stream.name.clone() },
                 None => return,
@@ -207,7 +219,7 @@ impl Worker {
     fn judge_wishes(&mut self, ops: &mut Ops) {
         loop {
             let control = self.control.as_mut().expect("worker 0");
-            if control.deciding.is_some() || !self.serving {
+            if !self.serving {
                 return;
             }
             let Some(wish) = control.wishes.pop_front() else { return };
@@ -215,12 +227,17 @@ impl Worker {
             match judged {
                 Ok(Some(change)) => {
                     let number = control.catalog.propose(change, &mut self.buffers, ops);
-                    control.deciding = Some((number, then));
+                    control.thens.extend(then.map(|then| (number, then)));
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    if let Some(Then::Answer(asker) | Then::Closing { asker, .. } | Then::Gone { asker: Some(asker), .. }) = then {
-                        self.answer_mutation(asker, Err(Box::new(error)), ops);
+                    if let Some(
+                        Then::Answer(asker) | Then::Closing { asker, .. } | Then::Gone { asker: Some(asker), .. },
+                    ) = then
+                    {
+                        // What it was judged by may be lost in a crash: the refusal goes out when that is durable.
+                        let by = control.catalog.ahead().applied;
+                        control.thens.push_back((by, Then::Refuse(asker, Box::new(error))));
                     }
                 }
             }
@@ -248,6 +265,7 @@ impl Worker {
             let Some((_, then)) = control.thens.pop_front_if(|(number, _)| *number <= everywhere) else { return };
             match then {
                 Then::Answer(asker) => self.answer_mutation(asker, Ok(()), ops),
+                Then::Refuse(asker, error) => self.answer_mutation(asker, Err(error), ops),
                 Then::Gone { stream, asker } => {
                     control.deleting.extend(asker.map(|asker| (stream, asker)));
                     control.wishes.push_back(Wish::Gone { stream });
@@ -267,7 +285,8 @@ impl Worker {
 
     fn answer_reshardings(&mut self, which: impl Fn(u32, Mono) -> bool, ops: &mut Ops) {
         let control = self.control.as_mut().expect("worker 0");
-        let ended: Vec<_> = control.resharding.extract_if(.., |(stream, _, deadline)| which(*stream, *deadline)).collect();
+        let ended: Vec<_> =
+            control.resharding.extract_if(.., |(stream, _, deadline)| which(*stream, *deadline)).collect();
         for (_, asker, _) in ended {
             self.answer_mutation(asker, Ok(()), ops);
         }
@@ -307,7 +326,10 @@ impl Worker {
             | Change::CloseShards { stream, .. }
             | Change::OpenChildren { stream, .. }
             | Change::ShardsExpired { stream, .. } => *stream,
-            Change::Retention { .. } | Change::LiveSegments { .. } | Change::Logs { .. } | Change::RetentionClock { .. } => return,
+            Change::Retention { .. }
+            | Change::LiveSegments { .. }
+            | Change::Logs { .. }
+            | Change::RetentionClock { .. } => return,
         };
         self.follow_stream(stream);
         if matches!(change, Change::DeleteStream { .. } | Change::StreamGone { .. }) {
@@ -321,7 +343,7 @@ impl Worker {
             None => &self.view,
         };
         let logs = &self.logs;
-        let index = |number: u32| logs.iter().position(|log| log.number() == number);
+        let index = |number: u32| logs.iter().position(|log| log.settings().number == number);
         let resume = |key: ShardKey| {
             let held = state.resume.get(&key).map(|r| (r.next, r.arrival));
             let found = self.found.get(&key).copied();
@@ -360,11 +382,11 @@ fn judge(
     now: Now,
     logs: u32,
 ) -> (Result<Option<Change>, Error>, Option<Then>) {
-    let state = control.catalog.state();
+    let state = control.catalog.ahead();
     let decide = Decide { state, identity };
     match wish {
         Wish::Mutate(asker, mutation) => {
-            let judged = mutation.decide(&decide, now.wall, logs);
+            let judged = decide_mutation(&decide, *mutation, now.wall, logs);
             let then = match &judged {
                 Ok(Change::DeleteStream { stream }) => Then::Gone { stream: *stream, asker: Some(asker) },
                 Ok(Change::CloseShards { stream, .. }) => Then::Closing { stream: *stream, asker },
@@ -390,9 +412,23 @@ fn judge(
                     Some(ClosedShard { number: *parent, last: *last, at: now.wall })
                 })
                 .collect();
-            closed.iter().for_each(|c| drop(control.drained.remove(&ShardKey::new(stream, c.number))));
+            control.drained.retain(|key, _| key.stream() != stream);
             (Ok(Some(Change::OpenChildren { stream, closed })), Some(Then::Opened { stream }))
         }
+    }
+}
+
+fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall, logs: u32) -> Result<Change, Error> {
+    match mutation {
+        Mutation::CreateStream { stream, shard_count, mode, tags, max_record_kib } => {
+            let request = NewStream { name: stream, shard_count, mode, tags, max_record_kib };
+            decide.create_stream(&request, now, logs)
+        }
+        Mutation::DeleteStream { stream, .. } => decide.delete_stream(&stream),
+        Mutation::SplitShard { stream, shard, new_start } => decide.split(&stream, shard, new_start, now),
+        Mutation::MergeShards { stream, shard, adjacent } => decide.merge(&stream, shard, adjacent, now),
+        Mutation::IncreaseRetention { stream, hours } => decide.increase_retention(&stream, hours.into()),
+        Mutation::DecreaseRetention { stream, hours } => decide.decrease_retention(&stream, hours.into()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::io::clock::Wall;
 use crate::io::op::{Errno, Op, Ops, Token};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_records::{Answer, ChildShard, size_max};
-use crate::kinesis::iterator::{self, Iterator as ShardIterator};
+use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::sequence::SequenceNumber;
 use crate::limits::GET_BYTES_MAX;
 use crate::log::format::{self, FrameHeader, ShardKey};
@@ -103,14 +103,15 @@ impl Worker {
     fn get_call(&self, slot: u16) -> Result<(GetCall, u16), Error> {
         let text = self.buffers.bytes(self.body_of(slot));
         let request = crate::kinesis::get_records_request::decode(text)?;
-        let it = iterator::open(request.iterator, &self.iterator_key, self.now.wall)?;
+        let it = ShardIterator::open(request.iterator.as_bytes(), &self.iterator_key, self.now)?;
         let key = ShardKey::new(it.stream, it.shard);
         let state = self.state();
-        let stream = state.stream_by_number(it.stream).filter(|s| s.status != crate::catalog::state::StreamStatus::Deleting);
+        let stream =
+            state.stream_by_number(it.stream).filter(|s| s.status != crate::catalog::state::StreamStatus::Deleting);
         let Some(stream) = stream else {
             return Err(Error::new(Kind::ResourceNotFound, "The stream of this iterator does not exist any more."));
         };
-        if let Some(arn) = request.arn {
+        if let Some(arn) = &request.arn {
             let named = self.resolve_stream(None, Some(arn))?;
             if named.number != stream.number {
                 return Err(Error::new(Kind::InvalidArgument, "StreamARN names another stream than the iterator."));
@@ -187,13 +188,18 @@ impl Worker {
         loop {
             let get = self.gets.slots[slot].as_mut().expect("a call under way");
             let Some(log) = self.shards.get(get.call.shard).map(|shard| shard.log) else {
-                return self.get_fail(slot, Error::new(Kind::ResourceNotFound, "The shard does not exist any more."), ops);
+                return self.get_fail(
+                    slot,
+                    Error::new(Kind::ResourceNotFound, "The shard does not exist any more."),
+                    ops,
+                );
             };
-            match get.reader.next(&mut self.logs[log], &self.buffers) {
+            match get.reader.next(&self.logs[log], &self.buffers) {
                 Step::End => return self.get_finish(slot, End::CaughtUp, ops),
-                Step::Frame { header, body } => {
+                Step::Frame { header, body, .. } => {
                     get.frames += 1;
-                    if !self.get_encode(slot, &header, body) || self.gets.slots[slot].as_ref().is_some_and(|g| g.frames >= FRAMES_MAX)
+                    if !self.get_encode(slot, &header, body)
+                        || self.gets.slots[slot].as_ref().is_some_and(|g| g.frames >= FRAMES_MAX)
                     {
                         return self.get_finish(slot, End::Full, ops);
                     }
@@ -204,7 +210,11 @@ impl Worker {
                 }
                 Step::Damaged { file, position, why } => {
                     self.counters.add(Counter::Damaged, 1);
-                    self.tell_operator(super::notice::Notice::Damage { file, position: position.0, why: why.to_string() });
+                    self.tell_operator(super::notice::Notice::Damage {
+                        file,
+                        position: position.0,
+                        why: why.to_string(),
+                    });
                     let text = "A stored frame is damaged; it was reported to the operator.";
                     return self.get_fail(slot, Error::new(Kind::InternalFailure, text), ops);
                 }
@@ -228,7 +238,8 @@ impl Worker {
         while ordinal < header.count {
             let get = self.gets.slots[slot].as_mut().expect("a call under way");
             let (bytes, out) = self.buffers.pair(body, get.out);
-            let records = format::records(bytes, header.count).expect("the reader has checked the frame").after(ordinal);
+            let records =
+                format::records(bytes, header.count).expect("the reader has checked the frame").after(ordinal);
             let mut need = 0;
             for record in records {
                 let arrival = header.arrival + record.arrival_delta as u64;
@@ -249,7 +260,7 @@ impl Worker {
                 let number = header.sequence + record.ordinal as u64;
                 let at = arrival / 1_000_000;
                 let sequence = SequenceNumber { created, shard: get.call.shard.shard(), number, at };
-                get.answer.push(out, &sequence, arrival, record.key, record.data);
+                get.answer.push(out, &sequence, Wall(arrival), record.key, record.data);
                 get.bytes += size;
                 get.arrival = arrival;
                 get.next = number + 1;
@@ -334,7 +345,7 @@ impl Worker {
             End::Full if get.arrival == 0 => self.now.wall.0.saturating_sub(get.call.floor) / 1000,
             End::Full => self.now.wall.0.saturating_sub(get.arrival) / 1000,
         };
-        let mut token = [0u8; iterator::TOKEN_MAX];
+        let mut token = [0u8; TOKEN_LEN];
         let next = (!(closed && end == End::CaughtUp)).then(|| {
             self.nonce += 1;
             let floor = if get.answer.records() > 0 { 0 } else { get.call.floor };
@@ -343,11 +354,11 @@ impl Worker {
                 shard: key.shard(),
                 sequence: get.next,
                 arrival_floor: floor,
-                issued: self.now.wall,
+                issued: self.now,
                 nonce: self.nonce,
             };
-            let len = it.write(&self.iterator_key, &mut token);
-            std::str::from_utf8(&token[..len]).expect("tokens are ASCII")
+            it.seal(&self.iterator_key, &mut token);
+            std::str::from_utf8(&token).expect("tokens are ASCII")
         });
         let state = match &self.control {
             Some(control) => control.catalog.state(),
@@ -359,9 +370,7 @@ impl Worker {
             _ => Vec::new(),
         };
         let out = self.buffers.bytes_mut(get.out);
-        let Some(len) = get.answer.finish(out, next, behind, &children) else {
-            return self.get_fail(slot, Error::new(Kind::InternalFailure, "The answer did not fit."), ops);
-        };
+        let len = get.answer.finish(out, next, behind, &children);
         self.counters.add(Counter::RecordsRead, get.answer.records() as u64);
         self.counters.add(Counter::BytesRead, get.bytes as u64);
         let get = self.get_end(slot);
@@ -393,7 +402,11 @@ impl Worker {
     }
 
     /// A LATEST iterator was asked for: the first number that is not durable, as soon as all that are assigned now are.
-    pub(super) fn latest_asked(&mut self, worker: u16, to: ConnectionId, shard: ShardKey, ops: &mut Ops) {
+    pub(super) fn latest_asked(&mut self, worker: u16, to: ConnectionId, shard: ShardKey, seen: u64, ops: &mut Ops) {
+        if self.state().applied < seen {
+            self.latest_early.push_back((worker, to, shard, seen));
+            return;
+        }
         let Some(owned) = self.shards.get(shard) else {
             let error = Error::new(Kind::InternalFailure, "The shard is moving; try again.");
             return self.latest_answer(worker, to, Err(Box::new(error)), ops);
@@ -402,6 +415,14 @@ impl Worker {
         match self.logs[wait.log].durable() >= wait.position {
             true => self.latest_is(wait, ops),
             false => self.latest.push_back(wait),
+        }
+    }
+
+    /// Asks again for those whose asker knew more of the catalog than this worker did.
+    pub(super) fn latest_again(&mut self, ops: &mut Ops) {
+        for _ in 0..self.latest_early.len() {
+            let Some((worker, to, shard, seen)) = self.latest_early.pop_front() else { return };
+            self.latest_asked(worker, to, shard, seen, ops);
         }
     }
 

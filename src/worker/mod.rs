@@ -1,107 +1,284 @@
 //! A worker: one pinned thread's state, driven in turns.
+//!
+//! `step` does the same in every turn: apply completions, take messages, go on with what waited, then the closing list: append what
+//! waited for memory, seal and submit commits, release acks, tell other workers.
 
+pub mod ack;
+pub mod append;
+pub mod boot;
+pub mod connection;
+pub mod control;
+pub mod get;
+pub mod mailbox;
+pub mod message;
 pub mod notice;
+pub mod put;
+pub mod serve;
+pub mod setup;
+pub mod space;
 
-use crate::io::buffers::{Buffers, Loans};
+use crate::catalog::identity::Identity;
+use crate::catalog::state::State;
+use crate::http::response::Date;
+use crate::io::buffers::{Buffers, Loans, Span};
 use crate::io::clock::{Mono, Now};
-use crate::io::op::{Completions, Ops};
+use crate::io::op::{Completion, Completions, Op, Ops, Token};
 use crate::limits::Limits;
-use crate::observe::counter::Counters;
+use crate::log::Log;
+use crate::log::format::ShardKey;
+use crate::observe::counter::{Counter, Counters};
+use crate::shard::Shards;
+use ack::{Acks, LatestWait, Tell};
+use append::Pending;
+use boot::Boot;
+use connection::Connections;
+use control::Control;
+use get::{GET_TOKEN, Gets};
+use mailbox::{ConnectionId, Mailboxes, Message};
 use notice::Notice;
+use put::Puts;
+pub use setup::{Options, Setup, WhenFull};
+use space::{RetentionClock, Space};
+use std::collections::{BTreeMap, VecDeque};
 
-/// What to do when no segment is free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenFull {
-    /// Refuse puts per record; reads go on.
-    Reject,
-    /// Recycle the oldest segment early.
-    Trim,
-}
+/// How often stalled connections, overdue puts and expired records are looked for.
+const TICK_MS: u64 = 1_000;
+/// A turn this long is counted as slow.
+const SLOW_TURN_NS: u64 = 2_000_000;
+/// Notices that nobody has taken; beyond it the oldest are dropped.
+const NOTICES_MAX: usize = 256;
 
-/// What the operator chose, and what was measured at start. The same for every worker.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Bytes that all logs together may use; `None`: as the directory says, half of the free space when it is new.
-    pub disk: Option<u64>,
-    /// Free bytes of the file system at start.
-    pub free: u64,
-    pub when_full: WhenFull,
-    pub region: String,
-    pub account: String,
-    /// Seconds that an hour of retention lasts, for tests; fixed when the directory is made.
-    pub retention_hour: u32,
-    /// What the device writes without touching a neighbour: max(4096, physical block, O_DIRECT alignment).
-    pub block: u32,
-    /// Whether commits are made durable one by one (`RWF_DSYNC`), or by one flush for a group.
-    pub flush: bool,
-    /// Segment size for a new directory; `None`: disk / (64 × logs) within 64 MiB .. 1 GiB.
-    pub segment: Option<u64>,
-    /// 32 random bytes: directory id and iterator key of a new directory.
-    pub random: [u8; 32],
-}
-
-/// Where a worker stands among its kind.
-pub struct Setup {
-    pub worker: u16,
-    pub workers: u16,
-    pub limits: Limits,
-    pub options: Options,
-    pub buffers: Buffers,
-    /// Memory of every worker, by number, for spans that they lend.
-    pub loans: Vec<Loans>,
-    /// Counters of every worker, by number.
-    pub counters: Vec<Counters>,
-}
+/// Owner of a token, in its top byte.
+const CATALOG_TOKEN: u8 = 0x43;
+const SUPERBLOCK_TOKEN: u8 = 0x53;
+const LOG_TOKEN: u8 = 0x4c;
 
 /// One worker. `step` is its only input; `ops`, `deadline`, `notice` are its outputs.
 pub struct Worker {
-    setup: Setup,
+    id: u16,
+    workers: u16,
+    limits: Limits,
+    options: Options,
+    identity: Identity,
+    iterator_key: [u8; 16],
+    retention_hour: u32,
+    now: Now,
+    buffers: Buffers,
+    loans: Vec<Loans>,
+    counters: Counters,
+    all_counters: Vec<Counters>,
+    mail: Mailboxes,
+    boot: Option<Boot>,
+    /// Requests are taken.
+    serving: bool,
+    stopping: bool,
+    /// The logs are being closed; everything is.
+    stop_begun: bool,
+    stop_told: bool,
+    step_told: bool,
+    /// Workers that have said that they stop, this one included.
+    stopped_workers: Vec<bool>,
+    logs: Vec<Log>,
+    log_count: u32,
+    space: Vec<Space>,
+    tell: Vec<Tell>,
+    shards: Shards,
+    /// Where recovery found that shards go on: (next number, arrival).
+    found: BTreeMap<ShardKey, (u64, u64)>,
+    connections: Connections,
+    puts: Puts,
+    pending: VecDeque<Pending>,
+    acks: Acks,
+    latest: VecDeque<LatestWait>,
+    /// LATEST iterators asked for by workers that have applied more changes: (asker, connection, shard, their change).
+    latest_early: VecDeque<(u16, ConnectionId, ShardKey, u64)>,
+    gets: Gets,
+    /// Worker 0 only.
+    control: Option<Control>,
+    /// The catalog's copy of every other worker.
+    view: State,
+    applied_untold: Option<u64>,
+    retention: RetentionClock,
+    /// Lent spans that wait for room to be returned.
+    returns: VecDeque<Span>,
+    notices: VecDeque<Notice>,
+    dialects_told: [u64; 2],
+    date: Date,
+    request_id: u128,
+    nonce: u64,
+    tick: Mono,
 }
 
 impl Worker {
-    pub fn new(setup: Setup) -> Worker {
-        Worker { setup }
-    }
-
     /// One turn: applies `done` (drained), emits `ops`. No system call, no clock, no randomness, and after start no allocation on the ack
     /// path. Worker 0 boots the directory in its first turns and tells the others; `Op::Accept` is emitted when the worker may serve.
     pub fn step(&mut self, now: Now, done: &mut Completions, ops: &mut Ops) {
-        let _ = (now, done, ops);
+        self.now = now;
+        self.date.refresh(now.wall);
+        self.retention.advance(now);
+        self.counters.add(Counter::Turns, 1);
+        self.boot_begin(ops);
+        for completion in done.drain(..) {
+            self.complete(completion, ops);
+        }
+        self.take_messages(ops);
+        self.boot_go_on(ops);
+        self.run_control(ops);
+        self.buffer_waiting(ops);
+        self.put_moved(ops);
+        self.put_queued(ops);
+        self.latest_again(ops);
+        self.run_gets(ops);
+        if now.mono >= self.tick {
+            self.tick = now.mono.plus_ms(TICK_MS);
+            self.sweep_connections(ops);
+            self.sweep_puts(ops);
+            self.look_for_space();
+            self.expire_shards();
+        }
+        self.close_turn(ops);
+    }
+
+    /// What every turn ends with.
+    fn close_turn(&mut self, ops: &mut Ops) {
+        if !self.pending.is_empty() {
+            self.append_waiting(ops);
+        }
+        for log in &mut self.logs {
+            log.end_turn(self.now, &mut self.buffers, ops);
+        }
+        self.log_events(ops);
+        self.reclaim(ops);
+        if self.serving {
+            self.release_acks(ops);
+            self.tell_drained();
+        }
+        self.tell_others();
+        self.stop_go_on(ops);
+        for worker in 0..self.workers {
+            if std::mem::take(&mut self.mail.dirty[worker as usize]) {
+                ops.push(Op::Wake { worker });
+            }
+        }
+    }
+
+    fn complete(&mut self, completion: Completion, ops: &mut Ops) {
+        match completion {
+            Completion::Accepted(result) => self.on_accepted(result, ops),
+            Completion::Received { socket, result } => self.on_received(socket, result, ops),
+            Completion::Sent { socket, result } => self.on_sent(socket, result, ops),
+            Completion::Closed { socket } => self.on_closed(socket),
+            Completion::Done { token, result } => match owner(token) {
+                GET_TOKEN => self.on_get_read(token, result, ops),
+                LOG_TOKEN => {
+                    let log = log_slot(token);
+                    self.logs[log].on_done(self.now, token, result, &mut self.buffers, ops);
+                }
+                _ => self.boot_done(token, result, ops),
+            },
+            Completion::Listed { token, result } => match owner(token) {
+                LOG_TOKEN => self.logs[log_slot(token)].on_listed(token, result, ops),
+                _ => self.boot_listed(token, result, ops),
+            },
+            Completion::Woken => {}
+        }
+    }
+
+    /// What is owed to other workers and found no room before.
+    fn tell_others(&mut self) {
+        if let Some(number) = self.applied_untold
+            && self.mail.offer(0, Message::Applied { number }).is_ok()
+        {
+            self.applied_untold = None;
+        }
+        while let Some(span) = self.returns.pop_front() {
+            if self.mail.offer(span.worker, Message::Return { span }).is_err() {
+                self.returns.push_front(span);
+                break;
+            }
+        }
+    }
+
+    /// Gives a buffer back: to its pool, or to the worker that lent it.
+    fn release(&mut self, span: Span) {
+        match span.worker == self.id {
+            true => self.buffers.give(span),
+            false => self.returns.push_back(span),
+        }
+    }
+
+    /// The worker that owns log `log`.
+    fn owner_of(&self, log: u32) -> u16 {
+        (log % self.workers as u32) as u16
+    }
+
+    /// The place of log `number` among this worker's.
+    fn log_index(&self, number: u32) -> Option<usize> {
+        (self.owner_of(number) == self.id).then_some((number / self.workers as u32) as usize)
+    }
+
+    fn tell_operator(&mut self, notice: Notice) {
+        if self.notices.len() == NOTICES_MAX {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
     }
 
     /// When the next turn must be, though nothing completes. A turn in the past: at once.
     pub fn deadline(&self) -> Option<Mono> {
-        None
+        let logs = self.logs.iter().filter_map(Log::deadline).min();
+        let held = !self.returns.is_empty() || self.applied_untold.is_some() || self.boot_waits();
+        let soon = held.then(|| self.now.mono.plus_ms(1));
+        [Some(self.tick), logs, soon].into_iter().flatten().min()
     }
 
     /// Whether a commit is in flight and nothing else is to do: then sleeping beats spinning.
     pub fn waits_for_disk(&self) -> bool {
-        false
+        self.logs.iter().any(Log::in_flight)
+    }
+
+    /// Whether another worker's message waits: looked at once more before the thread sleeps.
+    pub fn mail_waits(&mut self) -> bool {
+        self.mail.waits()
     }
 
     /// Something worth a line on standard error, oldest first.
     pub fn notice(&mut self) -> Option<Notice> {
-        None
-    }
-
-    /// Begins a clean stop: no new connection or request, replies due are sent, the log is closed.
-    pub fn stop(&mut self) {}
-
-    /// Whether the stop is complete: the thread may end.
-    pub fn stopped(&self) -> bool {
-        false
+        self.notices.pop_front()
     }
 
     pub fn buffers(&self) -> &Buffers {
-        &self.setup.buffers
+        &self.buffers
     }
 
     pub fn buffers_mut(&mut self) -> &mut Buffers {
-        &mut self.setup.buffers
+        &mut self.buffers
     }
 
     /// The memory of worker `worker`, for spans in `Op::Send` that it has lent to this one.
     pub fn loans(&self, worker: u16) -> &Loans {
-        &self.setup.loans[worker as usize]
+        &self.loans[worker as usize]
     }
+
+    /// Counts a turn that took `ns`.
+    pub fn note_turn(&self, ns: u64) {
+        if ns > SLOW_TURN_NS {
+            self.counters.add(Counter::SlowTurns, 1);
+        }
+    }
+}
+
+/// The owner of a token.
+fn owner(token: Token) -> u8 {
+    (token.0 >> 56) as u8
+}
+
+/// The place of the log that made a token, among its worker's.
+fn log_slot(token: Token) -> usize {
+    (token.0 >> 48 & 0xff) as usize
+}
+
+/// The upper bits of the tokens of the log at place `slot`.
+fn log_tokens(slot: usize) -> u64 {
+    (LOG_TOKEN as u64) << 56 | (slot as u64) << 48
 }

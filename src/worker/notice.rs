@@ -14,6 +14,8 @@ pub enum Notice {
         logs: u32,
         segment: u64,
         files: u32,
+        region: String,
+        account: String,
     },
     /// This start cannot go on; the process ends with this text.
     Refused {
@@ -30,15 +32,29 @@ pub enum Notice {
         position: u64,
         bytes: u64,
     },
+    /// The last entry of the catalog's journal was cut off.
+    TornJournal {
+        file: FileName,
+    },
     /// Something acknowledged cannot be read any more. Kept in quarantine.
     Damage {
         file: FileName,
         position: u64,
         why: String,
     },
+    /// A segment that the catalog knows is not there.
+    Missing {
+        log: u32,
+        position: u64,
+    },
     /// The log has failed: puts are refused, reads go on.
     LogFailed {
         log: u32,
+        what: String,
+        errno: Errno,
+    },
+    /// The catalog has failed: control requests are refused, records go on.
+    CatalogFailed {
         what: String,
         errno: Errno,
     },
@@ -94,16 +110,34 @@ impl fmt::Display for Notice {
                     "log {log}: cut off {bytes} bytes at position {position}, written in a crash and never acknowledged; copied to quarantine/"
                 )
             }
+            Notice::TornJournal { file } => {
+                write!(
+                    f,
+                    "{file}: its last entry was not complete and was cut off; a change that was being made at the crash was never answered"
+                )
+            }
             Notice::Damage { file, position, why } => {
                 write!(
                     f,
                     "DAMAGE in {file} at position {position}: {why}; records acknowledged there may be lost; a copy is in quarantine/"
                 )
             }
+            Notice::Missing { log, position } => {
+                write!(
+                    f,
+                    "DAMAGE: the segment of log {log} that begins at position {position} is missing; its records are lost; restore the file from a copy"
+                )
+            }
             Notice::LogFailed { log, what, errno } => {
                 write!(
                     f,
                     "log {log} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
+                )
+            }
+            Notice::CatalogFailed { what, errno } => {
+                write!(
+                    f,
+                    "the catalog has failed ({what}: {errno}): streams and shards cannot be changed until a restart"
                 )
             }
             Notice::Filling { log, percent, seconds_left: Some(s) } => {

@@ -36,7 +36,11 @@ pub enum FrameState {
     /// Not handed to its owner yet, or waiting there.
     Asked,
     /// Durable when `log` is durable below `position`.
-    Appended { first: u64, arrival: u64, position: Position },
+    Appended {
+        first: u64,
+        arrival: u64,
+        position: Position,
+    },
     Refused(PutRefusal),
     /// Its records were routed again, to later frames.
     Rerouted,
@@ -46,6 +50,8 @@ pub enum FrameState {
 #[derive(Clone, Copy)]
 pub struct Frame {
     pub shard: ShardKey,
+    /// Index of the shard's route when the frame was made.
+    route: u16,
     pub log: u32,
     /// Creation second of the shard.
     pub created: u64,
@@ -134,14 +140,7 @@ impl Puts {
             let r = &put.scan.records[record as usize];
             let (key, data) = (r.key.of(text), r.data_len as usize);
             out[at..at + key.len()].copy_from_slice(key);
-            let entry = Entry {
-                position: at as u32,
-                data_len: r.data_len,
-                key_len: key.len() as u16,
-                flags: 0,
-                arrival_delta: 0,
-            };
-            self.entries.push(entry);
+            self.entries.push(Entry::new(at as u32, Some(key.len() as u16), r.data_len));
             at += key.len();
             base64::decode_into(r.text.of(text), &mut out[at..at + data]);
             at += data;
@@ -228,11 +227,7 @@ impl Worker {
         for record in 0..count {
             self.put_route(id, record);
         }
-        let routes = &mut self.puts.frame_of_route;
-        let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
-        for frame in &self.puts.slots[id.0 as usize].frames {
-            routes[state.route_index(frame.shard)] = u16::MAX;
-        }
+        self.put_routed(id, 0);
     }
 
     /// Puts record `record` into the frame that `frame_of_route` has for its shard, or into a new one.
@@ -240,12 +235,15 @@ impl Worker {
         let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
         let put = &mut self.puts.slots[id.0 as usize];
         let scanned = &put.scan.records[record as usize];
-        let (route, shard) = state.route(put.stream, scanned.hash).expect("the stream was found, and its routes cover every hash");
+        let stream = state.stream_by_number(put.stream).expect("the stream was found in this turn");
+        let route = stream.routes.index(scanned.hash).expect("routes cover every hash");
+        let shard = &stream.shards[&stream.routes.table().1[route]];
         let slot = &mut self.puts.frame_of_route[route];
         if *slot == u16::MAX {
             *slot = put.frames.len() as u16;
             put.frames.push(Frame {
                 shard: ShardKey::new(put.stream, shard.number),
+                route: route as u16,
                 log: shard.log,
                 created: shard.created,
                 count: 0,
@@ -265,6 +263,13 @@ impl Worker {
         frame.tail = record;
         frame.count += 1;
         frame.payload += scanned.key.len + scanned.data_len;
+    }
+
+    /// Forgets which frames the routes had, for the next put.
+    fn put_routed(&mut self, id: PutId, from: usize) {
+        for frame in &self.puts.slots[id.0 as usize].frames[from..] {
+            self.puts.frame_of_route[frame.route as usize] = u16::MAX;
+        }
     }
 
     /// Gives the frames from `from` on to their owners.
@@ -359,7 +364,7 @@ impl Worker {
                 continue;
             }
             let stream = self.puts.slots[id.0 as usize].stream;
-            if self.state().stream(stream).is_none() || self.puts.slots[id.0 as usize].connection.is_none() {
+            if self.state().stream_by_number(stream).is_none() || self.puts.slots[id.0 as usize].connection.is_none() {
                 self.frame_refused(id, frame, PutRefusal::Failed);
                 self.put_progress(id, ops);
                 continue;
@@ -379,10 +384,7 @@ impl Worker {
             self.put_route(id, record);
             record = next;
         }
-        let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
-        for frame in &self.puts.slots[id.0 as usize].frames[from..] {
-            self.puts.frame_of_route[state.route_index(frame.shard)] = u16::MAX;
-        }
+        self.put_routed(id, from);
         self.put_hand_out(id, from, ops);
     }
 
@@ -407,7 +409,10 @@ impl Worker {
             }
             put.deadline = Mono(u64::MAX);
             if let Some(connection) = put.connection.take() {
-                let error = Error::new(Kind::InternalFailure, "The records were not durable in time; they may be stored or not.");
+                let error = Error::new(
+                    Kind::InternalFailure,
+                    "The records were not durable in time; they may be stored or not.",
+                );
                 self.reply(connection.slot, Reply::error(&error), ops);
             }
         }

@@ -1,0 +1,265 @@
+//! Files of the data directory: opened by name with `O_DIRECT`, read and written at whole blocks.
+
+use super::flight::{Flight, Transfer, TransferKind};
+use super::op::{Completion, Completions, DirName, Errno, FileName, Op, OpenHow, Sync, Token};
+use super::uring::{Ring, TRIES_MAX, again, outcome};
+use io_uring::types::{Fd, FsyncFlags};
+use io_uring::{opcode, squeue};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// Readable by the owner alone: records may be secrets.
+const FILE_MODE: libc::mode_t = 0o600;
+const DIR_MODE: libc::mode_t = 0o700;
+/// Smallest unit of `O_DIRECT`: a count that is not whole ends the file.
+const SECTOR: u32 = 512;
+
+pub(super) struct Files {
+    path: PathBuf,
+    top: OwnedFd,
+    open: BTreeMap<FileName, OwnedFd>,
+    /// Kept open, as directories are synced again and again.
+    dirs: BTreeMap<DirName, OwnedFd>,
+}
+
+impl Files {
+    pub fn new(path: &Path) -> io::Result<Files> {
+        let top = File::open(path)?.into();
+        Ok(Files { path: path.to_path_buf(), top, open: BTreeMap::new(), dirs: BTreeMap::new() })
+    }
+
+    pub fn top(&self) -> Fd {
+        Fd(self.top.as_raw_fd())
+    }
+
+    fn fd(&self, file: FileName) -> Option<RawFd> {
+        self.open.get(&file).map(AsRawFd::as_raw_fd)
+    }
+
+    pub fn dir(&mut self, dir: DirName) -> Result<RawFd, Errno> {
+        if let Some(fd) = self.dirs.get(&dir) {
+            return Ok(fd.as_raw_fd());
+        }
+        let opened = File::open(self.path.join(dir.to_string())).map_err(errno)?;
+        let fd = opened.as_raw_fd();
+        self.dirs.insert(dir, opened.into());
+        Ok(fd)
+    }
+
+    /// Names and sizes; entries that are not ours are passed over.
+    pub fn list(&self, dir: DirName) -> Result<Vec<(FileName, u64)>, Errno> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(self.path.join(dir.to_string())).map_err(errno)? {
+            let entry = entry.map_err(errno)?;
+            let name = entry.file_name();
+            if let Some(file) = name.to_str().and_then(|name| FileName::parse(dir, name)) {
+                found.push((file, entry.metadata().map_err(errno)?.len()));
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Removes what a failed creation has left; a failure is told by the next attempt to create it.
+    pub fn discard(&self, file: FileName) {
+        let _ = std::fs::remove_file(self.path.join(file.to_string()));
+    }
+}
+
+impl Ring {
+    pub(super) fn carry_file(&mut self, op: Op) -> io::Result<()> {
+        match op {
+            Op::Open { file, how, token } => self.open(file, how, token),
+            Op::WriteAt { file, at, from, sync, token } => {
+                let kind = TransferKind::Write { durable: sync == Sync::Durable };
+                let Some(fd) = self.files.fd(file) else { return self.not_open(token) };
+                self.transfer(Transfer { fd, token, span: from, at, moved: 0, kind, tries: 0 })
+            }
+            Op::ReadAt { file, at, into, token } => {
+                let Some(fd) = self.files.fd(file) else { return self.not_open(token) };
+                self.transfer(Transfer { fd, token, span: into, at, moved: 0, kind: TransferKind::Read, tries: 0 })
+            }
+            Op::Fsync { file, token } => {
+                let Some(fd) = self.files.fd(file) else { return self.not_open(token) };
+                let entry = opcode::Fsync::new(Fd(fd)).flags(FsyncFlags::DATASYNC).build();
+                self.launch(entry, Flight::Plain { token, path: None })
+            }
+            Op::Rename { from, to, token } => {
+                let (old, new) = (path_of(&from), path_of(&to));
+                let entry =
+                    opcode::RenameAt::new(self.files.top(), old.as_ptr(), self.files.top(), new.as_ptr()).build();
+                self.launch(entry, Flight::Rename { from, to, token, paths: (old, new) })
+            }
+            Op::Unlink { file, token } => {
+                debug_assert!(self.files.fd(file).is_none(), "{file} is open");
+                let path = path_of(&file);
+                let entry = opcode::UnlinkAt::new(self.files.top(), path.as_ptr()).build();
+                self.launch(entry, Flight::Plain { token, path: Some(path) })
+            }
+            Op::CloseFile { file, token } => {
+                let Some(fd) = self.files.open.remove(&file) else { return self.not_open(token) };
+                let entry = opcode::Close::new(Fd(fd.into_raw_fd())).build();
+                self.launch(entry, Flight::Plain { token, path: None })
+            }
+            Op::MakeDir { dir, token } => {
+                let path = path_of(&dir);
+                let entry = opcode::MkDirAt::new(self.files.top(), path.as_ptr()).mode(DIR_MODE).build();
+                self.launch(entry, Flight::MakeDir { token, path })
+            }
+            Op::SyncDir { dir, token } => match self.files.dir(dir) {
+                Ok(fd) => self.launch(opcode::Fsync::new(Fd(fd)).build(), Flight::Plain { token, path: None }),
+                Err(errno) => self.answer(token, Err(errno)),
+            },
+            other => unreachable!("not an operation on files: {other:?}"),
+        }
+    }
+
+    fn open(&mut self, file: FileName, how: OpenHow, token: Token) -> io::Result<()> {
+        let (size, create) = match how {
+            OpenHow::Existing => (0, 0),
+            OpenHow::Create { size } => (size, libc::O_CREAT | libc::O_EXCL),
+        };
+        let path = path_of(&file);
+        let entry = self.open_entry(&path, create);
+        self.launch(entry, Flight::Open { file, flags: create, size, token, path })
+    }
+
+    pub(super) fn open_entry(&self, path: &CString, flags: i32) -> squeue::Entry {
+        let flags = flags | libc::O_RDWR | libc::O_DIRECT | libc::O_CLOEXEC;
+        opcode::OpenAt::new(self.files.top(), path.as_ptr()).flags(flags).mode(FILE_MODE).build()
+    }
+
+    /// Reads or writes what is left of `transfer`.
+    fn transfer(&mut self, transfer: Transfer) -> io::Result<()> {
+        let Transfer { span, moved, .. } = transfer;
+        let left = span.part(moved, span.len - moved);
+        let (fd, address, at) = (Fd(transfer.fd), self.address(left), transfer.at + moved as u64);
+        let entry = match transfer.kind {
+            TransferKind::Read => opcode::Read::new(fd, address, left.len).offset(at).build(),
+            TransferKind::Write { durable } => {
+                let flags = if durable { libc::RWF_DSYNC } else { 0 };
+                if self.is_registered(left) {
+                    opcode::WriteFixed::new(fd, address, left.len, 0).offset(at).rw_flags(flags).build()
+                } else {
+                    opcode::Write::new(fd, address, left.len).offset(at).rw_flags(flags).build()
+                }
+            }
+        };
+        self.launch(entry, Flight::Transfer(transfer))
+    }
+
+    fn transferred(&mut self, mut transfer: Transfer, result: i32, done: &mut Completions) -> io::Result<()> {
+        let token = transfer.token;
+        let result = match outcome(result) {
+            Err(_) if again(result) && transfer.tries < TRIES_MAX => {
+                transfer.tries += 1;
+                return self.transfer(transfer);
+            }
+            Err(errno) => Err(errno),
+            Ok(moved) => {
+                transfer.moved += moved;
+                let whole = transfer.moved == transfer.span.len;
+                match transfer.kind {
+                    _ if whole => Ok(transfer.moved),
+                    // Nothing could be written, yet nothing was said: not to be tried for ever.
+                    TransferKind::Write { .. } if moved == 0 => Err(Errno(libc::EIO)),
+                    TransferKind::Read if moved == 0 || !moved.is_multiple_of(SECTOR) => Ok(transfer.moved),
+                    _ => return self.transfer(transfer),
+                }
+            }
+        };
+        done.push(Completion::Done { token, result });
+        Ok(())
+    }
+
+    pub(super) fn land_file(&mut self, flight: Flight, result: i32, done: &mut Completions) -> io::Result<()> {
+        let (token, result) = match flight {
+            Flight::Transfer(transfer) => return self.transferred(transfer, result, done),
+            open @ Flight::Open { .. } => return self.opened(open, result, done),
+            Flight::Allocate { file, fd, size, token } => match self.allocated(&fd, size, result) {
+                Ok(()) => {
+                    self.files.open.insert(file, fd);
+                    (token, Ok(0))
+                }
+                Err(errno) => {
+                    self.files.discard(file);
+                    (token, Err(errno))
+                }
+            },
+            Flight::MakeDir { token, .. } if result == -libc::EEXIST => (token, Ok(0)),
+            Flight::MakeDir { token, .. } | Flight::Plain { token, .. } => (token, outcome(result)),
+            Flight::Rename { from, to, token, .. } => {
+                if result >= 0 {
+                    self.renamed(from, to);
+                }
+                (token, outcome(result))
+            }
+            _ => unreachable!("not an operation on files"),
+        };
+        done.push(Completion::Done { token, result: result.map(|_| 0) });
+        Ok(())
+    }
+
+    fn opened(&mut self, flight: Flight, result: i32, done: &mut Completions) -> io::Result<()> {
+        let Flight::Open { file, flags, size, token, path } = flight else { unreachable!("not an open") };
+        if again(result) {
+            let entry = self.open_entry(&path, flags);
+            return self.launch(entry, Flight::Open { file, flags, size, token, path });
+        }
+        let result = match outcome(result) {
+            Err(errno) => Err(errno),
+            Ok(fd) => {
+                // SAFETY: the kernel has just made this descriptor for us.
+                let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+                if size > 0 {
+                    let entry = opcode::Fallocate::new(Fd(fd.as_raw_fd()), size).build();
+                    return self.launch(entry, Flight::Allocate { file, fd, size, token });
+                }
+                self.files.open.insert(file, fd);
+                Ok(0)
+            }
+        };
+        done.push(Completion::Done { token, result });
+        Ok(())
+    }
+
+    /// A file system that cannot allocate gets a file of the right length with nothing in it.
+    pub(super) fn allocated(&self, fd: &OwnedFd, size: u64, result: i32) -> Result<(), Errno> {
+        if result != -libc::EOPNOTSUPP {
+            return outcome(result).map(|_| ());
+        }
+        // SAFETY: no memory is involved.
+        match unsafe { libc::ftruncate(fd.as_raw_fd(), size as i64) } {
+            0 => Ok(()),
+            _ => Err(errno(io::Error::last_os_error())),
+        }
+    }
+
+    fn renamed(&mut self, from: FileName, to: FileName) {
+        self.files.open.remove(&to);
+        if let Some(fd) = self.files.open.remove(&from) {
+            self.files.open.insert(to, fd);
+        }
+    }
+
+    fn not_open(&mut self, token: Token) -> io::Result<()> {
+        self.answer(token, Err(Errno(libc::EBADF)))
+    }
+
+    pub(super) fn answer(&mut self, token: Token, result: Result<u32, Errno>) -> io::Result<()> {
+        self.early.push(Completion::Done { token, result });
+        Ok(())
+    }
+}
+
+pub(super) fn path_of(name: &dyn std::fmt::Display) -> CString {
+    CString::new(name.to_string()).expect("names of ours have no zero byte")
+}
+
+pub(super) fn errno(error: io::Error) -> Errno {
+    Errno(error.raw_os_error().unwrap_or(libc::EIO))
+}

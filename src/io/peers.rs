@@ -1,0 +1,86 @@
+//! How workers wake each other, and how any other thread wakes a worker.
+
+use crate::stdx::spsc::Doorbell;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+const NO_RING: i32 = -1;
+
+/// What others know of a worker's ring.
+pub struct Peer {
+    /// Whether the worker sleeps, and so must be woken.
+    pub bell: Doorbell,
+    /// Descriptor of its ring, once there is one. Rings are closed only when all workers have ended.
+    ring: AtomicI32,
+    /// An eventfd that its ring reads: for threads that have no ring.
+    event: File,
+}
+
+/// One for each worker, by number, and the word to stop.
+pub struct Peers {
+    peers: Vec<Peer>,
+    stopping: AtomicBool,
+}
+
+impl Peers {
+    pub fn new(workers: u16) -> io::Result<Arc<Peers>> {
+        let peer = |_| Ok(Peer { bell: Doorbell::new(), ring: AtomicI32::new(NO_RING), event: event()? });
+        let peers = (0..workers).map(peer).collect::<io::Result<_>>()?;
+        Ok(Arc::new(Peers { peers, stopping: AtomicBool::new(false) }))
+    }
+
+    pub fn peer(&self, worker: u16) -> &Peer {
+        &self.peers[worker as usize]
+    }
+
+    /// Asks every worker to stop, and wakes it.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        self.peers.iter().for_each(Peer::wake);
+    }
+
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+}
+
+impl Peer {
+    /// Wakes the worker, whether it sleeps or not: a system call.
+    pub fn wake(&self) {
+        // A full counter (EAGAIN) means that it is awake or about to be: nothing is lost.
+        let _ = (&self.event).write(&1u64.to_ne_bytes());
+    }
+
+    pub(super) fn opened(&self, ring: RawFd) {
+        self.ring.store(ring, Ordering::Release);
+    }
+
+    /// Descriptor of its ring; `None` before it has one.
+    pub(super) fn ring(&self) -> Option<RawFd> {
+        let fd = self.ring.load(Ordering::Acquire);
+        (fd != NO_RING).then_some(fd)
+    }
+
+    pub(super) fn event(&self) -> RawFd {
+        self.event.as_raw_fd()
+    }
+
+    /// Takes what has been rung, so that the next wake rings again.
+    pub(super) fn hush(&self) {
+        let mut count = [0; 8];
+        let _ = (&self.event).read(&mut count);
+    }
+}
+
+fn event() -> io::Result<File> {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { File::from_raw_fd(fd) })
+}

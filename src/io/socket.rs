@@ -1,0 +1,305 @@
+//! Connections: accepted straight into the ring's table of files, so that the slot is the socket's number and no descriptor is made.
+//!
+//! ```text
+//!   free ─accept─► open ─Close─► shutting ─(shutdown done, nothing in flight)─► closing ─► Closed, free
+//! ```
+
+use super::buffers::Span;
+use super::flight::Flight;
+use super::op::{Completion, Completions, Errno, Socket};
+use super::uring::{Ring, again, outcome};
+use io_uring::types::{Fixed, Timespec};
+use io_uring::{opcode, types};
+use socket2::{Domain, Protocol, Type};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
+
+/// Connections that wait to be accepted, for one listener.
+const BACKLOG: i32 = 4096;
+/// After an accept that failed for want of memory or descriptors.
+const ACCEPT_PAUSE: Timespec = Timespec::new().nsec(10_000_000);
+
+#[derive(Clone, Copy, Default)]
+struct State {
+    open: bool,
+    /// Receives and sends in flight.
+    busy: u8,
+    closing: bool,
+    /// The shutdown has completed.
+    shut: bool,
+}
+
+/// Header of a send of two spans; the kernel reads it while the send is in flight. One a socket, as a socket has one send.
+struct Message {
+    parts: [libc::iovec; 2],
+    header: libc::msghdr,
+}
+
+pub(super) struct Sockets {
+    listener: Option<TcpListener>,
+    states: Box<[State]>,
+    messages: Box<[Message]>,
+    /// `user_data` of the accept in flight.
+    accepting: Option<u64>,
+    pause: Box<Timespec>,
+    open: u16,
+}
+
+impl Sockets {
+    pub fn new(connections: u16, listener: Option<TcpListener>) -> Sockets {
+        let none = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        // SAFETY: a header of nulls and zeros is a valid one without parts.
+        let message = |_| Message { parts: [none; 2], header: unsafe { std::mem::zeroed() } };
+        Sockets {
+            listener,
+            states: vec![State::default(); connections as usize].into(),
+            messages: (0..connections).map(message).collect(),
+            accepting: None,
+            pause: Box::new(ACCEPT_PAUSE),
+            open: 0,
+        }
+    }
+
+    /// Drops the listener; gives what is to be cancelled.
+    pub fn stop_accepting(&mut self) -> Option<u64> {
+        self.listener = None;
+        self.accepting.take()
+    }
+
+    pub fn closed(&mut self, socket: Socket) {
+        self.states[socket.0 as usize] = State::default();
+        self.open -= 1;
+    }
+
+    fn state(&mut self, socket: Socket) -> &mut State {
+        &mut self.states[socket.0 as usize]
+    }
+
+    /// Counts a receive or send, unless the socket is not one to use any more.
+    fn begin(&mut self, socket: Socket) -> bool {
+        let state = self.state(socket);
+        let usable = state.open && !state.closing;
+        debug_assert!(usable, "{socket:?} is used after its close");
+        state.busy += usable as u8;
+        usable
+    }
+}
+
+impl Ring {
+    pub(super) fn accept(&mut self) -> io::Result<()> {
+        let Some(listener) = &self.sockets.listener else { return Ok(()) };
+        if self.sockets.accepting.is_some() {
+            return Ok(());
+        }
+        let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).allocate_file_index(true).build();
+        let user_data = self.flights.put(Flight::Accept);
+        self.sockets.accepting = Some(user_data);
+        self.push(entry.user_data(user_data))
+    }
+
+    /// A connection, or its failure.
+    pub(super) fn accepted(&mut self, result: i32, done: &mut Completions) {
+        let result = outcome(result).map(Socket);
+        if let Ok(socket) = result {
+            let state = self.sockets.state(socket);
+            debug_assert!(!state.open, "{socket:?} was open");
+            *state = State { open: true, ..State::default() };
+            self.sockets.open += 1;
+        }
+        done.push(Completion::Accepted(result));
+    }
+
+    /// The last answer of a multishot accept: it is armed again, at once or, when it would fail again, a little later.
+    pub(super) fn accept_ended(&mut self, result: i32, done: &mut Completions) -> io::Result<()> {
+        self.sockets.accepting = None;
+        if self.sockets.listener.is_none() {
+            // Stopping. A connection that came with the last answer is still one to serve or close.
+            if result >= 0 {
+                self.accepted(result, done);
+            }
+            return Ok(());
+        }
+        if !again(result) && result != -libc::ECANCELED {
+            self.accepted(result, done);
+        }
+        // A full table has consumed the connection; other failures leave it in the queue, where it would fail again at once.
+        let full = result == -libc::ENFILE && self.sockets.open as usize == self.sockets.states.len();
+        match -result {
+            libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS if !full => {
+                let pause: *const Timespec = &*self.sockets.pause;
+                self.launch(opcode::Timeout::new(pause).build(), Flight::AcceptLater)
+            }
+            _ => self.accept(),
+        }
+    }
+
+    pub(super) fn recv(&mut self, socket: Socket, into: Span) -> io::Result<()> {
+        if !self.sockets.begin(socket) {
+            self.early.push(Completion::Received { socket, result: Err(Errno(libc::ENOTCONN)) });
+            return Ok(());
+        }
+        self.recv_more(socket, into)
+    }
+
+    fn recv_more(&mut self, socket: Socket, into: Span) -> io::Result<()> {
+        let entry = opcode::Recv::new(Fixed(socket.0), self.address(into), into.len).build();
+        self.launch(entry, Flight::Recv { socket, into })
+    }
+
+    pub(super) fn received(
+        &mut self,
+        socket: Socket,
+        into: Span,
+        result: i32,
+        done: &mut Completions,
+    ) -> io::Result<()> {
+        if again(result) && !self.sockets.state(socket).closing {
+            return self.recv_more(socket, into);
+        }
+        done.push(Completion::Received { socket, result: outcome(result) });
+        self.finish(socket)
+    }
+
+    pub(super) fn send(&mut self, socket: Socket, from: Span, then: Option<Span>) -> io::Result<()> {
+        if !self.sockets.begin(socket) {
+            self.early.push(Completion::Sent { socket, result: Err(Errno(libc::ENOTCONN)) });
+            return Ok(());
+        }
+        self.send_more(socket, from, then)
+    }
+
+    fn send_more(&mut self, socket: Socket, from: Span, then: Option<Span>) -> io::Result<()> {
+        const FLAGS: i32 = libc::MSG_WAITALL | libc::MSG_NOSIGNAL;
+        let first = self.address(from);
+        let entry = match then {
+            None => opcode::Send::new(Fixed(socket.0), first, from.len).flags(FLAGS).build(),
+            Some(second) => {
+                let parts = [(first, from.len), (self.address(second), second.len)];
+                let message = &mut self.sockets.messages[socket.0 as usize];
+                message.parts = parts.map(|(at, len)| libc::iovec { iov_base: at.cast(), iov_len: len as usize });
+                message.header.msg_iov = message.parts.as_mut_ptr();
+                message.header.msg_iovlen = message.parts.len();
+                opcode::SendMsg::new(Fixed(socket.0), &raw const message.header).flags(FLAGS as u32).build()
+            }
+        };
+        self.launch(entry, Flight::Send { socket, from, then })
+    }
+
+    pub(super) fn sent(
+        &mut self,
+        socket: Socket,
+        from: Span,
+        then: Option<Span>,
+        result: i32,
+        done: &mut Completions,
+    ) -> io::Result<()> {
+        let sent = match outcome(result) {
+            Ok(sent) => Ok(rest(from, then, sent)),
+            Err(_) if again(result) => Ok(Some((from, then))),
+            Err(errno) => Err(errno),
+        };
+        let result = match sent {
+            // The rest, which brings the reason why it was cut short, if there is one.
+            Ok(Some((from, then))) if !self.sockets.state(socket).closing => return self.send_more(socket, from, then),
+            Ok(Some(_)) => Err(Errno(libc::EPIPE)),
+            Ok(None) => Ok(()),
+            Err(errno) => Err(errno),
+        };
+        done.push(Completion::Sent { socket, result });
+        self.finish(socket)
+    }
+
+    /// Ends both directions: what is in flight completes, with an error or the end. Then the slot is freed.
+    pub(super) fn close(&mut self, socket: Socket) -> io::Result<()> {
+        let state = self.sockets.state(socket);
+        debug_assert!(state.open && !state.closing, "{socket:?} is closed twice");
+        if !state.open || state.closing {
+            return Ok(());
+        }
+        state.closing = true;
+        let entry = opcode::Shutdown::new(Fixed(socket.0), libc::SHUT_RDWR).build();
+        self.launch(entry, Flight::Shutdown { socket })
+    }
+
+    /// The shutdown has completed; its failure means that the peer was faster.
+    pub(super) fn shut(&mut self, socket: Socket) -> io::Result<()> {
+        self.sockets.state(socket).shut = true;
+        self.free_when_idle(socket)
+    }
+
+    fn finish(&mut self, socket: Socket) -> io::Result<()> {
+        self.sockets.state(socket).busy -= 1;
+        self.free_when_idle(socket)
+    }
+
+    fn free_when_idle(&mut self, socket: Socket) -> io::Result<()> {
+        let state = self.sockets.state(socket);
+        if !state.shut || state.busy > 0 {
+            return Ok(());
+        }
+        let entry = opcode::Close::new(Fixed(socket.0)).build();
+        self.launch(entry, Flight::CloseSocket { socket })
+    }
+}
+
+/// What is left to send after `sent` bytes; `None` when that was all.
+fn rest(from: Span, then: Option<Span>, sent: u32) -> Option<(Span, Option<Span>)> {
+    if sent < from.len {
+        return Some((from.part(sent, from.len - sent), then));
+    }
+    let (second, sent) = (then?, sent - from.len);
+    (sent < second.len).then(|| (second.part(sent, second.len - sent), None))
+}
+
+/// Refuses an address that another server has, shared or not; gives it with its real port.
+pub fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("the address is not one of the internet"))
+}
+
+/// A listener that shares `address` with those of the other workers; its connections have `TCP_NODELAY`.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    // Inherited by what it accepts.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::buffers::Pool;
+    use super::*;
+
+    fn span(at: u32, len: u32) -> Span {
+        Span { worker: 0, pool: Pool::Reply, slot: 0, at, len }
+    }
+
+    #[test]
+    fn the_rest_of_a_send_begins_where_it_was_cut() {
+        let (head, body) = (span(0, 10), span(100, 20));
+        assert_eq!(rest(head, Some(body), 0), Some((head, Some(body))));
+        assert_eq!(rest(head, Some(body), 4), Some((span(4, 6), Some(body))));
+        assert_eq!(rest(head, Some(body), 10), Some((body, None)));
+        assert_eq!(rest(head, Some(body), 29), Some((span(119, 1), None)));
+        assert_eq!(rest(head, Some(body), 30), None);
+        assert_eq!(rest(head, None, 10), None);
+    }
+
+    #[test]
+    fn an_address_that_is_listened_on_cannot_be_claimed() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let address = claim(any).expect("a free port");
+        let shared = listen(address).expect("it is ours");
+        let error = claim(address).expect_err("somebody listens there");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        listen(address).expect("another worker shares it");
+        drop(shared);
+    }
+}

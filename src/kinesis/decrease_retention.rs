@@ -1,0 +1,12 @@
+//! DecreaseStreamRetentionPeriod.
+
+use super::error::Error;
+use super::increase_retention::stream_and_hours;
+use super::json::Object;
+use super::request::Mutation;
+use crate::catalog::identity::Identity;
+
+pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<Mutation, Error> {
+    let (stream, hours) = stream_and_hours(request, identity)?;
+    Ok(Mutation::DecreaseRetention { stream, hours })
+}

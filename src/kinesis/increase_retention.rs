@@ -1,0 +1,24 @@
+//! IncreaseStreamRetentionPeriod.
+
+use super::arn::StreamMembers;
+use super::constraint::Constraints;
+use super::error::Error;
+use super::json::Object;
+use super::request::Mutation;
+use crate::catalog::identity::Identity;
+
+pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<Mutation, Error> {
+    let (stream, hours) = stream_and_hours(request, identity)?;
+    Ok(Mutation::IncreaseRetention { stream, hours })
+}
+
+/// The members that both operations on retention have. Bounds of the hours are the catalog's to judge; it has texts of its own for them.
+pub(super) fn stream_and_hours(request: &mut Object, identity: &Identity) -> Result<(String, u32), Error> {
+    let stream = StreamMembers::take(request)?;
+    let hours = request.integer("RetentionPeriodHours")?;
+    let mut constraints = Constraints::default();
+    let hours = constraints.required_integer("retentionPeriodHours", hours, i32::MIN, i32::MAX);
+    let stream = stream.constrain(&mut constraints);
+    constraints.check()?;
+    Ok((stream.resolve(identity)?, hours))
+}

@@ -1,0 +1,246 @@
+//! Which operation a request asks for, and the answers to those that ask for none.
+
+use super::error::{Error, Kind};
+use crate::http::response::ContentType;
+
+/// An operation that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    PutRecord,
+    PutRecords,
+    GetRecords,
+    /// Decoded by [`super::request::decode`].
+    Cold(Cold),
+}
+
+/// An operation that is not on the path of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cold {
+    CreateStream,
+    DecreaseStreamRetentionPeriod,
+    DeleteStream,
+    DescribeStream,
+    DescribeStreamSummary,
+    GetShardIterator,
+    IncreaseStreamRetentionPeriod,
+    ListShards,
+    ListStreams,
+    ListTagsForStream,
+    MergeShards,
+    SplitShard,
+}
+
+impl Operation {
+    /// From the `X-Amz-Target` header.
+    pub fn from_target(target: &[u8]) -> Option<Operation> {
+        Some(match target.strip_prefix(b"Kinesis_20131202.")? {
+            b"PutRecords" => Operation::PutRecords,
+            b"PutRecord" => Operation::PutRecord,
+            b"GetRecords" => Operation::GetRecords,
+            b"CreateStream" => Operation::Cold(Cold::CreateStream),
+            b"DecreaseStreamRetentionPeriod" => Operation::Cold(Cold::DecreaseStreamRetentionPeriod),
+            b"DeleteStream" => Operation::Cold(Cold::DeleteStream),
+            b"DescribeStream" => Operation::Cold(Cold::DescribeStream),
+            b"DescribeStreamSummary" => Operation::Cold(Cold::DescribeStreamSummary),
+            b"GetShardIterator" => Operation::Cold(Cold::GetShardIterator),
+            b"IncreaseStreamRetentionPeriod" => Operation::Cold(Cold::IncreaseStreamRetentionPeriod),
+            b"ListShards" => Operation::Cold(Cold::ListShards),
+            b"ListStreams" => Operation::Cold(Cold::ListStreams),
+            b"ListTagsForStream" => Operation::Cold(Cold::ListTagsForStream),
+            b"MergeShards" => Operation::Cold(Cold::MergeShards),
+            b"SplitShard" => Operation::Cold(Cold::SplitShard),
+            _ => return None,
+        })
+    }
+}
+
+/// A dialect that clients speak and this server does not, with the client's switch: worth one log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    pub what: &'static str,
+    pub remedy: &'static str,
+}
+
+pub const CBOR: Dialect = Dialect {
+    what: "CBOR",
+    remedy: "set AWS_CBOR_DISABLE=true in the client's environment, or -Daws.cborEnabled=false for its JVM",
+};
+
+pub const HTTP2: Dialect = Dialect {
+    what: "HTTP/2",
+    remedy: "choose HTTP/1.1 in the client (Java: Protocol.HTTP1_1; JavaScript: NodeHttpHandler)",
+};
+
+/// A whole answer to a request that no operation will see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub status: u16,
+    pub content_type: ContentType,
+    pub body: Vec<u8>,
+    pub dialect: Option<Dialect>,
+}
+
+impl Refusal {
+    fn new(status: u16, content_type: ContentType, body: impl Into<Vec<u8>>) -> Refusal {
+        Refusal { status, content_type, body: body.into(), dialect: None }
+    }
+}
+
+const ACCESS_DENIED: &str = "<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n\
+    </AccessDeniedException>\n";
+
+/// Method, target, content type and length of a request, checked in AWS's order. Nothing of the body is needed, so it may be called before
+/// the body has arrived when its length is known.
+pub fn admit(
+    method: &str,
+    target: Option<&[u8]>,
+    content_type: Option<&[u8]>,
+    body_len: usize,
+) -> Result<Operation, Refusal> {
+    if method != "POST" {
+        return Err(Refusal::new(403, ContentType::Xml, ACCESS_DENIED));
+    }
+    let media_type = content_type.unwrap_or(b"").split(|&b| b == b';').next().unwrap_or(b"").trim_ascii();
+    let cbor = media_type.eq_ignore_ascii_case(b"application/x-amz-cbor-1.1");
+    let operation = target.and_then(Operation::from_target);
+    let refused = |kind: Kind, message: &str| {
+        let error = Error::new(kind, message);
+        match cbor {
+            true => Refusal::new(kind.status(), ContentType::AmzCbor, error_body_cbor(&error)),
+            false => Refusal::new(kind.status(), ContentType::AmzJson, error_body(&error)),
+        }
+    };
+    if body_len == 0 {
+        let kind = if operation.is_some() { Kind::Serialization } else { Kind::UnknownOperation };
+        return Err(refused(kind, ""));
+    }
+    if cbor {
+        let text = format!("This endpoint does not serve CBOR yet: {}.", CBOR.remedy);
+        return Err(Refusal { dialect: Some(CBOR), ..refused(Kind::InvalidArgument, &text) });
+    }
+    if media_type.eq_ignore_ascii_case(b"application/json") {
+        let body = r#"{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}"#;
+        return Err(Refusal::new(404, ContentType::Json, body));
+    }
+    if !media_type.eq_ignore_ascii_case(b"application/x-amz-json-1.1") {
+        return Err(match target {
+            Some(_) => Refusal::new(404, ContentType::Xml, "<UnknownOperationException/>\n"),
+            None => Refusal::new(403, ContentType::Xml, ACCESS_DENIED),
+        });
+    }
+    operation.ok_or_else(|| refused(Kind::UnknownOperation, ""))
+}
+
+/// Under which name the text stands: this one error has a capital.
+fn message_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Serialization => "Message",
+        _ => "message",
+    }
+}
+
+/// The body of an error, in JSON.
+pub fn error_body(error: &Error) -> Vec<u8> {
+    let mut body = serde_json::Map::new();
+    body.insert("__type".to_owned(), error.kind.name().into());
+    if !error.message.is_empty() {
+        body.insert(message_name(error.kind).to_owned(), error.message.as_str().into());
+    }
+    serde_json::Value::Object(body).to_string().into_bytes()
+}
+
+/// The same in CBOR: a map of one or two text strings.
+pub fn error_body_cbor(error: &Error) -> Vec<u8> {
+    const MAP: u8 = 0xa0;
+    let mut body = vec![MAP | if error.message.is_empty() { 1 } else { 2 }];
+    cbor_text(&mut body, "__type");
+    cbor_text(&mut body, error.kind.name());
+    if !error.message.is_empty() {
+        cbor_text(&mut body, message_name(error.kind));
+        cbor_text(&mut body, &error.message);
+    }
+    body
+}
+
+fn cbor_text(out: &mut Vec<u8>, text: &str) {
+    const TEXT: u8 = 0x60;
+    match text.len() {
+        short @ 0..24 => out.push(TEXT | short as u8),
+        byte @ 24..256 => out.extend([TEXT | 24, byte as u8]),
+        long => {
+            out.push(TEXT | 26);
+            out.extend((long as u32).to_be_bytes());
+        }
+    }
+    out.extend(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JSON: Option<&[u8]> = Some(b"application/x-amz-json-1.1");
+    const LIST: Option<&[u8]> = Some(b"Kinesis_20131202.ListStreams");
+
+    #[track_caller]
+    fn check(input: (&str, Option<&[u8]>, Option<&[u8]>, usize), status: u16, content_type: &str, body: &str) {
+        let (method, target, content, body_len) = input;
+        let refusal = admit(method, target, content, body_len).expect_err("refused");
+        assert_eq!(refusal.status, status);
+        assert_eq!(refusal.content_type.name(), content_type);
+        assert_eq!(String::from_utf8_lossy(&refusal.body), body);
+    }
+
+    #[test]
+    fn an_operation_is_named_by_its_target() {
+        assert_eq!(admit("POST", LIST, JSON, 2), Ok(Operation::Cold(Cold::ListStreams)));
+        let with_charset: Option<&[u8]> = Some(b"Application/X-Amz-Json-1.1; charset=utf-8");
+        assert_eq!(admit("POST", Some(b"Kinesis_20131202.PutRecords"), with_charset, 2), Ok(Operation::PutRecords));
+        assert_eq!(Operation::from_target(b"Kinesis_20131202.putrecords"), None);
+        assert_eq!(Operation::from_target(b"Kinesis_20131202."), None);
+    }
+
+    #[test]
+    fn what_is_no_operation_is_refused_in_the_order_of_aws() {
+        const AMZ: &str = "application/x-amz-json-1.1";
+        let other: Option<&[u8]> = Some(b"Kinesis_20131202.Other");
+        check(("GET", LIST, JSON, 2), 403, "application/xml", ACCESS_DENIED);
+        check(("POST", LIST, None, 0), 400, AMZ, r#"{"__type":"SerializationException"}"#);
+        check(("POST", other, JSON, 0), 400, AMZ, r#"{"__type":"UnknownOperationException"}"#);
+        check(("POST", None, None, 2), 403, "application/xml", ACCESS_DENIED);
+        check(("POST", LIST, Some(b"text/plain"), 2), 404, "application/xml", "<UnknownOperationException/>\n");
+        let output = r#"{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}"#;
+        check(("POST", LIST, Some(b"application/json"), 2), 404, "application/json", output);
+        check(("POST", other, JSON, 2), 400, AMZ, r#"{"__type":"UnknownOperationException"}"#);
+        check(("POST", None, JSON, 2), 400, AMZ, r#"{"__type":"UnknownOperationException"}"#);
+    }
+
+    #[test]
+    fn cbor_is_refused_in_cbor_with_the_clients_switch() {
+        let refusal = admit("POST", LIST, Some(b"application/x-amz-cbor-1.1"), 2).expect_err("refused");
+        assert_eq!((refusal.status, refusal.content_type, refusal.dialect), (400, ContentType::AmzCbor, Some(CBOR)));
+        // Map of 2; text of 6; text of 24 with a length byte; text of 7; text with a length byte.
+        let text = String::from_utf8_lossy(&refusal.body[1..]).into_owned();
+        assert_eq!(refusal.body[..8], *b"\xa2\x66__type");
+        assert_eq!(refusal.body[8..10], [0x78, 24]);
+        assert_eq!(refusal.body[10..34], *b"InvalidArgumentException");
+        assert_eq!(refusal.body[34..42], *b"\x67message");
+        assert_eq!(refusal.body[42], 0x78);
+        assert_eq!(refusal.body[43] as usize, refusal.body.len() - 44);
+        assert!(text.contains("AWS_CBOR_DISABLE") && text.contains("cborEnabled=false"));
+    }
+
+    #[test]
+    fn an_error_has_a_type_and_a_text() {
+        let body = |kind, text: &str| String::from_utf8(error_body(&Error::new(kind, text))).expect("UTF-8");
+        assert_eq!(
+            body(Kind::ResourceNotFound, "Stream \"a\"\n"),
+            r#"{"__type":"ResourceNotFoundException","message":"Stream \"a\"\n"}"#
+        );
+        assert_eq!(
+            body(Kind::Serialization, "Expected null"),
+            r#"{"Message":"Expected null","__type":"SerializationException"}"#
+        );
+        assert_eq!(body(Kind::Serialization, ""), r#"{"__type":"SerializationException"}"#);
+    }
+}

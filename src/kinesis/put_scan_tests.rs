@@ -1,0 +1,206 @@
+//! The scanner against a general parser, on bodies that a seed makes, breaks and cuts.
+
+use super::*;
+use crate::kinesis::error::Kind;
+use serde_json::Value;
+
+/// A small generator, so that a failure names a seed.
+struct Draw(u64);
+
+impl Draw {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ z >> 31) % below as u64) as usize
+    }
+    fn space(&mut self) -> &'static str {
+        ["", "", "", " ", "\n\t", "  \r\n"][self.next(6)]
+    }
+}
+
+/// A record as a client has it.
+#[derive(Clone, Debug)]
+struct Wanted {
+    data: Vec<u8>,
+    key: String,
+    hash: Option<u128>,
+}
+
+fn base64(data: &[u8]) -> String {
+    let mut out = vec![0; data.len() / 3 * 4 + 4];
+    let len = super::super::base64::encode_into(data, &mut out);
+    String::from_utf8(out[..len].to_vec()).expect("ASCII")
+}
+
+/// A JSON string, plain or with more escapes than needed.
+fn quote(draw: &mut Draw, text: &str) -> String {
+    let escaped = match draw.next(4) {
+        0 => text.chars().map(|c| if c == '/' { "\\/".to_string() } else { json_char(c) }).collect(),
+        1 if text.is_ascii() => text.chars().map(|c| format!("\\u{:04x}", c as u32)).collect(),
+        _ => text.chars().map(json_char).collect::<String>(),
+    };
+    format!("\"{escaped}\"")
+}
+
+fn json_char(c: char) -> String {
+    match c {
+        '"' => "\\\"".into(),
+        '\\' => "\\\\".into(),
+        c if (c as u32) < 0x20 => format!("\\u{:04x}", c as u32),
+        c => c.into(),
+    }
+}
+
+fn wanted(draw: &mut Draw) -> Wanted {
+    let keys = [
+        "k",
+        "partition-key/7",
+        "käse-日本語",
+        "a\"b\\c",
+        "tab\there",
+        "0123456789012345678901234567890123456789012345678901234567890123",
+    ];
+    let len = [0, 1, 2, 3, 16, 100, 255, 1000][draw.next(8)];
+    let data = (0..len).map(|_| draw.next(256) as u8).collect();
+    let hash = (draw.next(4) == 0).then(|| [0, 1, u128::MAX, 1 << 100][draw.next(4)]);
+    Wanted { data, key: keys[draw.next(keys.len())].to_string(), hash }
+}
+
+fn record(draw: &mut Draw, w: &Wanted) -> String {
+    let mut members = vec![
+        format!("\"Data\"{}:{}{}", draw.space(), draw.space(), quote(draw, &base64(&w.data))),
+        format!("\"PartitionKey\":{}{}", draw.space(), quote(draw, &w.key)),
+    ];
+    match w.hash {
+        Some(hash) => members.push(format!("\"ExplicitHashKey\":\"{hash}\"")),
+        None if draw.next(4) == 0 => members.push("\"ExplicitHashKey\":null".into()),
+        None => {}
+    }
+    if draw.next(5) == 0 {
+        members.push("\"Unknown\":{\"a\":[1,2,{\"b\":\"}]\"}]}".into());
+    }
+    if draw.next(2) == 0 {
+        members.reverse();
+    }
+    format!("{{{}{}{}}}", draw.space(), members.join(&format!("{},{}", draw.space(), draw.space())), draw.space())
+}
+
+fn body(draw: &mut Draw, all: &[Wanted]) -> String {
+    let records: Vec<String> = all.iter().map(|w| record(draw, w)).collect();
+    let list = format!("\"Records\":{}[{}]", draw.space(), records.join(","));
+    let name = format!("\"StreamName\":{}", quote(draw, "my-stream"));
+    match draw.next(3) {
+        0 => format!("{{{list},{name}}}"),
+        1 => format!("{{{name}{},{}{list}{}}}", draw.space(), draw.space(), draw.space()),
+        _ => format!("{{{name},\"StreamId\":null,\"Other\":-1.5e3,{list}}}\n"),
+    }
+}
+
+fn check(scan: &mut Scan, text: &str, all: &[Wanted]) {
+    let mut bytes = text.as_bytes().to_vec();
+    scan.put_records(&mut bytes).unwrap_or_else(|error| panic!("{error} in {text}"));
+    assert_eq!(scan.stream.expect("named").of(&bytes), b"my-stream");
+    assert_eq!(scan.records.len(), all.len());
+    for (r, w) in scan.records.iter().zip(all) {
+        let mut data = vec![0; r.data_len as usize];
+        super::super::base64::decode_into(r.text.of(&bytes), &mut data);
+        assert_eq!((&data, r.key.of(&bytes)), (&w.data, w.key.as_bytes()));
+        assert_eq!(r.hash, w.hash.unwrap_or_else(|| crate::route::md5::hash(w.key.as_bytes())));
+    }
+}
+
+#[test]
+fn what_clients_send_is_read_back_in_any_order_and_with_any_escapes() {
+    let mut scan = Scan::new();
+    for seed in 0..3_000 {
+        let draw = &mut Draw(seed);
+        let count = 1 + draw.next(20);
+        let all: Vec<Wanted> = (0..count).map(|_| wanted(draw)).collect();
+        let text = body(draw, &all);
+        check(&mut scan, &text, &all);
+    }
+}
+
+#[test]
+fn a_cut_or_changed_body_is_never_taken_for_something_that_it_is_not() {
+    let mut scan = Scan::new();
+    for seed in 0..300 {
+        let draw = &mut Draw(seed);
+        let all: Vec<Wanted> = (0..2).map(|_| wanted(draw)).collect();
+        let text = body(draw, &all);
+        for cut in 0..text.trim_end().len() {
+            let mut bytes = text.as_bytes()[..cut].to_vec();
+            let error = scan.put_records(&mut bytes).expect_err("a cut body is no JSON");
+            assert_eq!((error.kind, error.message.as_str()), (Kind::Serialization, ""), "cut at {cut}: {text}");
+        }
+        for _ in 0..200 {
+            let mut bytes = text.as_bytes().to_vec();
+            let at = draw.next(bytes.len());
+            bytes[at] = [b'"', b'\\', b'{', b'}', b'[', b',', b'=', b'A', 0, 0xff, b' '][draw.next(11)];
+            let valid = serde_json::from_slice::<Value>(&bytes).is_ok();
+            let taken = scan.put_records(&mut bytes.clone());
+            assert!(valid || taken.is_err(), "taken, though it is no JSON: {:?}", String::from_utf8_lossy(&bytes));
+            if let (false, Err(error)) = (valid, &taken) {
+                assert_eq!((error.kind, error.message.as_str()), (Kind::Serialization, ""));
+            }
+        }
+    }
+}
+
+/// The error that a body gets.
+fn error(text: &str) -> String {
+    Scan::new().put_records(&mut text.as_bytes().to_vec()).expect_err(text).to_string()
+}
+
+#[test]
+fn what_is_wrong_is_said_as_aws_says_it() {
+    let cases = [
+        ("{", "SerializationException: "),
+        ("{} x", "SerializationException: "),
+        (r#"{"StreamName":"s","Records":"x"}"#, "SerializationException: Expected list or null"),
+        (
+            r#"{"StreamName":1,"Records":[]}"#,
+            "SerializationException: class com.amazon.coral.value.json.numbers.TruncatingBigNumber can not be converted to an String",
+        ),
+        (
+            r#"{"StreamName":"s","Records":[{"Data":"abc","PartitionKey":"k"}]}"#,
+            "SerializationException: 'abc' can not be converted to a Blob: Base64 encoded length is expected a multiple of 4 bytes but found: 3",
+        ),
+        (
+            r#"{"StreamName":"s"}"#,
+            "ValidationException: 1 validation error detected: Value null at 'records' failed to satisfy constraint: Member must not be null",
+        ),
+        (
+            r#"{"StreamName":"s","Records":[{"Data":"","PartitionKey":""}]}"#,
+            "ValidationException: 1 validation error detected: Value '' at 'records.1.member.partitionKey' failed to satisfy constraint: \
+             Member must have length greater than or equal to 1",
+        ),
+        (
+            r#"{"StreamName":"s","Records":[{"Data":"","PartitionKey":"k","ExplicitHashKey":"340282366920938463463374607431768211456"}]}"#,
+            "InvalidArgumentException: Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was \
+             340282366920938463463374607431768211456",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(error(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    let deep = format!("{{\"StreamName\":\"s\",\"X\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+    assert_eq!(error(&deep), "SerializationException: ");
+}
+
+#[test]
+fn bounds_are_met_exactly() {
+    let record = |key: &str| format!("{{\"Data\":\"AAAA\",\"PartitionKey\":\"{key}\"}}");
+    let many = |count: usize| format!("{{\"StreamName\":\"s\",\"Records\":[{}]}}", vec![record("k"); count].join(","));
+    assert!(Scan::new().put_records(&mut many(500).into_bytes()).is_ok());
+    assert!(error(&many(501)).contains("Member must have length less than or equal to 500"));
+    let keyed = |key: &str| format!("{{\"StreamName\":\"s\",\"Records\":[{}]}}", record(key));
+    assert!(Scan::new().put_records(&mut keyed(&"ä".repeat(256)).into_bytes()).is_ok());
+    assert!(error(&keyed(&"k".repeat(257))).contains("less than or equal to 256"));
+}

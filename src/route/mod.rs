@@ -1,0 +1,3 @@
+//! From a partition key to a hash key.
+
+pub mod md5;

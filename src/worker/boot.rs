@@ -1,0 +1,377 @@
+//! The start of a data directory, in the order of the design: superblock, catalog, logs, superblock with the next epoch, then service.
+//!
+//! Worker 0 leads. It reads the superblock (a new directory gets one, with epoch 0), recovers the catalog, and tells every worker; each
+//! recovers its logs and says so; when all have, worker 0 makes the superblock with epoch + 1 durable and tells them to serve. Whatever
+//! cannot go on ends in one `Refused` notice.
+
+use super::ack::{Acks, Tell};
+use super::control::Control;
+use super::mailbox::Message;
+use super::notice::Notice;
+use super::space::Space;
+use super::{CATALOG_TOKEN, SUPERBLOCK_TOKEN, Worker, log_tokens, owner};
+use crate::catalog::change::Change;
+use crate::catalog::identity::Identity;
+use crate::catalog::journal::{self, Catalog, JOURNAL_BYTES};
+use crate::catalog::state::State;
+use crate::io::buffers::Pool;
+use crate::io::clock::Wall;
+use crate::io::op::{Errno, FileName, Op, Ops, Token};
+use crate::log::superblock::{self, Superblock, Superblocks};
+use crate::log::{self, Log};
+
+/// Least and most bytes of a segment that is not chosen by hand, least segments of a log, most that are aimed at.
+const SEGMENT_MIN: u64 = 64 << 20;
+const SEGMENT_MAX: u64 = 1 << 30;
+pub const SEGMENTS_MIN: u64 = 8;
+const SEGMENTS_AIM: u64 = 64;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    /// Nothing has been done.
+    #[default]
+    Begin,
+    /// Waiting for the superblock, or for worker 0.
+    Superblock,
+    /// The first superblock of a new directory is being written.
+    Create,
+    Catalog,
+    /// Logs recover, this worker's or others'.
+    Logs,
+    /// The superblock with the next epoch is being written.
+    Raise,
+    Over,
+}
+
+/// How far the start has come.
+#[derive(Default)]
+pub struct Boot {
+    stage: Stage,
+    superblocks: Option<Superblocks>,
+    superblock: Option<Superblock>,
+    is_new: bool,
+    /// Logs of this worker that have recovered, and the records in them.
+    recovered: usize,
+    records: u64,
+    told: bool,
+    /// Worker 0: workers whose logs have recovered, and their records.
+    workers: u16,
+    all_records: u64,
+    epoch: u32,
+}
+
+impl Worker {
+    pub(super) fn boot_begin(&mut self, ops: &mut Ops) {
+        let Some(boot) = self.boot.as_mut().filter(|boot| boot.stage == Stage::Begin) else { return };
+        boot.stage = Stage::Superblock;
+        if self.id == 0 {
+            let mut superblocks =
+                Superblocks::new(SUPERBLOCK_TOKEN, &mut self.buffers).expect("every block slot is free at start");
+            superblocks.open(&mut self.buffers, ops);
+            boot.superblocks = Some(superblocks);
+        }
+    }
+
+    pub(super) fn boot_done(&mut self, token: Token, result: Result<u32, Errno>, ops: &mut Ops) {
+        match (owner(token), &mut self.boot, &mut self.control) {
+            (SUPERBLOCK_TOKEN, Some(Boot { superblocks: Some(s), .. }), _) => {
+                s.on_done(token, result, &mut self.buffers, ops)
+            }
+            (CATALOG_TOKEN, _, Some(control)) => control.catalog.on_done(token, result, &mut self.buffers, ops),
+            _ => {}
+        }
+    }
+
+    pub(super) fn boot_listed(&mut self, token: Token, result: Result<Vec<(FileName, u64)>, Errno>, ops: &mut Ops) {
+        match (owner(token), &mut self.boot, &mut self.control) {
+            (SUPERBLOCK_TOKEN, Some(Boot { superblocks: Some(s), .. }), _) => {
+                s.on_listed(token, result, &mut self.buffers, ops)
+            }
+            (CATALOG_TOKEN, _, Some(control)) => control.catalog.on_listed(token, result, &mut self.buffers, ops),
+            _ => {}
+        }
+    }
+
+    /// Whether the boot has something to do that no completion will wake it for.
+    pub(super) fn boot_waits(&self) -> bool {
+        let ready = |boot: &Boot| boot.stage == Stage::Logs && boot.recovered == self.logs.len() && !boot.told;
+        self.boot.as_ref().is_some_and(ready)
+    }
+
+    fn refuse_start(&mut self, why: String) {
+        if let Some(boot) = &mut self.boot {
+            boot.stage = Stage::Over;
+        }
+        self.tell_operator(Notice::Refused { why });
+    }
+
+    /// Follows the superblock's events, and reports recovered logs.
+    pub(super) fn boot_go_on(&mut self, ops: &mut Ops) {
+        while let Some(event) = self.boot.as_mut().and_then(|b| b.superblocks.as_mut()).and_then(Superblocks::event) {
+            self.superblock_event(event, ops);
+        }
+        let Some(boot) = &mut self.boot else { return };
+        if boot.stage != Stage::Logs || boot.recovered < self.logs.len() || boot.told {
+            return;
+        }
+        boot.told = true;
+        let records = boot.records;
+        let epoch = self.logs.iter().map(Log::epoch).max().unwrap_or(0);
+        match self.id {
+            0 => self.worker_recovered(records, epoch, ops),
+            _ => self.mail.answer(0, Message::Recovered { records, epoch }),
+        }
+    }
+
+    fn superblock_event(&mut self, event: superblock::Event, ops: &mut Ops) {
+        let boot = self.boot.as_mut().expect("the superblock is used during the boot");
+        if let Some(why) = event.refusal() {
+            return self.refuse_start(why);
+        }
+        match event {
+            superblock::Event::Empty => match self.new_superblock() {
+                Ok(made) => {
+                    let boot = self.boot.as_mut().expect("as above");
+                    boot.stage = Stage::Create;
+                    boot.superblock = Some(made);
+                    self.write_superblock(ops);
+                }
+                Err(why) => self.refuse_start(why),
+            },
+            superblock::Event::Found { superblock, other } => {
+                if let Some((file, why)) = other {
+                    self.tell_operator(Notice::SuperblockCopy { file, why });
+                }
+                match self.settle_superblock(superblock) {
+                    Ok(settled) => self.open_catalog(settled, ops),
+                    Err(why) => self.refuse_start(why),
+                }
+            }
+            superblock::Event::Written if boot.stage == Stage::Create => {
+                let made = boot.superblock.clone().expect("it was just written");
+                self.open_catalog(made, ops);
+            }
+            superblock::Event::Written => self.everyone_serves(ops),
+            _ => unreachable!("every other event is a refusal"),
+        }
+    }
+
+    fn write_superblock(&mut self, ops: &mut Ops) {
+        let boot = self.boot.as_mut().expect("the superblock is written during the boot");
+        let superblock = boot.superblock.as_ref().expect("there is one to write");
+        boot.superblocks.as_mut().expect("worker 0 has them").write(superblock, &mut self.buffers, ops);
+    }
+
+    /// The superblock of a new directory, or why there cannot be one.
+    fn new_superblock(&self) -> Result<Superblock, String> {
+        let o = &self.options;
+        let disk = o.disk.unwrap_or(o.free / 2);
+        let aim = disk / (SEGMENTS_AIM * self.workers as u64);
+        let segment = o.segment.unwrap_or((aim.clamp(SEGMENT_MIN, SEGMENT_MAX)) >> 20 << 20);
+        let logs = (self.workers as u64).min(disk / (SEGMENTS_MIN * segment));
+        if logs == 0 {
+            let least = (SEGMENTS_MIN * segment) >> 20;
+            return Err(format!(
+                "the log may use {} MiB, but needs at least {least} MiB (--disk {least}M): {SEGMENTS_MIN} segments of {} MiB",
+                disk >> 20,
+                segment >> 20
+            ));
+        }
+        let half = |at: usize| u64::from_le_bytes(o.random[at..at + 8].try_into().expect("8 of 32 bytes"));
+        Ok(Superblock {
+            directory: half(0).max(1),
+            epoch: 0,
+            generation: 0,
+            block: o.block,
+            segment_size: segment,
+            disk,
+            files: (disk / (logs * segment)) as u32,
+            logs: logs as u32,
+            devices: Vec::new(),
+            iterator_key: o.random[8..24].try_into().expect("16 of 32 bytes"),
+            next_ids: 0,
+            region: o.region.clone().unwrap_or_else(|| "us-east-1".to_string()),
+            account: o.account.clone().unwrap_or_else(|| "000000000000".to_string()),
+            retention_hour: o.retention_hour.unwrap_or(3600),
+            retention_wall: self.now.wall.0,
+        })
+    }
+
+    /// An existing superblock with what the operator wants changed, or why that cannot be.
+    fn settle_superblock(&self, mut found: Superblock) -> Result<Superblock, String> {
+        let o = &self.options;
+        if let Some(hour) = o.retention_hour.filter(|hour| *hour != found.retention_hour) {
+            return Err(format!(
+                "--retention-hour is fixed when a directory is made: it is {} s here, not {hour} s",
+                found.retention_hour
+            ));
+        }
+        if !found.block.is_multiple_of(o.block) {
+            return Err(format!(
+                "the directory was made with blocks of {} bytes, but this device writes {} at once: copy the data to a new directory there",
+                found.block, o.block
+            ));
+        }
+        if let Some(disk) = o.disk {
+            let files = disk / (found.logs as u64 * found.segment_size);
+            if files < SEGMENTS_MIN {
+                let least = (SEGMENTS_MIN * found.logs as u64 * found.segment_size) >> 20;
+                return Err(format!("--disk must be at least {least}M for this directory ({} logs)", found.logs));
+            }
+            (found.disk, found.files) = (disk, files as u32);
+        }
+        found.region = o.region.clone().unwrap_or(found.region);
+        found.account = o.account.clone().unwrap_or(found.account);
+        Ok(found)
+    }
+
+    fn open_catalog(&mut self, superblock: Superblock, ops: &mut Ops) {
+        let settings = journal::Settings {
+            owner: CATALOG_TOKEN,
+            block: superblock.block,
+            directory: superblock.directory,
+            journal_bytes: JOURNAL_BYTES.min(superblock.segment_size).next_multiple_of(superblock.block as u64),
+        };
+        let mut catalog = Catalog::new(settings, &mut self.buffers).expect("block slots are free at start");
+        let is_new = superblock.epoch == 0;
+        catalog.recover(is_new, &mut self.buffers, ops);
+        self.control = Some(Control::new(catalog, self.workers));
+        let boot = self.boot.as_mut().expect("the boot goes on");
+        (boot.stage, boot.superblock, boot.is_new) = (Stage::Catalog, Some(superblock), is_new);
+    }
+
+    /// Events of the catalog that belong to the start.
+    pub(super) fn boot_event(&mut self, event: journal::Event, ops: &mut Ops) {
+        match event {
+            journal::Event::Refused { why } => self.refuse_start(why),
+            journal::Event::Recovered { torn } => {
+                if let Some(file) = torn {
+                    self.tell_operator(Notice::TornJournal { file });
+                }
+                let control = self.control.as_mut().expect("worker 0 has the catalog");
+                let state = control.catalog.state().clone();
+                let superblock =
+                    self.boot.as_ref().and_then(|b| b.superblock.clone()).expect("read before the catalog");
+                let persisted = Wall(superblock.retention_wall.max(state.retention_wall.0));
+                for worker in 1..self.workers {
+                    let news = Box::new((superblock.clone(), state.clone(), persisted));
+                    self.mail.answer(worker, Message::Boot(news));
+                }
+                self.recover_logs(superblock, state, ops);
+            }
+            journal::Event::Durable(..) | journal::Event::Failed { .. } => unreachable!("handled by the caller"),
+        }
+    }
+
+    /// Every worker: makes its logs and recovers them.
+    pub(super) fn recover_logs(&mut self, superblock: Superblock, state: State, ops: &mut Ops) {
+        self.identity = Identity { region: superblock.region.clone(), account: superblock.account.clone() };
+        self.iterator_key = superblock.iterator_key;
+        self.retention_hour = superblock.retention_hour;
+        self.log_count = superblock.logs;
+        self.acks = Acks::new(superblock.logs as usize, self.limits.puts);
+        let mine: Vec<u32> = (0..superblock.logs).filter(|log| self.owner_of(*log) == self.id).collect();
+        let memory = self.buffers.whole(Pool::Log, 0);
+        let part = memory.len / mine.len().max(1) as u32 / superblock.block * superblock.block;
+        for (slot, &number) in mine.iter().enumerate() {
+            let settings = log::Settings {
+                number,
+                block: superblock.block,
+                segment_size: superblock.segment_size,
+                files: superblock.files,
+                directory: superblock.directory,
+                epoch: superblock.epoch,
+                commit_max: self.limits.commit_bytes.min(part / 2 / superblock.block * superblock.block),
+                in_flight: self.limits.commits_in_flight,
+                flush: self.options.flush,
+                memory: memory.part(slot as u32 * part, part),
+                tokens: log_tokens(slot),
+                canary: self.options.canary,
+            };
+            let mut log = Log::new(settings, self.counters.clone());
+            log.recover(state.live.get(&number).map_or(&[][..], Vec::as_slice), ops);
+            self.logs.push(log);
+            self.space.push(Space::default());
+            self.tell.push(Tell::new(self.workers));
+        }
+        self.view = state;
+        let boot = self.boot.as_mut().expect("logs recover during the boot");
+        (boot.stage, boot.superblock) = (Stage::Logs, Some(superblock));
+    }
+
+    /// One of this worker's logs has recovered.
+    pub(super) fn log_recovered(&mut self, log: usize, records: u64) {
+        let newest: Vec<_> = self.logs[log].newest().map(|n| (n.shard, (n.next, n.arrival))).collect();
+        self.found.extend(newest);
+        if let Some(boot) = &mut self.boot {
+            boot.recovered += 1;
+            boot.records += records;
+        }
+    }
+
+    pub(super) fn refuse_log(&mut self, why: String) {
+        self.refuse_start(why);
+    }
+
+    /// Worker 0: the logs of one more worker have recovered; `epoch` is the highest that they have met.
+    pub(super) fn worker_recovered(&mut self, records: u64, epoch: u32, ops: &mut Ops) {
+        let Some(boot) = &mut self.boot else { return };
+        boot.epoch = boot.epoch.max(epoch);
+        boot.workers += 1;
+        boot.all_records += records;
+        if boot.workers < self.workers || boot.stage == Stage::Over {
+            return;
+        }
+        boot.stage = Stage::Raise;
+        let superblock = boot.superblock.as_mut().expect("read long ago");
+        if !self.options.no_epoch_bump {
+            superblock.epoch = superblock.epoch.max(boot.epoch) + 1;
+        }
+        superblock.retention_wall = self.retention.settle(
+            self.now,
+            Wall(superblock.retention_wall.max(self.view.retention_wall.0)),
+            self.options.clock_synchronised,
+        );
+        self.write_superblock(ops);
+    }
+
+    /// Worker 0: the epoch is durable.
+    fn everyone_serves(&mut self, ops: &mut Ops) {
+        let boot = self.boot.as_ref().expect("the boot ends here");
+        let superblock = boot.superblock.clone().expect("just written");
+        let (records, is_new) = (boot.all_records, boot.is_new);
+        let retention = self.retention.now();
+        for worker in 1..self.workers {
+            self.mail.answer(worker, Message::Serve { epoch: superblock.epoch, retention });
+        }
+        self.control.as_mut().expect("worker 0 has the catalog").begin();
+        self.serve(superblock.epoch, ops);
+        let placed = self.state().placed.len() as u32;
+        if placed < superblock.logs {
+            let control = self.control.as_mut().expect("as above");
+            control.catalog.propose(Change::Logs { logs: superblock.logs }, &mut self.buffers, ops);
+        }
+        self.tell_operator(Notice::Ready {
+            new: is_new,
+            streams: self.state().streams.len(),
+            records,
+            disk: superblock.disk,
+            logs: superblock.logs,
+            segment: superblock.segment_size,
+            files: superblock.files,
+            region: superblock.region,
+            account: superblock.account,
+        });
+    }
+
+    /// Takes requests from now on.
+    pub(super) fn serve(&mut self, epoch: u32, ops: &mut Ops) {
+        self.logs.iter_mut().for_each(|log| log.start(epoch));
+        self.serving = true;
+        self.boot = None;
+        let streams: Vec<u32> = self.state().streams.values().map(|stream| stream.number).collect();
+        streams.into_iter().for_each(|stream| self.follow_stream(stream));
+        self.tick = self.now.mono;
+        ops.push(Op::Accept);
+    }
+}

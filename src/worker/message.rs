@@ -1,0 +1,79 @@
+//! Messages taken from other workers.
+
+use super::Worker;
+use super::append::{HELD_MS, Pending};
+use super::mailbox::Message;
+use crate::io::op::Ops;
+
+/// Messages of one worker that are taken in a turn: enough to keep up, few enough to keep turns short.
+const MESSAGES_PER_TURN: usize = 512;
+
+impl Worker {
+    pub(super) fn take_messages(&mut self, ops: &mut Ops) {
+        for from in 0..self.workers {
+            for _ in 0..MESSAGES_PER_TURN {
+                let Some(message) = self.mail.take(from) else { break };
+                self.on_message(from, message, ops);
+            }
+        }
+    }
+
+    fn on_message(&mut self, from: u16, message: Message, ops: &mut Ops) {
+        match message {
+            Message::Boot(news) => {
+                let (superblock, state, _) = *news;
+                self.recover_logs(superblock, state, ops);
+            }
+            Message::Recovered { records, epoch } => self.worker_recovered(records, epoch, ops),
+            Message::Serve { epoch, retention } => {
+                self.retention.begin(self.now, retention);
+                self.serve(epoch, ops);
+            }
+            Message::Apply(change) => self.apply_change(change.0, &change.1),
+            Message::Applied { number } => {
+                self.control.as_mut().expect("answers to changes go to worker 0").note_applied(from, number)
+            }
+            Message::Mutate { from: connection, mutation } => self.wish_mutation(from, connection, mutation, ops),
+            Message::Mutated { to, result } => {
+                self.mail.answered(from);
+                self.mutated(to, result, ops);
+            }
+            Message::Journal { log, change } => self.journal(from, log, *change, ops),
+            Message::Journaled { log } => {
+                self.mail.answered(from);
+                self.journaled(log);
+            }
+            Message::Drained { shard, last } => self.note_drained(shard, last),
+            Message::Put { put, frame, shard, count, seen, body } => {
+                let deadline = self.now.mono.plus_ms(HELD_MS);
+                let pending = Pending::Remote { worker: from, put, frame, shard, count, seen, body, deadline };
+                self.append_or_wait(pending);
+            }
+            Message::Appended { put, frame, first, arrival, position } => {
+                self.mail.answered(from);
+                self.put_loan_ended(put);
+                self.frame_appended(put, frame, first, arrival, position);
+                self.put_progress(put, ops);
+            }
+            Message::PutRefused { put, frame, why } => {
+                self.mail.answered(from);
+                self.put_loan_ended(put);
+                self.frame_refused(put, frame, why);
+                self.put_progress(put, ops);
+            }
+            Message::Durable { log, position, failed } => self.log_durable(log, position, failed, ops),
+            Message::Get { from: connection, call } => self.get_asked(from, connection, call),
+            Message::Got { to, result } => {
+                self.mail.answered(from);
+                self.got(to, result, ops);
+            }
+            Message::Return { span } => self.buffers.give(span),
+            Message::Latest { from: connection, shard, seen } => self.latest_asked(from, connection, shard, seen, ops),
+            Message::LatestIs { to, result } => {
+                self.mail.answered(from);
+                self.latest_got(to, result, ops);
+            }
+            Message::Stopping => self.stopped_workers[from as usize] = true,
+        }
+    }
+}

@@ -1,0 +1,403 @@
+//! A whole request to whoever works on it, and its reply to the connection.
+
+use super::Worker;
+use super::connection::Phase;
+use super::mailbox::{Message, PutId, PutRefusal};
+use super::notice::Notice;
+use super::put::FrameState;
+use crate::catalog::state::{Stream, StreamStatus};
+use crate::http::http1::{self, HTTP2_REFUSAL};
+use crate::http::response::{ContentType, HEAD_BYTES_MAX, Head, write_head};
+use crate::io::buffers::{Pool, Span};
+use crate::io::op::Ops;
+use crate::kinesis::arn;
+use crate::kinesis::error::{Error, Kind};
+use crate::kinesis::get_shard_iterator::Start;
+use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
+use crate::kinesis::operation::{self, Dialect, Operation, error_body};
+use crate::kinesis::put_record::{self, ANSWER_MAX};
+use crate::kinesis::put_records;
+use crate::kinesis::request::{self, Context, Request};
+use crate::kinesis::sequence::SequenceNumber;
+use crate::log::format::ShardKey;
+use crate::observe::counter::Counter;
+
+/// What a request is for, known from its head.
+#[derive(Clone, Debug)]
+pub enum Route {
+    Api(Operation),
+    Health,
+    Metrics,
+    Refused(Box<operation::Refusal>),
+    /// The Host header names something else than this machine's loopback.
+    ForeignHost,
+}
+
+/// The body of a reply.
+pub enum Body {
+    Empty,
+    Text(&'static str),
+    Bytes(Vec<u8>),
+    /// A short answer of the ack path, which does not allocate.
+    Short([u8; ANSWER_MAX], usize),
+    /// A buffer of this worker, or one that is lent to it: released when it has been sent.
+    Span(Span),
+}
+
+pub struct Reply {
+    pub status: u16,
+    pub content_type: Option<ContentType>,
+    pub body: Body,
+}
+
+impl Reply {
+    pub fn empty() -> Reply {
+        Reply { status: 200, content_type: None, body: Body::Empty }
+    }
+    pub fn text(status: u16, text: &'static str) -> Reply {
+        Reply { status, content_type: Some(ContentType::Text), body: Body::Text(text) }
+    }
+    pub fn json(body: Vec<u8>) -> Reply {
+        Reply { status: 200, content_type: Some(ContentType::AmzJson), body: Body::Bytes(body) }
+    }
+    pub fn span(span: Span) -> Reply {
+        Reply { status: 200, content_type: Some(ContentType::AmzJson), body: Body::Span(span) }
+    }
+    pub fn error(error: &Error) -> Reply {
+        Reply {
+            status: error.kind.status(),
+            content_type: Some(ContentType::AmzJson),
+            body: Body::Bytes(error_body(error)),
+        }
+    }
+}
+
+impl Worker {
+    /// What the head of a request asks for.
+    pub(super) fn route_of(request: &http1::Request<'_>, body_len: usize) -> Route {
+        if !http1::host_allowed(request.host) {
+            return Route::ForeignHost;
+        }
+        match (request.method, request.path) {
+            ("GET" | "HEAD", "/health") => Route::Health,
+            ("GET" | "HEAD", "/metrics") => Route::Metrics,
+            (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
+                Ok(operation) => Route::Api(operation),
+                Err(refusal) => Route::Refused(Box::new(refusal)),
+            },
+        }
+    }
+
+    /// Hands a whole request on.
+    pub(super) fn dispatch(&mut self, slot: u16, ops: &mut Ops) {
+        match self.connections.slots[slot as usize].route.clone() {
+            Route::Api(Operation::PutRecords) => self.put_begin(slot, false, ops),
+            Route::Api(Operation::PutRecord) => self.put_begin(slot, true, ops),
+            Route::Api(Operation::GetRecords) => self.get_begin(slot, ops),
+            Route::Api(Operation::Cold(cold)) => self.cold(slot, cold, ops),
+            Route::Health => self.health(slot, ops),
+            Route::Metrics => {
+                let body = Body::Bytes(crate::observe::expose::metrics(&self.all_counters).into_bytes());
+                self.reply(slot, Reply { status: 200, content_type: Some(ContentType::Metrics), body }, ops);
+            }
+            Route::ForeignHost => {
+                let text = "This server answers to loopback names only (localhost, 127.0.0.1, [::1]).\n";
+                self.connections.slots[slot as usize].keep_alive = false;
+                self.reply(slot, Reply::text(403, text), ops);
+            }
+            Route::Refused(refusal) => {
+                refusal.dialect.into_iter().for_each(|dialect| self.tell_dialect(dialect));
+                let body = Body::Bytes(refusal.body);
+                self.reply(slot, Reply { status: refusal.status, content_type: Some(refusal.content_type), body }, ops);
+            }
+        }
+    }
+
+    pub(super) fn is_single_put(&self, slot: u16) -> bool {
+        matches!(self.connections.slots[slot as usize].route, Route::Api(Operation::PutRecord))
+    }
+
+    fn cold(&mut self, slot: u16, cold: operation::Cold, ops: &mut Ops) {
+        let body = self.buffers.bytes(self.body_of(slot));
+        match request::decode(cold, body, &self.identity) {
+            Err(error) => self.reply(slot, Reply::error(&error), ops),
+            Ok(Request::Mutation(mutation)) => self.mutate(slot, mutation, ops),
+            Ok(Request::Query(query)) => {
+                let reply = match query.answer(self.state(), &self.context()) {
+                    Ok(body) => Reply::json(body),
+                    Err(error) => Reply::error(&error),
+                };
+                self.reply(slot, reply, ops);
+            }
+            Ok(Request::GetShardIterator(_)) => self.iterator(slot, ops),
+        }
+    }
+
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            identity: &self.identity,
+            now: self.now,
+            retention_now: self.retention.now(),
+            retention_hour: self.retention_hour,
+            key: &self.iterator_key,
+        }
+    }
+
+    /// The GetShardIterator request of connection `slot`: shard, log, where to start.
+    pub(super) fn iterator_request(&self, slot: u16) -> Result<(ShardKey, u32, Start), Error> {
+        let body = self.buffers.bytes(self.body_of(slot));
+        let decoded = request::decode(operation::Cold::GetShardIterator, body, &self.identity)?;
+        let Request::GetShardIterator(request) = decoded else {
+            unreachable!("decode gives the request of the operation it was asked for");
+        };
+        let (stream, shard) = request.resolve(self.state(), &self.identity)?;
+        Ok((ShardKey::new(stream.number, shard.number), shard.log, request.start(stream, shard, &self.context())?))
+    }
+
+    fn iterator(&mut self, slot: u16, ops: &mut Ops) {
+        let (shard, log, start) = match self.iterator_request(slot) {
+            Ok(found) => found,
+            Err(error) => return self.reply(slot, Reply::error(&error), ops),
+        };
+        match start {
+            Start::At(number) => self.reply_iterator(slot, shard, number, 0, ops),
+            Start::After(number) => self.reply_iterator(slot, shard, number + 1, 0, ops),
+            Start::TrimHorizon => self.reply_iterator(slot, shard, 0, 0, ops),
+            Start::AtTimestamp(at) => self.reply_iterator(slot, shard, 0, at, ops),
+            Start::Latest => {
+                let (from, owner, seen) = (self.connections.id(slot), self.owner_of(log), self.state().applied);
+                if owner == self.id {
+                    self.latest_asked(owner, from, shard, seen, ops);
+                } else if self.mail.may_ask(owner, 1) {
+                    self.mail.ask(owner, Message::Latest { from, shard, seen });
+                } else {
+                    let error =
+                        Error::new(Kind::ProvisionedThroughputExceeded, "The shard's worker is busy; try again.");
+                    self.reply(slot, Reply::error(&error), ops);
+                }
+            }
+        }
+    }
+
+    pub(super) fn reply_iterator(
+        &mut self,
+        slot: u16,
+        shard: ShardKey,
+        sequence: u64,
+        arrival_floor: u64,
+        ops: &mut Ops,
+    ) {
+        self.nonce += 1;
+        let it = ShardIterator {
+            stream: shard.stream(),
+            shard: shard.shard(),
+            sequence,
+            arrival_floor,
+            issued: self.now,
+            nonce: self.nonce,
+        };
+        let mut token = [0; TOKEN_LEN];
+        it.seal(&self.iterator_key, &mut token);
+        let body = [b"{\"ShardIterator\":\"", &token[..], b"\"}"].concat();
+        self.reply(slot, Reply::json(body), ops);
+    }
+
+    /// The stream that a request names by name or ARN, in a state in which it serves records.
+    pub(super) fn resolve_stream(&self, name: Option<&str>, arn: Option<&str>) -> Result<&Stream, Error> {
+        let name = arn::resolve(name, arn, &self.identity)?;
+        let stream = arn::find_stream(self.state(), name, &self.identity)?;
+        match stream.status {
+            StreamStatus::Deleting => Err(arn::stream_not_found(name, &self.identity)),
+            _ => Ok(stream),
+        }
+    }
+
+    fn health(&mut self, slot: u16, ops: &mut Ops) {
+        let get = |counter: Counter| self.all_counters.iter().map(|c| c.get(counter)).sum::<u64>();
+        let failed = self.logs.iter().any(|log| log.failed().is_some());
+        let (used, space, damaged) = (get(Counter::LogBytesUsedNow), get(Counter::LogBytesNow), get(Counter::Damaged));
+        let status = if failed { "failed" } else { "ok" };
+        let left = self.seconds_left().map_or("null".to_string(), |s| s.to_string());
+        let body = format!(
+            "{{\"status\":\"{status}\",\"log_bytes_used\":{used},\"log_bytes\":{space},\"seconds_left\":{left},\"damaged\":{damaged}}}\n"
+        );
+        let status = if failed { 503 } else { 200 };
+        let reply = Reply { status, content_type: Some(ContentType::Json), body: Body::Bytes(body.into_bytes()) };
+        self.reply(slot, reply, ops);
+    }
+
+    /// At most once a minute for each dialect.
+    fn tell_dialect(&mut self, dialect: Dialect) {
+        let minute = self.now.mono.0 / 60_000_000_000 + 1;
+        let told = &mut self.dialects_told[usize::from(dialect == operation::CBOR)];
+        if *told != minute {
+            *told = minute;
+            self.tell_operator(Notice::Dialect { what: dialect.what, remedy: dialect.remedy });
+        }
+    }
+
+    /// The preface of HTTP/2 gets its own kind of goodbye.
+    pub(super) fn refuse_http2(&mut self, slot: u16, ops: &mut Ops) {
+        self.tell_dialect(operation::HTTP2);
+        let from = self.buffers.whole(Pool::Reply, slot).first(HTTP2_REFUSAL.len() as u32);
+        self.buffers.bytes_mut(from).copy_from_slice(HTTP2_REFUSAL);
+        self.connections.slots[slot as usize].keep_alive = false;
+        self.send(slot, from, None, ops);
+    }
+
+    /// Sends a reply: the head, and a small body behind it, from the connection's own slot.
+    pub(super) fn reply(&mut self, slot: u16, reply: Reply, ops: &mut Ops) {
+        debug_assert_eq!(self.connections.slots[slot as usize].phase, Phase::Working, "a reply to no request");
+        let whole = self.buffers.whole(Pool::Reply, slot);
+        let len = match &reply.body {
+            Body::Empty => 0,
+            Body::Text(text) => text.len(),
+            Body::Bytes(bytes) => bytes.len(),
+            Body::Short(_, len) => *len,
+            Body::Span(span) => span.len as usize,
+        };
+        self.counters.add(Counter::Requests, 1);
+        if reply.status >= 400 {
+            self.counters.add(Counter::RequestErrors, 1);
+        }
+        let fits = HEAD_BYTES_MAX + len <= whole.len as usize;
+        let then = match (&reply.body, fits) {
+            (Body::Span(span), _) => Some(*span),
+            (Body::Bytes(bytes), false) => match self.buffers.take_for(len) {
+                Some(span) => {
+                    self.buffers.bytes_mut(span.first(len as u32)).copy_from_slice(bytes);
+                    Some(span.first(len as u32))
+                }
+                None => {
+                    let error = Error::new(Kind::InternalFailure, "No buffer is free for the answer; try again.");
+                    return self.reply(slot, Reply::error(&error), ops);
+                }
+            },
+            _ => None,
+        };
+        self.request_id =
+            self.request_id.wrapping_mul(0xda94_2042_e4dd_58b5).wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        let head = Head {
+            status: reply.status,
+            content_type: reply.content_type,
+            content_length: len,
+            request_id: self.request_id,
+            date: &self.date,
+            close: !self.connections.slots[slot as usize].keep_alive || self.stopping,
+        };
+        let out = self.buffers.bytes_mut(whole);
+        let mut used = write_head(out, &head);
+        let small: &[u8] = match &reply.body {
+            Body::Text(text) => text.as_bytes(),
+            Body::Bytes(bytes) if fits => bytes,
+            Body::Short(bytes, len) => &bytes[..*len],
+            _ => &[],
+        };
+        out[used..used + small.len()].copy_from_slice(small);
+        used += small.len();
+        self.send(slot, whole.first(used as u32), then, ops);
+    }
+
+    /// The answer of a settled put.
+    pub(super) fn put_answer(&mut self, id: PutId, connection: super::mailbox::ConnectionId, ops: &mut Ops) {
+        if !self.connections.awaits(connection) {
+            return;
+        }
+        let put = self.put_of(id);
+        let single = put.single();
+        let mut acked = (0, 0);
+        for frame in &put.frames {
+            if matches!(frame.state, FrameState::Appended { .. }) {
+                acked = (acked.0 + frame.count as u64, acked.1 + frame.payload as u64);
+            }
+        }
+        self.counters.add(Counter::RecordsAcked, acked.0);
+        self.counters.add(Counter::BytesAcked, acked.1);
+        match single {
+            true => self.answer_single(id, connection.slot, ops),
+            false => self.answer_many(id, connection.slot, ops),
+        }
+    }
+
+    fn answer_single(&mut self, id: PutId, slot: u16, ops: &mut Ops) {
+        let put = self.put_of(id);
+        let frame = &put.frames[put.places[0].frame as usize];
+        let reply = match frame.state {
+            FrameState::Appended { first, arrival, .. } => {
+                let sequence = number(frame.created, frame.shard, first, arrival);
+                let mut out = [0; ANSWER_MAX];
+                let len = put_record::answer(&mut out, &sequence);
+                Reply { body: Body::Short(out, len), ..Reply::json(Vec::new()) }
+            }
+            FrameState::Refused(why) => Reply::error(&self.put_error(frame.shard, why)),
+            FrameState::Asked | FrameState::Rerouted => unreachable!("the put is settled"),
+        };
+        self.reply(slot, reply, ops);
+    }
+
+    fn answer_many(&mut self, id: PutId, slot: u16, ops: &mut Ops) {
+        let records = self.put_of(id).places.len();
+        let refused = |f: &super::put::Frame| matches!(f.state, FrameState::Refused(_));
+        let failed: usize = self.put_of(id).frames.iter().filter(|f| refused(f)).map(|f| f.count as usize).sum();
+        let size = put_records::size_max(records, failed);
+        let Some(span) = self.buffers.take_for(size) else {
+            let text = "No buffer is free for the answer; the records may be stored.";
+            return self.reply(slot, Reply::error(&Error::new(Kind::InternalFailure, text)), ops);
+        };
+        let errors: Vec<(PutRefusal, ShardKey, Error)> = match failed {
+            0 => Vec::new(),
+            _ => self.entry_errors(id),
+        };
+        let put = &self.puts.slots[id.0 as usize];
+        let out = self.buffers.bytes_mut(span);
+        let mut answer = put_records::Answer::begin(out, failed);
+        for place in &put.places {
+            let frame = &put.frames[place.frame as usize];
+            match frame.state {
+                FrameState::Appended { first, arrival, .. } => {
+                    answer.stored(&number(frame.created, frame.shard, first + place.ordinal as u64, arrival));
+                }
+                FrameState::Refused(why) => {
+                    let found = errors.iter().find(|(w, shard, _)| *w == why && *shard == frame.shard);
+                    let (_, _, error) = found.expect("an error was made for each refused frame");
+                    answer.refused(error.kind.name(), &error.message);
+                }
+                FrameState::Asked | FrameState::Rerouted => unreachable!("the put is settled"),
+            }
+        }
+        let len = answer.finish();
+        self.counters.add(Counter::RecordsRefused, failed as u64);
+        self.reply(slot, Reply::span(span.first(len as u32)), ops);
+    }
+
+    fn entry_errors(&self, id: PutId) -> Vec<(PutRefusal, ShardKey, Error)> {
+        let frames = self.put_of(id).frames.iter();
+        let refused = frames.filter_map(|f| match f.state {
+            FrameState::Refused(why) => Some((why, f.shard)),
+            _ => None,
+        });
+        refused.map(|(why, shard)| (why, shard, self.put_error(shard, why))).collect()
+    }
+
+    fn put_error(&self, shard: ShardKey, why: PutRefusal) -> Error {
+        match why {
+            PutRefusal::Full => {
+                let stream = self.state().stream_by_number(shard.stream()).map_or("", |s| &s.name);
+                let text = format!(
+                    "The log is full: nothing can be written to shard shardId-{:012} in stream {stream} under account {} until records expire \
+                     or a stream is deleted.",
+                    shard.shard(),
+                    self.identity.account
+                );
+                Error::new(Kind::ProvisionedThroughputExceeded, text)
+            }
+            PutRefusal::Failed | PutRefusal::Moved { .. } => {
+                Error::new(Kind::InternalFailure, "Internal Service Failure")
+            }
+        }
+    }
+}
+
+fn number(created: u64, shard: ShardKey, number: u64, arrival: u64) -> SequenceNumber {
+    SequenceNumber { created, shard: shard.shard(), number, at: arrival / 1_000_000 }
+}

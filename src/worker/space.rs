@@ -1,0 +1,257 @@
+//! Space of the logs: expiry, reclaim, what happens when one is full; and the clean stop, which closes them.
+
+use super::WhenFull;
+use super::Worker;
+use super::boot::SEGMENTS_MIN;
+use super::mailbox::Message;
+use super::notice::Notice;
+use crate::catalog::change::Change;
+use crate::catalog::state::{Resume, StreamStatus};
+use crate::io::clock::{Mono, Now, Wall};
+use crate::io::op::{Errno, Ops};
+use crate::log::format::ShardKey;
+use crate::log::{Event, Fate, Reclaim};
+use crate::observe::counter::Counter;
+
+/// From this share of its space on, the log's end is announced.
+const FILLING_PERCENT: u64 = 80;
+/// With `--when-full trim`, the oldest segment goes when fewer are free.
+const FREE_SEGMENTS_TRIM: u32 = 3;
+const HOUR_US: u64 = 3_600_000_000;
+
+/// The clock that records expire by: the wall clock, but never faster than the boot clock while running.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RetentionClock {
+    wall: Wall,
+    at: Mono,
+    /// The wall clock has gone more than an hour away from it.
+    pub stepped: i64,
+}
+
+impl RetentionClock {
+    pub fn now(&self) -> Wall {
+        self.wall
+    }
+
+    /// Called once a turn.
+    pub fn advance(&mut self, now: Now) {
+        if self.wall.0 == 0 {
+            return;
+        }
+        self.wall = Wall(self.wall.0 + (now.mono - self.at) / 1_000);
+        self.at = Mono(self.at.0 + (now.mono - self.at) / 1_000 * 1_000);
+        let apart = now.wall.0 as i64 - self.wall.0 as i64;
+        if apart.unsigned_abs() > HOUR_US {
+            self.stepped = apart / 1_000_000;
+        }
+    }
+
+    /// At start: the wall clock is believed if it is not before the persisted time and the kernel calls it synchronised; else retention
+    /// time goes on from the persisted one. µs since 1970.
+    pub fn settle(&mut self, now: Now, persisted: Wall, synchronised: bool) -> u64 {
+        let believed = now.wall >= persisted && synchronised;
+        self.begin(now, if believed { now.wall } else { persisted });
+        self.wall.0
+    }
+
+    /// Goes on from `wall`.
+    pub fn begin(&mut self, now: Now, wall: Wall) {
+        (self.wall, self.at) = (wall, now.mono);
+    }
+}
+
+/// What is under way with a log's space.
+#[derive(Default)]
+pub struct Space {
+    /// Something may have expired, or a stream was deleted.
+    pub look: bool,
+    /// A frame waits for the oldest segment to go.
+    pub wants_trim: bool,
+    /// The catalog is being told.
+    reclaiming: Option<Reclaim>,
+    filling: bool,
+    /// Bytes written at the last tick, and the rate seen since, in bytes a second.
+    written: u64,
+    rate: u64,
+}
+
+impl Worker {
+    /// Once a second: expiry is looked for, fullness is measured.
+    pub(super) fn look_for_space(&mut self) {
+        let (mut used, mut capacity) = (0, 0);
+        for at in 0..self.logs.len() {
+            let usage = self.logs[at].usage();
+            (used, capacity) = (used + usage.live, capacity + usage.capacity);
+            let space = &mut self.space[at];
+            space.look = true;
+            let written = self.counters.get(Counter::CommitBytes);
+            space.rate = (space.rate * 7 + written.saturating_sub(space.written)) / 8;
+            space.written = written;
+            let percent = usage.live * 100 / usage.capacity.max(1);
+            if space.filling != (percent >= FILLING_PERCENT) && self.options.when_full == WhenFull::Reject {
+                space.filling = !space.filling;
+                let left = usage.capacity - usage.live.min(usage.capacity);
+                let seconds_left = (space.rate > 0).then(|| left / space.rate);
+                let notice =
+                    Notice::Filling { log: self.logs[at].settings().number, percent: percent as u32, seconds_left };
+                self.tell_operator(notice);
+            }
+        }
+        self.counters.set(Counter::LogBytesUsedNow, used);
+        self.counters.set(Counter::LogBytesNow, capacity);
+    }
+
+    /// Seconds until the fullest of this worker's logs is full at its present rate; `None` below 80 %, or when nothing is written.
+    pub(super) fn seconds_left(&self) -> Option<u64> {
+        let left = |(log, space): (&crate::log::Log, &Space)| {
+            let usage = log.usage();
+            let near = usage.live * 100 >= usage.capacity * FILLING_PERCENT && space.rate > 0;
+            near.then(|| (usage.capacity - usage.live.min(usage.capacity)) / space.rate)
+        };
+        self.logs.iter().zip(&self.space).filter_map(left).min()
+    }
+
+    /// Frees segments whose records have all expired, or the oldest where the operator wants that.
+    pub(super) fn reclaim(&mut self, ops: &mut Ops) {
+        for at in 0..self.logs.len() {
+            let trim = self.options.when_full == WhenFull::Trim
+                && (self.space[at].wants_trim
+                    || self.logs[at].usage().free_segments < FREE_SEGMENTS_TRIM.min(SEGMENTS_MIN as u32));
+            let due = (self.space[at].look || trim) && self.space[at].reclaiming.is_none();
+            if !due || !self.serving || self.stopping || self.retention.stepped != 0 && !trim {
+                continue;
+            }
+            let ask = self.id != 0;
+            if ask && !self.mail.may_ask(0, 1) {
+                continue;
+            }
+            self.space[at].look = false;
+            let Some(reclaim) = self.find_reclaim(at, trim) else { continue };
+            let resume =
+                reclaim.resume.iter().map(|n| (n.shard, Resume { next: n.next, arrival: n.arrival })).collect();
+            let log = self.logs[at].settings().number;
+            let change = Change::LiveSegments { log, live: reclaim.live.clone(), resume };
+            self.space[at].reclaiming = Some(reclaim);
+            match ask {
+                true => self.mail.ask(0, Message::Journal { log, change: Box::new(change) }),
+                false => self.journal(0, log, change, ops),
+            }
+        }
+    }
+
+    fn find_reclaim(&mut self, at: usize, trim: bool) -> Option<Reclaim> {
+        let state = match &self.control {
+            Some(control) => control.catalog.state(),
+            None => &self.view,
+        };
+        let (now, hour) = (self.retention.now().0, self.retention_hour as u64);
+        let mut fate = |key: ShardKey| match state.stream_by_number(key.stream()) {
+            Some(stream) if stream.status != StreamStatus::Deleting && stream.shards.contains_key(&key.shard()) => {
+                Fate::ExpiresBefore(now.saturating_sub(stream.retention_hours as u64 * hour * 1_000_000))
+            }
+            // A number that the catalog never gave out is damage of the catalog, not a deleted stream: kept.
+            None if key.stream() >= state.next_stream => Fate::ExpiresBefore(0),
+            _ => Fate::Deleted,
+        };
+        self.logs[at].reclaim(&mut fate, trim)
+    }
+
+    /// The catalog holds what log `log` goes on from: its segments are free.
+    pub(super) fn journaled(&mut self, log: u32) {
+        let Some(at) = self.log_index(log) else { return };
+        let Some(reclaim) = self.space[at].reclaiming.take() else { return };
+        if reclaim.trimmed_until > 0 {
+            self.counters.add(Counter::SegmentsTrimmed, reclaim.freed.len() as u64);
+            self.tell_operator(Notice::Trimmed { log, records_until: reclaim.trimmed_until });
+        }
+        self.logs[at].reclaimed(reclaim);
+        self.space[at].wants_trim = false;
+        self.space[at].look = true;
+    }
+
+    /// What the logs have to tell.
+    pub(super) fn log_events(&mut self, ops: &mut Ops) {
+        for at in 0..self.logs.len() {
+            while let Some(event) = self.logs[at].event() {
+                let log = self.logs[at].settings().number;
+                match event {
+                    Event::Recovered { records, .. } => {
+                        self.log_recovered(at, records);
+                        self.boot_go_on(ops);
+                    }
+                    Event::TornTail { position, bytes } => {
+                        self.tell_operator(Notice::TornTail { log, position: position.0, bytes });
+                    }
+                    Event::Damaged { file, position, why } => {
+                        self.counters.add(Counter::Damaged, 1);
+                        self.tell_operator(Notice::Damage { file, position: position.0, why });
+                    }
+                    Event::Missing { position } => {
+                        self.counters.add(Counter::Damaged, 1);
+                        self.tell_operator(Notice::Missing { log, position: position.0 });
+                    }
+                    Event::Unreadable { file, why } => {
+                        let file = file.map_or(format!("log {log}"), |file| file.to_string());
+                        self.refuse_log(format!("{file}: {why}"));
+                    }
+                    Event::Failed { what, errno } => {
+                        self.tell_operator(Notice::LogFailed { log, what: what.to_string(), errno });
+                    }
+                    Event::Recycled { .. } => self.counters.add(Counter::SegmentsRecycled, 1),
+                }
+            }
+        }
+        if self.retention.stepped != 0 && !self.step_told {
+            self.step_told = true;
+            self.tell_operator(Notice::ClockStep { seconds: self.retention.stepped });
+        }
+    }
+
+    /// The catalog cannot be written any more: control requests fail, records go on.
+    pub(super) fn catalog_failed(&mut self, what: String, errno: Errno) {
+        self.tell_operator(Notice::CatalogFailed { what, errno });
+    }
+
+    /// Begins a clean stop: no new connection or request, replies due are sent, the log is closed.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    /// Whether the stop is complete: the thread may end.
+    pub fn stopped(&self) -> bool {
+        self.stopping && self.stop_told && self.stopped_workers.iter().all(|stopped| *stopped)
+    }
+
+    pub(super) fn stop_go_on(&mut self, ops: &mut Ops) {
+        if !self.stopping || self.stop_told {
+            return;
+        }
+        self.sweep_connections(ops);
+        let busy = self.puts.under_way() + self.gets.under_way() + self.connections.open;
+        if self.serving && busy > 0 {
+            return;
+        }
+        // Other workers' puts and reads may still come: the logs close when every worker has said that none will.
+        if !self.stopped_workers[self.id as usize] {
+            self.stopped_workers[self.id as usize] = true;
+            for worker in (0..self.workers).filter(|worker| *worker != self.id) {
+                self.mail.answer(worker, Message::Stopping);
+            }
+        }
+        if !self.stopped_workers.iter().all(|stopped| *stopped) {
+            return;
+        }
+        if !std::mem::replace(&mut self.stop_begun, true) && self.serving {
+            self.logs.iter_mut().for_each(|log| log.close());
+            for log in &mut self.logs {
+                log.end_turn(self.now, &mut self.buffers, ops);
+            }
+        }
+        if !self.serving || self.logs.iter().all(|log| log.closed()) {
+            self.stop_told = true;
+            if self.id == 0 {
+                self.tell_operator(Notice::Stopped);
+            }
+        }
+    }
+}
