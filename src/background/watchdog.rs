@@ -58,8 +58,7 @@ impl Watchdog {
 
     /// Runs `job` under watch.
     pub fn watch<F: Future>(&self, job: F) -> Watched<F> {
-        self.thread.unpark();
-        Watched { watch: self.watch.clone(), job: Box::pin(job) }
+        Watched { watch: self.watch.clone(), thread: self.thread.clone(), job: Box::pin(job) }
     }
 
     /// How often a job had to be woken to go on.
@@ -98,6 +97,8 @@ fn look_after(watch: &Watch) {
 /// A job under watch.
 pub struct Watched<F> {
     watch: Arc<Watch>,
+    /// The watchdog's.
+    thread: thread::Thread,
     job: Pin<Box<F>>,
 }
 
@@ -105,7 +106,7 @@ impl<F: Future> Future for Watched<F> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
-        let Watched { watch, job } = self.get_mut();
+        let Watched { watch, thread, job } = self.get_mut();
         let first = {
             let mut waker = lock(&watch.waker);
             let first = waker.is_none();
@@ -114,6 +115,10 @@ impl<F: Future> Future for Watched<F> {
             }
             first
         };
+        if first {
+            // Now that there is something to wake: earlier it would find nothing and rest again.
+            thread.unpark();
+        }
         watch.polls.fetch_add(1, Relaxed);
         let woken = watch.woken.swap(false, Relaxed) && !first;
         let before = watch.steps.load(Relaxed);
