@@ -330,7 +330,7 @@ impl Log {
         } else if is(Purpose::File) {
             match result {
                 Ok(_) => self.files.on_done(number as u32, done, ops),
-                Err(errno) if self.files.on_failed(number as u32) => self.fail("making a segment file", errno),
+                Err(errno) if self.files.on_failed(number as u32, errno) => self.fail("making a segment file", errno),
                 Err(_) => {}
             }
         } else if is(Purpose::Footer) {
