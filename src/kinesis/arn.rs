@@ -48,7 +48,10 @@ pub fn resolve<'a>(name: Option<&'a str>, arn: Option<&'a str>, identity: &Ident
         return Err(invalid(format!("StreamARN {arn_text} is malformed.")));
     };
     if name.is_some_and(|name| name != arn.name) {
-        return Err(invalid(format!("StreamName {} and StreamARN {arn_text} name different streams.", name.unwrap_or(""))));
+        return Err(invalid(format!(
+            "StreamName {} and StreamARN {arn_text} name different streams.",
+            name.unwrap_or("")
+        )));
     }
     if arn.account != identity.account || arn.region != identity.region {
         let Identity { region, account } = identity;

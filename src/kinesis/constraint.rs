@@ -105,10 +105,18 @@ impl Constraints {
                 self.violated(Some(text), path, &rule);
             }
             if java_length(text) < rule.least {
-                self.violated(Some(text), path, &format!("Member must have length greater than or equal to {}", rule.least));
+                self.violated(
+                    Some(text),
+                    path,
+                    &format!("Member must have length greater than or equal to {}", rule.least),
+                );
             }
             if java_length(text) > rule.most {
-                self.violated(Some(text), path, &format!("Member must have length less than or equal to {}", rule.most));
+                self.violated(
+                    Some(text),
+                    path,
+                    &format!("Member must have length less than or equal to {}", rule.most),
+                );
             }
         }
         value
@@ -180,7 +188,13 @@ impl Constraints {
     }
 
     /// `default` is the stand-in for an absent or wrong one.
-    pub fn required_choice<T: Copy>(&mut self, path: &str, value: Option<String>, names: &[(&str, T)], default: T) -> T {
+    pub fn required_choice<T: Copy>(
+        &mut self,
+        path: &str,
+        value: Option<String>,
+        names: &[(&str, T)],
+        default: T,
+    ) -> T {
         if value.is_none() {
             self.missing(path);
         }

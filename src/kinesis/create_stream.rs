@@ -66,7 +66,10 @@ fn check_tags(stream: &str, tags: &BTreeMap<String, String>) -> Result<(), Error
         return Err(invalid(format!("Tag key {key} is reserved: keys that begin with aws: cannot be set.")));
     }
     if tags.len() > TAGS_MAX {
-        return Err(invalid(format!("Stream {stream} cannot have more than {TAGS_MAX} tags; {} were given.", tags.len())));
+        return Err(invalid(format!(
+            "Stream {stream} cannot have more than {TAGS_MAX} tags; {} were given.",
+            tags.len()
+        )));
     }
     Ok(())
 }

@@ -28,7 +28,16 @@ impl ChildShard {
 
 /// Most bytes that one record takes.
 pub const fn size_max(key_len: usize, data_len: usize) -> usize {
-    SEQUENCE.len() + 58 + ARRIVAL.len() + 24 + DATA.len() + 2 + data_len.div_ceil(3) * 4 + KEY.len() + string_max(key_len) + 2
+    SEQUENCE.len()
+        + 58
+        + ARRIVAL.len()
+        + 24
+        + DATA.len()
+        + 2
+        + data_len.div_ceil(3) * 4
+        + KEY.len()
+        + string_max(key_len)
+        + 2
 }
 
 /// How far an answer is written. The buffer is passed to each call: it may be another one, with the same bytes at its start.

@@ -78,7 +78,10 @@ impl ShardIterator {
             nonce: cursor.u64(),
         };
         if token::age_ms(iterator.issued, now) > ITERATOR_LIFE_MS {
-            return Err(Error::new(Kind::ExpiredIterator, format!("Iterator expired. {}", too_old("iterator", iterator.issued.wall, now))));
+            return Err(Error::new(
+                Kind::ExpiredIterator,
+                format!("Iterator expired. {}", too_old("iterator", iterator.issued.wall, now)),
+            ));
         }
         Ok(iterator)
     }

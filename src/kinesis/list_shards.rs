@@ -219,7 +219,8 @@ impl ListShards {
             StreamStatus::Active | StreamStatus::Updating => Ok((stream, after, filter)),
             StreamStatus::Deleting => {
                 let account = &context.identity.account;
-                let text = format!("Stream {} under account {account} not ACTIVE, instead in state DELETING", stream.name);
+                let text =
+                    format!("Stream {} under account {account} not ACTIVE, instead in state DELETING", stream.name);
                 Err(Error::new(Kind::ResourceInUse, text))
             }
         }

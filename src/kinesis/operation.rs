@@ -66,8 +66,10 @@ pub const CBOR: Dialect = Dialect {
     remedy: "set AWS_CBOR_DISABLE=true in the client's environment, or -Daws.cborEnabled=false for its JVM",
 };
 
-pub const HTTP2: Dialect =
-    Dialect { what: "HTTP/2", remedy: "choose HTTP/1.1 in the client (Java: Protocol.HTTP1_1; JavaScript: NodeHttpHandler)" };
+pub const HTTP2: Dialect = Dialect {
+    what: "HTTP/2",
+    remedy: "choose HTTP/1.1 in the client (Java: Protocol.HTTP1_1; JavaScript: NodeHttpHandler)",
+};
 
 /// A whole answer to a request that no operation will see.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,7 +237,10 @@ mod tests {
             body(Kind::ResourceNotFound, "Stream \"a\"\n"),
             r#"{"__type":"ResourceNotFoundException","message":"Stream \"a\"\n"}"#
         );
-        assert_eq!(body(Kind::Serialization, "Expected null"), r#"{"Message":"Expected null","__type":"SerializationException"}"#);
+        assert_eq!(
+            body(Kind::Serialization, "Expected null"),
+            r#"{"Message":"Expected null","__type":"SerializationException"}"#
+        );
         assert_eq!(body(Kind::Serialization, ""), r#"{"__type":"SerializationException"}"#);
     }
 }

@@ -333,7 +333,8 @@ fn name_fits(name: &[u8]) -> bool {
 
 /// What [`super::arn`] will look at more closely.
 fn arn_fits(arn: &[u8]) -> bool {
-    (1..=2048).contains(&arn.len()) && std::str::from_utf8(arn).is_ok_and(|arn| super::arn::StreamArn::parse(arn).is_some())
+    (1..=2048).contains(&arn.len())
+        && std::str::from_utf8(arn).is_ok_and(|arn| super::arn::StreamArn::parse(arn).is_some())
 }
 
 /// 0, or digits without a leading zero, at most `most` of them.
@@ -437,7 +438,10 @@ impl<'b> Parser<'b> {
     }
 
     /// `None` for null, else what `value` reads.
-    fn null_or<T>(&mut self, value: impl FnOnce(&mut Parser<'b>) -> Result<T, Unexpected>) -> Result<Option<T>, Unexpected> {
+    fn null_or<T>(
+        &mut self,
+        value: impl FnOnce(&mut Parser<'b>) -> Result<T, Unexpected>,
+    ) -> Result<Option<T>, Unexpected> {
         match self.peek()? {
             b'n' => self.literal(b"null").map(|()| None),
             _ => value(self).map(Some),
@@ -505,7 +509,8 @@ impl<'b> Parser<'b> {
     /// Steps over a value that nobody knows. Rare, so the general parser does it.
     fn skip(&mut self) -> Result<(), Unexpected> {
         self.space();
-        let mut values = serde_json::Deserializer::from_slice(&self.bytes[self.at..]).into_iter::<serde::de::IgnoredAny>();
+        let mut values =
+            serde_json::Deserializer::from_slice(&self.bytes[self.at..]).into_iter::<serde::de::IgnoredAny>();
         match values.next() {
             Some(Ok(_)) => {
                 let value = &self.bytes[self.at..][..values.byte_offset()];

@@ -54,7 +54,14 @@ fn json_char(c: char) -> String {
 }
 
 fn wanted(draw: &mut Draw) -> Wanted {
-    let keys = ["k", "partition-key/7", "käse-日本語", "a\"b\\c", "tab\there", "0123456789012345678901234567890123456789012345678901234567890123"];
+    let keys = [
+        "k",
+        "partition-key/7",
+        "käse-日本語",
+        "a\"b\\c",
+        "tab\there",
+        "0123456789012345678901234567890123456789012345678901234567890123",
+    ];
     let len = [0, 1, 2, 3, 16, 100, 255, 1000][draw.next(8)];
     let data = (0..len).map(|_| draw.next(256) as u8).collect();
     let hash = (draw.next(4) == 0).then(|| [0, 1, u128::MAX, 1 << 100][draw.next(4)]);

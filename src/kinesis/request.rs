@@ -47,11 +47,28 @@ pub enum Mutation {
         max_record_kib: Option<u32>,
     },
     /// `enforce`: its consumers go with it.
-    DeleteStream { stream: String, enforce: bool },
-    SplitShard { stream: String, shard: u32, new_start: u128 },
-    MergeShards { stream: String, shard: u32, adjacent: u32 },
-    IncreaseRetention { stream: String, hours: u32 },
-    DecreaseRetention { stream: String, hours: u32 },
+    DeleteStream {
+        stream: String,
+        enforce: bool,
+    },
+    SplitShard {
+        stream: String,
+        shard: u32,
+        new_start: u128,
+    },
+    MergeShards {
+        stream: String,
+        shard: u32,
+        adjacent: u32,
+    },
+    IncreaseRetention {
+        stream: String,
+        hours: u32,
+    },
+    DecreaseRetention {
+        stream: String,
+        hours: u32,
+    },
 }
 
 /// What an answer depends on beside the catalog.
@@ -110,4 +127,3 @@ impl Query {
         }
     }
 }
-

@@ -105,7 +105,8 @@ pub(super) fn seconds(wall: Wall) -> f64 {
 
 /// The body of an answer.
 pub(super) fn body(answer: &impl Serialize) -> Result<Vec<u8>, Error> {
-    serde_json::to_vec(answer).map_err(|error| Error::new(Kind::InternalFailure, format!("The answer cannot be written: {error}")))
+    serde_json::to_vec(answer)
+        .map_err(|error| Error::new(Kind::InternalFailure, format!("The answer cannot be written: {error}")))
 }
 
 pub(super) fn is_open(shard: &Shard) -> bool {

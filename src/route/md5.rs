@@ -93,7 +93,9 @@ fn sixteen(words: &[[u32; 16]; 16]) -> [u128; 16] {
         compress::<8>(&words)
     };
     let (low, high) = (half(0), half(8));
-    digests(&std::array::from_fn(|w| std::array::from_fn(|lane| if lane < 8 { low[w][lane] } else { high[w][lane - 8] })))
+    digests(&std::array::from_fn(|w| {
+        std::array::from_fn(|lane| if lane < 8 { low[w][lane] } else { high[w][lane - 8] })
+    }))
 }
 
 fn digests(state: &[[u32; 16]; 4]) -> [u128; 16] {

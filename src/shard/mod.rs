@@ -10,9 +10,13 @@ use std::collections::BTreeMap;
 pub enum Admission {
     Open,
     /// Puts wait until the children open. `told`: worker 0 knows that every record is durable.
-    Closing { told: bool },
+    Closing {
+        told: bool,
+    },
     /// `last`: the number of its last record, 0 when it had none.
-    Closed { last: u64 },
+    Closed {
+        last: u64,
+    },
 }
 
 /// One shard at its owner. `acked ≤ durable ≤ written ≤ assigned`: `next` is the first number that is not assigned.

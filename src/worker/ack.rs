@@ -22,8 +22,7 @@ struct LogAcks {
 impl Acks {
     /// For `logs` logs and up to `puts` puts: a put waits once or twice at most logs.
     pub fn new(logs: usize, puts: usize) -> Acks {
-        let log =
-            |_| LogAcks { durable: Position(0), failed: false, waiting: VecDeque::with_capacity(puts * 2) };
+        let log = |_| LogAcks { durable: Position(0), failed: false, waiting: VecDeque::with_capacity(puts * 2) };
         Acks { logs: (0..logs).map(log).collect() }
     }
 
@@ -33,7 +32,10 @@ impl Acks {
         if position <= log.durable || log.waiting.back() == Some(&(position, put)) {
             return false;
         }
-        debug_assert!(log.waiting.back().is_none_or(|(last, _)| *last <= position), "positions are waited for in order");
+        debug_assert!(
+            log.waiting.back().is_none_or(|(last, _)| *last <= position),
+            "positions are waited for in order"
+        );
         log.waiting.push_back((position, put));
         true
     }

@@ -3,8 +3,8 @@
 //! A frame that cannot be appended at once (log memory is in flight, the shard is closing, the log is about to be trimmed) waits here, in
 //! order, until its deadline; whatever may have changed that is followed by another try at the end of the turn.
 
-use super::Worker;
 use super::WhenFull;
+use super::Worker;
 use super::mailbox::{Message, PutId, PutRefusal};
 use crate::io::buffers::Span;
 use crate::io::clock::Mono;
@@ -26,7 +26,11 @@ pub enum Pending {
 
 /// What became of a frame.
 enum Outcome {
-    Appended { first: u64, arrival: u64, position: Position },
+    Appended {
+        first: u64,
+        arrival: u64,
+        position: Position,
+    },
     /// For a reason that holds for this log at the moment.
     LogWaits(usize),
     /// For a reason of its shard.
@@ -137,7 +141,9 @@ impl Worker {
         let log = match self.shards.get(key).map(|shard| (shard.admission, shard.log)) {
             Some((Admission::Open, log)) => log,
             Some((Admission::Closing { .. }, _)) => return Outcome::ShardWaits,
-            Some((Admission::Closed { .. }, _)) | None => return Outcome::Refused(PutRefusal::Moved { change: applied }),
+            Some((Admission::Closed { .. }, _)) | None => {
+                return Outcome::Refused(PutRefusal::Moved { change: applied });
+            }
         };
         let open = match self.logs[log].open_frame(size as u32) {
             Ok(open) => open,
@@ -162,7 +168,15 @@ impl Worker {
         }
         let shard = self.shards.get_mut(key).expect("it was found above");
         let (first, arrival) = shard.assign(count as u32, self.now.wall);
-        let stamp = Stamp { kind: FrameKind::Batch, shard: key, sequence: first, arrival, count: count as u32, producer: 0, number: 0 };
+        let stamp = Stamp {
+            kind: FrameKind::Batch,
+            shard: key,
+            sequence: first,
+            arrival,
+            count: count as u32,
+            producer: 0,
+            number: 0,
+        };
         let position = self.logs[log].close_frame(open, stamp, &mut self.buffers);
         shard.end = position;
         Outcome::Appended { first, arrival, position }

@@ -88,7 +88,9 @@ impl Worker {
 
     pub(super) fn boot_done(&mut self, token: Token, result: Result<u32, Errno>, ops: &mut Ops) {
         match (owner(token), &mut self.boot, &mut self.control) {
-            (SUPERBLOCK_TOKEN, Some(Boot { superblocks: Some(s), .. }), _) => s.on_done(token, result, &mut self.buffers, ops),
+            (SUPERBLOCK_TOKEN, Some(Boot { superblocks: Some(s), .. }), _) => {
+                s.on_done(token, result, &mut self.buffers, ops)
+            }
             (CATALOG_TOKEN, _, Some(control)) => control.catalog.on_done(token, result, &mut self.buffers, ops),
             _ => {}
         }
@@ -96,7 +98,9 @@ impl Worker {
 
     pub(super) fn boot_listed(&mut self, token: Token, result: Result<Vec<(FileName, u64)>, Errno>, ops: &mut Ops) {
         match (owner(token), &mut self.boot, &mut self.control) {
-            (SUPERBLOCK_TOKEN, Some(Boot { superblocks: Some(s), .. }), _) => s.on_listed(token, result, &mut self.buffers, ops),
+            (SUPERBLOCK_TOKEN, Some(Boot { superblocks: Some(s), .. }), _) => {
+                s.on_listed(token, result, &mut self.buffers, ops)
+            }
             (CATALOG_TOKEN, _, Some(control)) => control.catalog.on_listed(token, result, &mut self.buffers, ops),
             _ => {}
         }
@@ -260,7 +264,8 @@ impl Worker {
                 }
                 let control = self.control.as_mut().expect("worker 0 has the catalog");
                 let state = control.catalog.state().clone();
-                let superblock = self.boot.as_ref().and_then(|b| b.superblock.clone()).expect("read before the catalog");
+                let superblock =
+                    self.boot.as_ref().and_then(|b| b.superblock.clone()).expect("read before the catalog");
                 let persisted = Wall(superblock.retention_wall.max(state.retention_wall.0));
                 for worker in 1..self.workers {
                     let news = Box::new((superblock.clone(), state.clone(), persisted));

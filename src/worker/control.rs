@@ -42,10 +42,18 @@ enum Then {
     /// A refusal, judged by changes that were not durable yet.
     Refuse(Asker, Box<Error>),
     /// A deleted stream: its owners have let go of it.
-    Gone { stream: u32, asker: Option<Asker> },
+    Gone {
+        stream: u32,
+        asker: Option<Asker>,
+    },
     /// A resharding has begun: its caller is answered when it has ended.
-    Closing { stream: u32, asker: Asker },
-    Opened { stream: u32 },
+    Closing {
+        stream: u32,
+        asker: Asker,
+    },
+    Opened {
+        stream: u32,
+    },
 }
 
 /// Worker 0's part of the catalog.
@@ -115,7 +123,13 @@ impl Worker {
         }
     }
 
-    pub(super) fn wish_mutation(&mut self, worker: u16, connection: ConnectionId, mutation: Box<Mutation>, ops: &mut Ops) {
+    pub(super) fn wish_mutation(
+        &mut self,
+        worker: u16,
+        connection: ConnectionId,
+        mutation: Box<Mutation>,
+        ops: &mut Ops,
+    ) {
         let asker = Asker { worker, connection };
         let control = self.control.as_mut().expect("mutations go to worker 0");
         if control.wishes.len() >= MUTATIONS_MAX {
@@ -185,7 +199,9 @@ impl Worker {
     /// One line for the operator.
     fn tell_change(&mut self, change: &Change) {
         let notice = match change {
-            Change::CreateStream { name, shards, .. } => Notice::StreamCreated { name: name.clone(), shards: *shards as usize },
+            Change::CreateStream { name, shards, .. } => {
+                Notice::StreamCreated { name: name.clone(), shards: *shards as usize }
+            }
             Change::DeleteStream { stream } => match self.state().stream_by_number(*stream) {
                 Some(stream) => Notice::StreamDeleted { name: stream.name.clone() },
                 None => return,
@@ -215,7 +231,10 @@ impl Worker {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    if let Some(Then::Answer(asker) | Then::Closing { asker, .. } | Then::Gone { asker: Some(asker), .. }) = then {
+                    if let Some(
+                        Then::Answer(asker) | Then::Closing { asker, .. } | Then::Gone { asker: Some(asker), .. },
+                    ) = then
+                    {
                         // What it was judged by may be lost in a crash: the refusal goes out when that is durable.
                         let by = control.catalog.ahead().applied;
                         control.thens.push_back((by, Then::Refuse(asker, Box::new(error))));
@@ -266,7 +285,8 @@ impl Worker {
 
     fn answer_reshardings(&mut self, which: impl Fn(u32, Mono) -> bool, ops: &mut Ops) {
         let control = self.control.as_mut().expect("worker 0");
-        let ended: Vec<_> = control.resharding.extract_if(.., |(stream, _, deadline)| which(*stream, *deadline)).collect();
+        let ended: Vec<_> =
+            control.resharding.extract_if(.., |(stream, _, deadline)| which(*stream, *deadline)).collect();
         for (_, asker, _) in ended {
             self.answer_mutation(asker, Ok(()), ops);
         }
@@ -306,7 +326,10 @@ impl Worker {
             | Change::CloseShards { stream, .. }
             | Change::OpenChildren { stream, .. }
             | Change::ShardsExpired { stream, .. } => *stream,
-            Change::Retention { .. } | Change::LiveSegments { .. } | Change::Logs { .. } | Change::RetentionClock { .. } => return,
+            Change::Retention { .. }
+            | Change::LiveSegments { .. }
+            | Change::Logs { .. }
+            | Change::RetentionClock { .. } => return,
         };
         self.follow_stream(stream);
         if matches!(change, Change::DeleteStream { .. } | Change::StreamGone { .. }) {

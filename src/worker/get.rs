@@ -106,7 +106,8 @@ impl Worker {
         let it = ShardIterator::open(request.iterator.as_bytes(), &self.iterator_key, self.now)?;
         let key = ShardKey::new(it.stream, it.shard);
         let state = self.state();
-        let stream = state.stream_by_number(it.stream).filter(|s| s.status != crate::catalog::state::StreamStatus::Deleting);
+        let stream =
+            state.stream_by_number(it.stream).filter(|s| s.status != crate::catalog::state::StreamStatus::Deleting);
         let Some(stream) = stream else {
             return Err(Error::new(Kind::ResourceNotFound, "The stream of this iterator does not exist any more."));
         };
@@ -187,13 +188,18 @@ impl Worker {
         loop {
             let get = self.gets.slots[slot].as_mut().expect("a call under way");
             let Some(log) = self.shards.get(get.call.shard).map(|shard| shard.log) else {
-                return self.get_fail(slot, Error::new(Kind::ResourceNotFound, "The shard does not exist any more."), ops);
+                return self.get_fail(
+                    slot,
+                    Error::new(Kind::ResourceNotFound, "The shard does not exist any more."),
+                    ops,
+                );
             };
             match get.reader.next(&mut self.logs[log], &self.buffers) {
                 Step::End => return self.get_finish(slot, End::CaughtUp, ops),
                 Step::Frame { header, body, .. } => {
                     get.frames += 1;
-                    if !self.get_encode(slot, &header, body) || self.gets.slots[slot].as_ref().is_some_and(|g| g.frames >= FRAMES_MAX)
+                    if !self.get_encode(slot, &header, body)
+                        || self.gets.slots[slot].as_ref().is_some_and(|g| g.frames >= FRAMES_MAX)
                     {
                         return self.get_finish(slot, End::Full, ops);
                     }
@@ -204,7 +210,11 @@ impl Worker {
                 }
                 Step::Damaged { file, position, why } => {
                     self.counters.add(Counter::Damaged, 1);
-                    self.tell_operator(super::notice::Notice::Damage { file, position: position.0, why: why.to_string() });
+                    self.tell_operator(super::notice::Notice::Damage {
+                        file,
+                        position: position.0,
+                        why: why.to_string(),
+                    });
                     let text = "A stored frame is damaged; it was reported to the operator.";
                     return self.get_fail(slot, Error::new(Kind::InternalFailure, text), ops);
                 }
@@ -228,7 +238,8 @@ impl Worker {
         while ordinal < header.count {
             let get = self.gets.slots[slot].as_mut().expect("a call under way");
             let (bytes, out) = self.buffers.pair(body, get.out);
-            let records = format::records(bytes, header.count).expect("the reader has checked the frame").after(ordinal);
+            let records =
+                format::records(bytes, header.count).expect("the reader has checked the frame").after(ordinal);
             let mut need = 0;
             for record in records {
                 let arrival = header.arrival + record.arrival_delta as u64;

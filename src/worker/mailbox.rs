@@ -54,34 +54,92 @@ pub enum Message {
     /// Worker 0: the directory as found, and the catalog in it. Recover your logs.
     Boot(Box<(Superblock, State, Wall)>),
     /// My logs are recovered: records in them, highest epoch met.
-    Recovered { records: u64, epoch: u32 },
+    Recovered {
+        records: u64,
+        epoch: u32,
+    },
     /// Worker 0: the superblock with this epoch is durable. Serve.
-    Serve { epoch: u32, retention: Wall },
+    Serve {
+        epoch: u32,
+        retention: Wall,
+    },
     /// Worker 0: apply this change, which is durable.
     Apply(Arc<(u64, Change)>),
-    Applied { number: u64 },
+    Applied {
+        number: u64,
+    },
     /// To worker 0: decide and journal.
-    Mutate { from: ConnectionId, mutation: Box<Mutation> },
+    Mutate {
+        from: ConnectionId,
+        mutation: Box<Mutation>,
+    },
     /// Its answer: done (and applied by every worker), or refused.
-    Mutated { to: ConnectionId, result: Result<(), Box<Error>> },
+    Mutated {
+        to: ConnectionId,
+        result: Result<(), Box<Error>>,
+    },
     /// To worker 0: journal that a log's live segments change. Answered by `Journaled`.
-    Journal { log: u32, change: Box<Change> },
-    Journaled { log: u32 },
+    Journal {
+        log: u32,
+        change: Box<Change>,
+    },
+    Journaled {
+        log: u32,
+    },
     /// To worker 0: every record of a closing shard is durable; the last one has this number (0: none).
-    Drained { shard: ShardKey, last: u64 },
+    Drained {
+        shard: ShardKey,
+        last: u64,
+    },
     /// Append a frame of `count` records whose body is lent. Answered by `Appended` or `PutRefused`; the loan ends with the answer.
-    Put { put: PutId, frame: u16, shard: ShardKey, count: u16, seen: u64, body: Span },
-    Appended { put: PutId, frame: u16, first: u64, arrival: u64, position: Position },
-    PutRefused { put: PutId, frame: u16, why: PutRefusal },
+    Put {
+        put: PutId,
+        frame: u16,
+        shard: ShardKey,
+        count: u16,
+        seen: u64,
+        body: Span,
+    },
+    Appended {
+        put: PutId,
+        frame: u16,
+        first: u64,
+        arrival: u64,
+        position: Position,
+    },
+    PutRefused {
+        put: PutId,
+        frame: u16,
+        why: PutRefusal,
+    },
     /// A log is durable below `position`; `failed`: and will never be further.
-    Durable { log: u32, position: Position, failed: bool },
-    Get { from: ConnectionId, call: GetCall },
+    Durable {
+        log: u32,
+        position: Position,
+        failed: bool,
+    },
+    Get {
+        from: ConnectionId,
+        call: GetCall,
+    },
     /// The answer's body, lent until `Return`.
-    Got { to: ConnectionId, result: Result<Span, Box<Error>> },
-    Return { span: Span },
+    Got {
+        to: ConnectionId,
+        result: Result<Span, Box<Error>>,
+    },
+    Return {
+        span: Span,
+    },
     /// The first number of a shard that is not durable yet?
-    Latest { from: ConnectionId, shard: ShardKey, seen: u64 },
-    LatestIs { to: ConnectionId, result: Result<u64, Box<Error>> },
+    Latest {
+        from: ConnectionId,
+        shard: ShardKey,
+        seen: u64,
+    },
+    LatestIs {
+        to: ConnectionId,
+        result: Result<u64, Box<Error>>,
+    },
     /// A clean stop: no more requests will come from me.
     Stopping,
 }

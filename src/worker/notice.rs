@@ -33,7 +33,9 @@ pub enum Notice {
         bytes: u64,
     },
     /// The last entry of the catalog's journal was cut off.
-    TornJournal { file: FileName },
+    TornJournal {
+        file: FileName,
+    },
     /// Something acknowledged cannot be read any more. Kept in quarantine.
     Damage {
         file: FileName,
@@ -41,7 +43,10 @@ pub enum Notice {
         why: String,
     },
     /// A segment that the catalog knows is not there.
-    Missing { log: u32, position: u64 },
+    Missing {
+        log: u32,
+        position: u64,
+    },
     /// The log has failed: puts are refused, reads go on.
     LogFailed {
         log: u32,
@@ -49,7 +54,10 @@ pub enum Notice {
         errno: Errno,
     },
     /// The catalog has failed: control requests are refused, records go on.
-    CatalogFailed { what: String, errno: Errno },
+    CatalogFailed {
+        what: String,
+        errno: Errno,
+    },
     /// The log has passed 80 % of its space, or fallen below it again.
     Filling {
         log: u32,
@@ -103,7 +111,10 @@ impl fmt::Display for Notice {
                 )
             }
             Notice::TornJournal { file } => {
-                write!(f, "{file}: its last entry was not complete and was cut off; a change that was being made at the crash was never answered")
+                write!(
+                    f,
+                    "{file}: its last entry was not complete and was cut off; a change that was being made at the crash was never answered"
+                )
             }
             Notice::Damage { file, position, why } => {
                 write!(
@@ -112,7 +123,10 @@ impl fmt::Display for Notice {
                 )
             }
             Notice::Missing { log, position } => {
-                write!(f, "DAMAGE: the segment of log {log} that begins at position {position} is missing; its records are lost; restore the file from a copy")
+                write!(
+                    f,
+                    "DAMAGE: the segment of log {log} that begins at position {position} is missing; its records are lost; restore the file from a copy"
+                )
             }
             Notice::LogFailed { log, what, errno } => {
                 write!(
@@ -121,7 +135,10 @@ impl fmt::Display for Notice {
                 )
             }
             Notice::CatalogFailed { what, errno } => {
-                write!(f, "the catalog has failed ({what}: {errno}): streams and shards cannot be changed until a restart")
+                write!(
+                    f,
+                    "the catalog has failed ({what}: {errno}): streams and shards cannot be changed until a restart"
+                )
             }
             Notice::Filling { log, percent, seconds_left: Some(s) } => {
                 write!(f, "log {log} is {percent} % full; full in {} min at the present rate", s / 60)

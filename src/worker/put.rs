@@ -36,7 +36,11 @@ pub enum FrameState {
     /// Not handed to its owner yet, or waiting there.
     Asked,
     /// Durable when `log` is durable below `position`.
-    Appended { first: u64, arrival: u64, position: Position },
+    Appended {
+        first: u64,
+        arrival: u64,
+        position: Position,
+    },
     Refused(PutRefusal),
     /// Its records were routed again, to later frames.
     Rerouted,
@@ -405,7 +409,10 @@ impl Worker {
             }
             put.deadline = Mono(u64::MAX);
             if let Some(connection) = put.connection.take() {
-                let error = Error::new(Kind::InternalFailure, "The records were not durable in time; they may be stored or not.");
+                let error = Error::new(
+                    Kind::InternalFailure,
+                    "The records were not durable in time; they may be stored or not.",
+                );
                 self.reply(connection.slot, Reply::error(&error), ops);
             }
         }

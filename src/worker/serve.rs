@@ -15,10 +15,10 @@ use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_shard_iterator::Start;
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::operation::{self, Dialect, Operation, error_body};
-use crate::kinesis::request::{self, Context, Request};
-use crate::kinesis::sequence::SequenceNumber;
 use crate::kinesis::put_record::{self, ANSWER_MAX};
 use crate::kinesis::put_records;
+use crate::kinesis::request::{self, Context, Request};
+use crate::kinesis::sequence::SequenceNumber;
 use crate::log::format::ShardKey;
 use crate::observe::counter::Counter;
 
@@ -171,14 +171,22 @@ impl Worker {
                 } else if self.mail.may_ask(owner, 1) {
                     self.mail.ask(owner, Message::Latest { from, shard, seen });
                 } else {
-                    let error = Error::new(Kind::ProvisionedThroughputExceeded, "The shard's worker is busy; try again.");
+                    let error =
+                        Error::new(Kind::ProvisionedThroughputExceeded, "The shard's worker is busy; try again.");
                     self.reply(slot, Reply::error(&error), ops);
                 }
             }
         }
     }
 
-    pub(super) fn reply_iterator(&mut self, slot: u16, shard: ShardKey, sequence: u64, arrival_floor: u64, ops: &mut Ops) {
+    pub(super) fn reply_iterator(
+        &mut self,
+        slot: u16,
+        shard: ShardKey,
+        sequence: u64,
+        arrival_floor: u64,
+        ops: &mut Ops,
+    ) {
         self.nonce += 1;
         let it = ShardIterator {
             stream: shard.stream(),
@@ -207,16 +215,14 @@ impl Worker {
     fn health(&mut self, slot: u16, ops: &mut Ops) {
         let get = |counter: Counter| self.all_counters.iter().map(|c| c.get(counter)).sum::<u64>();
         let failed = self.logs.iter().any(|log| log.failed().is_some());
-        let (used, space, damaged) =
-            (get(Counter::LogBytesUsedNow), get(Counter::LogBytesNow), get(Counter::Damaged));
+        let (used, space, damaged) = (get(Counter::LogBytesUsedNow), get(Counter::LogBytesNow), get(Counter::Damaged));
         let status = if failed { "failed" } else { "ok" };
         let left = self.seconds_left().map_or("null".to_string(), |s| s.to_string());
         let body = format!(
             "{{\"status\":\"{status}\",\"log_bytes_used\":{used},\"log_bytes\":{space},\"seconds_left\":{left},\"damaged\":{damaged}}}\n"
         );
         let status = if failed { 503 } else { 200 };
-        let reply =
-            Reply { status, content_type: Some(ContentType::Json), body: Body::Bytes(body.into_bytes()) };
+        let reply = Reply { status, content_type: Some(ContentType::Json), body: Body::Bytes(body.into_bytes()) };
         self.reply(slot, reply, ops);
     }
 
@@ -269,7 +275,8 @@ impl Worker {
             },
             _ => None,
         };
-        self.request_id = self.request_id.wrapping_mul(0xda94_2042_e4dd_58b5).wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        self.request_id =
+            self.request_id.wrapping_mul(0xda94_2042_e4dd_58b5).wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let head = Head {
             status: reply.status,
             content_type: reply.content_type,
@@ -384,7 +391,9 @@ impl Worker {
                 );
                 Error::new(Kind::ProvisionedThroughputExceeded, text)
             }
-            PutRefusal::Failed | PutRefusal::Moved { .. } => Error::new(Kind::InternalFailure, "Internal Service Failure"),
+            PutRefusal::Failed | PutRefusal::Moved { .. } => {
+                Error::new(Kind::InternalFailure, "Internal Service Failure")
+            }
         }
     }
 }

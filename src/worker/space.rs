@@ -1,7 +1,7 @@
 //! Space of the logs: expiry, reclaim, what happens when one is full; and the clean stop, which closes them.
 
-use super::Worker;
 use super::WhenFull;
+use super::Worker;
 use super::boot::SEGMENTS_MIN;
 use super::mailbox::Message;
 use super::notice::Notice;
@@ -92,7 +92,8 @@ impl Worker {
                 space.filling = !space.filling;
                 let left = usage.capacity - usage.live.min(usage.capacity);
                 let seconds_left = (space.rate > 0).then(|| left / space.rate);
-                let notice = Notice::Filling { log: self.logs[at].settings().number, percent: percent as u32, seconds_left };
+                let notice =
+                    Notice::Filling { log: self.logs[at].settings().number, percent: percent as u32, seconds_left };
                 self.tell_operator(notice);
             }
         }
@@ -114,7 +115,8 @@ impl Worker {
     pub(super) fn reclaim(&mut self, ops: &mut Ops) {
         for at in 0..self.logs.len() {
             let trim = self.options.when_full == WhenFull::Trim
-                && (self.space[at].wants_trim || self.logs[at].usage().free_segments < FREE_SEGMENTS_TRIM.min(SEGMENTS_MIN as u32));
+                && (self.space[at].wants_trim
+                    || self.logs[at].usage().free_segments < FREE_SEGMENTS_TRIM.min(SEGMENTS_MIN as u32));
             let due = (self.space[at].look || trim) && self.space[at].reclaiming.is_none();
             if !due || !self.serving || self.stopping || self.retention.stepped != 0 && !trim {
                 continue;
@@ -125,7 +127,8 @@ impl Worker {
             }
             self.space[at].look = false;
             let Some(reclaim) = self.find_reclaim(at, trim) else { continue };
-            let resume = reclaim.resume.iter().map(|n| (n.shard, Resume { next: n.next, arrival: n.arrival })).collect();
+            let resume =
+                reclaim.resume.iter().map(|n| (n.shard, Resume { next: n.next, arrival: n.arrival })).collect();
             let log = self.logs[at].settings().number;
             let change = Change::LiveSegments { log, live: reclaim.live.clone(), resume };
             self.space[at].reclaiming = Some(reclaim);
