@@ -26,9 +26,10 @@ const SEGMENT_MAX: u64 = 1 << 30;
 pub const SEGMENTS_MIN: u64 = 8;
 const SEGMENTS_AIM: u64 = 64;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     /// Nothing has been done.
+    #[default]
     Begin,
     /// Waiting for the superblock, or for worker 0.
     Superblock,
@@ -42,6 +43,8 @@ enum Stage {
     Over,
 }
 
+/// How far the start has come.
+#[derive(Default)]
 pub struct Boot {
     stage: Stage,
     superblocks: Option<Superblocks>,
@@ -55,23 +58,6 @@ pub struct Boot {
     workers: u16,
     all_records: u64,
     epoch: u32,
-}
-
-impl Boot {
-    pub fn new() -> Boot {
-        Boot {
-            stage: Stage::Begin,
-            superblocks: None,
-            superblock: None,
-            is_new: false,
-            recovered: 0,
-            records: 0,
-            told: false,
-            workers: 0,
-            all_records: 0,
-            epoch: 0,
-        }
-    }
 }
 
 impl Worker {
@@ -184,7 +170,7 @@ impl Worker {
         let segment = o.segment.unwrap_or((aim.clamp(SEGMENT_MIN, SEGMENT_MAX)) >> 20 << 20);
         let logs = (self.workers as u64).min(disk / (SEGMENTS_MIN * segment));
         if logs == 0 {
-            let least = SEGMENTS_MIN * segment >> 20;
+            let least = (SEGMENTS_MIN * segment) >> 20;
             return Err(format!(
                 "the log may use {} MiB, but needs at least {least} MiB (--disk {least}M): {SEGMENTS_MIN} segments of {} MiB",
                 disk >> 20,
@@ -220,7 +206,7 @@ impl Worker {
                 found.retention_hour
             ));
         }
-        if found.block % o.block != 0 {
+        if !found.block.is_multiple_of(o.block) {
             return Err(format!(
                 "the directory was made with blocks of {} bytes, but this device writes {} at once: copy the data to a new directory there",
                 found.block, o.block
@@ -229,7 +215,7 @@ impl Worker {
         if let Some(disk) = o.disk {
             let files = disk / (found.logs as u64 * found.segment_size);
             if files < SEGMENTS_MIN {
-                let least = SEGMENTS_MIN * found.logs as u64 * found.segment_size >> 20;
+                let least = (SEGMENTS_MIN * found.logs as u64 * found.segment_size) >> 20;
                 return Err(format!("--disk must be at least {least}M for this directory ({} logs)", found.logs));
             }
             (found.disk, found.files) = (disk, files as u32);

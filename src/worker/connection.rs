@@ -270,6 +270,7 @@ impl Worker {
         c.body_len = if chunked { body.len } else { c.body_len };
         c.body_filled = (c.filled - c.head_len).min(c.body_len);
         let from = self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_filled);
+        c.filled = c.head_len;
         let (from, to) = self.buffers.pair(from, body.first(c.body_filled));
         to.copy_from_slice(from);
         true
@@ -343,6 +344,16 @@ impl Worker {
         }
     }
 
+    /// Takes the buffer that the request's body has to itself, if it is at least `size` bytes long: nothing reads the request any more.
+    pub(super) fn take_request_buffer(&mut self, slot: u16, size: usize) -> Option<Span> {
+        let body = &mut self.connections.slots[slot as usize].body;
+        let long_enough = body.is_some_and(|body| body.len as usize >= size);
+        let taken = if long_enough { body.take() } else { None }?;
+        // The head is all that is left of the request.
+        self.connections.slots[slot as usize].body_len = 0;
+        Some(taken)
+    }
+
     fn work(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.phase = Phase::Working;
@@ -391,7 +402,6 @@ impl Worker {
             None => c.head_len + c.body_len,
         };
         let rest = c.filled - used.min(c.filled);
-        // With a buffer of its own, the part of the body that came with the head is still in the slot.
         let whole = self.buffers.whole(Pool::Connection, slot);
         self.buffers.bytes_mut(whole).copy_within((c.filled - rest) as usize..c.filled as usize, 0);
         (c.filled, c.head_len, c.body_len, c.body_filled) = (rest, 0, 0, 0);

@@ -194,7 +194,7 @@ impl Worker {
                     ops,
                 );
             };
-            match get.reader.next(&mut self.logs[log], &self.buffers) {
+            match get.reader.next(&self.logs[log], &self.buffers) {
                 Step::End => return self.get_finish(slot, End::CaughtUp, ops),
                 Step::Frame { header, body, .. } => {
                     get.frames += 1;

@@ -91,7 +91,7 @@ impl Worker {
             counters: counters[worker as usize].clone(),
             all_counters: counters,
             mail: mailboxes,
-            boot: Some(Boot::new()),
+            boot: Some(Boot::default()),
             serving: false,
             stopping: false,
             stop_begun: false,
