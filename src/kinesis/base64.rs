@@ -7,6 +7,7 @@
 mod avx2;
 mod avx512;
 
+use avx512::Vbmi;
 use base64_simd::{Out, STANDARD};
 
 /// Where the base64 text at the start of some bytes ends, and what it holds.
@@ -24,23 +25,21 @@ pub enum Text {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kernel {
     Avx2,
-    Avx512,
+    Avx512(Vbmi),
 }
 
 impl Kernel {
     #[inline]
     fn here() -> Kernel {
-        if avx512::is_here() { Kernel::Avx512 } else { Kernel::Avx2 }
+        Vbmi::detect().map_or(Kernel::Avx2, Kernel::Avx512)
     }
 
     /// How many bytes at the start are of the alphabet.
     #[inline]
     fn alphabet_len(self, bytes: &[u8]) -> usize {
         match self {
-            // SAFETY: `here` found what the kernel needs.
-            Kernel::Avx512 => unsafe { avx512::alphabet_len(bytes) },
-            // SAFETY: AVX2 is part of the target (x86-64-v3), and looked for before anything runs.
-            Kernel::Avx2 => unsafe { avx2::alphabet_len(bytes) },
+            Kernel::Avx512(vbmi) => vbmi.alphabet_len(bytes),
+            Kernel::Avx2 => avx2::alphabet_len(bytes),
         }
     }
 
@@ -62,8 +61,7 @@ impl Kernel {
 
     fn decode(self, text: &[u8], out: &mut [u8]) {
         match self {
-            // SAFETY: `here` found what the kernel needs.
-            Kernel::Avx512 => unsafe { avx512::decode(without_padding(text), out) },
+            Kernel::Avx512(vbmi) => vbmi.decode(without_padding(text), out),
             Kernel::Avx2 => {
                 STANDARD.decode(text, Out::from_slice(out)).expect("the text has been checked");
             }
@@ -74,9 +72,8 @@ impl Kernel {
         let len = data.len().div_ceil(3) * 4;
         let out = &mut out[..len];
         match self {
-            Kernel::Avx512 => {
-                // SAFETY: `here` found what the kernel needs.
-                let plain = unsafe { avx512::encode(data, out) };
+            Kernel::Avx512(vbmi) => {
+                let plain = vbmi.encode(data, out);
                 out[plain..].fill(b'=');
             }
             Kernel::Avx2 => {

@@ -3,6 +3,7 @@
 mod avx2;
 
 use super::base64;
+use avx2::plain_len;
 
 /// A string that is valid JSON and valid UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +35,6 @@ pub fn measure(bytes: &[u8]) -> Option<Measured> {
     }
     let valid = measured.ascii || std::str::from_utf8(&bytes[..measured.len]).is_ok();
     valid.then_some(measured)
-}
-
-/// How many bytes at the start are plain: printable ASCII but for the quote and the backslash.
-#[inline]
-fn plain_len(bytes: &[u8]) -> usize {
-    // SAFETY: AVX2 is part of the target (x86-64-v3), and looked for before anything runs.
-    unsafe { avx2::plain_len(bytes) }
 }
 
 fn plain_len_portable(bytes: &[u8]) -> usize {

@@ -170,8 +170,8 @@ impl Scan {
         let (mut names, mut first, mut records) = (Names::default(), true, None);
         while let Some(name) = p.member(&mut first)? {
             match name {
-                Name::StreamName => names.stream = p.string()?,
-                Name::StreamArn => names.arn = p.string()?,
+                Name::Stream => names.stream = p.string()?,
+                Name::Arn => names.arn = p.string()?,
                 Name::DryRun => self.dry_run = p.boolean()?,
                 Name::Records => {
                     self.clear_records();
@@ -208,8 +208,8 @@ impl Scan {
         let (mut names, mut members, mut first) = (Names::default(), Members::default(), true);
         while let Some(name) = p.member(&mut first)? {
             match name {
-                Name::StreamName => names.stream = p.string()?,
-                Name::StreamArn => names.arn = p.string()?,
+                Name::Stream => names.stream = p.string()?,
+                Name::Arn => names.arn = p.string()?,
                 Name::DryRun => self.dry_run = p.boolean()?,
                 Name::Ordering => names.ordering = p.string()?,
                 _ => members.take(name, &mut p)?,
@@ -301,8 +301,8 @@ impl Members {
 /// The members that a put may have; in a record, those of the request are unknown, and the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Name {
-    StreamName,
-    StreamArn,
+    Stream,
+    Arn,
     DryRun,
     Records,
     Ordering,
@@ -318,8 +318,8 @@ impl Name {
             b"Data" => Name::Data,
             b"PartitionKey" => Name::PartitionKey,
             b"ExplicitHashKey" => Name::ExplicitHashKey,
-            b"StreamName" => Name::StreamName,
-            b"StreamARN" => Name::StreamArn,
+            b"StreamName" => Name::Stream,
+            b"StreamARN" => Name::Arn,
             b"Records" => Name::Records,
             b"DryRun" => Name::DryRun,
             b"SequenceNumberForOrdering" => Name::Ordering,

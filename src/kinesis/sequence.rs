@@ -48,7 +48,7 @@ impl SequenceNumber {
     pub fn write(&self, out: &mut [u8; DIGITS]) {
         let (low, high) = self.bits();
         // From here on in words, highest first. Each round shifts the number as the divisor is: quotients stay, rests come out shifted.
-        let shifted = |high: u64, low: u64| high << SHIFT | low >> (64 - SHIFT);
+        let shifted = |high: u64, low: u64| (high << SHIFT) | (low >> (64 - SHIFT));
         let (middle, low) = ((low >> 64) as u64, low as u64);
         let (high, rest) = divide(shifted(high, middle), shifted(middle, low));
         let (low, rest) = divide(rest, low << SHIFT);
@@ -91,7 +91,7 @@ impl SequenceNumber {
 /// one either way (Möller and Granlund, "Improved division by invariant integers", 2011).
 fn divide(high: u64, low: u64) -> (u64, u64) {
     debug_assert!(high < DIVISOR);
-    let estimate = RECIPROCAL as u128 * high as u128 + ((high as u128) << 64 | low as u128);
+    let estimate = RECIPROCAL as u128 * high as u128 + (((high as u128) << 64) | low as u128);
     let mut quotient = ((estimate >> 64) as u64).wrapping_add(1);
     let mut rest = low.wrapping_sub(quotient.wrapping_mul(DIVISOR));
     if rest > estimate as u64 {
@@ -119,11 +119,11 @@ fn two_digits(value: u64) -> [u8; 2] {
 /// Splits into halves, quarters and digits, all parts of a kind at once, the first digit in the lowest byte. (x * 10486 >> 20 is x / 100
 /// below 10^4, x * 103 >> 10 is x / 10 below 100.)
 fn eight_digits(value: u64) -> [u8; 8] {
-    let fours = value / 10_000 | (value % 10_000) << 32;
-    let hundreds = (fours * 10_486 >> 20) & 0x0000_007f_0000_007f;
-    let twos = hundreds | (fours - 100 * hundreds) << 16;
-    let tens = (twos * 103 >> 10) & 0x000f_000f_000f_000f;
-    let ones = tens | (twos - 10 * tens) << 8;
+    let fours = (value / 10_000) | ((value % 10_000) << 32);
+    let hundreds = ((fours * 10_486) >> 20) & 0x0000_007f_0000_007f;
+    let twos = hundreds | ((fours - 100 * hundreds) << 16);
+    let tens = ((twos * 103) >> 10) & 0x000f_000f_000f_000f;
+    let ones = tens | ((twos - 10 * tens) << 8);
     (ones | 0x3030_3030_3030_3030).to_le_bytes()
 }
 

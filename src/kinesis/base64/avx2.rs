@@ -39,13 +39,26 @@ const LOW: [u8; 16] = {
     entries
 };
 
+/// How many bytes at the start are of the alphabet.
+#[inline]
+pub(super) fn alphabet_len(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk::<32>() {
+        // SAFETY: AVX2 is part of the target (x86-64-v3), and looked for before anything runs.
+        let others = unsafe { others(chunk) };
+        if others != 0 {
+            return at + others.trailing_zeros() as usize;
+        }
+        at += 32;
+    }
+    let rest = bytes[at..].iter().position(|byte| !is_of_alphabet(*byte));
+    rest.map_or(bytes.len(), |rest| at + rest)
+}
+
 /// A bit for each byte outside the alphabet.
-///
-/// # Safety
-/// The CPU has AVX2.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn others(chunk: &[u8; 32]) -> u32 {
+fn others(chunk: &[u8; 32]) -> u32 {
     // SAFETY: unaligned loads of exactly the arrays.
     let (bytes, low, high) = unsafe {
         (
@@ -60,23 +73,4 @@ pub(super) unsafe fn others(chunk: &[u8; 32]) -> u32 {
         _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(high), _mm256_and_si256(_mm256_srli_epi32::<4>(bytes), half));
     let inside = _mm256_cmpeq_epi8(_mm256_and_si256(by_low, by_high), _mm256_setzero_si256());
     !(_mm256_movemask_epi8(inside).cast_unsigned())
-}
-
-/// How many bytes at the start are of the alphabet.
-///
-/// # Safety
-/// The CPU has AVX2.
-#[target_feature(enable = "avx2")]
-pub(super) unsafe fn alphabet_len(bytes: &[u8]) -> usize {
-    let mut at = 0;
-    while let Some(chunk) = bytes[at..].first_chunk::<32>() {
-        // SAFETY: the caller vouches for AVX2.
-        let others = unsafe { others(chunk) };
-        if others != 0 {
-            return at + others.trailing_zeros() as usize;
-        }
-        at += 32;
-    }
-    let rest = bytes[at..].iter().position(|byte| !is_of_alphabet(*byte));
-    rest.map_or(bytes.len(), |rest| at + rest)
 }

@@ -38,8 +38,38 @@ const SPREAD: [u8; 64] = {
 /// The bit at which each sextet of eight spread bytes begins, one byte each.
 const SEXTETS: i64 = 0x3036_242a_1016_040a;
 
-pub(super) fn is_here() -> bool {
-    std::is_x86_feature_detected!("avx512bw") && std::is_x86_feature_detected!("avx512vbmi")
+/// Proof that this CPU has what the kernel needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Vbmi(());
+
+impl Vbmi {
+    #[inline]
+    pub(super) fn detect() -> Option<Vbmi> {
+        let found = std::is_x86_feature_detected!("avx512bw") && std::is_x86_feature_detected!("avx512vbmi");
+        found.then_some(Vbmi(()))
+    }
+
+    /// How many bytes at the start are of the alphabet.
+    #[inline]
+    pub(super) fn alphabet_len(self, bytes: &[u8]) -> usize {
+        // SAFETY: `detect` has found the features.
+        unsafe { alphabet_len(bytes) }
+    }
+
+    /// Decodes text without its padding, all of it of the alphabet, into exactly the bytes that it stands for.
+    pub(super) fn decode(self, text: &[u8], out: &mut [u8]) {
+        assert_eq!(text.len() / 4 * 3 + [0, 0, 1, 2][text.len() % 4], out.len(), "base64 into a room of another size");
+        // SAFETY: `detect` has found the features.
+        unsafe { decode(text, out) }
+    }
+
+    /// Encodes `data` without padding at the start of `out`, which has room for it, and gives the length.
+    pub(super) fn encode(self, data: &[u8], out: &mut [u8]) -> usize {
+        let len = data.len() / 3 * 4 + [0, 2, 3][data.len() % 3];
+        // SAFETY: `detect` has found the features.
+        unsafe { encode(data, &mut out[..len]) };
+        len
+    }
 }
 
 /// The lowest `count` bits, up to all 64.
@@ -63,12 +93,8 @@ fn values(text: __m512i) -> __m512i {
     _mm512_permutex2var_epi8(table(first), text, table(second))
 }
 
-/// How many bytes at the start are of the alphabet.
-///
-/// # Safety
-/// [`is_here`] is true.
 #[target_feature(enable = "avx512bw,avx512vbmi")]
-pub(super) unsafe fn alphabet_len(bytes: &[u8]) -> usize {
+fn alphabet_len(bytes: &[u8]) -> usize {
     let mut at = 0;
     while at < bytes.len() {
         let rest = &bytes[at..];
@@ -84,13 +110,9 @@ pub(super) unsafe fn alphabet_len(bytes: &[u8]) -> usize {
     bytes.len()
 }
 
-/// Decodes text without its padding, all of it of the alphabet, into exactly the bytes that it stands for.
-///
-/// # Safety
-/// [`is_here`] is true.
+/// `out` is as long as what `text` stands for.
 #[target_feature(enable = "avx512bw,avx512vbmi")]
-pub(super) unsafe fn decode(text: &[u8], out: &mut [u8]) {
-    assert_eq!(text.len() / 4 * 3 + [0, 0, 1, 2][text.len() % 4], out.len(), "base64 into a room of another size");
+fn decode(text: &[u8], out: &mut [u8]) {
     let (mut from, mut to) = (0, 0);
     while from < text.len() {
         let (rest, room) = (&text[from..], &mut out[to..]);
@@ -112,14 +134,9 @@ pub(super) unsafe fn decode(text: &[u8], out: &mut [u8]) {
     }
 }
 
-/// Encodes `data` without padding at the start of `out`, which has room for it.
-///
-/// # Safety
-/// [`is_here`] is true.
+/// `out` is as long as the text.
 #[target_feature(enable = "avx512bw,avx512vbmi")]
-pub(super) unsafe fn encode(data: &[u8], out: &mut [u8]) -> usize {
-    let len = data.len() / 3 * 4 + [0, 2, 3][data.len() % 3];
-    let out = &mut out[..len];
+fn encode(data: &[u8], out: &mut [u8]) {
     let (mut from, mut to) = (0, 0);
     while from < data.len() {
         let (rest, room) = (&data[from..], &mut out[to..]);
@@ -133,5 +150,4 @@ pub(super) unsafe fn encode(data: &[u8], out: &mut [u8]) -> usize {
         from += 48;
         to += 64;
     }
-    len
 }

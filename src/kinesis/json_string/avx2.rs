@@ -3,12 +3,15 @@
 use std::arch::x86_64::*;
 
 /// How many bytes at the start are plain: printable ASCII but for the quote and the backslash.
-///
-/// # Safety
-/// The CPU has AVX2.
+#[inline]
+pub(super) fn plain_len(bytes: &[u8]) -> usize {
+    // SAFETY: AVX2 is part of the target (x86-64-v3), and looked for before anything runs.
+    unsafe { by_chunks(bytes) }
+}
+
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn plain_len(bytes: &[u8]) -> usize {
+fn by_chunks(bytes: &[u8]) -> usize {
     let (quote, backslash) = (_mm256_set1_epi8(b'"' as i8), _mm256_set1_epi8(b'\\' as i8));
     let printable = _mm256_set1_epi8(0x1f);
     let mut at = 0;
