@@ -1,0 +1,177 @@
+//! A client: one connection at a time, calls sent in order and answered in order, and a role that says what to ask.
+
+use super::administrator::Administrator;
+use super::auditor::Auditor;
+use super::call::{Call, Kind};
+use super::clock::{MILLISECOND, SECOND};
+use super::net;
+use super::oracle::{Fate, Oracle};
+use super::random::Random;
+use super::reader::Reader;
+use super::scenario::Settings;
+use super::wire::{Replies, request};
+use super::writer::Writer;
+use serde_json::Value;
+use std::collections::VecDeque;
+
+/// What the roles see and change beside themselves.
+pub struct Shared {
+    pub settings: Settings,
+    pub oracle: Oracle,
+    /// Boot clock, ns.
+    pub now: u64,
+    /// Wall clock, µs.
+    pub wall: u64,
+    /// The node has been given an error by its disk in this life: it may refuse with `InternalFailure`.
+    pub lenient: bool,
+    /// The node is being stopped, or has been for a moment.
+    pub stopping: bool,
+    /// Calls answered, and calls lost.
+    pub answered: u64,
+    pub lost: u64,
+}
+
+pub enum Role {
+    Writer(Writer),
+    Reader(Reader),
+    Administrator(Administrator),
+    Auditor(Auditor),
+}
+
+/// What a role wants to ask.
+pub type Wish = (&'static str, String, Kind);
+
+pub struct Client {
+    pub role: Role,
+    pub random: Random,
+    pub connection: Option<net::Id>,
+    replies: Replies,
+    outstanding: VecDeque<Call>,
+    /// Number of the connection's first outstanding call, for its deadline.
+    pub first: u64,
+    /// A half-closed connection takes no more calls.
+    half_closed: bool,
+}
+
+/// What the client asks of the network, and when it wants to be run again.
+pub enum Act {
+    Nothing,
+    /// Send these bytes; the call's number, for its deadline; the client ends its direction behind them.
+    Send { bytes: Vec<u8>, call: u64, half_close: bool },
+}
+
+/// After this long without an answer a call is given up.
+pub const PATIENCE: u64 = 40 * SECOND;
+
+impl Client {
+    pub fn new(role: Role, random: Random) -> Client {
+        Client {
+            role,
+            random,
+            connection: None,
+            replies: Replies::default(),
+            outstanding: VecDeque::new(),
+            first: 0,
+            half_closed: false,
+        }
+    }
+
+    /// How long it thinks before its next call, ns.
+    pub fn pause(&mut self, settings: &Settings) -> u64 {
+        match &self.role {
+            Role::Auditor(_) => MILLISECOND,
+            Role::Administrator(admin) if admin.is_busy() => 5 * MILLISECOND,
+            Role::Administrator(_) => self.random.delay(settings.think * 12),
+            _ => self.random.delay(settings.think),
+        }
+    }
+
+    pub fn idle(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+
+    /// Whether a call is wanted, now that there is a connection.
+    pub fn think(&mut self, shared: &mut Shared) -> Act {
+        let most = match &self.role {
+            Role::Writer(_) => 3,
+            _ => 1,
+        };
+        if self.outstanding.len() >= most || self.half_closed {
+            return Act::Nothing;
+        }
+        let random = &mut self.random;
+        let wish = match &mut self.role {
+            Role::Writer(role) => role.next(random, shared),
+            Role::Reader(role) => role.next(random, shared),
+            Role::Administrator(role) => role.next(random, shared),
+            Role::Auditor(role) => role.next(random, shared),
+        };
+        let Some((operation, body, kind)) = wish else { return Act::Nothing };
+        let bytes = request(operation, &body, random);
+        let call = self.first + self.outstanding.len() as u64;
+        self.outstanding.push_back(Call { operation, body, kind, issued: shared.now });
+        self.half_closed = !matches!(self.role, Role::Auditor(_)) && random.chance(shared.settings.manners.resets / 4);
+        Act::Send { bytes, call, half_close: self.half_closed }
+    }
+
+    /// Bytes have come.
+    pub fn receive(&mut self, bytes: &[u8], shared: &mut Shared) {
+        self.replies.push(bytes);
+        while let Some(reply) = self.replies.next().unwrap_or_else(|why| panic!("a reply that is none: {why}")) {
+            let call = self.outstanding.pop_front().unwrap_or_else(|| panic!("a reply without a call: {reply:?}"));
+            self.first += 1;
+            shared.answered += 1;
+            self.judge(call, reply.status, &reply.body, shared);
+        }
+    }
+
+    fn judge(&mut self, call: Call, status: u16, body: &[u8], shared: &mut Shared) {
+        let value = match body {
+            b"" => Value::Null,
+            _ => serde_json::from_slice(body).unwrap_or_else(|why| {
+                panic!("{} answered what is not JSON ({why}): {:?}", call.operation, String::from_utf8_lossy(body))
+            }),
+        };
+        assert!(matches!(status, 200 | 400 | 413 | 431 | 500 | 503), "{} answered {status}: {value}", call.operation);
+        let random = &mut self.random;
+        match &mut self.role {
+            Role::Writer(role) => role.reply(call, status, &value, shared),
+            Role::Reader(role) => role.reply(call, status, &value, random, shared),
+            Role::Administrator(role) => role.reply(call, status, &value, shared),
+            Role::Auditor(role) => role.reply(call, status, &value, shared),
+        }
+    }
+
+    /// The connection is gone: what was asked may have happened or not.
+    pub fn disconnected(&mut self, shared: &mut Shared) {
+        self.connection = None;
+        self.half_closed = false;
+        self.replies = Replies::default();
+        self.first += self.outstanding.len() as u64;
+        for call in std::mem::take(&mut self.outstanding) {
+            shared.lost += 1;
+            if let Kind::Put { marks, .. } = &call.kind {
+                marks.iter().for_each(|mark| shared.oracle.settle(*mark, Fate::Unknown));
+            }
+            match &mut self.role {
+                Role::Writer(role) => role.lost(call),
+                Role::Reader(role) => role.lost(call, &mut self.random),
+                Role::Administrator(role) => role.lost(call),
+                Role::Auditor(role) => role.lost(call),
+            }
+        }
+    }
+
+    /// The marks of the call that the connection's reply number `index` (from the first outstanding one) would acknowledge.
+    pub fn puts_at(&self, index: usize) -> Option<&Call> {
+        self.outstanding.get(index)
+    }
+}
+
+impl Shared {
+    /// An error reply that promises nothing: right only when something has gone wrong around the node.
+    pub fn check_failure(&self, call: &Call, status: u16, value: &Value) {
+        let expected = self.lenient || self.stopping;
+        assert!(expected, "{} answered {status} though nothing was wrong: {value} to {}", call.operation, call.body);
+    }
+}

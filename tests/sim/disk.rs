@@ -1,0 +1,444 @@
+//! The disk, which outlives the node: files by name, directories whose entries are durable or not, requests in flight, and faults.
+//!
+//! A request takes effect when it is finished; a power cut decides about the rest. Names: until its directory is synced, a change of
+//! entries may be there or not after a power cut, a rename as one; later changes of a name never without the earlier ones.
+
+use super::inode::{Inode, MOODS, Mood, SECTOR};
+use super::random::Random;
+use penstock::io::op::{DirName, Errno, FileName, OpenHow, Sync};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+pub const EIO: Errno = Errno(5);
+const ENOENT: Errno = Errno(2);
+const EEXIST: Errno = Errno(17);
+pub const ENOSPC: Errno = Errno(28);
+
+/// O_DIRECT: places and lengths are multiples of this.
+pub const BLOCK: u64 = 4096;
+
+/// Who has a file open: a worker by number, or the companion.
+pub type Who = u16;
+
+#[derive(Clone, Debug)]
+pub enum Request {
+    Open { file: FileName, how: OpenHow },
+    Write { file: FileName, at: u64, bytes: Vec<u8>, sync: Sync },
+    Read { file: FileName, at: u64, len: usize },
+    Fsync { file: FileName },
+    Rename { from: FileName, to: FileName },
+    Unlink { file: FileName },
+    Close { file: FileName },
+    MakeDir { dir: DirName },
+    SyncDir { dir: DirName },
+    List { dir: DirName },
+}
+
+/// What a finished request gives.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// Bytes moved, else 0.
+    pub count: u32,
+    pub bytes: Vec<u8>,
+    pub files: Vec<(FileName, u64)>,
+}
+
+/// Faults, each in parts of 1,000 requests; all 0 on a sound disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    pub write_fails: u32,
+    pub write_short: u32,
+    pub flush_fails: u32,
+    pub read_fails: u32,
+    pub no_space: u32,
+}
+
+#[derive(Debug)]
+struct Flight {
+    who: Who,
+    request: Request,
+    /// The file it was submitted to, whatever its name is by now.
+    inode: Option<usize>,
+    /// Number of the disk's events at its submission.
+    submitted: u64,
+    /// Size of the file then.
+    size: usize,
+    fault: Option<Errno>,
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    durable: bool,
+    made: u64,
+    entries: BTreeMap<FileName, usize>,
+    entries_durable: BTreeMap<FileName, usize>,
+    /// Changes that are not durable, oldest first, each with the number of its event.
+    changes: Vec<(u64, Change)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Add(FileName, usize),
+    Move(FileName, FileName),
+    Remove(FileName),
+}
+
+#[derive(Debug)]
+pub struct Disk {
+    inodes: Vec<Inode>,
+    directories: BTreeMap<DirName, Directory>,
+    open: BTreeMap<(Who, FileName), usize>,
+    flights: BTreeMap<u64, Flight>,
+    events: u64,
+    random: Random,
+    pub faults: Faults,
+    /// Faults that were given since the last power cut.
+    pub faults_given: u64,
+    /// Marker → (inode, place): where a record's durable bytes are.
+    places: HashMap<u64, (usize, usize)>,
+    /// Typical time of a request in ns.
+    pub typical: u64,
+}
+
+/// Begins the data of every record of the simulation; 12 hexadecimal digits follow.
+pub const MARK: &[u8] = b"~mark:";
+pub const MARKED: usize = MARK.len() + 12;
+
+impl Disk {
+    /// An empty data directory.
+    pub fn new(random: Random) -> Disk {
+        let top = Directory { durable: true, ..Directory::default() };
+        Disk {
+            inodes: Vec::new(),
+            directories: BTreeMap::from([(DirName::Top, top)]),
+            open: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            events: 0,
+            random,
+            faults: Faults::default(),
+            faults_given: 0,
+            places: HashMap::new(),
+            typical: 20_000,
+        }
+    }
+
+    /// Takes a request: its number, and after how many ns it is to be finished. Panics where a real disk or kernel would be misused.
+    pub fn submit(&mut self, who: Who, request: Request) -> (u64, u64) {
+        self.events += 1;
+        let inode = self.target(who, &request);
+        self.check(inode, &request);
+        let fault = self.draw_fault(&request);
+        self.faults_given += fault.is_some() as u64;
+        let size = inode.map_or(0, |inode| self.inodes[inode].live.len());
+        let number = self.events;
+        self.flights.insert(number, Flight { who, request, inode, submitted: number, size, fault });
+        (number, self.random.delay(self.typical))
+    }
+
+    /// The open file that a request works on.
+    fn target(&self, who: Who, request: &Request) -> Option<usize> {
+        match *request {
+            Request::Write { file, .. }
+            | Request::Read { file, .. }
+            | Request::Fsync { file }
+            | Request::Close { file } => {
+                let inode = self.open.get(&(who, file));
+                Some(*inode.unwrap_or_else(|| panic!("{file} is not open: {request:?}")))
+            }
+            _ => None,
+        }
+    }
+
+    /// The rules of O_DIRECT, and no two requests on the same bytes of which one writes.
+    fn check(&self, inode: Option<usize>, request: &Request) {
+        let (at, len) = match request {
+            Request::Write { at, bytes, .. } => (*at, bytes.len() as u64),
+            Request::Read { at, len, .. } => (*at, *len as u64),
+            _ => return,
+        };
+        let whole = at.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK) && len > 0;
+        assert!(whole, "not whole blocks: {len} bytes at {at} of {inode:?}");
+        for flight in self.flights.values().filter(|flight| flight.inode == inode) {
+            let (other, other_len, written) = match &flight.request {
+                Request::Write { at, bytes, .. } => (*at, bytes.len() as u64, true),
+                Request::Read { at, len, .. } => (*at, *len as u64, false),
+                _ => continue,
+            };
+            let apart = at + len <= other || other + other_len <= at;
+            let harmless = !written && matches!(request, Request::Read { .. });
+            assert!(apart || harmless, "two requests on the same bytes: {request:?} and {:?}", flight.request);
+        }
+    }
+
+    fn draw_fault(&mut self, request: &Request) -> Option<Errno> {
+        let (part, errno) = match request {
+            Request::Write { .. } => (self.faults.write_fails, EIO),
+            Request::Fsync { .. } => (self.faults.flush_fails, EIO),
+            Request::Read { .. } => (self.faults.read_fails, EIO),
+            Request::Open { how: OpenHow::Create { .. }, .. } => (self.faults.no_space, ENOSPC),
+            _ => (0, EIO),
+        };
+        (part > 0 && self.random.chance(part)).then_some(errno)
+    }
+
+    /// Carries out a request whose time has come.
+    pub fn finish(&mut self, number: u64) -> Result<Answer, Errno> {
+        let mut flight = self.flights.remove(&number).expect("each request is finished once");
+        self.events += 1;
+        if let Some(errno) = flight.fault {
+            self.fail(flight);
+            return Err(errno);
+        }
+        let inode = flight.inode;
+        match std::mem::replace(&mut flight.request, Request::List { dir: DirName::Top }) {
+            Request::Open { file, how } => self.finish_open(flight.who, file, how),
+            Request::Write { at, bytes, sync, .. } => {
+                Ok(self.finish_write(inode.expect("a write has a file"), at, bytes, sync))
+            }
+            Request::Read { at, len, .. } => {
+                let live = &self.inodes[inode.expect("a read has a file")].live;
+                let start = (at as usize).min(live.len());
+                let bytes = live[start..live.len().min(start + len)].to_vec();
+                Ok(Answer { count: bytes.len() as u32, bytes, ..Answer::default() })
+            }
+            Request::Fsync { .. } => {
+                let inode = inode.expect("a flush has a file");
+                let ranges = self.inodes[inode].flush(flight.submitted, flight.size);
+                ranges.into_iter().for_each(|(at, len)| self.note_marks(inode, at, len));
+                Ok(Answer::default())
+            }
+            Request::Rename { from, to } => self.finish_rename(flight.who, from, to),
+            Request::Unlink { file } => self.finish_unlink(file),
+            Request::Close { file } => {
+                self.open.remove(&(flight.who, file));
+                Ok(Answer::default())
+            }
+            Request::MakeDir { dir } => {
+                let made = self.events;
+                self.directories.entry(dir).or_insert(Directory { made, ..Directory::default() });
+                Ok(Answer::default())
+            }
+            Request::SyncDir { dir } => self.finish_sync_dir(dir, flight.submitted),
+            Request::List { dir } => {
+                let directory = self.directories.get(&dir).ok_or(ENOENT)?;
+                let size = |inode: &usize| self.inodes[*inode].live.len() as u64;
+                let files = directory.entries.iter().map(|(file, inode)| (*file, size(inode))).collect();
+                Ok(Answer { files, ..Answer::default() })
+            }
+        }
+    }
+
+    /// A failed write may have got somewhere, and a failed flush gives up what it should have covered.
+    fn fail(&mut self, flight: Flight) {
+        match (flight.request, flight.inode) {
+            (Request::Write { at, bytes, .. }, Some(inode)) => {
+                let sectors = self.random.index(bytes.len() / SECTOR + 1);
+                let done = bytes[..sectors * SECTOR].to_vec();
+                if !done.is_empty() {
+                    self.inodes[inode].write(at, done, self.events);
+                    self.inodes[inode].give_up(self.events + 1);
+                }
+            }
+            (Request::Fsync { .. }, Some(inode)) => self.inodes[inode].give_up(flight.submitted),
+            _ => {}
+        }
+    }
+
+    fn finish_open(&mut self, who: Who, file: FileName, how: OpenHow) -> Result<Answer, Errno> {
+        assert!(!self.open.contains_key(&(who, file)), "{file} is opened twice");
+        let made = self.events;
+        let directory = self.directories.get_mut(&file.dir()).ok_or(ENOENT)?;
+        let inode = match (directory.entries.get(&file), how) {
+            (Some(inode), OpenHow::Existing) => *inode,
+            (None, OpenHow::Existing) => return Err(ENOENT),
+            (Some(_), OpenHow::Create { .. }) => return Err(EEXIST),
+            (None, OpenHow::Create { size }) => {
+                self.inodes.push(Inode::allocated(size));
+                let inode = self.inodes.len() - 1;
+                directory.entries.insert(file, inode);
+                directory.changes.push((made, Change::Add(file, inode)));
+                inode
+            }
+        };
+        self.open.insert((who, file), inode);
+        Ok(Answer::default())
+    }
+
+    fn finish_write(&mut self, inode: usize, at: u64, bytes: Vec<u8>, sync: Sync) -> Answer {
+        let short = self.faults.write_short > 0 && self.random.chance(self.faults.write_short);
+        let mut done = bytes;
+        if short {
+            self.faults_given += 1;
+            done.truncate(self.random.index(done.len() / SECTOR) * SECTOR);
+        }
+        let count = done.len();
+        match sync {
+            Sync::Durable => {
+                self.inodes[inode].write_durable(at, &done);
+                self.note_marks(inode, at as usize, count);
+            }
+            Sync::Later if count > 0 => self.inodes[inode].write(at, done, self.events),
+            Sync::Later => {}
+        }
+        Answer { count: count as u32, ..Answer::default() }
+    }
+
+    fn finish_rename(&mut self, who: Who, from: FileName, to: FileName) -> Result<Answer, Errno> {
+        assert_eq!(from.dir(), to.dir(), "a rename stays in its directory");
+        let made = self.events;
+        let directory = self.directories.get_mut(&from.dir()).ok_or(ENOENT)?;
+        let inode = directory.entries.remove(&from).ok_or(ENOENT)?;
+        directory.entries.insert(to, inode);
+        directory.changes.push((made, Change::Move(from, to)));
+        self.open.remove(&(who, to));
+        if let Some(inode) = self.open.remove(&(who, from)) {
+            self.open.insert((who, to), inode);
+        }
+        Ok(Answer::default())
+    }
+
+    fn finish_unlink(&mut self, file: FileName) -> Result<Answer, Errno> {
+        assert!(self.open.keys().all(|(_, open)| *open != file), "{file} is unlinked while open");
+        let made = self.events;
+        let directory = self.directories.get_mut(&file.dir()).ok_or(ENOENT)?;
+        directory.entries.remove(&file).ok_or(ENOENT)?;
+        directory.changes.push((made, Change::Remove(file)));
+        Ok(Answer::default())
+    }
+
+    fn finish_sync_dir(&mut self, dir: DirName, submitted: u64) -> Result<Answer, Errno> {
+        let directory = self.directories.get_mut(&dir).ok_or(ENOENT)?;
+        let (covered, rest) = std::mem::take(&mut directory.changes).into_iter().partition(|(made, _)| *made < submitted);
+        directory.changes = rest;
+        let covered: Vec<(u64, Change)> = covered;
+        covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));
+        if dir == DirName::Top {
+            for child in self.directories.values_mut() {
+                child.durable |= child.made < submitted;
+            }
+        }
+        Ok(Answer::default())
+    }
+
+    /// A power cut: what is not durable is there or not, as the dice say; nothing is open or in flight any more.
+    pub fn cut(&mut self) {
+        self.open.clear();
+        self.faults_given = 0;
+        let mood = *self.random.pick(&MOODS);
+        let flights = std::mem::take(&mut self.flights);
+        let mut writes: BTreeMap<usize, Vec<(u64, Vec<u8>)>> = BTreeMap::new();
+        for flight in flights.into_values() {
+            match (flight.request, flight.inode) {
+                (Request::Write { at, bytes, .. }, Some(inode)) => writes.entry(inode).or_default().push((at, bytes)),
+                (Request::Fsync { .. }, Some(inode)) if self.random.chance(300) => {
+                    let ranges = self.inodes[inode].flush(flight.submitted, flight.size);
+                    ranges.into_iter().for_each(|(at, len)| self.note_marks(inode, at, len));
+                }
+                _ => {}
+            }
+        }
+        for (inode, file) in self.inodes.iter_mut().enumerate() {
+            file.cut(mood, writes.remove(&inode).unwrap_or_default(), &mut self.random);
+        }
+        self.cut_names(mood);
+    }
+
+    fn cut_names(&mut self, mood: Mood) {
+        let random = &mut self.random;
+        let mut keep = |random: &mut Random| match mood {
+            Mood::AllLost => false,
+            Mood::AllKept => true,
+            _ => random.chance(500),
+        };
+        self.directories.retain(|_, directory| directory.durable || keep(random));
+        for directory in self.directories.values_mut() {
+            directory.durable = true;
+            let mut stale = BTreeSet::new();
+            for (_, change) in std::mem::take(&mut directory.changes) {
+                if change.names().any(|name| stale.contains(&name)) || !keep(random) {
+                    stale.extend(change.names());
+                } else {
+                    change.apply(&mut directory.entries_durable);
+                }
+            }
+            directory.entries = directory.entries_durable.clone();
+        }
+    }
+
+    /// Notes where records have become durable in `len` bytes at `at`.
+    fn note_marks(&mut self, inode: usize, at: usize, len: usize) {
+        let durable = &self.inodes[inode].durable[at..at + len];
+        for found in memchr::memmem::find_iter(durable, MARK) {
+            let digits = durable.get(found + MARK.len()..found + MARKED).and_then(|d| std::str::from_utf8(d).ok());
+            if let Some(mark) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+                self.places.insert(mark, (inode, at + found));
+            }
+        }
+    }
+
+    /// Whether the durable bytes of a segment hold the record `mark`, whose whole data is `data`.
+    pub fn holds(&self, mark: u64, data: &[u8]) -> bool {
+        self.places.get(&mark).is_some_and(|(inode, at)| self.inodes[*inode].durable[*at..].starts_with(data))
+    }
+
+    /// Flips a bit of a file that nobody is writing; false when there is no such file.
+    pub fn harm(&mut self, file: FileName, byte: u64, bit: u8) -> bool {
+        let entries = self.directories.get(&file.dir()).map(|directory| &directory.entries);
+        let Some(inode) = entries.and_then(|entries| entries.get(&file)).copied() else { return false };
+        if byte as usize / SECTOR * SECTOR + SECTOR > self.inodes[inode].durable.len() {
+            return false;
+        }
+        self.inodes[inode].harm(byte as usize, bit);
+        true
+    }
+
+    /// A sound disk again.
+    pub fn heal(&mut self) {
+        self.faults = Faults::default();
+        self.inodes.iter_mut().for_each(Inode::heal);
+    }
+
+    /// Names and sizes of the files of a directory, as the node sees them.
+    pub fn files(&self, dir: DirName) -> Vec<(FileName, u64)> {
+        let entries = self.directories.get(&dir).map(|directory| &directory.entries);
+        entries.into_iter().flatten().map(|(file, inode)| (*file, self.inodes[*inode].live.len() as u64)).collect()
+    }
+
+    /// The bytes of a file, as the node sees them.
+    pub fn content(&self, file: FileName) -> Option<&[u8]> {
+        let inode = self.directories.get(&file.dir())?.entries.get(&file)?;
+        Some(&self.inodes[*inode].live)
+    }
+
+    pub fn is_open(&self, file: FileName) -> bool {
+        self.open.keys().any(|(_, open)| *open == file)
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.flights.len()
+    }
+}
+
+impl Change {
+    fn names(&self) -> impl Iterator<Item = FileName> {
+        let (one, other) = match *self {
+            Change::Add(name, _) | Change::Remove(name) => (name, None),
+            Change::Move(from, to) => (from, Some(to)),
+        };
+        std::iter::once(one).chain(other)
+    }
+
+    fn apply(&self, entries: &mut BTreeMap<FileName, usize>) {
+        match *self {
+            Change::Add(name, inode) => {
+                entries.insert(name, inode);
+            }
+            Change::Remove(name) => {
+                entries.remove(&name);
+            }
+            Change::Move(from, to) => {
+                let inode = entries.remove(&from).expect("a change is not applied without the ones it stands on");
+                entries.insert(to, inode);
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The simulator: real workers, mailboxes and catalog on one thread, over a simulated disk, network and clock, from a seed.
+
+mod administrator;
+mod auditor;
+mod call;
+mod client;
+mod clock;
+mod companion;
+mod disk;
+mod disk_tests;
+mod inode;
+mod net;
+mod node;
+mod oracle;
+mod plan;
+mod random;
+mod reader;
+mod run;
+mod scenario;
+mod trace;
+mod wire;
+mod world;
+mod writer;
+
+use run::run;
+use scenario::Canary;
+
+/// Seeds of a run of the tests, when `PENSTOCK_SIM_SEEDS` does not say.
+const SEEDS: u64 = 60;
+/// A canary must be noticed within so many seeds.
+const CANARY_SEEDS: u64 = 40;
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16),
+        None => text.parse(),
+    };
+    Some(number.unwrap_or_else(|why| panic!("{name}={text}: {why}")))
+}
+
+/// Every second seed, so that two threads share them; or the one that the environment names.
+fn hold(part: u64) {
+    if let Some(seed) = variable("PENSTOCK_SIM_SEED") {
+        if part == 0 {
+            println!("{:#?}", scenario::Settings::draw(seed, None));
+            let (result, hash) = run(seed, None);
+            let report = result.unwrap_or_else(|failure| panic!("{failure}"));
+            println!("seed {seed:#x}: trace {hash:016x} {report:?}");
+        }
+        return;
+    }
+    let first = variable("PENSTOCK_SIM_FIRST").unwrap_or(0);
+    let seeds = variable("PENSTOCK_SIM_SEEDS").unwrap_or(SEEDS);
+    let mut total = world::Report::default();
+    for seed in (first..first + seeds).filter(|seed| seed % 2 == part) {
+        let (result, _) = run(seed, None);
+        total.add(&result.unwrap_or_else(|failure| panic!("{failure}")));
+    }
+    println!("{} seeds: {total:?}", seeds.div_ceil(2));
+    assert!(seeds < 20 || total.acked > 100 && total.reads > 100 && total.cuts > 1, "the seeds have tried nothing: {total:?}");
+}
+
+#[test]
+fn even_seeds_hold() {
+    hold(0);
+}
+
+#[test]
+fn odd_seeds_hold() {
+    hold(1);
+}
+
+#[test]
+fn a_seed_has_one_trace() {
+    for seed in [3, 4, 5] {
+        let (first, second) = (run(seed, None), run(seed, None));
+        assert!(first.1 == second.1, "seed {seed:#x} gave the traces {:016x} and {:016x}", first.1, second.1);
+    }
+}
+
+/// The rule is broken: some seed must end in a violation, and say what was expected.
+fn is_noticed(canary: Canary, expected: &[&str]) {
+    let mut others = Vec::new();
+    for seed in 0..CANARY_SEEDS {
+        match run(seed, Some(canary)).0 {
+            Err(failure) if expected.iter().any(|text| failure.message.contains(text)) => {
+                return println!("{canary:?} was noticed at seed {seed}: {}", failure.message);
+            }
+            Err(failure) => others.push(failure.message),
+            Ok(_) => {}
+        }
+    }
+    panic!("{canary:?} was not noticed in {CANARY_SEEDS} seeds; other violations: {others:?}");
+}
+
+#[test]
+fn an_ack_before_durability_is_noticed() {
+    is_noticed(Canary::AckBeforeDurable, &["before its record is durable", "before it is durable"]);
+}
+
+#[test]
+fn a_read_of_undurable_data_is_noticed() {
+    is_noticed(Canary::ReadUndurable, &["shown before it is durable"]);
+}
+
+#[test]
+fn a_forgotten_next_sequence_is_noticed() {
+    is_noticed(Canary::ForgetNextSequence, &["under one number", "an earlier put was acked", "is not above", "in two places"]);
+}
+
+#[test]
+fn a_missing_epoch_bump_is_noticed() {
+    is_noticed(Canary::NoEpochBump, &["lacks", "ended at", "a record that nobody put", "under one number", "damage in"]);
+}

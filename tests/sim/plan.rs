@@ -1,0 +1,97 @@
+//! How and when a life of the node ends.
+
+use super::clock::SECOND;
+use super::random::Random;
+use super::scenario::Settings;
+use penstock::io::op::{FileName, Op};
+
+#[derive(Debug)]
+pub struct Plan {
+    random: Random,
+    lives: u64,
+    duration: u64,
+    clean_stops: u32,
+    cut: Cut,
+    clean: bool,
+}
+
+/// When the power goes, beside the end of the life's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    Never,
+    /// Before this many more operations.
+    Operations(u64),
+    /// Before the operation of this kind, after so many more of them.
+    Kind(Kind, u64),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Sync,
+    Name,
+    Superblock,
+    Catalog,
+    Commit,
+    Send,
+    Prepare,
+}
+
+const KINDS: [Kind; 7] = [Kind::Sync, Kind::Name, Kind::Superblock, Kind::Catalog, Kind::Commit, Kind::Send, Kind::Prepare];
+
+impl Kind {
+    fn of(op: &Op) -> Option<Kind> {
+        Some(match op {
+            Op::Fsync { .. } | Op::SyncDir { .. } => Kind::Sync,
+            Op::Open { .. } | Op::Rename { .. } | Op::Unlink { .. } | Op::MakeDir { .. } => Kind::Name,
+            Op::WriteAt { file: FileName::Superblock(_), .. } => Kind::Superblock,
+            Op::WriteAt { file: FileName::Segment { .. }, .. } => Kind::Commit,
+            Op::WriteAt { .. } => Kind::Catalog,
+            Op::Send { .. } => Kind::Send,
+            Op::Prepare { .. } => Kind::Prepare,
+            _ => return None,
+        })
+    }
+}
+
+impl Plan {
+    pub fn new(settings: &Settings, random: Random) -> Plan {
+        let (lives, clean_stops) = (settings.lives as u64 + 1, settings.clean_stops);
+        Plan { random, lives, duration: settings.duration, clean_stops, cut: Cut::Never, clean: false }
+    }
+
+    /// A life begins: gives when it ends at the latest.
+    pub fn begin_life(&mut self, now: u64) -> u64 {
+        let r = &mut self.random;
+        self.clean = r.chance(self.clean_stops);
+        self.cut = match r.below(10) {
+            _ if self.clean || self.lives == 1 => Cut::Never,
+            0..=2 => Cut::Operations(r.between(1, 60)),
+            3 | 4 => Cut::Operations(r.between(60, 4_000)),
+            5..=7 => {
+                let kind = *r.pick(&KINDS);
+                Cut::Kind(kind, *r.pick(&[0, 1, 2, 5, 40, 300]))
+            }
+            _ => Cut::Never,
+        };
+        now + self.duration / self.lives + r.between(0, SECOND)
+    }
+
+    pub fn stops_cleanly(&self) -> bool {
+        self.clean
+    }
+
+    /// Whether the power goes before this operation.
+    pub fn cuts_before(&mut self, op: &Op) -> bool {
+        match &mut self.cut {
+            Cut::Operations(left) if *left > 0 => *left -= 1,
+            Cut::Kind(kind, left) if Kind::of(op) == Some(*kind) && *left > 0 => *left -= 1,
+            Cut::Kind(kind, _) if Kind::of(op) != Some(*kind) => {}
+            Cut::Never => {}
+            Cut::Operations(_) | Cut::Kind(..) => {
+                self.cut = Cut::Never;
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,167 @@
+//! What a seed draws: how the node is set up, what its clients do, and what goes wrong.
+
+use super::clock::{MILLISECOND, SECOND};
+use super::disk::Faults;
+use super::net::Manners;
+use super::random::Random;
+use penstock::limits::Limits;
+use penstock::worker::WhenFull;
+
+/// A rule that is broken on purpose, to show that the oracle notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Canary {
+    AckBeforeDurable,
+    ReadUndurable,
+    ForgetNextSequence,
+    NoEpochBump,
+}
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub seed: u64,
+    pub canary: Option<Canary>,
+    pub workers: u16,
+    pub limits: Limits,
+    /// Of a segment file, in bytes.
+    pub segment: u64,
+    /// Segment files of each log at the start.
+    pub files: u64,
+    pub flush: bool,
+    pub when_full: WhenFull,
+    /// In s.
+    pub retention_hour: u32,
+    pub writers: usize,
+    pub readers: usize,
+    /// Streams alive at once.
+    pub streams: usize,
+    /// Typical pause of a client between two calls, in ns.
+    pub think: u64,
+    /// How long the clients are busy, in ns.
+    pub duration: u64,
+    /// Typical time of a disk request, in ns.
+    pub disk_typical: u64,
+    pub manners: Manners,
+    /// In force in some lives of the node.
+    pub faults: Faults,
+    /// The disk harms one bit of a sealed segment in one life.
+    pub harm: bool,
+    /// Lives of the node before the last one.
+    pub lives: u32,
+    /// In parts of 1,000: a life ends by a clean stop.
+    pub clean_stops: u32,
+    /// The wall clock steps by up to an hour.
+    pub clock_steps: bool,
+    /// A worker stands still for a while now and then.
+    pub pauses: bool,
+    /// The number of workers may differ from life to life.
+    pub changing_workers: bool,
+    /// Resharding, in parts of 1,000 of the administrator's calls.
+    pub reshard: u32,
+}
+
+impl Settings {
+    pub fn draw(seed: u64, canary: Option<Canary>) -> Settings {
+        let r = &mut Random::stream(seed, "scenario");
+        let faulty = r.chance(300) && canary.is_none();
+        let clock_steps = r.chance(200);
+        // Where the clock steps by an hour, retention is real; else it is so short that records expire during the run.
+        let retention_hour = if clock_steps || r.chance(200) { 3600 } else { r.between(1, 3) as u32 };
+        let mut settings = Settings {
+            seed,
+            canary,
+            workers: *r.pick(&[1, 1, 2, 3]),
+            limits: limits(r),
+            segment: *r.pick(&[64 << 10, 64 << 10, 128 << 10]),
+            files: *r.pick(&[8, 8, 12, 24]),
+            flush: r.chance(400),
+            when_full: if r.chance(700) { WhenFull::Reject } else { WhenFull::Trim },
+            retention_hour,
+            writers: r.between(1, 4) as usize,
+            readers: r.between(1, 3) as usize,
+            streams: r.between(1, 3) as usize,
+            think: r.between(1, 60) * MILLISECOND,
+            duration: r.between(8, 60) * SECOND,
+            disk_typical: *r.pick(&[5_000, 20_000, 100_000, 2_000_000]),
+            manners: Manners {
+                crumbs: *r.pick(&[0, 20, 200]),
+                stalls: *r.pick(&[0, 0, 10, 50]),
+                resets: *r.pick(&[0, 0, 5, 30]),
+            },
+            faults: if faulty { faults(r) } else { Faults::default() },
+            harm: canary.is_none() && !faulty && r.chance(60),
+            lives: r.between(0, 4) as u32,
+            clean_stops: *r.pick(&[0, 300, 1000]),
+            clock_steps,
+            pauses: r.chance(200),
+            changing_workers: r.chance(150),
+            reshard: *r.pick(&[0, 150, 400]),
+        };
+        settings.think = settings.think.max(settings.duration / 1500);
+        settings.for_canary();
+        settings
+    }
+
+    /// A canary is looked for where its rule matters.
+    fn for_canary(&mut self) {
+        let Some(canary) = self.canary else { return };
+        self.lives = self.lives.max(2);
+        self.clean_stops = 0;
+        self.manners = Manners { crumbs: 0, stalls: 0, resets: 0 };
+        match canary {
+            Canary::AckBeforeDurable | Canary::ReadUndurable => self.disk_typical = 2_000_000,
+            Canary::ForgetNextSequence => {
+                (self.retention_hour, self.clock_steps) = (1, false);
+                (self.segment, self.files) = (64 << 10, 8);
+                self.duration = 60 * SECOND;
+            }
+            Canary::NoEpochBump => self.lives = 4,
+        }
+    }
+
+    /// Whether the node may refuse or fail though nothing is wrong with its code.
+    pub fn faulty(&self) -> bool {
+        self.faults != Faults::default() || self.harm
+    }
+
+    pub fn disk(&self) -> u64 {
+        self.segment * self.files * self.workers as u64
+    }
+}
+
+fn limits(r: &mut Random) -> Limits {
+    let mut limits = Limits::tiny();
+    if r.chance(300) {
+        limits.connections = *r.pick(&[8, 16, 64]);
+        limits.small.0 = r.between(4, 16) as u16;
+        limits.medium.0 = r.between(3, 8) as u16;
+        limits.commits_in_flight = r.between(1, 4) as usize;
+        limits.puts = r.between(4, 16) as usize;
+        limits.gets = r.between(2, 8) as usize;
+        limits.log_bytes = *r.pick(&[64 << 10, 128 << 10, 256 << 10]);
+        limits.mailbox = *r.pick(&[64, 128, 256]);
+    }
+    limits
+}
+
+/// One or two kinds of faults, seldom more.
+fn faults(r: &mut Random) -> Faults {
+    let mut faults = Faults::default();
+    for _ in 0..r.between(1, 3) {
+        let part = *r.pick(&[1, 5, 30]);
+        match r.below(5) {
+            0 => faults.write_fails = part,
+            1 => faults.write_short = part,
+            2 => faults.flush_fails = part * 3,
+            3 => faults.read_fails = part * 5,
+            _ => faults.no_space = part * 20,
+        }
+    }
+    faults
+}
+
+#[test]
+fn a_seed_draws_the_same_each_time_and_others_differ() {
+    let text = |seed| format!("{:?}", Settings::draw(seed, None));
+    assert_eq!(text(5), text(5));
+    assert_ne!(text(5), text(6));
+}
