@@ -29,6 +29,8 @@ pub struct Shared {
     /// Calls answered, and calls lost.
     pub answered: u64,
     pub lost: u64,
+    /// Failures for want of memory.
+    pub failures: u64,
 }
 
 pub enum Role {
@@ -170,8 +172,13 @@ impl Client {
 
 impl Shared {
     /// An error reply that promises nothing: right only when something has gone wrong around the node.
-    pub fn check_failure(&self, call: &Call, status: u16, value: &Value) {
-        let expected = self.lenient || self.stopping;
-        assert!(expected, "{} answered {status} though nothing was wrong: {value} to {}", call.operation, call.body);
+    pub fn check_failure(&mut self, call: &Call, status: u16, value: &Value) {
+        if self.lenient || self.stopping {
+            return;
+        }
+        // Memory is so small here that it runs out; a larger node has no such excuse.
+        let tight = self.settings.tight();
+        assert!(tight, "{} answered {status} though nothing was wrong: {value} to {}", call.operation, call.body);
+        self.failures += 1;
     }
 }

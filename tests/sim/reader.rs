@@ -170,7 +170,7 @@ pub fn get(stream: usize, shard: u32, from: From, iterator: &str, limit: u64, ra
 }
 
 /// Whether an error reply ends the session. It panics when nothing explains the error.
-pub fn check_error(call: &Call, status: u16, value: &Value, shared: &Shared) -> bool {
+pub fn check_error(call: &Call, status: u16, value: &Value, shared: &mut Shared) -> bool {
     let (stream, shard) = match &call.kind {
         Kind::Iterator { stream, shard, .. } | Kind::Get { stream, shard, .. } => (*stream, Some(*shard)),
         Kind::Shards { stream, .. } => (*stream, None),
