@@ -53,6 +53,8 @@ pub struct Client {
     pub first: u64,
     /// A half-closed connection takes no more calls.
     half_closed: bool,
+    /// Nothing is sent behind what is outstanding.
+    alone: bool,
 }
 
 /// What the client asks of the network, and when it wants to be run again.
@@ -75,6 +77,7 @@ impl Client {
             outstanding: VecDeque::new(),
             first: 0,
             half_closed: false,
+            alone: false,
         }
     }
 
@@ -98,7 +101,7 @@ impl Client {
             Role::Writer(_) => 3,
             _ => 1,
         };
-        if self.outstanding.len() >= most || self.half_closed {
+        if self.outstanding.len() >= most || self.half_closed || self.alone && !self.idle() {
             return Act::Nothing;
         }
         let random = &mut self.random;
@@ -109,7 +112,9 @@ impl Client {
             Role::Auditor(role) => role.next(random, shared),
         };
         let Some((operation, body, kind)) = wish else { return Act::Nothing };
-        let bytes = request(operation, &body, random);
+        // Nothing is sent behind a chunked request before its reply: the server refuses that, and says so.
+        self.alone = self.outstanding.is_empty() && random.chance(100);
+        let bytes = request(operation, &body, self.alone, random);
         let call = self.first + self.outstanding.len() as u64;
         self.outstanding.push_back(Call { operation, body, kind, issued: shared.now });
         self.half_closed = !matches!(self.role, Role::Auditor(_)) && random.chance(shared.settings.manners.resets / 4);

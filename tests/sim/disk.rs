@@ -340,11 +340,17 @@ impl Disk {
             file.cut(mood, writes.remove(&inode).unwrap_or_default(), &mut self.random);
         }
         self.cut_names(mood);
+        self.places.clear();
+        let segments: Vec<usize> =
+            self.directories.values().flat_map(|directory| directory.entries.values().copied()).collect();
+        for inode in segments {
+            self.note_marks(inode, 0, self.inodes[inode].durable.len());
+        }
     }
 
     fn cut_names(&mut self, mood: Mood) {
         let random = &mut self.random;
-        let mut keep = |random: &mut Random| match mood {
+        let keep = |random: &mut Random| match mood {
             Mood::AllLost => false,
             Mood::AllKept => true,
             _ => random.chance(500),
