@@ -1,1 +1,38 @@
-//!
+//! The command line: one file per subcommand.
+
+pub mod banner;
+pub mod cores;
+pub mod directory;
+pub mod serve;
+pub mod size;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Kinesis Data Streams of one's own, on this machine.
+#[derive(Parser, Debug)]
+#[command(name = "penstock", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Serves the Kinesis API from a data directory, until SIGTERM or SIGINT.
+    Serve(serve::Args),
+}
+
+/// Runs what the arguments say. 0: done; 1: it could not be, and standard error says why; 2: the arguments are wrong.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("penstock: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}

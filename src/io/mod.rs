@@ -2,11 +2,16 @@
 
 pub mod buffers;
 pub mod clock;
+pub mod cpu;
+pub mod device;
+pub mod driver;
 mod files;
 mod flight;
 pub mod op;
 pub mod peers;
 pub mod prepare;
+pub mod probe;
+pub mod process;
 pub mod socket;
 pub mod uring;
 #[cfg(test)]

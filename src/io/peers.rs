@@ -4,8 +4,8 @@ use crate::stdx::spsc::Doorbell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Barrier};
 
 const NO_RING: i32 = -1;
 
@@ -23,13 +23,14 @@ pub struct Peer {
 pub struct Peers {
     peers: Vec<Peer>,
     stopping: AtomicBool,
+    end: Barrier,
 }
 
 impl Peers {
     pub fn new(workers: u16) -> io::Result<Arc<Peers>> {
         let peer = |_| Ok(Peer { bell: Doorbell::new(), ring: AtomicI32::new(NO_RING), event: event()? });
         let peers = (0..workers).map(peer).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Peers { peers, stopping: AtomicBool::new(false) }))
+        Ok(Arc::new(Peers { peers, stopping: AtomicBool::new(false), end: Barrier::new(workers as usize) }))
     }
 
     pub fn peer(&self, worker: u16) -> &Peer {
@@ -40,6 +41,11 @@ impl Peers {
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.peers.iter().for_each(Peer::wake);
+    }
+
+    /// A worker has stopped: waits for all others. Its ring is kept until then.
+    pub(super) fn ended(&self) {
+        self.end.wait();
     }
 
     pub fn stopping(&self) -> bool {

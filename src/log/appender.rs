@@ -6,7 +6,6 @@ use super::index::{Building, Sealed};
 use super::segment::Wait;
 use super::{FooterState, Log, OpenFrame, Phase, RESERVE, Refusal, Segment, Stamp};
 use crate::io::buffers::{Buffers, Span};
-use crate::observe::counter::Counter;
 
 impl From<Wait> for Refusal {
     fn from(wait: Wait) -> Refusal {
@@ -32,11 +31,7 @@ impl Log {
         if !self.filling_takes(stride) {
             self.finish_commit();
             if !self.active || self.at + whole > self.data_end() || !self.building.has_room(self.open_frames) {
-                self.next_segment(RESERVE).inspect_err(|&refusal| {
-                    if refusal == Refusal::Full {
-                        self.counters.add(Counter::LogFull, 1);
-                    }
-                })?;
+                self.next_segment(RESERVE)?;
             }
             if !self.commits.place(whole) {
                 return Err(Refusal::Busy);

@@ -316,12 +316,9 @@ impl<'a> View<'a> {
         Some(Start { sequence: run.first, at: run.at })
     }
 
-    /// The run of `shard` that begins next behind byte `at`.
-    pub fn run_behind(&self, shard: ShardKey, at: u32) -> Option<Start> {
-        let run = match self {
-            View::Building(index) => index.runs.iter().find(|run| run.shard == shard && run.at > at),
-            View::Sealed(index) => index.runs.iter().find(|run| run.shard == shard && run.at > at),
-        }?;
-        Some(Start { sequence: run.first, at: run.at })
+    /// Whether the record of number `sequence` is in the segment: not passed over by a shard that went on at a higher number.
+    pub fn holds(&self, shard: ShardKey, sequence: u64) -> bool {
+        let run = self.newest_run(shard, |run| run.first <= sequence);
+        run.is_some_and(|run| run.first <= sequence && sequence - run.first < run.count as u64)
     }
 }

@@ -17,6 +17,7 @@ mod committer;
 mod footer;
 pub mod format;
 mod index;
+pub mod inspect;
 #[cfg(test)]
 pub(crate) mod memory_disk;
 pub mod reader;
@@ -28,6 +29,8 @@ pub mod steps;
 pub mod superblock;
 #[cfg(test)]
 mod superblock_tests;
+#[cfg(test)]
+mod tests;
 
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::{Mono, Now};

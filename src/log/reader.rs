@@ -5,7 +5,9 @@
 //! the index is asked first for a run further on.
 
 use super::Log;
-use super::format::{FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame, round_up};
+use super::format::{
+    CommitHeader, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame, round_up,
+};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::FileName;
 
@@ -56,6 +58,8 @@ pub struct Reader {
     at: Option<Position>,
     chunk: Option<Chunk>,
     asked: Option<Asked>,
+    /// After damage: looks for the next block with a commit header.
+    lost: bool,
 }
 
 /// Where a reader stands in a segment.
@@ -73,7 +77,7 @@ struct Place {
 impl Reader {
     /// From number `sequence`; one no longer held gives the next higher one.
     pub fn new(shard: ShardKey, sequence: u64) -> Reader {
-        Reader { shard, sequence, arrival: None, at: None, chunk: None, asked: None }
+        Reader { shard, sequence, arrival: None, at: None, chunk: None, asked: None, lost: false }
     }
 
     /// From a frame that begins at or before the first record that arrived at or after `arrival` (µs): the caller filters.
@@ -96,10 +100,14 @@ impl Reader {
                 if position >= log.visible() {
                     return Step::End;
                 }
-                // What the index says was here and has not been met is lost: told when it was passed.
+                let lost = next > self.sequence && log.view(place.index).holds(self.shard, self.sequence);
+                let missing = self.sequence;
                 self.sequence = self.sequence.max(next);
                 self.at = None;
-                continue;
+                match lost && !std::mem::take(&mut self.lost) {
+                    true => return lost_number(&place, position, missing),
+                    false => continue,
+                }
             }
             if let Some(step) = self.walk(log, buffers, &place) {
                 return step;
@@ -134,7 +142,7 @@ impl Reader {
             return self.read(log, place, place.byte + HEADER as u32);
         };
         let bytes = header_at(buffers.bytes(span), 0).expect("64 bytes were found");
-        if is_frame(bytes) {
+        if is_frame(bytes) && !self.lost {
             return match FrameHeader::decode(bytes) {
                 Ok(header) if header.incarnation == place.incarnation && header.stride <= place.end - place.byte => {
                     self.frame(log, buffers, place, &header)
@@ -144,7 +152,17 @@ impl Reader {
             };
         }
         let block = log.settings.block;
-        let next = if !place.byte.is_multiple_of(block) {
+        if !self.lost && !place.byte.is_multiple_of(block) && bytes.iter().any(|&byte| byte != 0) {
+            return Some(self.damaged(log, place, "neither a frame nor the end of a commit".to_owned()));
+        }
+        let next = if self.lost {
+            let begins = CommitHeader::peek(bytes).is_ok_and(|header| {
+                header.directory == log.settings.directory
+                    && header.position == log.position(place.incarnation, place.byte)
+            });
+            self.lost = !begins;
+            place.byte + if begins { HEADER as u32 } else { block }
+        } else if !place.byte.is_multiple_of(block) {
             round_up(place.byte as u64, block as u64) as u32
         } else if is_commit(bytes) {
             place.byte + HEADER as u32
@@ -161,6 +179,10 @@ impl Reader {
         if !records || header.shard != self.shard || header.next() <= self.sequence {
             self.at = Some(behind);
             return None;
+        }
+        if header.sequence > self.sequence && log.view(place.index).holds(self.shard, self.sequence) {
+            let missing = std::mem::replace(&mut self.sequence, header.sequence);
+            return Some(lost_number(place, log.position(place.incarnation, place.byte), missing));
         }
         let body_at = place.byte + HEADER as u32;
         let Some(body) = self.bytes_at(log, place, body_at, header.body) else {
@@ -194,6 +216,7 @@ impl Reader {
     fn read(&mut self, log: &Log, place: &Place, need: u32) -> Option<Step> {
         let start = log.view(place.index).start(self.shard, self.sequence);
         if let Some(start) = start.filter(|start| start.at > place.byte) {
+            self.lost = false;
             self.at = Some(log.position(place.incarnation, start.at));
             return None;
         }
@@ -211,21 +234,18 @@ impl Reader {
         Some(Step::Read { file: place.file, at: at as u64, len })
     }
 
-    /// Tells what is wrong at a place, and goes on at the shard's next run behind it.
+    /// Tells what is wrong at a place, and goes on at the next commit behind it: what names this directory's secret number and its own
+    /// position at the start of a block is one, whatever clients have written.
     fn damaged(&mut self, log: &Log, place: &Place, why: String) -> Step {
-        let view = log.view(place.index);
-        match view.run_behind(self.shard, place.byte) {
-            Some(run) => self.at = Some(log.position(place.incarnation, run.at)),
-            None => {
-                self.sequence = self.sequence.max(view.span(self.shard).map_or(0, |span| span.next));
-                self.at = None;
-            }
-        }
+        let next = round_up(place.byte as u64 + 1, log.settings.block as u64) as u32;
+        self.at = Some(log.position(place.incarnation, next.min(place.end)));
+        self.lost = true;
         Step::Damaged { file: place.file, position: log.position(place.incarnation, place.byte), why }
     }
 
     fn seek(&mut self, log: &Log) -> Option<Position> {
         self.chunk = None;
+        self.lost = false;
         let (sequence, position) = match self.arrival.take() {
             Some(arrival) => match log.find_arrival(self.shard, arrival) {
                 Some(found) => found,
@@ -239,6 +259,11 @@ impl Reader {
         self.sequence = self.sequence.max(sequence);
         Some(position)
     }
+}
+
+/// The index knows the record, but its frame was not met.
+fn lost_number(place: &Place, position: Position, sequence: u64) -> Step {
+    Step::Damaged { file: place.file, position, why: format!("record {sequence} of the shard is not where it was") }
 }
 
 impl Log {

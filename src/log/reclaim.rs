@@ -2,7 +2,6 @@
 
 use super::{Event, Fate, FooterState, Log, Newest, Reclaim};
 use crate::log::format::ShardKey;
-use crate::observe::counter::Counter;
 
 impl Log {
     /// Sealed segments in which every shard's records are past their fate; with `force_oldest`, the oldest one if there is none.
@@ -47,10 +46,6 @@ impl Log {
             let Some(index) = self.segment_index(incarnation) else { continue };
             let segment = self.segments.remove(index).expect("it was just found there");
             self.files.release(segment.file);
-            self.counters.add(Counter::SegmentsRecycled, 1);
-            if reclaim.trimmed_until > 0 {
-                self.counters.add(Counter::SegmentsTrimmed, 1);
-            }
             self.events.push_back(Event::Recycled { incarnation });
         }
     }

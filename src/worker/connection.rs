@@ -344,6 +344,16 @@ impl Worker {
         }
     }
 
+    /// Takes the buffer that the request's body has to itself, if it is at least `size` bytes long: nothing reads the request any more.
+    pub(super) fn take_request_buffer(&mut self, slot: u16, size: usize) -> Option<Span> {
+        let body = &mut self.connections.slots[slot as usize].body;
+        let long_enough = body.is_some_and(|body| body.len as usize >= size);
+        let taken = if long_enough { body.take() } else { None }?;
+        // The head is all that is left of the request.
+        self.connections.slots[slot as usize].body_len = 0;
+        Some(taken)
+    }
+
     fn work(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.phase = Phase::Working;

@@ -13,6 +13,7 @@ pub mod mailbox;
 pub mod message;
 pub mod notice;
 pub mod put;
+pub mod put_answer;
 pub mod serve;
 pub mod setup;
 pub mod space;
@@ -127,6 +128,7 @@ impl Worker {
         self.boot_go_on(ops);
         self.run_control(ops);
         self.buffer_waiting(ops);
+        self.put_unanswered(ops);
         self.put_moved(ops);
         self.put_queued(ops);
         self.latest_again(ops);

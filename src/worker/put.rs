@@ -96,6 +96,8 @@ pub struct Puts {
     /// Frame of the put being routed, by index of the route; `u16::MAX`: none yet.
     frame_of_route: Vec<u16>,
     pub entries: Vec<Entry>,
+    /// Settled puts that found no buffer for their answer.
+    unanswered: VecDeque<PutId>,
     /// Frames to route again when the catalog has come to a change: (put, frame, change).
     moved: VecDeque<(PutId, u16, u64)>,
 }
@@ -121,6 +123,7 @@ impl Puts {
             queue: VecDeque::with_capacity(connections),
             frame_of_route: vec![u16::MAX; SHARDS_PER_STREAM_MAX],
             entries: Vec::with_capacity(RECORDS_PER_REQUEST_MAX),
+            unanswered: VecDeque::with_capacity(slots),
             moved: VecDeque::with_capacity(slots),
         }
     }
@@ -394,10 +397,19 @@ impl Worker {
         if put.unresolved > 0 || put.undurable > 0 {
             return;
         }
-        if let Some(connection) = put.connection {
-            self.put_answer(id, connection, ops);
+        let connection = put.connection;
+        match connection {
+            Some(connection) if !self.put_answer(id, connection, ops) => self.puts.unanswered.push_back(id),
+            _ => self.put_free(id),
         }
-        self.put_free(id);
+    }
+
+    /// Tries again to answer what found no buffer.
+    pub(super) fn put_unanswered(&mut self, ops: &mut Ops) {
+        for _ in 0..self.puts.unanswered.len() {
+            let Some(id) = self.puts.unanswered.pop_front() else { return };
+            self.put_progress(id, ops);
+        }
     }
 
     /// Refuses what has waited too long. Once a second.

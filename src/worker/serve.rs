@@ -2,9 +2,8 @@
 
 use super::Worker;
 use super::connection::Phase;
-use super::mailbox::{Message, PutId, PutRefusal};
+use super::mailbox::Message;
 use super::notice::Notice;
-use super::put::FrameState;
 use crate::catalog::state::{Stream, StreamStatus};
 use crate::http::http1::{self, HTTP2_REFUSAL};
 use crate::http::response::{ContentType, HEAD_BYTES_MAX, Head, write_head};
@@ -15,10 +14,8 @@ use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_shard_iterator::Start;
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::operation::{self, Dialect, Operation, error_body};
-use crate::kinesis::put_record::{self, ANSWER_MAX};
-use crate::kinesis::put_records;
+use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
-use crate::kinesis::sequence::SequenceNumber;
 use crate::log::format::ShardKey;
 use crate::observe::counter::Counter;
 
@@ -297,107 +294,4 @@ impl Worker {
         used += small.len();
         self.send(slot, whole.first(used as u32), then, ops);
     }
-
-    /// The answer of a settled put.
-    pub(super) fn put_answer(&mut self, id: PutId, connection: super::mailbox::ConnectionId, ops: &mut Ops) {
-        if !self.connections.awaits(connection) {
-            return;
-        }
-        let put = self.put_of(id);
-        let single = put.single();
-        let mut acked = (0, 0);
-        for frame in &put.frames {
-            if matches!(frame.state, FrameState::Appended { .. }) {
-                acked = (acked.0 + frame.count as u64, acked.1 + frame.payload as u64);
-            }
-        }
-        self.counters.add(Counter::RecordsAcked, acked.0);
-        self.counters.add(Counter::BytesAcked, acked.1);
-        match single {
-            true => self.answer_single(id, connection.slot, ops),
-            false => self.answer_many(id, connection.slot, ops),
-        }
-    }
-
-    fn answer_single(&mut self, id: PutId, slot: u16, ops: &mut Ops) {
-        let put = self.put_of(id);
-        let frame = &put.frames[put.places[0].frame as usize];
-        let reply = match frame.state {
-            FrameState::Appended { first, arrival, .. } => {
-                let sequence = number(frame.created, frame.shard, first, arrival);
-                let mut out = [0; ANSWER_MAX];
-                let len = put_record::answer(&mut out, &sequence);
-                Reply { body: Body::Short(out, len), ..Reply::json(Vec::new()) }
-            }
-            FrameState::Refused(why) => Reply::error(&self.put_error(frame.shard, why)),
-            FrameState::Asked | FrameState::Rerouted => unreachable!("the put is settled"),
-        };
-        self.reply(slot, reply, ops);
-    }
-
-    fn answer_many(&mut self, id: PutId, slot: u16, ops: &mut Ops) {
-        let records = self.put_of(id).places.len();
-        let refused = |f: &super::put::Frame| matches!(f.state, FrameState::Refused(_));
-        let failed: usize = self.put_of(id).frames.iter().filter(|f| refused(f)).map(|f| f.count as usize).sum();
-        let size = put_records::size_max(records, failed);
-        let Some(span) = self.buffers.take_for(size) else {
-            let text = "No buffer is free for the answer; the records may be stored.";
-            return self.reply(slot, Reply::error(&Error::new(Kind::InternalFailure, text)), ops);
-        };
-        let errors: Vec<(PutRefusal, ShardKey, Error)> = match failed {
-            0 => Vec::new(),
-            _ => self.entry_errors(id),
-        };
-        let put = &self.puts.slots[id.0 as usize];
-        let out = self.buffers.bytes_mut(span);
-        let mut answer = put_records::Answer::begin(out, failed);
-        for place in &put.places {
-            let frame = &put.frames[place.frame as usize];
-            match frame.state {
-                FrameState::Appended { first, arrival, .. } => {
-                    answer.stored(&number(frame.created, frame.shard, first + place.ordinal as u64, arrival));
-                }
-                FrameState::Refused(why) => {
-                    let found = errors.iter().find(|(w, shard, _)| *w == why && *shard == frame.shard);
-                    let (_, _, error) = found.expect("an error was made for each refused frame");
-                    answer.refused(error.kind.name(), &error.message);
-                }
-                FrameState::Asked | FrameState::Rerouted => unreachable!("the put is settled"),
-            }
-        }
-        let len = answer.finish();
-        self.counters.add(Counter::RecordsRefused, failed as u64);
-        self.reply(slot, Reply::span(span.first(len as u32)), ops);
-    }
-
-    fn entry_errors(&self, id: PutId) -> Vec<(PutRefusal, ShardKey, Error)> {
-        let frames = self.put_of(id).frames.iter();
-        let refused = frames.filter_map(|f| match f.state {
-            FrameState::Refused(why) => Some((why, f.shard)),
-            _ => None,
-        });
-        refused.map(|(why, shard)| (why, shard, self.put_error(shard, why))).collect()
-    }
-
-    fn put_error(&self, shard: ShardKey, why: PutRefusal) -> Error {
-        match why {
-            PutRefusal::Full => {
-                let stream = self.state().stream_by_number(shard.stream()).map_or("", |s| &s.name);
-                let text = format!(
-                    "The log is full: nothing can be written to shard shardId-{:012} in stream {stream} under account {} until records expire \
-                     or a stream is deleted.",
-                    shard.shard(),
-                    self.identity.account
-                );
-                Error::new(Kind::ProvisionedThroughputExceeded, text)
-            }
-            PutRefusal::Failed | PutRefusal::Moved { .. } => {
-                Error::new(Kind::InternalFailure, "Internal Service Failure")
-            }
-        }
-    }
-}
-
-fn number(created: u64, shard: ShardKey, number: u64, arrival: u64) -> SequenceNumber {
-    SequenceNumber { created, shard: shard.shard(), number, at: arrival / 1_000_000 }
 }

@@ -1,0 +1,183 @@
+//! A hang must become a stall: glommio 0.9 can, in a rare window, park an executor although one of its operations has completed. While a
+//! job runs, a plain thread looks every 100 ms whether it has been polled since; if not, it wakes the job through a foreign waker, and
+//! counts it when that let the job go on.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How long the thread sleeps when no job runs and nobody unparks it.
+const REST: Duration = Duration::from_secs(60);
+
+#[derive(Default)]
+struct Watch {
+    /// Of the job that runs; put there, replaced and dropped only by its own thread.
+    waker: Mutex<Option<Waker>>,
+    polls: AtomicU64,
+    /// Steps that the job has made.
+    steps: AtomicU64,
+    /// The watchdog has woken the job, which has not been polled since.
+    woken: AtomicBool,
+    stalls: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// Watches the jobs of one executor, one at a time.
+pub struct Watchdog {
+    watch: Arc<Watch>,
+    thread: thread::Thread,
+}
+
+/// Tells the watchdog of progress.
+#[derive(Clone)]
+pub struct Steps(Arc<Watch>);
+
+impl Steps {
+    /// The job has got something done.
+    pub fn made(&self) {
+        self.0.steps.fetch_add(1, Relaxed);
+    }
+}
+
+impl Watchdog {
+    pub fn start(name: &str) -> std::io::Result<Watchdog> {
+        let watch = Arc::new(Watch::default());
+        let theirs = watch.clone();
+        let thread = thread::Builder::new().name(name.to_string()).spawn(move || look_after(&theirs))?;
+        Ok(Watchdog { watch, thread: thread.thread().clone() })
+    }
+
+    pub fn steps(&self) -> Steps {
+        Steps(self.watch.clone())
+    }
+
+    /// Runs `job` under watch.
+    pub fn watch<F: Future>(&self, job: F) -> Watched<F> {
+        self.thread.unpark();
+        Watched { watch: self.watch.clone(), job: Box::pin(job) }
+    }
+
+    /// How often a job had to be woken to go on.
+    pub fn stalls(&self) -> u64 {
+        self.watch.stalls.load(Relaxed)
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.watch.ended.store(true, Relaxed);
+        self.thread.unpark();
+    }
+}
+
+fn look_after(watch: &Watch) {
+    let mut seen = u64::MAX;
+    while !watch.ended.load(Relaxed) {
+        if lock(&watch.waker).is_none() {
+            thread::park_timeout(REST);
+            continue;
+        }
+        thread::sleep(LOOK_EVERY);
+        let polls = watch.polls.load(Relaxed);
+        if polls == seen {
+            watch.woken.store(true, Relaxed);
+            // Woken where it lies: a waker of an executor is not to be dropped on a foreign thread.
+            if let Some(waker) = lock(&watch.waker).as_ref() {
+                waker.wake_by_ref();
+            }
+        }
+        seen = polls;
+    }
+}
+
+/// A job under watch.
+pub struct Watched<F> {
+    watch: Arc<Watch>,
+    job: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Watched<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let Watched { watch, job } = self.get_mut();
+        let first = {
+            let mut waker = lock(&watch.waker);
+            let first = waker.is_none();
+            if !waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+                *waker = Some(context.waker().clone());
+            }
+            first
+        };
+        watch.polls.fetch_add(1, Relaxed);
+        let woken = watch.woken.swap(false, Relaxed) && !first;
+        let before = watch.steps.load(Relaxed);
+        let polled = job.as_mut().poll(context);
+        if woken && (polled.is_ready() || watch.steps.load(Relaxed) != before) {
+            watch.stalls.fetch_add(1, Relaxed);
+        }
+        polled
+    }
+}
+
+impl<F> Drop for Watched<F> {
+    fn drop(&mut self) {
+        *lock(&self.watch.waker) = None;
+    }
+}
+
+fn lock(waker: &Mutex<Option<Waker>>) -> MutexGuard<'_, Option<Waker>> {
+    waker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Wake;
+
+    struct Unpark(thread::Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    /// A job that has something to do after its first poll, but is never woken for it.
+    struct Forgotten {
+        steps: Steps,
+        polls: u32,
+    }
+
+    impl Future for Forgotten {
+        type Output = u32;
+        fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<u32> {
+            self.polls += 1;
+            if self.polls == 1 {
+                return Poll::Pending;
+            }
+            self.steps.made();
+            Poll::Ready(self.polls)
+        }
+    }
+
+    #[test]
+    fn a_job_that_was_forgotten_is_woken_and_counted() {
+        let dog = Watchdog::start("watchdog").expect("a thread");
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut job = dog.watch(Forgotten { steps: dog.steps(), polls: 0 });
+        let polls = loop {
+            match Pin::new(&mut job).poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(polls) => break polls,
+                Poll::Pending => thread::park(),
+            }
+        };
+        assert!(polls >= 2);
+        assert_eq!(dog.stalls(), 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! What the operator sees when the server is ready.
+
+use super::{cores, size};
+use crate::io::device::Device;
+use crate::worker::setup::WhenFull;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+const DAY: u64 = 86_400;
+
+/// What is known before the log is open.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub endpoint: SocketAddr,
+    pub cores: Vec<usize>,
+    pub data: PathBuf,
+    pub device: Device,
+    pub when_full: WhenFull,
+}
+
+/// What the log says: [`crate::worker::notice::Notice::Ready`].
+#[derive(Clone, Copy, Debug)]
+pub struct Opened<'a> {
+    pub new: bool,
+    pub streams: usize,
+    pub records: u64,
+    /// Bytes that all logs together may use.
+    pub disk: u64,
+    pub logs: u32,
+    pub segment: u64,
+    pub region: &'a str,
+}
+
+/// The text, for standard output.
+pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
+    let Facts { endpoint, data, device, .. } = facts;
+    let region = opened.region;
+    let state = match *opened {
+        Opened { new: true, .. } => "new".to_string(),
+        Opened { streams, records, .. } => format!("opened: {streams} streams, {records} records"),
+    };
+    let (disk, rate) = (size::show(opened.disk), size::show(opened.disk / DAY));
+    let full = match facts.when_full {
+        WhenFull::Reject => "when full, puts are refused and reads go on (--when-full trim recycles the oldest)",
+        WhenFull::Trim => "when full, the oldest records make room",
+    };
+    let how = if device.flush { "one flush for a group of commits" } else { "each commit a durable write" };
+    let workers = facts.cores.len();
+    let lines = [
+        format!("penstock {}", env!("CARGO_PKG_VERSION")),
+        format!("  endpoint  http://{endpoint} (loopback only: signatures are not verified)"),
+        format!("  cores     {} ({workers} worker{})", cores::show(&facts.cores), if workers == 1 { "" } else { "s" }),
+        format!("  data      {} ({state})", data.display()),
+        format!("  space     {disk}: 24 h at {rate}/s, in {} log(s) of {} segments; {full}", opened.logs, size::show(opened.segment)),
+        format!("  device    {} on {}: {}; {how}, {} µs", device.number, device.file_system, device.durability, device.write_ns / 1000),
+        "  ack       the record is durable on this one machine; it is not replicated: if its disks die, the records die".to_string(),
+        String::new(),
+        format!("  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"),
+        "  aws kinesis create-stream --stream-name flights --shard-count 1".to_string(),
+        "  aws kinesis put-record --stream-name flights --partition-key N14228 --data aGVsbG8=".to_string(),
+        "  aws kinesis get-records --shard-iterator $(aws kinesis get-shard-iterator --stream-name flights \
+         --shard-id shardId-000000000000 --shard-iterator-type TRIM_HORIZON --query ShardIterator --output text)"
+            .to_string(),
+    ];
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::device::Durability;
+
+    #[test]
+    fn the_banner_says_where_what_and_how_durable() {
+        let device = Device {
+            block: 4096,
+            durability: Durability::WriteThrough,
+            file_system: "ext4",
+            tried: true,
+            number: "259:1".to_string(),
+            free: 1 << 40,
+            flush: false,
+            write_ns: 110_400,
+        };
+        let facts = Facts {
+            endpoint: "127.0.0.1:4567".parse().expect("an address"),
+            cores: vec![0, 1],
+            data: "/var/lib/penstock".into(),
+            device,
+            when_full: WhenFull::Reject,
+        };
+        let opened = Opened {
+            new: false,
+            streams: 3,
+            records: 12,
+            disk: 36_000_000_000,
+            logs: 2,
+            segment: 1 << 28,
+            region: "eu-central-1",
+        };
+        let text = text(&facts, &opened);
+        for part in [
+            "http://127.0.0.1:4567 ",
+            "0-1 (2 workers)",
+            "/var/lib/penstock (opened: 3 streams, 12 records)",
+            "36 GB: 24 h at 417 KB/s",
+            "(FUA)",
+            "110 µs",
+            "not replicated",
+            "AWS_REGION=eu-central-1",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("aws kinesis")).count(), 3);
+    }
+}

@@ -1,0 +1,300 @@
+//! `penstock serve`: from arguments to running workers, and to their clean end.
+
+use super::banner::{self, Facts, Opened};
+use super::{cores, directory, size};
+use crate::background::companion;
+use crate::io::buffers::Buffers;
+use crate::io::clock::Clock;
+use crate::io::device::{self, Device, Durability};
+use crate::io::driver::{self, Event, Say};
+use crate::io::peers::Peers;
+use crate::io::process::{self, Signals, timestamp};
+use crate::io::{probe, socket};
+use crate::limits::Limits;
+use crate::log::Canary;
+use crate::observe::counter::Counters;
+use crate::worker::mailbox;
+use crate::worker::notice::Notice;
+use crate::worker::setup::{Options, Setup, WhenFull};
+use clap::ValueEnum;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+/// How long a clean stop may take before the process ends without one; recovery then does what is left.
+const STOP_SECONDS: u32 = 30;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Full {
+    /// Refuse puts; reads go on.
+    Reject,
+    /// Recycle the oldest records early.
+    Trim,
+}
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Data directory [default: $STATE_DIRECTORY, /var/lib/penstock as root, else the user's state directory]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Address of the HTTP endpoint; loopback only. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
+    listen: SocketAddr,
+    /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
+    #[arg(long, value_name = "LIST", value_parser = parse_cores)]
+    cores: Option<Cores>,
+    /// Space for records, as 512M or 4G [default: half of the free space of a new directory]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse)]
+    disk: Option<u64>,
+    /// What a put finds when the space is used up
+    #[arg(long, value_name = "WHAT", default_value = "reject")]
+    when_full: Full,
+    /// Region in ARNs; fixed when the directory is made [default: us-east-1]
+    #[arg(long, value_parser = parse_region)]
+    region: Option<String>,
+    /// Account in ARNs, 12 digits; fixed when the directory is made [default: 000000000000]
+    #[arg(long, value_parser = parse_account)]
+    account: Option<String>,
+    /// Seconds that an hour of retention lasts, for tests; fixed when the directory is made
+    #[arg(long, value_name = "SECONDS", hide = true, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    retention_hour: Option<u32>,
+}
+
+/// A list of cores: a type of its own, as clap takes a plain vector for a repeated flag.
+#[derive(Clone, Debug)]
+struct Cores(Vec<usize>);
+
+fn parse_cores(text: &str) -> Result<Cores, String> {
+    cores::parse(text).map(Cores)
+}
+
+fn parse_account(text: &str) -> Result<String, String> {
+    let good = text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if good { Ok(text.to_string()) } else { Err("an account has 12 digits".to_string()) }
+}
+
+fn parse_region(text: &str) -> Result<String, String> {
+    let good =
+        !text.is_empty() && text.len() <= 32 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if good {
+        Ok(text.to_string())
+    } else {
+        Err("a region has letters, digits and hyphens, as in us-east-1".to_string())
+    }
+}
+
+/// Serves until a signal; the text says what cannot be and what to do.
+pub fn run(args: Args) -> Result<(), String> {
+    if !args.listen.ip().is_loopback() {
+        return Err(format!(
+            "--listen {}: only loopback addresses are served, as signatures are not verified yet",
+            args.listen
+        ));
+    }
+    process::raise_limits();
+    probe::kernel().map_err(|missing| missing.to_string())?;
+    let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()))?;
+    let data = directory::open(&match &args.data {
+        Some(data) => data.clone(),
+        None => directory::default()?,
+    })?;
+    let _lock = directory::lock(&data)?;
+    let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
+    let device = device::examine(&data)
+        .map_err(|error| format!("the data directory {} cannot be used: {error}", data.display()))?;
+    warn(&device);
+    let when_full = match args.when_full {
+        Full::Reject => WhenFull::Reject,
+        Full::Trim => WhenFull::Trim,
+    };
+    let options = Options {
+        disk: args.disk,
+        free: device.free,
+        when_full,
+        region: args.region,
+        account: args.account,
+        retention_hour: args.retention_hour,
+        block: device.block,
+        flush: device.flush,
+        segment: None,
+        random: process::random().map_err(|error| format!("no random bytes from the kernel: {error}"))?,
+        clock_synchronised: process::clock_is_synchronised(),
+        canary: Canary::default(),
+        no_epoch_bump: false,
+    };
+    let facts = Facts { endpoint, cores: chosen, data, device, when_full };
+    // Before the first thread, which would take the signals otherwise.
+    let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
+    let peers =
+        Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
+    let threads = start(&facts, options, listeners, &peers)?;
+    let stopper = peers.clone();
+    thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
+    wait(threads)
+}
+
+fn no_thread(error: io::Error) -> String {
+    format!("a thread cannot be started: {error}")
+}
+
+/// First a bind that shares with nobody, else a second server would take half of the connections silently; then one listener a worker.
+fn listeners(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<TcpListener>), String> {
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("{address} is in use by another process; name another address with --listen")
+        }
+        _ => format!("{address} cannot be listened on: {error}"),
+    };
+    let claimed = socket::claim(address).map_err(failed)?;
+    let listeners = (0..count).map(|_| socket::listen(claimed)).collect::<io::Result<Vec<_>>>().map_err(failed)?;
+    Ok((claimed, listeners))
+}
+
+fn warn(device: &Device) {
+    if device.durability == Durability::Memory {
+        log(&format!(
+            "WARNING: the data directory is {}: what is acknowledged is lost with the machine's power",
+            device.file_system
+        ));
+    } else if !device.tried {
+        log(&format!(
+            "WARNING: the log has not been tried on {}; ext4 and xfs are known to keep what is durable",
+            device.file_system
+        ));
+    }
+}
+
+/// One line on standard error, whole even when several threads have something to say.
+fn log(text: &str) {
+    let line = format!("{} {text}\n", timestamp(Clock.now().wall));
+    // Nobody is left to tell when standard error is closed.
+    let _ = io::stderr().lock().write_all(line.as_bytes());
+}
+
+fn start(
+    facts: &Facts,
+    options: Options,
+    listeners: Vec<TcpListener>,
+    peers: &Arc<Peers>,
+) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
+    let limits = Limits::standard();
+    let count = facts.cores.len() as u16;
+    let memory: Vec<Buffers> = (0..count).map(|worker| Buffers::new(worker, limits.layouts())).collect();
+    let loans: Vec<_> = memory.iter().map(Buffers::loans).collect();
+    let counters: Vec<_> = (0..count).map(|_| Counters::default()).collect();
+    let mailboxes = mailbox::connect(count, limits.mailbox);
+    let say = say(facts.clone());
+    let mut threads = Vec::new();
+    let workers = memory.into_iter().zip(mailboxes).zip(listeners).zip(facts.cores.iter().copied());
+    for (worker, (((buffers, mailboxes), listener), core)) in (0..count).zip(workers) {
+        let companion = companion::start(companion::Post {
+            worker,
+            data: facts.data.clone(),
+            core: cores::for_companion(core, &facts.cores),
+            peers: peers.clone(),
+            say: Box::new(log),
+        });
+        let post = driver::Post {
+            setup: Setup {
+                worker,
+                workers: count,
+                limits,
+                options: options.clone(),
+                buffers,
+                loans: loans.clone(),
+                counters: counters.clone(),
+                mailboxes,
+            },
+            core,
+            data: facts.data.clone(),
+            listener,
+            peers: peers.clone(),
+            companion: Some(companion.map_err(no_thread)?),
+            say: say.clone(),
+        };
+        let thread = thread::Builder::new().name(format!("worker-{worker}"));
+        threads.push(thread.spawn(move || run_worker(post)).map_err(no_thread)?);
+    }
+    Ok(threads)
+}
+
+/// A ring that fails cannot even answer: the process ends, and recovery finds what is durable.
+fn run_worker(post: driver::Post) -> io::Result<()> {
+    let number = post.setup.worker;
+    let ended = driver::run(post);
+    if let Err(error) = &ended {
+        log(&format!("worker {number}: its ring has failed: {error}"));
+        std::process::exit(1);
+    }
+    ended
+}
+
+fn say(facts: Facts) -> Say {
+    Arc::new(move |event| match event {
+        Event::Text(text) => log(text),
+        Event::Notice(Notice::Refused { why }) => {
+            log(why);
+            std::process::exit(1);
+        }
+        Event::Notice(notice) => {
+            if let Notice::Ready { new, streams, records, disk, logs, segment, region, .. } = notice {
+                let opened = Opened {
+                    new: *new,
+                    streams: *streams,
+                    records: *records,
+                    disk: *disk,
+                    logs: *logs,
+                    segment: *segment,
+                    region,
+                };
+                let text = banner::text(&facts, &opened);
+                let mut out = io::stdout().lock();
+                let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+            }
+            log(&notice.to_string());
+        }
+    })
+}
+
+/// The first signal stops cleanly; the second one, or a stop that takes too long, ends the process.
+fn obey(signals: &Signals, peers: &Peers) {
+    signals.wait();
+    log("stopping: requests under way are answered, then the log is closed");
+    peers.stop();
+    let again = signals.wait_for(STOP_SECONDS);
+    log(if again { "stopped at once, by a second signal" } else { "the stop took too long: ended without it" });
+    std::process::exit(1);
+}
+
+fn wait(threads: Vec<JoinHandle<io::Result<()>>>) -> Result<(), String> {
+    for thread in threads {
+        let ended = thread.join().map_err(|_| "a worker has panicked".to_string())?;
+        ended.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_and_regions_are_checked() {
+        assert!(parse_account("123456789012").is_ok());
+        assert!(parse_account("12345678901").is_err() && parse_account("12345678901x").is_err());
+        assert!(parse_region("eu-central-1").is_ok());
+        assert!(parse_region("").is_err() && parse_region("eu central").is_err());
+    }
+
+    #[test]
+    fn a_port_that_another_server_shares_is_found_out() {
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let (address, listeners) = listeners(any, 2).expect("free");
+        assert_ne!(address.port(), 0);
+        let refused = super::listeners(address, 1).expect_err("it is taken");
+        assert!(refused.contains("in use"), "{refused}");
+        drop(listeners);
+    }
+}

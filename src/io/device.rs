@@ -1,0 +1,247 @@
+//! The device below the data directory: its block, what makes a write durable on it, and what that costs.
+
+use super::clock::Clock;
+use super::process::free_bytes;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Least block: what file systems and most NVMe devices write without touching a neighbour.
+const BLOCK_MIN: u32 = 4096;
+/// Writes, or groups of them, that are timed; and when timing ends although they are not done.
+const ROUNDS: usize = 16;
+const ROUNDS_NS_MAX: u64 = 25_000_000;
+/// Commits that a flush would cover, as many as are in flight.
+const GROUP: usize = 4;
+
+/// What a device needs so that a completed write survives a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It has no volatile cache: what is written is durable.
+    NoCache,
+    /// Its cache is volatile, and a write may pass it.
+    WriteThrough,
+    /// Its cache is volatile and must be flushed.
+    Flush,
+    /// Nothing is said about it: it is flushed.
+    Unknown,
+    /// Memory: a power cut loses everything.
+    Memory,
+}
+
+impl fmt::Display for Durability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Durability::NoCache => "no volatile cache",
+            Durability::WriteThrough => "volatile cache, passed by each commit (FUA)",
+            Durability::Flush => "volatile cache, flushed for each commit",
+            Durability::Unknown => "cache unknown, flushed for each commit",
+            Durability::Memory => "MEMORY: not durable",
+        })
+    }
+}
+
+/// What is known of the place of the data.
+#[derive(Clone, Debug)]
+pub struct Device {
+    /// What is written without touching a neighbour, bytes.
+    pub block: u32,
+    pub durability: Durability,
+    pub file_system: &'static str,
+    /// Whether the file system is one that the log has been tried on.
+    pub tried: bool,
+    /// `major:minor`.
+    pub number: String,
+    /// Free bytes of the file system.
+    pub free: u64,
+    /// Whether one flush for a group of commits beats a durable write for each.
+    pub flush: bool,
+    /// Nanoseconds of a durable write of one block, the middle one of those timed.
+    pub write_ns: u64,
+}
+
+/// Looks at the device and times a few writes in a file of `data`, which is gone afterwards.
+pub fn examine(data: &Path) -> io::Result<Device> {
+    let dir = File::open(data)?;
+    let (file_system, tried) = file_system(&dir)?;
+    let device = dir.metadata()?.dev();
+    let number = format!("{}:{}", libc::major(device), libc::minor(device));
+    let queue = queue_directory(&number);
+    let durability = match file_system {
+        "tmpfs" | "ramfs" => Durability::Memory,
+        _ => durability(queue.as_deref()),
+    };
+    let physical = queue.as_ref().and_then(|queue| read_number(&queue.join("physical_block_size"))).unwrap_or(0);
+    let trial = Trial::new(data)?;
+    let block = BLOCK_MIN.max(physical).max(trial.alignment()).next_power_of_two();
+    let (write_ns, group_ns) = trial.time(block)?;
+    // A flush is taken only where it is clearly better: durable writes of several commits overlap, which this does not time.
+    let flush = group_ns * 3 < write_ns * 2;
+    Ok(Device { block, durability, file_system, tried, number, free: free_bytes(&dir)?, flush, write_ns })
+}
+
+fn file_system(dir: &File) -> io::Result<(&'static str, bool)> {
+    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the structure is filled by the call when it succeeds.
+    if unsafe { libc::fstatfs(dir.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded.
+    let magic = unsafe { stat.assume_init() }.f_type;
+    Ok(match magic as u32 {
+        0xef53 => ("ext4", true),
+        0x5846_5342 => ("xfs", true),
+        0x9123_683e => ("btrfs", false),
+        0x0102_1994 => ("tmpfs", false),
+        0x8584_58f6 => ("ramfs", false),
+        0x794c_7630 => ("overlayfs", false),
+        0x2fc1_2fc1 => ("zfs", false),
+        0x6969 => ("nfs", false),
+        0xf2f5_2010 => ("f2fs", false),
+        0x6573_5546 => ("fuse", false),
+        0x0102_1997 => ("9p", false),
+        _ => ("an unknown file system", false),
+    })
+}
+
+/// `queue/` of the device, or of the disk that a partition lies on.
+fn queue_directory(number: &str) -> Option<PathBuf> {
+    let device = PathBuf::from("/sys/dev/block").join(number);
+    [device.join("queue"), device.join("../queue")].into_iter().find_map(|queue| queue.canonicalize().ok())
+}
+
+fn durability(queue: Option<&Path>) -> Durability {
+    let read = |name: &str| queue.and_then(|queue| std::fs::read_to_string(queue.join(name)).ok());
+    match (read("write_cache").as_deref().map(str::trim), read("fua").as_deref().map(str::trim)) {
+        (Some("write through"), _) => Durability::NoCache,
+        (Some("write back"), Some("1")) => Durability::WriteThrough,
+        (Some("write back"), _) => Durability::Flush,
+        _ => Durability::Unknown,
+    }
+}
+
+fn read_number(path: &Path) -> Option<u32> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// A file for trying things out.
+struct Trial {
+    path: PathBuf,
+    file: File,
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Memory whose start is whole blocks of any device.
+#[repr(C, align(65536))]
+struct Aligned([u8; 65536]);
+
+impl Trial {
+    fn new(data: &Path) -> io::Result<Trial> {
+        let path = data.join(format!("trial-{}", std::process::id()));
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_DIRECT);
+        let file = options.open(&path).map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => {
+                io::Error::other("its file system does not do direct I/O (O_DIRECT); ext4 and xfs do")
+            }
+            _ => error,
+        })?;
+        Ok(Trial { path, file })
+    }
+
+    /// Alignment of direct I/O, where the file system tells it.
+    fn alignment(&self) -> u32 {
+        // SAFETY: a structure of numbers, for which zeros are valid.
+        let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+        // SAFETY: an empty path names the descriptor itself; the structure is filled by the call.
+        let failed = unsafe {
+            libc::statx(self.file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, &mut stat)
+        };
+        if failed != 0 || stat.stx_mask & libc::STATX_DIOALIGN == 0 {
+            return 0;
+        }
+        stat.stx_dio_mem_align.max(stat.stx_dio_offset_align)
+    }
+
+    /// Nanoseconds a commit: durable writes one by one, and groups with one flush.
+    fn time(&self, block: u32) -> io::Result<(u64, u64)> {
+        let memory = Box::new(Aligned([0; 65536]));
+        let block = (block as usize).min(memory.0.len());
+        // Written once before, as segments are.
+        for number in 0..GROUP {
+            self.write(&memory.0[..block], number * block, 0)?;
+        }
+        self.file.sync_all()?;
+        let single = middle(|| self.write(&memory.0[..block], 0, libc::RWF_DSYNC))?;
+        let group = middle(|| {
+            (0..GROUP).try_for_each(|number| self.write(&memory.0[..block], number * block, 0))?;
+            self.file.sync_data()
+        })?;
+        Ok((single, group / GROUP as u64))
+    }
+
+    fn write(&self, from: &[u8], at: usize, flags: i32) -> io::Result<()> {
+        let part = libc::iovec { iov_base: from.as_ptr().cast_mut().cast(), iov_len: from.len() };
+        // SAFETY: one part, valid for reads for the length of the call, which only reads it.
+        match unsafe { libc::pwritev2(self.file.as_raw_fd(), &part, 1, at as i64, flags) } {
+            written if written == from.len() as isize => Ok(()),
+            written if written < 0 => Err(io::Error::last_os_error()),
+            _ => Err(io::Error::other("a write of one block was cut short")),
+        }
+    }
+}
+
+/// The middle time of a few rounds, nanoseconds.
+fn middle(mut round: impl FnMut() -> io::Result<()>) -> io::Result<u64> {
+    let begin = Clock.now().mono;
+    let mut times = Vec::with_capacity(ROUNDS);
+    let mut last = begin;
+    while times.len() < ROUNDS && last - begin < ROUNDS_NS_MAX {
+        round()?;
+        let now = Clock.now().mono;
+        times.push(now - last);
+        last = now;
+    }
+    times.sort();
+    Ok(times[times.len() / 2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_device_below_a_directory_is_examined_and_nothing_is_left_there() {
+        let dir = std::env::temp_dir().join(format!("penstock-device-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let device = examine(&dir).expect("direct I/O works here");
+        assert!(device.block >= BLOCK_MIN && device.block.is_power_of_two());
+        assert!(device.write_ns > 0 && device.free > 0);
+        assert_eq!(std::fs::read_dir(&dir).expect("listed").count(), 0);
+        std::fs::remove_dir(&dir).expect("removed");
+    }
+
+    #[test]
+    fn what_sysfs_says_of_a_cache_decides_the_class() {
+        let dir = std::env::temp_dir().join(format!("penstock-queue-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).expect("a directory");
+        let class = |cache: &str, fua: &str| {
+            std::fs::write(dir.join("write_cache"), cache).expect("written");
+            std::fs::write(dir.join("fua"), fua).expect("written");
+            durability(Some(&dir))
+        };
+        assert_eq!(class("write through\n", "0\n"), Durability::NoCache);
+        assert_eq!(class("write back\n", "1\n"), Durability::WriteThrough);
+        assert_eq!(class("write back\n", "0\n"), Durability::Flush);
+        assert_eq!(durability(None), Durability::Unknown);
+        std::fs::remove_dir_all(&dir).expect("removed");
+    }
+}

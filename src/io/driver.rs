@@ -1,0 +1,160 @@
+//! A worker's thread: pinned, it takes turns with its ring.
+//!
+//! ```text
+//!   collect ─► step ─► tell ─► carry ─┬─ something happened ───► poll, again
+//!        ▲                            ├─ nothing yet, 30 µs ───► poll, again
+//!        └────────────────────────────┴─ still nothing ─► bell: sleeping ─► no mail? ─► sleep until the deadline
+//! ```
+
+use super::buffers::Pool;
+use super::clock::{Clock, Mono, Now};
+use super::op::{Completions, Ops};
+use super::peers::Peers;
+use super::prepare::Link;
+use super::uring::{Ring, RingSetup, Wait};
+use crate::worker::Worker;
+use crate::worker::notice::Notice;
+use crate::worker::setup::Setup;
+use std::io;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// How long a worker with nothing to do looks around before it sleeps: waking costs 15 to 20 µs.
+const SPIN_NS: u64 = 30_000;
+/// Longest sleep when the worker has no deadline.
+const SLEEP_NS: u64 = 1_000_000_000;
+/// Room for the completions and operations of a busy turn.
+const TURN: usize = 8192;
+
+/// Something to tell the operator.
+pub enum Event<'a> {
+    Notice(&'a Notice),
+    Text(&'a str),
+}
+
+/// Where events go; called from every worker's thread.
+pub type Say = Arc<dyn Fn(Event<'_>) + Send + Sync>;
+
+/// What a worker's thread is given.
+pub struct Post {
+    pub setup: Setup,
+    /// The core to be pinned to.
+    pub core: usize,
+    /// The data directory.
+    pub data: PathBuf,
+    pub listener: TcpListener,
+    pub peers: Arc<Peers>,
+    pub companion: Option<Link>,
+    pub say: Say,
+}
+
+/// Runs the worker on this thread until it has stopped. Returns when all workers have, as their rings are written to by each other.
+pub fn run(post: Post) -> io::Result<()> {
+    let _guard = AbortOnPanic;
+    let Post { setup, core, data, listener, peers, companion, say } = post;
+    let number = setup.worker;
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        say(Event::Text(&format!(
+            "worker {number} could not be pinned to core {core}: it runs where the kernel puts it"
+        )));
+    }
+    let (ring, notice) = Ring::new(RingSetup {
+        worker: number,
+        connections: setup.limits.connections,
+        loans: setup.loans.clone(),
+        log: Some(setup.buffers.whole(Pool::Log, 0)),
+        data: &data,
+        listener: Some(listener),
+        peers: peers.clone(),
+        companion,
+    })?;
+    if let Some(text) = notice {
+        say(Event::Text(&text));
+    }
+    let (done, ops) = (Completions::with_capacity(TURN), Ops::with_capacity(TURN));
+    let mut driver = Driver { number, ring, worker: Worker::new(setup), peers, say, done, ops, stopping: false };
+    driver.turns()?;
+    driver.peers.ended();
+    Ok(())
+}
+
+struct Driver {
+    number: u16,
+    ring: Ring,
+    worker: Worker,
+    peers: Arc<Peers>,
+    say: Say,
+    done: Completions,
+    ops: Ops,
+    stopping: bool,
+}
+
+impl Driver {
+    fn turns(&mut self) -> io::Result<()> {
+        // When something happened last.
+        let mut active = Mono(0);
+        loop {
+            let (now, busy) = self.turn()?;
+            if busy {
+                active = now.mono;
+            }
+            if self.worker.stopped() {
+                // What the last turn asked for, wakes of others foremost.
+                return self.ring.enter(Wait::Poll);
+            }
+            let spinning = now.mono - active < SPIN_NS && !self.worker.waits_for_disk();
+            match self.sleep_ns(now) {
+                _ if busy || spinning => self.ring.enter(Wait::Poll)?,
+                0 => self.ring.enter(Wait::Poll)?,
+                ns => self.sleep(ns)?,
+            }
+        }
+    }
+
+    /// One turn of the worker, and whether anything happened in it.
+    fn turn(&mut self) -> io::Result<(Now, bool)> {
+        self.ring.collect(&mut self.done)?;
+        if !self.stopping && self.peers.stopping() {
+            self.stopping = true;
+            self.ring.stop_accepting()?;
+            self.worker.stop();
+        }
+        let came = !self.done.is_empty();
+        let now = Clock.now();
+        self.worker.step(now, &mut self.done, &mut self.ops);
+        debug_assert!(self.done.is_empty(), "a turn takes all completions");
+        self.worker.note_turn(Clock.now().mono - now.mono);
+        while let Some(notice) = self.worker.notice() {
+            (self.say)(Event::Notice(&notice));
+        }
+        let busy = came || !self.ops.is_empty();
+        self.ring.carry(&mut self.ops)?;
+        Ok((now, busy))
+    }
+
+    /// The sleep protocol of [`crate::stdx::spsc`].
+    fn sleep(&mut self, ns: u64) -> io::Result<()> {
+        let bell = &self.peers.peer(self.number).bell;
+        bell.about_to_sleep();
+        let slept = self.ring.enter(if self.worker.mail_waits() { Wait::Poll } else { Wait::Sleep(ns) });
+        bell.awake();
+        slept
+    }
+
+    /// Nanoseconds until the worker's next turn must be; 0: at once.
+    fn sleep_ns(&self, now: Now) -> u64 {
+        self.worker.deadline().map_or(SLEEP_NS, |deadline| deadline - now.mono)
+    }
+}
+
+/// A worker that panics leaves records in an unknown state: the process ends, and recovery finds what is durable.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}

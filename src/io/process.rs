@@ -1,0 +1,120 @@
+//! What the process asks of the kernel for itself: limits, signals, priority, random bytes.
+
+use super::clock::Wall;
+use crate::stdx::calendar::Civil;
+use std::io;
+use std::mem::MaybeUninit;
+
+/// Raises the soft limits of locked memory and open files to the hard ones; gives the limit of locked memory, in bytes.
+pub fn raise_limits() -> u64 {
+    raise(libc::RLIMIT_NOFILE);
+    raise(libc::RLIMIT_MEMLOCK)
+}
+
+fn raise(resource: libc::__rlimit_resource_t) -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid structure that the call fills.
+    if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
+        return 0;
+    }
+    let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+    // SAFETY: `wanted` is a valid structure that the call reads.
+    let raised = unsafe { libc::setrlimit(resource, &wanted) } == 0;
+    if raised { wanted.rlim_cur } else { limit.rlim_cur }
+}
+
+pub fn is_root() -> bool {
+    // SAFETY: no memory is involved; it cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Bytes that nobody can guess.
+pub fn random() -> io::Result<[u8; 32]> {
+    let mut bytes = [0u8; 32];
+    // SAFETY: the buffer has the length that is told.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    match got {
+        32 => Ok(bytes),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Whether the kernel calls the wall clock synchronised: someone (NTP, PTP) disciplines it.
+pub fn clock_is_synchronised() -> bool {
+    // SAFETY: a structure of numbers, for which zeros are valid; zero modes only ask.
+    let mut asked: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: the structure is valid and filled by the call.
+    let state = unsafe { libc::adjtimex(&mut asked) };
+    state >= 0 && state != libc::TIME_ERROR
+}
+
+/// Makes this thread give way to others: for work that nobody waits for.
+pub fn lower_priority() {
+    const NICE: i32 = 10;
+    // SAFETY: no memory is involved. 0 is the calling thread. A refusal costs nothing but the courtesy.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+}
+
+/// SIGTERM and SIGINT, kept from every thread that is started after [`Signals::block`], and waited for by one.
+pub struct Signals(libc::sigset_t);
+
+impl Signals {
+    pub fn block() -> io::Result<Signals> {
+        let mut set = MaybeUninit::uninit();
+        // SAFETY: `sigemptyset` initialises the set that the next calls use; all are given valid pointers.
+        let (failed, set) = unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
+            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            (libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()), set.assume_init())
+        };
+        if failed == 0 { Ok(Signals(set)) } else { Err(io::Error::from_raw_os_error(failed)) }
+    }
+
+    /// Waits for one of them: without an end, as it is the operator who ends it.
+    pub fn wait(&self) {
+        let mut signal = 0;
+        // SAFETY: both pointers are valid; it fails only for a set that is not one.
+        while unsafe { libc::sigwait(&self.0, &mut signal) } != 0 {}
+    }
+
+    /// Waits for another one; false when `seconds` are over.
+    pub fn wait_for(&self, seconds: u32) -> bool {
+        let limit = libc::timespec { tv_sec: seconds as i64, tv_nsec: 0 };
+        // SAFETY: the set and the time are valid, and no information is asked for.
+        unsafe { libc::sigtimedwait(&self.0, std::ptr::null_mut(), &limit) > 0 }
+    }
+}
+
+/// Bytes that a program without privileges may still write to the file system of `fd`.
+pub fn free_bytes(fd: &impl std::os::fd::AsRawFd) -> io::Result<u64> {
+    let mut stat = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the structure is filled by the call when it succeeds.
+    if unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
+/// `2026-11-24T09:15:02.123Z`.
+pub fn timestamp(wall: Wall) -> String {
+    let Civil { year, month, day, hour, minute, second, .. } = Civil::from_seconds(wall.seconds());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", wall.millis() % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_sorts_as_text() {
+        assert_eq!(timestamp(Wall(951_782_400_007_000)), "2000-02-29T00:00:00.007Z");
+    }
+
+    #[test]
+    fn random_bytes_differ() {
+        assert_ne!(random().expect("random"), random().expect("random"));
+    }
+}

@@ -1,0 +1,248 @@
+//! Recovery, second part: commits and sealed segments join the chain, one after the other.
+
+use super::{At, Mode, Recovery, Step, WINDOW_BYTES, Window};
+use crate::io::buffers::{Buffers, Span};
+use crate::io::op::{Op, Ops};
+use crate::log::format::{CommitHeader, CommitKind, Damage, Position};
+use crate::log::index::Sealed;
+use crate::log::scanner::{Found, Place, examine};
+use crate::log::{FooterState, Log, Segment};
+
+impl Log {
+    /// Follows the chain as far as the window goes, reads more, or ends.
+    pub(super) fn follow(&mut self, r: &mut Recovery, buffers: &Buffers, ops: &mut Ops) {
+        loop {
+            let advanced = match r.mode {
+                Mode::Follow(at) => self.follow_commit(r, at, buffers, ops),
+                Mode::Cross { from, next } => self.cross(r, from, next, buffers, ops),
+                Mode::Search { from, at, evidence_end } => self.search(r, from, at, evidence_end, buffers, ops),
+                Mode::Resume { from, at, until } => self.resume_chain(r, from, at, until, buffers, ops),
+                Mode::End => return self.copy_next(r, ops),
+            };
+            if !advanced {
+                return;
+            }
+        }
+    }
+
+    /// What stands at `at`; `None` after asking for more of the file.
+    pub(super) fn look(
+        &mut self,
+        r: &mut Recovery,
+        at: At,
+        bodies: bool,
+        buffers: &Buffers,
+        ops: &mut Ops,
+    ) -> Option<Found> {
+        let place = self.scan_place(r, at);
+        let window = self.window(r, at);
+        let found =
+            window.map_or(Found::Needs(self.settings.block), |span| examine(buffers.bytes(span), &place, bodies));
+        let Found::Needs(bytes) = found else { return Some(found) };
+        let capacity = self.settings.memory.len.min(WINDOW_BYTES.max(self.settings.commit_max));
+        let begins_here = r.window.is_some_and(|w| w.candidate == at.candidate && w.from == at.byte);
+        if begins_here || bytes > capacity {
+            // The file ends before it does, or it cannot be a commit of this log.
+            return Some(Found::Nothing(Damage::Short { what: "commit" }));
+        }
+        let len = capacity.min(self.settings.segment_size as u32 - at.byte);
+        r.window = Some(Window { candidate: at.candidate, from: at.byte, len });
+        r.step = Step::Window;
+        let file = self.files.name(r.candidates[at.candidate].file);
+        let into = self.settings.memory.first(len);
+        ops.push(Op::ReadAt { file, at: at.byte as u64, into, token: self.recovery_token() });
+        None
+    }
+
+    /// The part of the window from `at` on.
+    pub(super) fn window(&self, r: &Recovery, at: At) -> Option<Span> {
+        let window =
+            r.window.filter(|w| w.candidate == at.candidate && w.from <= at.byte && at.byte < w.from + w.len)?;
+        let from = at.byte - window.from;
+        Some(self.settings.memory.part(from, window.len - from))
+    }
+
+    pub(super) fn scan_place(&self, r: &Recovery, at: At) -> Place {
+        let incarnation = r.candidates[at.candidate].incarnation;
+        Place {
+            directory: self.settings.directory,
+            log: self.settings.number,
+            incarnation,
+            position: self.position(incarnation, at.byte),
+            block: self.settings.block,
+            room: self.settings.segment_size as u32 - at.byte,
+        }
+    }
+
+    pub(super) fn ends(&self, at: At) -> bool {
+        at.byte as u64 + self.settings.block as u64 > self.settings.segment_size
+    }
+
+    pub(super) fn follow_commit(&mut self, r: &mut Recovery, at: At, buffers: &Buffers, ops: &mut Ops) -> bool {
+        let cross = Mode::Cross { from: at, next: at.candidate + 1 };
+        if at.candidate >= r.candidates.len() {
+            r.mode = Mode::End;
+            return true;
+        }
+        if at.byte == 0 && self.segments.is_empty() {
+            // The oldest segment: nothing to chain it to.
+            r.mode = Mode::Cross { from: at, next: 0 };
+            return true;
+        }
+        if self.ends(at) {
+            r.mode = cross;
+            return true;
+        }
+        let bodies = self.position(r.candidates[at.candidate].incarnation, at.byte) >= r.vouched;
+        let Some(found) = self.look(r, at, bodies, buffers, ops) else { return false };
+        r.mode = match found {
+            Found::Commit { header, crc }
+                if header.previous == self.last_crc && header.epoch >= self.epoch_of_last(r) =>
+            {
+                self.accept(r, at, &header, crc, buffers);
+                Mode::Follow(At { byte: at.byte + header.bytes, ..at })
+            }
+            _ => cross,
+        };
+        true
+    }
+
+    pub(super) fn epoch_of_last(&self, r: &Recovery) -> u32 {
+        r.last.map_or(0, |(_, epoch)| epoch)
+    }
+
+    /// The commit joins the chain.
+    pub(super) fn accept(&mut self, r: &mut Recovery, at: At, header: &CommitHeader, crc: u32, buffers: &Buffers) {
+        let span = self.window(r, at).expect("it was just examined there").first(header.bytes);
+        let commit = buffers.bytes(span);
+        if self.segments.back().is_none_or(|segment| segment.incarnation != header.incarnation) {
+            self.begin_recovered(r, at.candidate, header.previous);
+        }
+        for (frame_at, frame) in header.frames(commit).flatten() {
+            if frame.count > 0 {
+                self.building.add(at.byte + frame_at as u32, &frame);
+                r.records += frame.count as u64;
+            }
+        }
+        let segment = self.segments.back_mut().expect("begun above if there was none");
+        segment.last_crc = crc;
+        segment.epoch = header.epoch;
+        self.at = at.byte + header.bytes;
+        self.last_crc = crc;
+        r.epoch_max = r.epoch_max.max(header.epoch);
+        r.last = Some((header.kind, header.epoch));
+        r.vouched = r.vouched.max(header.durable);
+        r.end = header.end();
+    }
+
+    /// A segment without a footer joins the chain; the one before it is complete.
+    pub(super) fn begin_recovered(&mut self, r: &mut Recovery, candidate: usize, first_previous: u32) {
+        self.seal_recovered();
+        let candidate = &r.candidates[candidate];
+        r.flushes.push(candidate.file);
+        self.files.found(candidate.file, Some(candidate.incarnation));
+        self.segments.push_back(Segment {
+            file: candidate.file,
+            incarnation: candidate.incarnation,
+            end: 0,
+            epoch: 0,
+            first_previous,
+            last_crc: 0,
+            index: Sealed::default(),
+            footer: FooterState::Open,
+            leaving: false,
+        });
+        self.active = true;
+        self.at = 0;
+    }
+
+    pub(super) fn seal_recovered(&mut self) {
+        if std::mem::replace(&mut self.active, false) {
+            let segment = self.segments.back_mut().expect("the active segment is the last one");
+            segment.index = self.building.seal();
+            segment.end = self.at;
+            segment.footer = FooterState::Due;
+        }
+    }
+
+    /// A segment with a footer joins the chain.
+    pub(super) fn accept_footer(&mut self, r: &mut Recovery, candidate: usize) -> bool {
+        let incarnation = r.candidates[candidate].incarnation;
+        let Some((summary, index)) = r.candidates[candidate].footer.take() else { return false };
+        self.seal_recovered();
+        let file = r.candidates[candidate].file;
+        self.files.found(file, Some(incarnation));
+        r.records += index.spans.iter().map(|span| span.records).sum::<u64>();
+        self.segments.push_back(Segment {
+            file,
+            incarnation,
+            end: summary.end,
+            epoch: summary.epoch,
+            first_previous: summary.first_previous,
+            last_crc: summary.last_crc,
+            index,
+            footer: FooterState::Settled,
+            leaving: false,
+        });
+        self.last_crc = summary.last_crc;
+        r.epoch_max = r.epoch_max.max(summary.epoch);
+        r.last = Some((CommitKind::Data, summary.epoch));
+        r.end = self.position(incarnation, summary.end);
+        r.vouched = r.vouched.max(r.end);
+        true
+    }
+
+    /// Whether the chain goes on at the start of candidate `next`.
+    pub(super) fn cross(&mut self, r: &mut Recovery, from: At, next: usize, buffers: &Buffers, ops: &mut Ops) -> bool {
+        let Some(candidate) = r.candidates.get(next) else {
+            r.mode = self.after_the_last(r, from);
+            return true;
+        };
+        let start = At { candidate: next, byte: 0 };
+        let listed = r.live.binary_search(&candidate.incarnation).is_ok();
+        // Between them were segments that have been recycled: their CRC is not known any more.
+        let gap = self.segments.back().is_none_or(|last| last.incarnation + 1 != candidate.incarnation);
+        if let Some((summary, _)) = &candidate.footer {
+            if summary.first_previous == self.last_crc || (listed && gap) {
+                self.accept_footer(r, next);
+                r.mode = Mode::Cross {
+                    from: At { candidate: next, byte: self.settings.segment_size as u32 },
+                    next: next + 1,
+                };
+            } else {
+                // Sealed, so durable, though what it goes on from has not been met.
+                r.mode = Mode::Resume { from, at: from, until: self.proof(r, start) };
+            }
+            return true;
+        }
+        let bodies = self.position(candidate.incarnation, 0) >= r.vouched;
+        let Some(found) = self.look(r, start, bodies, buffers, ops) else { return false };
+        r.mode = match found {
+            Found::Commit { header, crc }
+                if header.epoch >= self.epoch_of_last(r) && (header.previous == self.last_crc || (listed && gap)) =>
+            {
+                self.accept(r, start, &header, crc, buffers);
+                Mode::Follow(At { candidate: next, byte: header.bytes })
+            }
+            _ if listed => Mode::Resume { from, at: from, until: self.proof(r, start) },
+            _ => Mode::Cross { from, next: next + 1 },
+        };
+        true
+    }
+
+    /// The start of a segment is known to be durable: so is everything before.
+    pub(super) fn proof(&self, r: &mut Recovery, start: At) -> Position {
+        let until = Position(self.position(r.candidates[start.candidate].incarnation, 0).0 + 1);
+        r.vouched = r.vouched.max(until);
+        until
+    }
+
+    pub(super) fn after_the_last(&self, r: &Recovery, from: At) -> Mode {
+        // After a clean stop of the last run nothing can stand behind.
+        let stopped = r.last == Some((CommitKind::Stopped, self.settings.epoch));
+        match stopped || r.candidates.is_empty() {
+            true => Mode::End,
+            false => Mode::Search { from, at: from, evidence_end: from.byte },
+        }
+    }
+}

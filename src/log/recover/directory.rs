@@ -1,0 +1,172 @@
+//! Recovery, first part: what files there are, which can be part of the chain, and the footers of those that were sealed.
+
+use super::{Candidate, HEAD_BYTES, Recovery, Step};
+use crate::io::buffers::Buffers;
+use crate::io::op::{DirName, Op, OpenHow, Ops};
+use crate::log::footer::{find_trailer, read_footer};
+use crate::log::format::{CommitHeader, Position, header_at};
+use crate::log::{Event, Log};
+
+impl Log {
+    /// Opens the next file found; then removes what has to go; then orders the rest.
+    pub(super) fn open_next(&mut self, r: &mut Recovery, ops: &mut Ops) {
+        let token = self.recovery_token();
+        if let Some(&(index, _)) = r.found.get(r.opened) {
+            r.step = Step::Open;
+            ops.push(Op::Open { file: self.files.name(index), how: OpenHow::Existing, token });
+        } else if r.removed < r.removals.len() {
+            self.unlink(r, ops);
+        } else {
+            // Also when nothing was removed: entries that a crash left unsynced are durable before anything relies on them.
+            r.step = Step::SyncRemoved;
+            ops.push(Op::SyncDir { dir: DirName::Log(self.settings.number), token });
+        }
+    }
+
+    pub(super) fn unlink(&mut self, r: &mut Recovery, ops: &mut Ops) {
+        r.step = Step::Unlink;
+        ops.push(Op::Unlink { file: r.removals[r.removed], token: self.recovery_token() });
+    }
+
+    pub(super) fn read_edge(&mut self, r: &mut Recovery, step: Step, ops: &mut Ops) {
+        let (index, size) = r.found[r.opened];
+        let block = self.settings.block;
+        let (at, len) = match step {
+            Step::Head => (0, HEAD_BYTES.min(self.settings.memory.len)),
+            _ => (size - block as u64, block),
+        };
+        r.step = step;
+        let into = self.settings.memory.first(len);
+        ops.push(Op::ReadAt { file: self.files.name(index), at, into, token: self.recovery_token() });
+    }
+
+    /// The start of a file: of which incarnation is it?
+    pub(super) fn on_head(&mut self, r: &mut Recovery, head: &[u8], ops: &mut Ops) {
+        let (index, size) = r.found[r.opened];
+        let whole = size == self.settings.segment_size;
+        let block = self.settings.block as usize;
+        let ours = head.chunks(block).enumerate().find_map(|(number, bytes)| {
+            let header = CommitHeader::peek(header_at(bytes, 0)?).ok()?;
+            let here = self.position(header.incarnation, (number * block) as u32);
+            let ours = header.directory == self.settings.directory && header.log == self.settings.number;
+            (ours && header.position == here).then_some(header)
+        });
+        let empty = head.iter().all(|&byte| byte == 0);
+        if let Some(header) = ours {
+            r.incarnation_max = r.incarnation_max.max(header.incarnation);
+            r.candidates.push(Candidate { file: index, incarnation: header.incarnation, trailer: None, footer: None });
+            if !whole {
+                let why = format!("the file has {size} bytes instead of {}", self.settings.segment_size);
+                self.damaged(r, index, Position(header.position.0 + size), why);
+            }
+        } else if empty && !whole {
+            // A crash while it was being made: nothing was ever written into it.
+            r.opened += 1;
+            r.removals.push(self.files.name(index));
+            r.step = Step::Close;
+            let closing = r.removals.len() - 1;
+            r.removals.swap(r.removed, closing);
+            return ops.push(Op::CloseFile { file: self.files.name(index), token: self.recovery_token() });
+        } else if empty {
+            // It may still have a trailer, if the first block was lost.
+            r.candidates.push(Candidate { file: index, incarnation: 0, trailer: None, footer: None });
+        } else {
+            r.candidates.push(Candidate { file: index, incarnation: u32::MAX, trailer: None, footer: None });
+        }
+        match whole {
+            true => self.read_edge(r, Step::Tail, ops),
+            false => {
+                r.opened += 1;
+                self.open_next(r, ops);
+            }
+        }
+    }
+
+    /// The last block of a file: has it a footer?
+    pub(super) fn on_tail(&mut self, r: &mut Recovery, tail: &[u8]) {
+        r.opened += 1;
+        let trailer = find_trailer(tail, self.settings.directory, self.settings.number, self.settings.segment_size);
+        let candidate = r.candidates.last_mut().expect("the head came before the tail");
+        let file = candidate.file;
+        match (candidate.incarnation, trailer) {
+            (0, None) => {
+                r.candidates.pop();
+                r.free.push(file);
+            }
+            (u32::MAX, None) => {
+                r.candidates.pop();
+                r.unknown.push(file);
+            }
+            (0 | u32::MAX, Some(trailer)) => {
+                candidate.incarnation = trailer.incarnation;
+                candidate.trailer = Some(trailer);
+                r.incarnation_max = r.incarnation_max.max(trailer.incarnation);
+            }
+            // A footer of an earlier use is none.
+            (incarnation, trailer) => candidate.trailer = trailer.filter(|trailer| trailer.incarnation == incarnation),
+        }
+    }
+
+    pub(super) fn damaged(&mut self, r: &mut Recovery, file: u32, position: Position, why: String) {
+        r.damage = true;
+        self.events.push_back(Event::Damaged { file: self.files.name(file), position, why });
+    }
+
+    /// Which files can be part of the chain, in its order.
+    pub(super) fn order(&mut self, r: &mut Recovery, buffers: &Buffers, ops: &mut Ops) {
+        let newest_known = r.live.last().copied().unwrap_or(0);
+        let (mut chain, free): (Vec<_>, Vec<_>) = std::mem::take(&mut r.candidates)
+            .into_iter()
+            .partition(|c| c.incarnation > newest_known || r.live.binary_search(&c.incarnation).is_ok());
+        r.free.extend(free.iter().map(|candidate| candidate.file));
+        chain.sort_by_key(|candidate| candidate.incarnation);
+        for pair in 1..chain.len() {
+            if chain[pair - 1].incarnation == chain[pair].incarnation {
+                let (file, position) = (chain[pair].file, self.position(chain[pair].incarnation, 0));
+                self.files.keep(file);
+                self.damaged(
+                    r,
+                    file,
+                    position,
+                    "another file holds the same segment; this one is left alone".to_owned(),
+                );
+            }
+        }
+        chain.dedup_by_key(|candidate| candidate.incarnation);
+        r.candidates = chain;
+        for &incarnation in &r.live {
+            if r.candidates.binary_search_by_key(&incarnation, |c| c.incarnation).is_err() {
+                r.damage = true;
+                self.events.push_back(Event::Missing { position: self.position(incarnation, 0) });
+            }
+        }
+        self.read_footers(r, buffers, ops);
+    }
+
+    pub(super) fn read_footers(&mut self, r: &mut Recovery, buffers: &Buffers, ops: &mut Ops) {
+        while let Some(candidate) = r.candidates.get(r.reading) {
+            let Some(trailer) = candidate.trailer else {
+                r.reading += 1;
+                continue;
+            };
+            let bytes = self.settings.segment_size - trailer.start;
+            if bytes > self.settings.memory.len as u64 {
+                r.reading += 1;
+                continue;
+            }
+            r.step = Step::Footer;
+            let into = self.settings.memory.first(bytes as u32);
+            let file = self.files.name(candidate.file);
+            return ops.push(Op::ReadAt { file, at: trailer.start, into, token: self.recovery_token() });
+        }
+        self.follow(r, buffers, ops);
+    }
+
+    pub(super) fn on_footer_read(&mut self, r: &mut Recovery, bytes: u32, buffers: &Buffers) {
+        let candidate = &mut r.candidates[r.reading];
+        r.reading += 1;
+        let Some(trailer) = candidate.trailer.filter(|trailer| trailer.length <= bytes as u64) else { return };
+        let footer = buffers.bytes(self.settings.memory.first(trailer.length as u32));
+        candidate.footer = read_footer(footer, &trailer).ok();
+    }
+}

@@ -1,0 +1,336 @@
+//! Following the chain at start.
+//!
+//! 1. The directory is listed; what a crash left of files in the making is removed; each segment file's first and last blocks are read.
+//! 2. Footers are read: a sealed segment is known by its footer.
+//! 3. The other segments are walked, commit by commit. A commit belongs to the chain when it stands where the one before it ends (or at
+//!    the start of the next incarnation), names that one's CRC, and its epoch is not lower.
+//! 4. Where the chain ends, everything behind is searched for a commit that calls this place durable. There is none after a crash: what
+//!    stands here was never acknowledged, and is cut off after a copy to quarantine. If there is one, something acknowledged is damaged:
+//!    it is told, copied, its frame headers still use up their numbers, and the chain goes on at the next whole commit that is vouched
+//!    for.
+//! 5. Walked files are flushed: a killed process may have left them in a cache that the next power cut empties.
+//!
+//! One operation is on its way at a time, into the log's own memory, which nothing else uses yet. An unreadable device ends recovery
+//! with nothing changed.
+
+mod breach;
+mod chain;
+mod directory;
+mod quarantine;
+
+use super::footer::Summary;
+use super::format::{CommitKind, Position, Trailer};
+use super::index::Sealed;
+use super::{Event, Log, Newest, Phase, Purpose, token};
+use crate::io::buffers::Buffers;
+use crate::io::op::{DirName, Errno, FileName, Op, Ops, Token};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes read at once, unless the log's memory is smaller.
+const WINDOW_BYTES: u32 = 32 << 20;
+/// Bytes read of a file's start: a damaged first commit does not make a used file look like a free one.
+const HEAD_BYTES: u32 = 64 << 10;
+const NOT_THERE: Errno = Errno(2);
+const ALREADY_THERE: Errno = Errno(17);
+
+/// The operation on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    List,
+    MakeDir,
+    SyncTop,
+    Open,
+    Head,
+    Tail,
+    Close,
+    Unlink,
+    SyncRemoved,
+    Footer,
+    Window,
+    Copy(Copying),
+    Flush,
+}
+
+/// The operation of a copy to quarantine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Copying {
+    MakeDir,
+    SyncTop,
+    Create,
+    Read,
+    Write,
+    Flush,
+    Close,
+    SyncDir,
+}
+
+/// A segment file that may be part of the chain.
+struct Candidate {
+    file: u32,
+    incarnation: u32,
+    trailer: Option<Trailer>,
+    footer: Option<(Summary, Sealed)>,
+}
+
+/// A byte of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct At {
+    candidate: usize,
+    byte: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    /// The next commit of the chain is expected here.
+    Follow(At),
+    /// The chain does not go on at `from`: does it at the start of candidate `next`?
+    Cross { from: At, next: usize },
+    /// It ends at `from`, unless something from `at` on says otherwise.
+    Search { from: At, at: At, evidence_end: u32 },
+    /// It was durable at `from`, and to `until`: the next whole commit from `at` on belongs to it.
+    Resume { from: At, at: At, until: Position },
+    /// It ends.
+    End,
+}
+
+/// Part of a segment file in the log's memory.
+#[derive(Clone, Copy)]
+struct Window {
+    candidate: usize,
+    from: u32,
+    len: u32,
+}
+
+/// A part of a segment file that is copied to quarantine.
+#[derive(Clone, Copy)]
+struct Copy {
+    file: u32,
+    position: Position,
+    /// Byte of the file, and how many are to be copied.
+    from: u32,
+    len: u32,
+    copied: u32,
+}
+
+pub(super) struct Recovery {
+    live: Vec<u32>,
+    step: Step,
+    /// Files found, with their sizes; the first `opened` are dealt with.
+    found: Vec<(u32, u64)>,
+    opened: usize,
+    removals: Vec<FileName>,
+    removed: usize,
+    candidates: Vec<Candidate>,
+    free: Vec<u32>,
+    /// Files whose content cannot be told: of a first commit that a crash has torn, or, if anything is missing, what is left of it.
+    unknown: Vec<u32>,
+    /// Whether something acknowledged was found missing.
+    damage: bool,
+    /// Highest incarnation and epoch met anywhere.
+    incarnation_max: u32,
+    epoch_max: u32,
+    mode: Mode,
+    window: Option<Window>,
+    /// The file whose footer is being read.
+    reading: usize,
+    /// Of the last commit accepted.
+    last: Option<(CommitKind, u32)>,
+    /// The highest position that anything read has called durable.
+    vouched: Position,
+    end: Position,
+    copies: VecDeque<Copy>,
+    flushes: Vec<u32>,
+    /// Numbers used up by what damage left of frames, where no segment can say so.
+    raised: Vec<Newest>,
+    records: u64,
+    torn: u64,
+}
+
+impl Log {
+    /// Begins: lists its directory, makes it if it is absent, follows the chain. `live`: incarnations that the catalog knows.
+    pub fn recover(&mut self, live: &[u32], ops: &mut Ops) {
+        assert!(matches!(self.phase, Phase::New), "recovered once");
+        let mut live = live.to_vec();
+        live.sort_unstable();
+        self.recovery = Some(Box::new(Recovery {
+            live,
+            step: Step::List,
+            found: Vec::new(),
+            opened: 0,
+            removals: Vec::new(),
+            removed: 0,
+            candidates: Vec::new(),
+            free: Vec::new(),
+            unknown: Vec::new(),
+            damage: false,
+            incarnation_max: 0,
+            epoch_max: self.settings.epoch,
+            mode: Mode::Follow(At { candidate: 0, byte: 0 }),
+            window: None,
+            reading: 0,
+            last: None,
+            vouched: Position(0),
+            end: Position(0),
+            copies: VecDeque::new(),
+            flushes: Vec::new(),
+            raised: Vec::new(),
+            records: 0,
+            torn: 0,
+        }));
+        ops.push(Op::List { dir: DirName::Log(self.settings.number), token: self.recovery_token() });
+    }
+
+    fn recovery_token(&self) -> Token {
+        token(self.settings.tokens, Purpose::Recovery, 0)
+    }
+
+    /// The answer to its `Op::List`.
+    pub fn on_listed(&mut self, _: Token, result: Result<Vec<(FileName, u64)>, Errno>, ops: &mut Ops) {
+        let Some(mut r) = self.recovery.take() else { return };
+        let dir = DirName::Log(self.settings.number);
+        match result {
+            Ok(files) => {
+                for (file, size) in files {
+                    match file {
+                        FileName::Segment { index, .. } if size >= self.settings.block as u64 => {
+                            r.found.push((index, size))
+                        }
+                        other => r.removals.push(other),
+                    }
+                }
+                self.open_next(&mut r, ops);
+            }
+            Err(NOT_THERE) => {
+                r.step = Step::MakeDir;
+                ops.push(Op::MakeDir { dir, token: self.recovery_token() });
+            }
+            Err(errno) => return self.unreadable(None, format!("listing {dir}: {errno}")),
+        }
+        self.recovery = Some(r);
+    }
+
+    /// An operation of recovery has completed.
+    pub(super) fn on_recovery(&mut self, result: Result<u32, Errno>, buffers: &Buffers, ops: &mut Ops) {
+        let Some(mut r) = self.recovery.take() else { return };
+        let bytes = match (r.step, result) {
+            (_, Ok(bytes)) => bytes,
+            (Step::Copy(Copying::Create), Err(ALREADY_THERE)) => {
+                // Copied by an earlier start.
+                r.copies.pop_front();
+                self.copy_next(&mut r, ops);
+                self.recovery = Some(r);
+                return;
+            }
+            // A sealed segment is known by its frames too.
+            (Step::Footer, Err(_)) => 0,
+            (step, Err(errno)) => {
+                let file = self.file_of(&r);
+                return self.unreadable(file, format!("{step:?} during recovery: {errno}"));
+            }
+        };
+        match r.step {
+            Step::List => {}
+            Step::MakeDir => {
+                r.step = Step::SyncTop;
+                ops.push(Op::SyncDir { dir: DirName::Top, token: self.recovery_token() });
+            }
+            Step::SyncTop => self.open_next(&mut r, ops),
+            Step::Open => self.read_edge(&mut r, Step::Head, ops),
+            Step::Head => {
+                let head = self.settings.memory.first(bytes.min(HEAD_BYTES));
+                self.on_head(&mut r, buffers.bytes(head), ops);
+            }
+            Step::Tail => {
+                let tail = self.settings.memory.first(bytes.min(self.settings.block));
+                self.on_tail(&mut r, buffers.bytes(tail));
+                self.open_next(&mut r, ops);
+            }
+            Step::Close => self.unlink(&mut r, ops),
+            Step::Unlink => {
+                r.removed += 1;
+                self.open_next(&mut r, ops);
+            }
+            Step::SyncRemoved => self.order(&mut r, buffers, ops),
+            Step::Footer => {
+                self.on_footer_read(&mut r, bytes, buffers);
+                self.read_footers(&mut r, buffers, ops);
+            }
+            Step::Window => {
+                if let Some(window) = &mut r.window {
+                    window.len = bytes;
+                }
+                self.follow(&mut r, buffers, ops);
+            }
+            Step::Copy(copying) => self.on_copied(&mut r, copying, ops),
+            Step::Flush => {
+                r.flushes.pop();
+                self.flush_next(&mut r, ops);
+            }
+        }
+        if !matches!(self.phase, Phase::Recovered) {
+            self.recovery = Some(r);
+        }
+    }
+
+    /// The file that the operation on its way concerns.
+    fn file_of(&self, r: &Recovery) -> Option<FileName> {
+        let index = match r.step {
+            Step::Open | Step::Head | Step::Tail => r.found.get(r.opened)?.0,
+            Step::Footer => r.candidates.get(r.reading)?.file,
+            Step::Window => r.candidates.get(r.window?.candidate)?.file,
+            Step::Copy(_) => r.copies.front()?.file,
+            Step::Flush => *r.flushes.last()?,
+            _ => return None,
+        };
+        Some(self.files.name(index))
+    }
+
+    fn unreadable(&mut self, file: Option<FileName>, why: String) {
+        self.events.push_back(Event::Unreadable { file, why });
+    }
+
+    fn flush_next(&mut self, r: &mut Recovery, ops: &mut Ops) {
+        match r.flushes.last() {
+            Some(&file) => {
+                r.step = Step::Flush;
+                ops.push(Op::Fsync { file: self.files.name(file), token: self.recovery_token() });
+            }
+            None => self.finish_recovery(r),
+        }
+    }
+
+    fn finish_recovery(&mut self, r: &mut Recovery) {
+        for candidate in &r.candidates {
+            if self.segment_index(candidate.incarnation).is_none() {
+                r.free.push(candidate.file);
+            }
+        }
+        for file in std::mem::take(&mut r.unknown) {
+            if r.damage {
+                self.files.keep(file);
+                self.damaged(r, file, Position(0), "it is neither empty nor known; the file is left alone".to_owned());
+            }
+            r.free.push(file);
+        }
+        for &file in &r.free {
+            self.files.found_free(file);
+        }
+        let mut newest: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+        for index in 0..self.segments.len() {
+            self.view(index).for_each_span(|span| {
+                let known = newest.entry(span.shard).or_default();
+                *known = (known.0.max(span.next), known.1.max(span.last_arrival));
+            });
+        }
+        for raised in &r.raised {
+            let known = newest.entry(raised.shard).or_default();
+            *known = (known.0.max(raised.next), known.1.max(raised.arrival));
+        }
+        self.newest = newest.into_iter().map(|(shard, (next, arrival))| Newest { shard, next, arrival }).collect();
+        self.next_incarnation = r.incarnation_max.max(r.live.last().copied().unwrap_or(0)) + 1;
+        self.epoch = r.epoch_max;
+        self.durable = r.end;
+        self.phase = Phase::Recovered;
+        self.events.push_back(Event::Recovered { records: r.records, torn: r.torn });
+    }
+}

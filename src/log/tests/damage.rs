@@ -1,0 +1,176 @@
+//! Bytes that change under the log: told, never served.
+
+use super::*;
+use crate::log::format::{CommitHeader, header_at};
+
+/// A log of one shard with `commits` commits of one record each, all acknowledged; the disk is at rest.
+fn filled(commits: u32, len: usize) -> Rig {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    for _ in 0..commits {
+        rig.append(0, 1, len);
+        rig.settle();
+    }
+    rig
+}
+
+fn change(disk: &mut Disk, file: FileName, at: usize, with: impl Fn(u8) -> u8, len: usize) {
+    let file = disk.files.get_mut(&file).expect("the file is there");
+    for byte in at..at + len {
+        file.bytes[byte] = with(file.bytes[byte]);
+        file.durable[byte] = file.bytes[byte];
+    }
+}
+
+/// What can be read after a restart over `disk`, what was told of damage, and the next number.
+fn after(rig: &mut Rig, disk: Disk) -> (BTreeMap<u64, Vec<u8>>, usize, u64) {
+    let shard = ShardKey::new(7, 0);
+    rig.again(disk);
+    rig.boot();
+    let mut told = Vec::new();
+    let found = rig.read_with(Reader::new(shard, 0), &mut told).into_iter().collect();
+    let at_start = rig.events.iter().filter(|e| matches!(e, Event::Damaged { .. } | Event::Missing { .. })).count();
+    let next = rig.log.newest().find(|newest| newest.shard == shard).map_or(1, |newest| newest.next);
+    (found, told.len() + at_start, next)
+}
+
+#[test]
+fn any_sector_of_the_active_segment_may_be_garbled() {
+    let rig = filled(7, 5000);
+    let model = rig.model[&ShardKey::new(7, 0)].clone();
+    let (file, disk) = (rig.segment_files()[0], rig.disk.clone());
+    let end = rig.log.durable().0 % SEGMENT;
+    let last = model.len() as u64;
+    for sector in 0..end as usize / 512 {
+        for (kind, with) in [(0, (|_| 0) as fn(u8) -> u8), (1, |b| !b), (2, |b| b ^ 0x10)] {
+            let mut damaged = disk.clone();
+            change(&mut damaged, file, sector * 512, with, 512);
+            let mut rig = filled(0, 0);
+            let (found, told, next) = after(&mut rig, damaged);
+            for (sequence, kept) in &model {
+                match found.get(sequence) {
+                    Some(data) => assert!(*data == kept.data, "sector {sector}, {kind}: wrong bytes of {sequence}"),
+                    // Nothing vouches for the newest commit: it cannot be told from one that was never acknowledged.
+                    None => {
+                        assert!(told > 0 || *sequence == last, "sector {sector}, {kind}: {sequence} is gone in silence")
+                    }
+                }
+            }
+            assert!(found.len() + 1 >= model.len(), "sector {sector}, {kind}: more than one is lost: {}", found.len());
+            assert!(next > last || found.len() as u64 == next - 1, "sector {sector}, {kind}: {next} was used");
+        }
+    }
+}
+
+#[test]
+fn a_truncated_tail_gives_the_acknowledged_prefix_or_is_told() {
+    let rig = filled(7, 5000);
+    let model = rig.model[&ShardKey::new(7, 0)].clone();
+    let (file, disk) = (rig.segment_files()[0], rig.disk.clone());
+    let end = rig.log.durable().0 % SEGMENT;
+    for at in (0..end as usize).step_by(512) {
+        let mut damaged = disk.clone();
+        change(&mut damaged, file, at, |_| 0, SEGMENT as usize - at);
+        let mut rig = filled(0, 0);
+        let (found, _, next) = after(&mut rig, damaged);
+        let whole = model.values().filter(|kept| kept.durable_at.0 % SEGMENT <= at as u64).count();
+        assert!(found.len() == whole || found.len() == whole + 1, "cut at {at}");
+        assert!(found.iter().all(|(sequence, data)| model[sequence].data == *data), "cut at {at}");
+        assert!(next > found.len() as u64);
+        rig.append(1, 1, 100);
+        rig.settle();
+        assert_eq!(rig.read(ShardKey::new(7, 1), 1).unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn damage_of_acknowledged_records_is_copied_and_their_numbers_are_not_used_again() {
+    let mut rig = filled(6, 5000);
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    // Each record is a commit of two blocks.
+    let commit = |sequence: usize| (sequence - 1) * 8192;
+    change(&mut disk, file, commit(4), |b| !b, 64);
+    let bytes = disk.files[&file].bytes.clone();
+    assert!(CommitHeader::peek(header_at(&bytes, commit(5)).unwrap()).is_ok(), "the next one stands");
+    let (found, told, next) = after(&mut rig, disk);
+    assert_eq!(found.keys().copied().collect::<Vec<_>>(), [1, 2, 3, 5, 6]);
+    assert!(told >= 1);
+    assert_eq!(next, 7);
+    assert!(
+        rig.events
+            .iter()
+            .any(|e| matches!(e, Event::Damaged { position, .. } if position.0 % SEGMENT == commit(4) as u64))
+    );
+    let copy = rig.disk.files.iter().find(|(name, _)| matches!(name, FileName::Quarantine { .. })).expect("a copy");
+    assert_eq!(copy.1.bytes, bytes[commit(4)..commit(5)]);
+    // Again: told again, copied once.
+    let disk = rig.disk.clone();
+    let (found, told, _) = after(&mut rig, disk);
+    assert!(found.len() == 5 && told >= 1);
+}
+
+#[test]
+fn the_numbers_of_a_damaged_end_are_used_up_when_a_later_commit_vouches_for_it() {
+    let mut rig = filled(3, 5000);
+    rig.idle_ms(60);
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    change(&mut disk, file, 2 * 8192, |b| !b, 64);
+    let (found, told, next) = after(&mut rig, disk);
+    assert_eq!((found.len(), next), (2, 4), "record 3 is lost, its number is not given again");
+    assert!(told >= 1);
+}
+
+#[test]
+fn a_torn_tail_is_cut_after_a_copy() {
+    let mut rig = filled(2, 5000);
+    rig.append(0, 1, 5000);
+    rig.end_turn();
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    let torn = &rig.buffers.bytes(rig.log.settings.memory)[2 * 8192..2 * 8192 + 1024].to_vec();
+    let target = disk.files.get_mut(&file).unwrap();
+    target.bytes[2 * 8192..2 * 8192 + 1024].copy_from_slice(torn);
+    target.durable = target.bytes.clone();
+    let (found, told, next) = after(&mut rig, disk);
+    assert_eq!((found.len(), told, next), (2, 0, 3));
+    assert!(rig.events.iter().any(|event| matches!(event, Event::TornTail { bytes: 8192, .. })), "{:?}", rig.events);
+    let copy = rig.disk.files.iter().find(|(name, _)| matches!(name, FileName::Quarantine { .. })).expect("a copy");
+    assert_eq!(copy.1.bytes[..1024], torn[..]);
+}
+
+#[test]
+fn single_bits_of_sealed_segments_are_noticed() {
+    let rig = filled(40, 3000);
+    let model = rig.model[&ShardKey::new(7, 0)].clone();
+    let (files, disk) = (rig.segment_files(), rig.disk.clone());
+    let mut random = Random(11);
+    for round in 0..1500 {
+        let file = files[random.below(2) as usize];
+        let (at, bit) = (random.below(SEGMENT) as usize, 1 << random.below(8));
+        let mut damaged = disk.clone();
+        change(&mut damaged, file, at, |b| b ^ bit, 1);
+        let mut rig = filled(0, 0);
+        let (found, told, next) = after(&mut rig, damaged);
+        for (sequence, kept) in &model {
+            match found.get(sequence) {
+                Some(data) => assert!(*data == kept.data, "round {round}: {file} {at}: wrong bytes of {sequence}"),
+                None => assert!(told > 0, "round {round}: {file} {at}: {sequence} is gone in silence"),
+            }
+        }
+        assert!(found.len() + 1 >= model.len(), "round {round}: {file} {at}: {} of {}", found.len(), model.len());
+        assert_eq!(next, model.len() as u64 + 1);
+        assert!(rig.segment_files().iter().filter(|f| files.contains(f)).count() == files.len(), "no file is removed");
+    }
+}
+
+#[test]
+fn a_segment_that_the_catalog_knows_and_that_is_gone_is_told() {
+    let mut rig = filled(40, 3000);
+    let incarnations: Vec<u32> = rig.log.segments.iter().map(|segment| segment.incarnation).collect();
+    rig.live = incarnations.clone();
+    let mut disk = rig.disk.clone();
+    let second = rig.log.files.name(rig.log.segments[1].file);
+    disk.files.remove(&second);
+    let (found, told, next) = after(&mut rig, disk);
+    assert!(told >= 1 && rig.events.iter().any(|event| matches!(event, Event::Missing { .. })));
+    assert!(found.len() > 20 && next == 41);
+}

@@ -1,0 +1,136 @@
+"""What every operation shares: heads, the order of checks, dialects that are not served yet."""
+
+import json
+import socket
+import unittest
+
+from appliance import FOREIGN, ApiTest
+from wire import AUTHORIZATION, CONTENT_TYPE, TARGET
+
+UNNAMED = (
+    "<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n"
+    "</AccessDeniedException>\n"
+)
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+GOAWAY, HTTP_1_1_REQUIRED = 7, 13
+
+
+class Protocol(ApiTest):
+    def request(self, method="POST", body=b"{}", **headers):
+        self.api.http.request(method, "/", body, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = self.api.http.getresponse()
+        return answer.status, answer.read().decode(), answer.headers
+
+    def test_heads_of_answers(self):
+        status, headers, body = self.api.send("ListStreams", b"{}")
+        self.assertEqual(status, 200)
+        self.assertEqual(headers["Content-Type"], CONTENT_TYPE)
+        self.assertRegex(headers["x-amzn-RequestId"], r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+        self.assertRegex(headers["x-amz-id-2"], r"^[A-Za-z0-9+/=]{40,}$")
+        self.assertRegex(headers["Date"], r"^\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT$")
+        self.assertEqual(int(headers["Content-Length"]), len(body))
+        again = self.api.send("ListStreams", b"{}")[1]
+        self.assertNotEqual(headers["x-amzn-RequestId"], again["x-amzn-RequestId"])
+
+    def test_only_posts(self):
+        for method in ("GET", "PUT", "DELETE"):
+            status, text, _ = self.request(method, X_Amz_Target=TARGET + "ListStreams", Content_Type=CONTENT_TYPE)
+            self.assertEqual((status, text), (403, UNNAMED), method)
+
+    def test_an_empty_body(self):
+        headers = {"Authorization": AUTHORIZATION, "Content_Type": CONTENT_TYPE}
+        status, text, _ = self.request(body=b"", X_Amz_Target=TARGET + "ListStreams", **headers)
+        self.assertEqual((status, json.loads(text)), (400, {"__type": "SerializationException"}))
+        status, text, _ = self.request(body=b"", X_Amz_Target=TARGET + "Nothing", **headers)
+        self.assertEqual((status, json.loads(text)), (400, {"__type": "UnknownOperationException"}))
+
+    def test_a_strange_content_type(self):
+        status, text, _ = self.request(Content_Type="text/plain")
+        self.assertEqual((status, text), (403, UNNAMED))
+        status, text, _ = self.request(Content_Type="text/plain", X_Amz_Target=TARGET + "ListStreams")
+        self.assertEqual((status, text), (404, "<UnknownOperationException/>\n"))
+
+    def test_unknown_operations(self):
+        for target in (TARGET + "Nothing", TARGET + "RegisterStreamConsumer2", "DynamoDB_20120810.ListTables", "Kinesis_20131202"):
+            status, text, _ = self.request(X_Amz_Target=target, Content_Type=CONTENT_TYPE, Authorization=AUTHORIZATION)
+            self.assertEqual((status, json.loads(text)["__type"]), (400, "UnknownOperationException"), target)
+
+    def test_bodies_that_are_not_json(self):
+        for body in (b"{", b"[", b"nothing", b'{"StreamName":}', b'{"a":1}x', b'{"a":"\xff"}', b'"text"', b"[]", b"\x00", b"{'a':1}"):
+            status, _, text = self.api.send("DescribeStream", body)
+            self.assertEqual((status, json.loads(text)["__type"]), (400, "SerializationException"), body)
+
+    def test_a_charset_in_the_content_type(self):
+        status, _, _ = self.api.send("ListStreams", b"{}", {"Content-Type": CONTENT_TYPE + "; charset=utf-8"})
+        self.assertEqual(status, 200)
+
+    def test_many_requests_on_one_connection_at_once(self):
+        name = self.stream()
+        body = json.dumps({"StreamName": name, "PartitionKey": "k", "Data": "AA=="}).encode()
+        head = f"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Amz-Target: {TARGET}PutRecord\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        request = head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body
+        with socket.create_connection((self.server.host, self.server.port), 30) as raw:
+            raw.sendall(request * 20)
+            answers = b""
+            while answers.count(b"SequenceNumber") < 20:
+                got = raw.recv(65536)
+                self.assertTrue(got, answers)
+                answers += got
+        self.assertEqual(answers.count(b"HTTP/1.1 200"), 20)
+        self.assertEqual(len(self.api.read_all(name)), 20)
+
+
+@unittest.skipIf(FOREIGN, "what penstock alone does")
+class Penstock(ApiTest):
+    """Dialects that are announced rather than served, and what keeps web pages away."""
+
+    def test_cbor_gets_an_error_that_names_the_switch(self):
+        status, headers, body = self.api.send("ListStreams", b"\xbf\xff", {"Content-Type": "application/x-amz-cbor-1.1"})
+        self.assertEqual(status, 400)
+        self.assertEqual(headers["Content-Type"], "application/x-amz-cbor-1.1")
+        self.assertIn(b"__type", body)
+        self.assertIn(b"AWS_CBOR_DISABLE", body)
+        self.assertTrue(self.server.says("CBOR"))
+        self.assertEqual(self.api.send("ListStreams", b"{}")[0], 200)
+
+    def test_http_2_is_sent_away(self):
+        for pieces in ([PREFACE], [PREFACE[:1], PREFACE[1:10], PREFACE[10:] + b"\0" * 9]):
+            with socket.create_connection((self.server.host, self.server.port), 30) as raw:
+                for piece in pieces:
+                    raw.sendall(piece)
+                frames = b""
+                while got := raw.recv(4096):
+                    frames += got
+            kinds = {}
+            while frames:
+                length = int.from_bytes(frames[:3], "big")
+                kinds[frames[3]] = frames[9 : 9 + length]
+                frames = frames[9 + length :]
+            self.assertEqual(int.from_bytes(kinds[GOAWAY][4:8], "big"), HTTP_1_1_REQUIRED)
+        self.assertTrue(self.server.says("HTTP/2"))
+
+    def test_only_loopback_host_names(self):
+        for host, status in [
+            ("127.0.0.1", 200), ("localhost", 200), (f"localhost:{self.server.port}", 200), ("kinesis.localhost:4567", 200),
+            ("127.1.2.3", 200), ("[::1]:4567", 200), ("evil.example", 403), ("127.0.0.1.evil.example", 403), ("localhost.evil", 403),
+        ]:  # fmt: skip
+            with self.subTest(host=host):
+                self.assertEqual(self.api.send("ListStreams", b"{}", {"Host": host})[0], status)
+
+    def test_no_word_of_cross_origin_requests(self):
+        _, headers, _ = self.api.send("ListStreams", b"{}", {"Origin": "http://evil.example"})
+        self.assertFalse([name for name in headers if name.lower().startswith("access-control")])
+
+    def test_health_and_metrics(self):
+        status, text = self.api.get("/health")
+        self.assertEqual(status, 200)
+        self.assertTrue(text.strip())
+        name = self.stream()
+
+        def acked():
+            lines = self.api.get("/metrics")[1].splitlines()
+            return sum(float(line.split()[-1]) for line in lines if line.startswith("penstock_records_acked_total"))
+
+        before = acked()
+        self.api.call("PutRecords", StreamName=name, Records=[{"PartitionKey": str(n), "Data": "AA=="} for n in range(9)])
+        self.assertEqual(acked() - before, 9)

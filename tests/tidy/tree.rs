@@ -1,0 +1,107 @@
+//! Rules about the tree rather than about code.
+
+use crate::source::{Source, committed, names, top};
+use std::collections::BTreeSet;
+
+const TOP_LEVEL: &[&str] = &[
+    ".cargo",
+    ".ci",
+    ".gitignore",
+    "Cargo.lock",
+    "Cargo.toml",
+    "README.md",
+    "benches",
+    "clippy.toml",
+    "rust-toolchain.toml",
+    "rustfmt.toml",
+    "scripts",
+    "src",
+    "tests",
+    "tuning",
+];
+const SCRIPTS_MAX: usize = 5;
+
+pub fn top_level() -> Vec<String> {
+    let names: BTreeSet<&str> = committed().iter().map(|path| path.split('/').next().unwrap_or(path)).collect();
+    let strange = names.into_iter().filter(|name| !TOP_LEVEL.contains(name));
+    let mut complaints: Vec<String> =
+        strange.map(|name| format!("{name}: not one of {}", TOP_LEVEL.join(" "))).collect();
+    let scripts = committed().iter().filter(|path| path.starts_with("scripts/")).count();
+    if scripts > SCRIPTS_MAX {
+        complaints
+            .push(format!("scripts/ has {scripts} files, more than {SCRIPTS_MAX}: make one a subcommand or a test"));
+    }
+    complaints
+}
+
+/// A `.rs` file that nothing declares is not compiled: its tests do not run.
+pub fn orphans(sources: &[Source]) -> Vec<String> {
+    let exists = |path: &str| sources.iter().find(|source| source.path == path);
+    let mut complaints = Vec::new();
+    for source in sources.iter().filter(|source| source.path.starts_with("src/")) {
+        if ["src/lib.rs", "src/main.rs"].contains(&source.path.as_str()) {
+            continue;
+        }
+        let module = source.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        let (parent, name) = module.rsplit_once('/').unwrap_or(("src", module));
+        let parents = [
+            format!("{parent}/mod.rs"),
+            format!("{parent}.rs"),
+            format!("{parent}/lib.rs"),
+            format!("{parent}/main.rs"),
+        ];
+        let declares = |code: &str| {
+            let words: Vec<&str> = names(code).map(|(name, _)| name).collect();
+            words.windows(2).any(|pair| pair == ["mod", name])
+        };
+        if !parents.iter().filter_map(|path| exists(path)).any(|parent| declares(&parent.code)) {
+            complaints.push(format!("{}: add `mod {name};` to its parent, or delete it", source.path));
+        }
+    }
+    complaints
+}
+
+/// Committed text works anywhere: no path of the machine it was written on, no address of a package registry or a mirror.
+pub fn private_places() -> Vec<String> {
+    let banned = [
+        concat!("/wo", "rk/"),
+        concat!("/ro", "ot/"),
+        concat!("/ho", "me/"),
+        concat!("index", "-url"),
+        concat!("py", "pi."),
+        concat!("registry.", "npm"),
+        concat!("crates", ".io"),
+        concat!("proxy.", "golang"),
+    ];
+    let public = concat!("source = \"registry+https://github.com/rust-lang/crates", ".io-index\"");
+    let mut complaints = Vec::new();
+    for path in committed() {
+        let Ok(text) = std::fs::read_to_string(top().join(path)) else { continue };
+        let lock = path.ends_with("Cargo.lock");
+        for (index, line) in text.lines().enumerate() {
+            let source = lock && line.starts_with("source = ");
+            let wrong = if source { line != public } else { banned.iter().any(|word| line.contains(word)) };
+            if wrong {
+                complaints.push(format!("{path}:{}: {}", index + 1, line.trim()));
+            }
+        }
+    }
+    complaints
+}
+
+/// What stands in backquotes and looks like a path must exist, from the top or from `src/`.
+pub fn architecture() -> Vec<String> {
+    let Ok(page) = std::fs::read_to_string(top().join("src/ARCHITECTURE.md")) else {
+        return vec!["src/ARCHITECTURE.md is missing".into()];
+    };
+    let quoted = page.split('`').skip(1).step_by(2);
+    let looks_like_path = |text: &&str| {
+        let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_-./".contains(c));
+        plain && (text.ends_with(".rs") || text.ends_with(".md") || text.ends_with('/'))
+    };
+    let missing = quoted.filter(looks_like_path).filter(|path| {
+        let path = path.trim_end_matches('/');
+        !path.is_empty() && !top().join(path).exists() && !top().join("src").join(path).exists()
+    });
+    missing.map(|path| format!("`{path}` does not exist")).collect()
+}
