@@ -61,7 +61,11 @@ pub struct Client {
 pub enum Act {
     Nothing,
     /// Send these bytes; the call's number, for its deadline; the client ends its direction behind them.
-    Send { bytes: Vec<u8>, call: u64, half_close: bool },
+    Send {
+        bytes: Vec<u8>,
+        call: u64,
+        half_close: bool,
+    },
 }
 
 /// After this long without an answer a call is given up.

@@ -307,7 +307,8 @@ impl Disk {
 
     fn finish_sync_dir(&mut self, dir: DirName, submitted: u64) -> Result<Answer, Errno> {
         let directory = self.directories.get_mut(&dir).ok_or(ENOENT)?;
-        let (covered, rest) = std::mem::take(&mut directory.changes).into_iter().partition(|(made, _)| *made < submitted);
+        let (covered, rest) =
+            std::mem::take(&mut directory.changes).into_iter().partition(|(made, _)| *made < submitted);
         directory.changes = rest;
         let covered: Vec<(u64, Change)> = covered;
         covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));

@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn replies_are_taken_from_any_pieces() {
-        let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: y\r\n\r\n{}HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
+        let bytes =
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: y\r\n\r\n{}HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
         let mut replies = Replies::default();
         let mut seen = Vec::new();
         for byte in bytes {

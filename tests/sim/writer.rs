@@ -32,7 +32,13 @@ impl Key {
 impl Writer {
     pub fn new(number: usize, random: &mut Random) -> Writer {
         let keys = (0..random.between(2, 12)).map(|index| {
-            let tail = *random.pick(&["", "", "é", "\"\\\n", "a key that is longer than what one block of the hash takes, by a few words"]);
+            let tail = *random.pick(&[
+                "",
+                "",
+                "é",
+                "\"\\\n",
+                "a key that is longer than what one block of the hash takes, by a few words",
+            ]);
             let explicit = random.chance(250).then(|| *random.pick(&[0, u128::MAX, 1 << 127, (1 << 127) - 1, 7]));
             let explicit = explicit.or_else(|| random.chance(150).then(|| random.u128()));
             Key { text: format!("w{number}-{index}{tail}"), explicit }
