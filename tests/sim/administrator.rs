@@ -33,7 +33,11 @@ const BAD: &[(&str, &str, &str)] = &[
     ("PutRecord", "[1]", "SerializationException"),
     ("Nonsense", "{}", "UnknownOperationException"),
     ("PutRecord", r#"{"StreamName":"nowhere","PartitionKey":"a","Data":"AA=="}"#, "ResourceNotFoundException"),
-    ("PutRecords", r#"{"StreamName":"nowhere","Records":[{"PartitionKey":"a","Data":"AA=="}]}"#, "ResourceNotFoundException"),
+    (
+        "PutRecords",
+        r#"{"StreamName":"nowhere","Records":[{"PartitionKey":"a","Data":"AA=="}]}"#,
+        "ResourceNotFoundException",
+    ),
     ("PutRecords", r#"{"StreamName":"nowhere","Records":[]}"#, "ValidationException"),
     ("GetRecords", r#"{"ShardIterator":"AAAAAAAAAAEnonsense"}"#, "InvalidArgumentException"),
     ("GetRecords", r#"{"ShardIterator":"x","Limit":0}"#, "ValidationException"),
@@ -149,7 +153,8 @@ impl Administrator {
             return None;
         }
         let at = shard.first + 2 + random.u128() % (width - 3);
-        let body = of(&model.name).text("ShardToSplit", &shard_id(shard.number)).text("NewStartingHashKey", &at.to_string());
+        let body =
+            of(&model.name).text("ShardToSplit", &shard_id(shard.number)).text("NewStartingHashKey", &at.to_string());
         Some(("SplitShard", body.shuffled(random), Kind::Reshard { stream }))
     }
 
@@ -178,11 +183,16 @@ impl Administrator {
             }
             (Kind::Delete { .. }, "ResourceInUseException") => self.todo.extend(doing),
             (Kind::Summary { stream } | Kind::Shards { stream, .. } | Kind::Retention { stream, .. }, name) => {
-                let known = matches!(name, "ResourceNotFoundException" | "ResourceInUseException" | "InvalidArgumentException");
-                let quiet = shared.oracle.streams[*stream].life != Life::Live || matches!(call.kind, Kind::Retention { .. });
+                let known =
+                    matches!(name, "ResourceNotFoundException" | "ResourceInUseException" | "InvalidArgumentException");
+                let quiet =
+                    shared.oracle.streams[*stream].life != Life::Live || matches!(call.kind, Kind::Retention { .. });
                 assert!(known && quiet, "{} of a live stream: {value}", call.operation);
             }
-            (Kind::Reshard { stream }, "ResourceInUseException" | "InvalidArgumentException" | "ResourceNotFoundException") => {
+            (
+                Kind::Reshard { stream },
+                "ResourceInUseException" | "InvalidArgumentException" | "ResourceNotFoundException",
+            ) => {
                 self.todo.push_back(Todo::Shards { stream: *stream });
             }
             _ => panic!("{} was refused with {status}: {value}: {}", call.operation, call.body),
@@ -257,7 +267,10 @@ impl Administrator {
 fn check_bad(call: &Call, status: u16, value: &Value, shared: &Shared) {
     assert_ne!(status, 200, "{} took {}", call.operation, call.body);
     let given = error_type(value);
-    let (_, _, wanted) = BAD.iter().find(|(operation, body, _)| *operation == call.operation && *body == call.body).expect("sent from there");
+    let (_, _, wanted) = BAD
+        .iter()
+        .find(|(operation, body, _)| *operation == call.operation && *body == call.body)
+        .expect("sent from there");
     let failed = given == "InternalFailure" && (shared.lenient || shared.stopping);
     assert!(given == *wanted || failed, "{} with {} gave {value}, not {wanted}", call.operation, call.body);
 }

@@ -112,7 +112,11 @@ impl Auditor {
             Kind::Get { stream, shard, .. } => {
                 let got = judge_get(&call, value, shared);
                 let at_end = got.records.is_empty() && got.behind == 0;
-                if got.records.is_empty() { self.count_empty(&call, value) } else { self.empty = 0 };
+                if got.records.is_empty() {
+                    self.count_empty(&call, value)
+                } else {
+                    self.empty = 0
+                };
                 if let Some(iterator) = got.iterator.filter(|_| !at_end) {
                     self.steps.push_front(Step::Get { stream: *stream, shard: *shard, from: got.from, iterator });
                 }
@@ -145,7 +149,12 @@ impl Auditor {
 
     pub fn lost(&mut self, call: Call) {
         self.empty += 1;
-        assert!(self.empty < EMPTY_MAX, "connections are closed without an answer to {}: {}", call.operation, call.body);
+        assert!(
+            self.empty < EMPTY_MAX,
+            "connections are closed without an answer to {}: {}",
+            call.operation,
+            call.body
+        );
         if !matches!(call.kind, Kind::Put { .. }) {
             self.steps.extend(self.doing.take());
         }

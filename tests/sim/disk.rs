@@ -307,7 +307,8 @@ impl Disk {
 
     fn finish_sync_dir(&mut self, dir: DirName, submitted: u64) -> Result<Answer, Errno> {
         let directory = self.directories.get_mut(&dir).ok_or(ENOENT)?;
-        let (covered, rest) = std::mem::take(&mut directory.changes).into_iter().partition(|(made, _)| *made < submitted);
+        let (covered, rest) =
+            std::mem::take(&mut directory.changes).into_iter().partition(|(made, _)| *made < submitted);
         directory.changes = rest;
         let covered: Vec<(u64, Change)> = covered;
         covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));
@@ -340,11 +341,17 @@ impl Disk {
             file.cut(mood, writes.remove(&inode).unwrap_or_default(), &mut self.random);
         }
         self.cut_names(mood);
+        self.places.clear();
+        let segments: Vec<usize> =
+            self.directories.values().flat_map(|directory| directory.entries.values().copied()).collect();
+        for inode in segments {
+            self.note_marks(inode, 0, self.inodes[inode].durable.len());
+        }
     }
 
     fn cut_names(&mut self, mood: Mood) {
         let random = &mut self.random;
-        let mut keep = |random: &mut Random| match mood {
+        let keep = |random: &mut Random| match mood {
             Mood::AllLost => false,
             Mood::AllKept => true,
             _ => random.chance(500),

@@ -58,7 +58,10 @@ fn hold(part: u64) {
         total.add(&result.unwrap_or_else(|failure| panic!("{failure}")));
     }
     println!("{} seeds: {total:?}", seeds.div_ceil(2));
-    assert!(seeds < 20 || total.acked > 100 && total.reads > 100 && total.cuts > 1, "the seeds have tried nothing: {total:?}");
+    assert!(
+        seeds < 20 || total.acked > 100 && total.reads > 100 && total.cuts > 1,
+        "the seeds have tried nothing: {total:?}"
+    );
 }
 
 #[test]
@@ -106,10 +109,16 @@ fn a_read_of_undurable_data_is_noticed() {
 
 #[test]
 fn a_forgotten_next_sequence_is_noticed() {
-    is_noticed(Canary::ForgetNextSequence, &["under one number", "an earlier put was acked", "is not above", "in two places"]);
+    is_noticed(
+        Canary::ForgetNextSequence,
+        &["under one number", "an earlier put was acked", "is not above", "in two places"],
+    );
 }
 
 #[test]
 fn a_missing_epoch_bump_is_noticed() {
-    is_noticed(Canary::NoEpochBump, &["lacks", "ended at", "a record that nobody put", "under one number", "damage in"]);
+    is_noticed(
+        Canary::NoEpochBump,
+        &["lacks", "ended at", "a record that nobody put", "under one number", "damage in"],
+    );
 }

@@ -217,9 +217,21 @@ impl Net {
     }
 
     /// `bytes`: of both spans.
-    pub fn send(&mut self, worker: u16, socket: Socket, spans: (Span, Option<Span>), bytes: Vec<u8>, now: u64, later: &mut Later) {
+    pub fn send(
+        &mut self,
+        worker: u16,
+        socket: Socket,
+        spans: (Span, Option<Span>),
+        bytes: Vec<u8>,
+        now: u64,
+        later: &mut Later,
+    ) {
         let stall = self.random.chance(self.manners.stalls);
-        let delay = if stall { self.random.between(MILLISECOND, 3_000 * MILLISECOND) } else { self.random.delay(10 * MICROSECOND) };
+        let delay = if stall {
+            self.random.between(MILLISECOND, 3_000 * MILLISECOND)
+        } else {
+            self.random.delay(10 * MICROSECOND)
+        };
         let (id, connection) = self.at(worker, socket);
         assert!(connection.send.is_none() && !bytes.is_empty(), "two sends, or an empty one, on {socket:?}");
         connection.send = Some(Sending { spans, bytes });
@@ -247,7 +259,13 @@ impl Net {
 
     /// An event at the server's side has come: what the worker is told, with the bytes to put into its span. `sent`: the spans' bytes
     /// now, for the end of a send.
-    pub fn on(&mut self, event: Event, sent: Vec<u8>, now: u64, later: &mut Later) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    pub fn on(
+        &mut self,
+        event: Event,
+        sent: Vec<u8>,
+        now: u64,
+        later: &mut Later,
+    ) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
         match event {
             Event::Connect(id) => self.on_connect(id),
             Event::Arrive(id, bytes) => {
@@ -315,7 +333,13 @@ impl Net {
         Some((connection.worker, told(Ok(len as u32)), Some((into, bytes))))
     }
 
-    fn on_send_done(&mut self, id: Id, sent: Vec<u8>, now: u64, later: &mut Later) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_send_done(
+        &mut self,
+        id: Id,
+        sent: Vec<u8>,
+        now: u64,
+        later: &mut Later,
+    ) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
         let connection = self.connections.get_mut(&id)?;
         let mut sending = connection.send.take()?;
         assert!(sending.bytes == sent, "bytes changed while they were being sent: {:?}", sending.spans);
@@ -340,7 +364,12 @@ impl Net {
         Some((connection.worker, Completion::Sent { socket, result }, None))
     }
 
-    fn on_close_done(&mut self, id: Id, now: u64, later: &mut Later) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_close_done(
+        &mut self,
+        id: Id,
+        now: u64,
+        later: &mut Later,
+    ) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
         let connection = self.connections.get(&id)?;
         if connection.send.is_some() || connection.recv.is_some() {
             later.push((now + 3 * MICROSECOND, Event::CloseDone(id)));

@@ -23,7 +23,8 @@ impl PartialOrd for Number {
 
 impl Number {
     pub fn parse(text: &str) -> Number {
-        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+        let digits =
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
         assert!(digits && text.len() <= 129, "not a sequence number: {text:?}");
         Number(text.to_string())
     }
@@ -139,14 +140,22 @@ impl Oracle {
         let fill = (mark as u8).wrapping_mul(31);
         data.extend((0..size).map(|at| fill.wrapping_add(at as u8)));
         let floor = self.streams[stream].keys.get(key).cloned();
-        let attempt =
-            Attempt { stream, key: key.into(), hash, data: data.clone(), issued: now, fate: Fate::Sent, place: None, floor };
+        let attempt = Attempt {
+            stream,
+            key: key.into(),
+            hash,
+            data: data.clone(),
+            issued: now,
+            fate: Fate::Sent,
+            place: None,
+            floor,
+        };
         self.attempts.push(attempt);
         (mark, data)
     }
 
     /// An ack has come.
-    pub fn ack(&mut self, mark: u64, shard: u32, number: Number) {
+    pub fn ack(&mut self, mark: u64, shard: u32, number: Number, now: u64) {
         let attempt = &mut self.attempts[mark as usize];
         assert_eq!(attempt.fate, Fate::Sent, "one answer for each try");
         attempt.fate = Fate::Acked;
@@ -157,7 +166,7 @@ impl Oracle {
         let stream = &mut self.streams[attempt.stream];
         let highest = stream.keys.entry(attempt.key.clone()).or_insert_with(|| number.clone());
         *highest = number.clone().max(highest.clone());
-        self.place(mark, shard, number);
+        self.place(mark, shard, number, now);
     }
 
     /// Puts of `key` with hash keys of several shards follow: they have no order among them.
@@ -175,7 +184,9 @@ impl Oracle {
     }
 
     /// A record is known to be at a place: it may be nowhere else, and nothing else may be there.
-    fn place(&mut self, mark: u64, shard: u32, number: Number) {
+    fn place(&mut self, mark: u64, shard: u32, number: Number, now: u64) {
+        // Its ack may come late: after it has expired, and readers have passed.
+        let may_vanish = self.may_vanish(mark, now);
         let attempt = &mut self.attempts[mark as usize];
         let place = (shard, number);
         if let Some(known) = &attempt.place {
@@ -189,9 +200,15 @@ impl Oracle {
         }
         for (first, last) in stream.passed.get(&shard).into_iter().flatten() {
             let inside = place.1 <= *last && first.as_ref().is_none_or(|first| place.1 > *first);
-            assert!(!inside, "a reader passed from {first:?} to {last:?} of shard {shard} without record {place:?}");
+            assert!(
+                !inside || may_vanish,
+                "a reader passed from {first:?} to {last:?} of shard {shard} without record {place:?}"
+            );
         }
-        assert!(!stream.drained.contains_key(&shard), "shard {shard} was read to its end without record {place:?}");
+        assert!(
+            may_vanish || !stream.drained.contains_key(&shard),
+            "shard {shard} was read to its end without record {place:?}"
+        );
         if let Some(seen) = stream.shards.get(&shard) {
             seen.check_record(attempt, &place.1);
         }
@@ -213,7 +230,7 @@ impl Oracle {
             assert!(pair[0].number < pair[1].number, "numbers do not rise in a reply: {pair:?}");
         }
         for record in records {
-            self.check_read(stream, shard, record);
+            self.check_read(stream, shard, record, now);
         }
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return from };
         match &from {
@@ -235,15 +252,16 @@ impl Oracle {
     }
 
     /// The record is one that was put, with its bytes; from now on it is known to be where it is.
-    fn check_read(&mut self, stream: usize, shard: u32, record: &Record) {
+    fn check_read(&mut self, stream: usize, shard: u32, record: &Record, now: u64) {
         let digits = record.data.get(MARK.len()..MARK.len() + 12).and_then(|d| std::str::from_utf8(d).ok());
         let mark = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
         let mark = mark.unwrap_or_else(|| panic!("a record that nobody put: {record:?}"));
-        let attempt = self.attempts.get(mark as usize).unwrap_or_else(|| panic!("a record that nobody put: {record:?}"));
+        let attempt =
+            self.attempts.get(mark as usize).unwrap_or_else(|| panic!("a record that nobody put: {record:?}"));
         assert_eq!(attempt.stream, stream, "a record of another stream: {record:?}");
         assert!(attempt.data == record.data && attempt.key == record.key, "read {record:?}, but put {attempt:?}");
         assert_ne!(attempt.fate, Fate::Refused, "a refused record is there: {record:?}");
-        self.place(mark, shard, record.number.clone());
+        self.place(mark, shard, record.number.clone(), now);
     }
 
     /// Every record known to lie between `from` and the last one got is among them.
@@ -261,25 +279,42 @@ impl Oracle {
                 got.next();
             }
             let there = got.peek() == Some(&number);
-            assert!(there || self.may_vanish(*mark, now), "shard {shard}: a read from {from:?} to {last:?} lacks {number:?} ({mark:x})");
+            assert!(
+                there || self.may_vanish(*mark, now),
+                "shard {shard}: a read from {from:?} to {last:?} lacks {number:?} ({mark:x})"
+            );
         }
     }
 
     /// Reading a shard has come to the end: of a closed shard (`closed`), or of what was durable when the reader asked at `issued`.
     /// Every record acked before that, or read before that, must have been passed.
-    pub fn read_to_end(&mut self, stream: usize, shard: u32, from: &From, closed: bool, now: u64, acked: &[(u32, Number, u64)]) {
+    pub fn read_to_end(
+        &mut self,
+        stream: usize,
+        shard: u32,
+        from: &From,
+        closed: bool,
+        now: u64,
+        acked: &[(u32, Number, u64)],
+    ) {
         let low = match from {
             From::After(number) => number.clone(),
             From::Horizon => Number(String::new()),
             _ => return,
         };
         for (at, number, mark) in acked.iter().filter(|(at, number, _)| *at == shard && *number > low) {
-            assert!(self.may_vanish(*mark, now), "shard {at} ended at {from:?}, yet {number:?} ({mark:x}) was acked or read before");
+            assert!(
+                self.may_vanish(*mark, now),
+                "shard {at} ended at {from:?}, yet {number:?} ({mark:x}) was acked or read before"
+            );
         }
         if closed && let From::After(_) | From::Horizon = from {
             let above = self.streams[stream].places.range((Excluded((shard, low)), Unbounded));
             for ((_, number), mark) in above.take_while(|((at, _), _)| *at == shard) {
-                assert!(self.may_vanish(*mark, now), "closed shard {shard} ended at {from:?}, yet {number:?} ({mark:x}) is there");
+                assert!(
+                    self.may_vanish(*mark, now),
+                    "closed shard {shard} ended at {from:?}, yet {number:?} ({mark:x}) is there"
+                );
             }
             self.streams[stream].drained.insert(shard, ());
         }
@@ -289,7 +324,10 @@ impl Oracle {
     pub fn check_latest(&self, stream: usize, shard: u32, first: &Number, since: u64) {
         for (_, number, mark) in self.known(stream, shard) {
             let issued = self.attempts[mark as usize].issued;
-            assert!(number >= *first || issued <= since, "LATEST of {since} began at {first:?}, past {number:?} put at {issued}");
+            assert!(
+                number >= *first || issued <= since,
+                "LATEST of {since} began at {first:?}, past {number:?} put at {issued}"
+            );
         }
     }
 
@@ -327,7 +365,10 @@ impl Oracle {
                 assert!(!reopened, "the end of a shard has changed: {before:?} {seen:?}");
             }
             for parent in seen.parents.iter().filter_map(|parent| known.get(parent)) {
-                assert!(seen.starting > parent.starting, "a child's numbers are not above its parent's: {seen:?} {parent:?}");
+                assert!(
+                    seen.starting > parent.starting,
+                    "a child's numbers are not above its parent's: {seen:?} {parent:?}"
+                );
                 if let Some(ending) = &parent.ending {
                     assert!(seen.starting > *ending, "a child starts below its parent's end: {seen:?} {parent:?}");
                 }
@@ -387,7 +428,8 @@ fn pass(passed: &mut Vec<(Option<Number>, Number)>, mut first: Option<Number>, m
 
 /// The open shards hold every hash key exactly once.
 fn check_cover(shards: &[ShardSeen]) {
-    let mut ranges: Vec<(u128, u128)> = shards.iter().filter(|s| s.ending.is_none()).map(|s| (s.first, s.last)).collect();
+    let mut ranges: Vec<(u128, u128)> =
+        shards.iter().filter(|s| s.ending.is_none()).map(|s| (s.first, s.last)).collect();
     ranges.sort_unstable();
     let mut next = Some(0u128);
     for (first, last) in &ranges {
@@ -415,7 +457,7 @@ mod tests {
     /// Puts and acks a record as number `n` of shard 0.
     fn put(oracle: &mut Oracle, key: &str, n: u32) -> Record {
         let (mark, data) = oracle.attempt(0, key, 0, 3, 0);
-        oracle.ack(mark, 0, number(n));
+        oracle.ack(mark, 0, number(n), 0);
         Record { number: number(n), key: key.into(), data, arrival: 0.0 }
     }
 
@@ -449,7 +491,10 @@ mod tests {
         let moved = Record { number: number(6), ..records[1].clone() };
         assert!(violates(&mut o, |o| drop(o.read(0, 0, From::Anywhere, &[moved], 0))), "twice");
         let known = o.known(0, 0);
-        assert!(violates(&mut o, |o| o.read_to_end(0, 0, &From::After(number(5)), false, 0, &known)), "an end too early");
+        assert!(
+            violates(&mut o, |o| o.read_to_end(0, 0, &From::After(number(5)), false, 0, &known)),
+            "an end too early"
+        );
     }
 
     #[test]

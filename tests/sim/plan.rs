@@ -36,7 +36,8 @@ enum Kind {
     Prepare,
 }
 
-const KINDS: [Kind; 7] = [Kind::Sync, Kind::Name, Kind::Superblock, Kind::Catalog, Kind::Commit, Kind::Send, Kind::Prepare];
+const KINDS: [Kind; 7] =
+    [Kind::Sync, Kind::Name, Kind::Superblock, Kind::Catalog, Kind::Commit, Kind::Send, Kind::Prepare];
 
 impl Kind {
     fn of(op: &Op) -> Option<Kind> {

@@ -23,8 +23,18 @@ enum Step {
     /// A new session begins.
     #[default]
     Choose,
-    Iterate { stream: usize, shard: u32, from: From, by: By },
-    Get { stream: usize, shard: u32, from: From, iterator: String },
+    Iterate {
+        stream: usize,
+        shard: u32,
+        from: From,
+        by: By,
+    },
+    Get {
+        stream: usize,
+        shard: u32,
+        from: From,
+        iterator: String,
+    },
 }
 
 /// The type of the iterator to ask for.
@@ -83,7 +93,9 @@ impl Reader {
                 let seconds = format!("{}.{:03}", wanted / 1000, wanted % 1000);
                 object.text("ShardIteratorType", "AT_TIMESTAMP").raw("Timestamp", seconds)
             }
-            (_, From::At(n)) => object.text("ShardIteratorType", "AT_SEQUENCE_NUMBER").text("StartingSequenceNumber", &n.0),
+            (_, From::At(n)) => {
+                object.text("ShardIteratorType", "AT_SEQUENCE_NUMBER").text("StartingSequenceNumber", &n.0)
+            }
             (_, From::After(n)) => {
                 object.text("ShardIteratorType", "AFTER_SEQUENCE_NUMBER").text("StartingSequenceNumber", &n.0)
             }
@@ -163,14 +175,22 @@ pub fn iterator(value: &Value) -> String {
     iterator.to_string()
 }
 
-pub fn get(stream: usize, shard: u32, from: From, iterator: &str, limit: u64, random: &mut Random, shared: &Shared) -> Wish {
+pub fn get(
+    stream: usize,
+    shard: u32,
+    from: From,
+    iterator: &str,
+    limit: u64,
+    random: &mut Random,
+    shared: &Shared,
+) -> Wish {
     let known = shared.oracle.known(stream, shard);
     let object = Object::default().text("ShardIterator", iterator).raw("Limit", limit);
     ("GetRecords", object.shuffled(random), Kind::Get { stream, shard, from, limit, known })
 }
 
 /// Whether an error reply ends the session. It panics when nothing explains the error.
-pub fn check_error(call: &Call, status: u16, value: &Value, shared: &Shared) -> bool {
+pub fn check_error(call: &Call, status: u16, value: &Value, shared: &mut Shared) -> bool {
     let (stream, shard) = match &call.kind {
         Kind::Iterator { stream, shard, .. } | Kind::Get { stream, shard, .. } => (*stream, Some(*shard)),
         Kind::Shards { stream, .. } => (*stream, None),

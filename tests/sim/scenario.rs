@@ -118,9 +118,9 @@ impl Settings {
         }
     }
 
-    /// Whether the node may refuse or fail though nothing is wrong with its code.
-    pub fn faulty(&self) -> bool {
-        self.faults != Faults::default() || self.harm
+    /// Whether the node's memory is so small that it may run out.
+    pub fn tight(&self) -> bool {
+        self.limits.medium.0 < 32
     }
 
     pub fn disk(&self) -> u64 {
@@ -139,6 +139,10 @@ fn limits(r: &mut Random) -> Limits {
         limits.gets = r.between(2, 8) as usize;
         limits.log_bytes = *r.pick(&[64 << 10, 128 << 10, 256 << 10]);
         limits.mailbox = *r.pick(&[64, 128, 256]);
+    } else if r.chance(300) {
+        limits.connections = 64;
+        (limits.small.0, limits.medium.0, limits.large.0) = (128, 64, 16);
+        (limits.puts, limits.gets, limits.mailbox) = (64, 64, 1024);
     }
     limits
 }

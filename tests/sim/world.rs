@@ -31,21 +31,42 @@ const START_MAX: u64 = 60 * SECOND;
 const RESTLESS_MAX: u32 = 20_000;
 
 enum Event {
-    Turn { life: u32, worker: u16, at: u64 },
-    Disk { life: u32, number: u64 },
+    Turn {
+        life: u32,
+        worker: u16,
+        at: u64,
+    },
+    Disk {
+        life: u32,
+        number: u64,
+    },
     Net(net::Event),
-    Think { client: usize },
-    Deadline { client: usize, call: u64 },
-    Quit { client: usize, connection: net::Id },
+    Think {
+        client: usize,
+    },
+    Deadline {
+        client: usize,
+        call: u64,
+    },
+    Quit {
+        client: usize,
+        connection: net::Id,
+    },
     Start,
     /// The end of a life at a drawn time.
-    End { life: u32 },
+    End {
+        life: u32,
+    },
     /// A node is serving by now.
-    Served { life: u32 },
+    Served {
+        life: u32,
+    },
     StepClock,
     Pause,
     /// A look whether the node is quiet after the audit.
-    Settle { tries: u32 },
+    Settle {
+        tries: u32,
+    },
 }
 
 /// Replies of a connection as the node has submitted them.
@@ -86,6 +107,7 @@ pub struct Report {
     pub reads: u64,
     pub answered: u64,
     pub lost: u64,
+    pub failures: u64,
     pub cuts: u32,
     pub stops: u32,
     pub recycled: u64,
@@ -98,6 +120,7 @@ impl Report {
         self.reads += other.reads;
         self.answered += other.answered;
         self.lost += other.lost;
+        self.failures += other.failures;
         self.cuts += other.cuts;
         self.stops += other.stops;
         self.recycled += other.recycled;
@@ -132,6 +155,7 @@ impl<'a> World<'a> {
             stopping: false,
             answered: 0,
             lost: 0,
+            failures: 0,
         };
         World {
             clock: Clock::default(),
@@ -177,6 +201,7 @@ impl<'a> World<'a> {
         self.report.acked = self.shared.oracle.acked;
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
+        self.report.failures = self.shared.failures;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
@@ -257,7 +282,12 @@ impl<'a> World<'a> {
         }
         let node = Node::start(settings, self.workers, now, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
-        self.note(format!("life {} starts with {} workers{}", self.life, self.workers, if faulty { ", faults" } else { "" }));
+        self.note(format!(
+            "life {} starts with {} workers{}",
+            self.life,
+            self.workers,
+            if faulty { ", faults" } else { "" }
+        ));
         self.node = Some(node);
         (self.shared.lenient, self.shared.stopping) = (false, false);
         let life = self.life;
@@ -456,7 +486,12 @@ impl<'a> World<'a> {
         }
         let settings = &self.shared.settings;
         let excused = self.shared.lenient || self.node.is_none() || settings.pauses && !self.auditing;
-        assert!(excused, "a call has not been answered for {} s: {:?}", PATIENCE / SECOND, self.clients[client].puts_at(0));
+        assert!(
+            excused,
+            "a call has not been answered for {} s: {:?}",
+            PATIENCE / SECOND,
+            self.clients[client].puts_at(0)
+        );
         let Some(id) = self.clients[client].connection else { return };
         let now = self.clock.mono();
         self.with_net(|net, later| net.client_resets(now, id, later));
@@ -550,7 +585,8 @@ impl<'a> World<'a> {
             }
             self.clients[client].disconnected(&mut self.shared);
         }
-        self.clients.push(Client::new(Role::Auditor(Auditor::default()), Random::stream(self.shared.settings.seed, "auditor")));
+        self.clients
+            .push(Client::new(Role::Auditor(Auditor::default()), Random::stream(self.shared.settings.seed, "auditor")));
         let client = self.clients.len() - 1;
         self.heap.at(self.clock.mono() + MILLISECOND, Event::Think { client });
     }
@@ -567,7 +603,8 @@ impl<'a> World<'a> {
     fn settle(&mut self, tries: u32) {
         let taken = self.node.as_ref().expect("nothing ends the last life").taken();
         let kept = |pool: usize, at_start: usize| if ALL_POOLS[pool] == Pool::Block { at_start } else { 0 };
-        let more = |(now, start): (&Vec<usize>, &Vec<usize>)| (0..POOLS).any(|pool| now[pool] > kept(pool, start[pool]));
+        let more =
+            |(now, start): (&Vec<usize>, &Vec<usize>)| (0..POOLS).any(|pool| now[pool] > kept(pool, start[pool]));
         if taken.iter().zip(&self.taken).any(more) || self.net.open() > 0 {
             let why = format!("taken {taken:?}, at the start {:?}; {} connections", self.taken, self.net.open());
             assert!(tries < 10, "memory does not come back to an idle node: {why}");
@@ -615,7 +652,8 @@ impl<'a> World<'a> {
                 for data in records.iter().filter_map(|record| from_base64(record["Data"].as_str()?)) {
                     let digits = data.get(MARK.len()..MARKED).and_then(|digits| std::str::from_utf8(digits).ok());
                     let mark = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-                    let mark = mark.filter(|mark| (*mark as usize) < oracle.attempts.len()).expect("a record that was put");
+                    let mark =
+                        mark.filter(|mark| (*mark as usize) < oracle.attempts.len()).expect("a record that was put");
                     assert!(holds(mark), "a record is shown before it is durable: {mark:x}");
                 }
             }
