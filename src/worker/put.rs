@@ -8,6 +8,7 @@ use super::Worker;
 use super::append::Pending;
 use super::mailbox::{ConnectionId, Message, PutId, PutRefusal};
 use super::serve::Reply;
+use crate::catalog::state::StreamStatus;
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::Mono;
 use crate::io::op::Ops;
@@ -367,7 +368,9 @@ impl Worker {
                 continue;
             }
             let stream = self.puts.slots[id.0 as usize].stream;
-            if self.state().stream_by_number(stream).is_none() || self.puts.slots[id.0 as usize].connection.is_none() {
+            // While a stream is being deleted its owners refuse at once: asking again would go round in circles until it is gone.
+            let gone = self.state().stream_by_number(stream).is_none_or(|s| s.status == StreamStatus::Deleting);
+            if gone || self.puts.slots[id.0 as usize].connection.is_none() {
                 self.frame_refused(id, frame, PutRefusal::Failed);
                 self.put_progress(id, ops);
                 continue;

@@ -94,8 +94,9 @@ impl Auditor {
                 }
             }
             Kind::Shards { stream, whole } => {
-                judge_shards(*stream, *whole, value, shared);
-                let listed: Vec<_> = list(value, "Shards").iter().map(super::call::shard).collect();
+                judge_shards(*stream, *whole, call.issued, value, shared);
+                let listed: Vec<_> =
+                    list(value, "Shards").iter().map(|value| super::call::shard(value, shared.now)).collect();
                 let numbers: Vec<u32> = listed.iter().map(|shard| shard.number).collect();
                 shared.oracle.check_complete(*stream, &numbers, shared.now);
                 for shard in &listed {

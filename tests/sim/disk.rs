@@ -148,7 +148,7 @@ impl Disk {
         }
     }
 
-    /// The rules of O_DIRECT, and no two requests on the same bytes of which one writes.
+    /// The rules of O_DIRECT, and no two writes on the same bytes at once.
     fn check(&self, inode: Option<usize>, request: &Request) {
         let (at, len) = match request {
             Request::Write { at, bytes, .. } => (*at, bytes.len() as u64),
@@ -157,16 +157,20 @@ impl Disk {
         };
         let whole = at.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK) && len > 0;
         assert!(whole, "not whole blocks: {len} bytes at {at} of {inode:?}");
-        for flight in self.flights.values().filter(|flight| flight.inode == inode) {
-            let (other, other_len, written) = match &flight.request {
-                Request::Write { at, bytes, .. } => (*at, bytes.len() as u64, true),
-                Request::Read { at, len, .. } => (*at, *len as u64, false),
-                _ => continue,
-            };
-            let apart = at + len <= other || other + other_len <= at;
-            let harmless = !written && matches!(request, Request::Read { .. });
-            assert!(apart || harmless, "two requests on the same bytes: {request:?} and {:?}", flight.request);
+        if let Request::Write { .. } = request {
+            let other = self.writes(inode, at, len).next();
+            assert!(other.is_none(), "two writes on the same bytes: {len} bytes at {at}, and {other:?}");
         }
+    }
+
+    /// Place and bytes of the writes in flight that touch `len` bytes at `at`.
+    fn writes(&self, inode: Option<usize>, at: u64, len: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let flights = self.flights.values().filter(move |flight| flight.inode == inode);
+        let writes = flights.filter_map(|flight| match &flight.request {
+            Request::Write { at, bytes, .. } => Some((*at, bytes.as_slice())),
+            _ => None,
+        });
+        writes.filter(move |(other, bytes)| at < other + bytes.len() as u64 && *other < at + len)
     }
 
     fn draw_fault(&mut self, request: &Request) -> Option<Errno> {
@@ -194,12 +198,7 @@ impl Disk {
             Request::Write { at, bytes, sync, .. } => {
                 Ok(self.finish_write(inode.expect("a write has a file"), at, bytes, sync))
             }
-            Request::Read { at, len, .. } => {
-                let live = &self.inodes[inode.expect("a read has a file")].live;
-                let start = (at as usize).min(live.len());
-                let bytes = live[start..live.len().min(start + len)].to_vec();
-                Ok(Answer { count: bytes.len() as u32, bytes, ..Answer::default() })
-            }
+            Request::Read { at, len, .. } => Ok(self.finish_read(inode.expect("a read has a file"), at, len)),
             Request::Fsync { .. } => {
                 let inode = inode.expect("a flush has a file");
                 let ranges = self.inodes[inode].flush(flight.submitted, flight.size);
@@ -261,6 +260,25 @@ impl Disk {
         };
         self.open.insert((who, file), inode);
         Ok(Answer::default())
+    }
+
+    /// A read of bytes that are being written sees each sector as it was or as it will be.
+    fn finish_read(&mut self, inode: usize, at: u64, len: usize) -> Answer {
+        let live = &self.inodes[inode].live;
+        let start = (at as usize).min(live.len());
+        let mut bytes = live[start..live.len().min(start + len)].to_vec();
+        let end = at + bytes.len() as u64;
+        let mut random = self.random.clone();
+        for (place, written) in self.writes(Some(inode), at, bytes.len() as u64) {
+            for (sector, new) in written.chunks(SECTOR).enumerate() {
+                let to = place + (sector * SECTOR) as u64;
+                if to >= at && to + SECTOR as u64 <= end && random.chance(500) {
+                    bytes[(to - at) as usize..][..SECTOR].copy_from_slice(new);
+                }
+            }
+        }
+        self.random = random;
+        Answer { count: bytes.len() as u32, bytes, ..Answer::default() }
     }
 
     fn finish_write(&mut self, inode: usize, at: u64, bytes: Vec<u8>, sync: Sync) -> Answer {
