@@ -6,7 +6,7 @@ use crate::io::op::{DirName, Errno, FileName};
 use crate::io::peers::Peers;
 use crate::io::prepare::{Answer, Link, Request, STEP};
 use crate::io::process::lower_priority;
-use glommio::io::{Directory, DmaFile};
+use glommio::io::{Directory, DmaFile, OpenOptions};
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,9 @@ const IO_MEMORY: usize = 64 << 10;
 const RING_DEPTH: usize = 64;
 /// Below 10 ms the executor would spend its time in timers.
 const PREEMPT: Duration = Duration::from_millis(10);
+
+/// Readable by the owner alone: records may be secrets.
+const FILE_MODE: libc::mode_t = 0o600;
 
 /// What a companion is given.
 pub struct Post {
@@ -97,7 +100,9 @@ async fn prepare(data: &Path, request: Request, steps: Steps) -> Result<(), Errn
 
 async fn write(draft: &Path, segment: &Path, size: u64, steps: &Steps) -> Result<(), GlommioError<()>> {
     // Truncates a draft that a crash has left.
-    let file = DmaFile::create(draft).await?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+    let file = options.dma_open(draft).await?;
     let written = fill(&file, size, steps).await;
     let renamed = match written {
         Ok(()) => file.rename(segment).await,

@@ -22,9 +22,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// How long a clean stop may take before the process ends without one; recovery then does what is left.
 const STOP_SECONDS: u32 = 30;
+/// Signals that follow the first one within this time belong to it.
+const ECHO: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Full {
@@ -263,6 +266,9 @@ fn obey(signals: &Signals, peers: &Peers) {
     signals.wait();
     log("stopping: requests under way are answered, then the log is closed");
     peers.stop();
+    // One order may come twice: to the process, and to its group.
+    thread::sleep(ECHO);
+    signals.clear();
     let again = signals.wait_for(STOP_SECONDS);
     log(if again { "stopped at once, by a second signal" } else { "the stop took too long: ended without it" });
     std::process::exit(1);

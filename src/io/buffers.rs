@@ -3,7 +3,7 @@
 //! The core names memory by [`Span`] (worker, pool, slot, range) and gets slices for the length of a borrow. The kernel reads and writes
 //! the same memory by address while an operation is in flight; [`Buffers::address`] is the one door to that.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, handle_alloc_error};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -74,9 +74,19 @@ unsafe impl Sync for Region {}
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: allocated in `Buffers::new` with this layout; the last owner frees it.
-        unsafe { dealloc(self.base.as_ptr(), self.layout) }
+        // SAFETY: mapped in `map` with this length; the last owner unmaps it.
+        unsafe { libc::munmap(self.base.as_ptr().cast(), self.layout.size()) };
     }
+}
+
+/// Zeroed memory, whole pages that the kernel hands out when they are first touched: an aligned allocation of std would be written full of
+/// zeros at once, by the wrong thread.
+fn map(layout: Layout) -> Option<NonNull<u8>> {
+    const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
+    const FLAGS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping of our own, at a place that the kernel chooses.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), layout.size(), PROTECTION, FLAGS, -1, 0) };
+    if base == libc::MAP_FAILED { None } else { NonNull::new(base.cast()) }
 }
 
 impl Region {
@@ -113,9 +123,7 @@ impl Buffers {
             bytes += slots as usize * size as usize;
         }
         let layout = Layout::from_size_align(bytes.max(ALIGNMENT), ALIGNMENT).expect("pools fit in memory");
-        // SAFETY: the layout is not empty.
-        let base = unsafe { alloc_zeroed(layout) };
-        let base = NonNull::new(base).unwrap_or_else(|| handle_alloc_error(layout));
+        let base = map(layout).unwrap_or_else(|| handle_alloc_error(layout));
         // Lowest slot first, so that few pages are ever touched.
         let free = pools.0.map(|(slots, _)| (0..slots).rev().collect());
         Buffers { worker, region: Arc::new(Region { base, layout, starts, pools }), free }

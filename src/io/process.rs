@@ -78,6 +78,11 @@ impl Signals {
         while unsafe { libc::sigwait(&self.0, &mut signal) } != 0 {}
     }
 
+    /// Forgets those that have come.
+    pub fn clear(&self) {
+        while self.wait_for(0) {}
+    }
+
     /// Waits for another one; false when `seconds` are over.
     pub fn wait_for(&self, seconds: u32) -> bool {
         let limit = libc::timespec { tv_sec: seconds as i64, tv_nsec: 0 };

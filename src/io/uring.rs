@@ -286,7 +286,13 @@ impl Ring {
     /// Submits what is queued and lets the kernel do deferred work, without waiting.
     fn poll(&mut self) -> io::Result<usize> {
         const GETEVENTS: u32 = 1;
-        let queued = self.ring.submission().len() as u32;
+        let submission = self.ring.submission();
+        let queued = submission.len() as u32;
+        if queued == 0 && !submission.taskrun() && !submission.cq_overflow() {
+            // The kernel has nothing for us either: a spinning worker makes no system call.
+            return Ok(0);
+        }
+        drop(submission);
         // SAFETY: no argument is passed.
         unsafe { self.ring.submitter().enter::<()>(queued, 0, GETEVENTS, None) }
     }
@@ -315,7 +321,7 @@ impl Ring {
 /// A ring as every worker has it.
 pub(super) fn build(submissions: u32, completions: u32) -> io::Result<IoUring> {
     let mut builder = IoUring::builder();
-    builder.setup_single_issuer().setup_defer_taskrun().setup_clamp().setup_cqsize(completions);
+    builder.setup_single_issuer().setup_defer_taskrun().setup_taskrun_flag().setup_clamp().setup_cqsize(completions);
     builder.build(submissions)
 }
 

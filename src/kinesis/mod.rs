@@ -16,6 +16,7 @@ pub mod get_shard_iterator;
 pub mod increase_retention;
 pub mod iterator;
 pub mod json;
+pub mod json_string;
 pub mod list_shards;
 pub mod list_streams;
 pub mod list_tags_for_stream;

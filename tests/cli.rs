@@ -1,0 +1,123 @@
+//! The program as its operator meets it: arguments, banner, refusals, signals, exit codes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_penstock");
+
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Scratch {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("penstock-cli-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).expect("a scratch directory");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn serve(data: &Path, more: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(["serve", "--cores", "0", "--disk", "512M", "--data"]).arg(data).args(more);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn refused(data: &Path, more: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = serve(data, more).output().expect("it runs");
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// A server that has said that it is ready.
+struct Server {
+    child: Child,
+    banner: Vec<String>,
+    endpoint: String,
+}
+
+impl Server {
+    fn start(data: &Path) -> Server {
+        let mut child = serve(data, &["--listen", "127.0.0.1:0"]).spawn().expect("it starts");
+        let mut banner = Vec::new();
+        for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
+            banner.push(line.expect("text"));
+            if banner.last().is_some_and(|line| line.contains("get-records")) {
+                break;
+            }
+        }
+        let endpoint = banner.iter().find_map(|line| line.split_once("endpoint  http://")).map(|(_, rest)| rest);
+        let endpoint =
+            endpoint.and_then(|rest| rest.split(' ').next()).unwrap_or_else(|| panic!("no endpoint in {banner:?}"));
+        Server { endpoint: endpoint.to_string(), banner, child }
+    }
+
+    fn stop(mut self, signal: &str) -> (ExitStatus, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+        let status = self.child.wait().expect("it ends");
+        let mut told = String::new();
+        self.child.stderr.take().expect("piped").read_to_string(&mut told).expect("text");
+        (status, told)
+    }
+}
+
+#[test]
+fn a_server_says_where_it_is_takes_connections_and_stops_on_a_signal() {
+    let scratch = Scratch::new();
+    for (signal, state) in [("-TERM", "(new)"), ("-INT", "(opened: 0 streams, 0 records)")] {
+        let server = Server::start(&scratch.0);
+        assert!(server.banner.iter().any(|line| line.contains(state)), "{:?}", server.banner);
+        TcpStream::connect(&server.endpoint).expect("it listens where it says");
+        let (status, told) = server.stop(signal);
+        assert_eq!(status.code(), Some(0), "{told}");
+        assert!(told.contains("stopped: the log is closed"), "{told}");
+    }
+}
+
+#[test]
+fn a_directory_has_one_server_and_is_free_when_that_one_was_killed() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.0);
+    let (code, told) = refused(&scratch.0, &["--listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains(&format!("in use by process {}", server.child.id())), "{told}");
+    server.stop("-KILL");
+    let (status, told) = Server::start(&scratch.0).stop("-TERM");
+    assert_eq!(status.code(), Some(0), "{told}");
+}
+
+#[test]
+fn an_address_that_is_taken_or_not_loopback_is_refused() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let server = Server::start(&scratch.0);
+    let (code, told) = refused(&other.0, &["--listen", &server.endpoint]);
+    assert!(code == Some(1) && told.contains("in use by another process"), "{told}");
+    let (code, told) = refused(&other.0, &["--listen", "0.0.0.0:0"]);
+    assert!(code == Some(1) && told.contains("loopback"), "{told}");
+    server.stop("-KILL");
+}
+
+#[test]
+fn wrong_arguments_are_told_apart_from_failures() {
+    let scratch = Scratch::new();
+    for wrong in
+        [["--cores", "x"], ["--disk", "4X"], ["--when-full", "explode"], ["--account", "12"], ["--retention-hour", "0"]]
+    {
+        let (code, told) = refused(&scratch.0, &wrong);
+        assert!(code == Some(2) && told.contains(wrong[0]), "{told}");
+    }
+    let (code, told) = refused(Path::new("/proc/nowhere"), &[]);
+    assert!(code == Some(1) && told.contains("--data"), "{told}");
+    let help = Command::new(PROGRAM).args(["serve", "--help"]).output().expect("it runs");
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("retention-hour"));
+}
