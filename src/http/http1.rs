@@ -251,7 +251,7 @@ pub fn host_allowed(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((address, port)) if address == "::1" => ("localhost", port),
+            Some(("::1", port)) => ("localhost", port),
             _ => return false,
         },
         None => host.split_at(host.find(':').unwrap_or(host.len())),
