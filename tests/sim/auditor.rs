@@ -79,6 +79,11 @@ impl Auditor {
     pub fn reply(&mut self, call: Call, status: u16, value: &Value, shared: &mut Shared) {
         let step = self.doing.take().expect("one call at a time");
         match &call.kind {
+            Kind::Describe { .. } if status == 500 => {
+                self.count_empty(&call, value);
+                shared.check_failure(&call, status, value);
+                self.steps.push_front(step);
+            }
             Kind::Describe { stream } => self.described(*stream, status, value, shared),
             Kind::Put { .. } => {
                 // A put of a key goes to the shard of its hash here, so numbers of one key do not rise over shards.

@@ -17,7 +17,7 @@ use super::trace::{Entry, Trace};
 use super::wire::{Replies, from_base64};
 use super::writer::Writer;
 use penstock::io::buffers::{ALL_POOLS, POOLS, Pool};
-use penstock::io::op::{Completion, Op};
+use penstock::io::op::{Completion, FileName, Op};
 use penstock::worker::WhenFull;
 use penstock::worker::notice::Notice;
 use serde_json::Value;
@@ -29,6 +29,9 @@ const EVENTS_MAX: u64 = 20_000_000;
 const START_MAX: u64 = 60 * SECOND;
 /// Turns without a moment's rest: a worker that spins.
 const RESTLESS_MAX: u32 = 20_000;
+
+/// Begins a commit: the log's format, 1.
+const COMMIT_MAGIC: &[u8] = b"pC";
 
 enum Event {
     Turn {
@@ -94,9 +97,13 @@ pub struct World<'a> {
     /// Slots that the last life had taken when it began to serve.
     taken: Vec<Vec<usize>>,
     auditing: bool,
+    audited: bool,
     done: bool,
     workers: u16,
     last_trim: Option<u64>,
+    /// In the commits of this life, and the highest of earlier ones.
+    epoch: Option<u32>,
+    epoch_before: Option<u32>,
     pub report: Report,
 }
 
@@ -172,9 +179,12 @@ impl<'a> World<'a> {
             random,
             taken: Vec::new(),
             auditing: false,
+            audited: false,
             done: false,
             workers,
             last_trim: None,
+            epoch: None,
+            epoch_before: None,
             report: Report::default(),
         }
     }
@@ -268,6 +278,7 @@ impl<'a> World<'a> {
 
     fn start(&mut self) {
         self.life += 1;
+        self.epoch_before = self.epoch.take().or(self.epoch_before);
         let now = self.clock.mono();
         let settings = &self.shared.settings;
         self.auditing = self.life > settings.lives + 1;
@@ -372,11 +383,23 @@ impl<'a> World<'a> {
             Op::Close { socket } => self.with_net(|net, later| net.close(worker, socket, now, later)),
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
             file => {
+                self.check_epoch(worker, file);
                 let node = self.node.as_mut().expect("it is running");
-                node.ops += 1;
                 let (number, delay) = node.submit(worker, file, &mut self.disk);
                 self.heap.at(now + delay, Event::Disk { life: self.life, number });
             }
+        }
+    }
+
+    /// Every commit of a life carries one epoch, which no earlier life has used: what a power cut left of that one cannot pass for its.
+    fn check_epoch(&mut self, worker: u16, op: Op) {
+        let Op::WriteAt { file: FileName::Segment { .. }, from, .. } = op else { return };
+        let bytes = self.node.as_ref().expect("it is running").bytes(worker, from);
+        if bytes.starts_with(COMMIT_MAGIC) {
+            let epoch = u32::from_le_bytes(bytes[24..28].try_into().expect("4 bytes"));
+            let own = *self.epoch.get_or_insert(epoch);
+            assert_eq!(epoch, own, "one life writes two epochs");
+            assert!(self.epoch_before.is_none_or(|before| epoch > before), "epoch {epoch} has been used by an earlier life");
         }
     }
 
@@ -439,7 +462,7 @@ impl<'a> World<'a> {
     fn think(&mut self, client: usize) {
         let now = self.clock.mono();
         let is_auditor = matches!(self.clients[client].role, Role::Auditor(_));
-        if self.auditing != is_auditor {
+        if self.auditing != is_auditor || self.audited {
             return;
         }
         let pause = self.clients[client].pause(&self.shared.settings);
@@ -594,6 +617,7 @@ impl<'a> World<'a> {
     fn audited(&mut self, client: usize, id: net::Id) {
         let now = self.clock.mono();
         self.note("audited".into());
+        self.audited = true;
         self.clients[client].connection = None;
         self.with_net(|net, later| net.client_resets(now, id, later));
         self.heap.at(now + 3 * SECOND, Event::Settle { tries: 0 });
