@@ -405,7 +405,7 @@ impl Disk {
         self.places.get(&mark).is_some_and(|(inode, at)| self.inodes[*inode].durable[*at..].starts_with(data))
     }
 
-    /// Flips a bit of a file that nobody is writing; false when there is no such file.
+    /// Flips a bit of a file; false when there is no such file, or no durable byte there.
     pub fn harm(&mut self, file: FileName, byte: u64, bit: u8) -> bool {
         let entries = self.directories.get(&file.dir()).map(|directory| &directory.entries);
         let Some(inode) = entries.and_then(|entries| entries.get(&file)).copied() else { return false };
@@ -413,6 +413,23 @@ impl Disk {
             return false;
         }
         self.inodes[inode].harm(byte as usize, bit);
+        true
+    }
+
+    /// Flips a bit near a record that is stored; false when none is.
+    pub fn harm_record(&mut self) -> bool {
+        let mut marks: Vec<u64> = self.places.keys().copied().collect();
+        marks.sort_unstable();
+        if marks.is_empty() {
+            return false;
+        }
+        let (inode, at) = self.places[self.random.pick(&marks)];
+        let byte = (at + self.random.index(MARKED)).saturating_sub(self.random.index(200));
+        let bit = self.random.below(8) as u8;
+        if (byte / SECTOR + 1) * SECTOR > self.inodes[inode].durable.len() {
+            return false;
+        }
+        self.inodes[inode].harm(byte, bit);
         true
     }
 

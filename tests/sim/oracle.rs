@@ -2,6 +2,7 @@
 //! stays; order is kept; nothing is skipped. A violation panics with what was expected.
 
 use super::disk::MARK;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
@@ -128,6 +129,8 @@ pub struct Oracle {
     pub trimmed_until: u64,
     /// Loss is accepted: the disk was damaged behind the node's back.
     pub damaged: bool,
+    /// Something was missing that only the damage excuses.
+    pub damage_shown: Cell<bool>,
     pub acked: u64,
     pub reads: u64,
 }
@@ -185,8 +188,6 @@ impl Oracle {
 
     /// A record is known to be at a place: it may be nowhere else, and nothing else may be there.
     fn place(&mut self, mark: u64, shard: u32, number: Number, now: u64) {
-        // Its ack may come late: after it has expired, and readers have passed.
-        let may_vanish = self.may_vanish(mark, now);
         let attempt = &mut self.attempts[mark as usize];
         let place = (shard, number);
         if let Some(known) = &attempt.place {
@@ -198,17 +199,17 @@ impl Oracle {
         if let Some(other) = stream.places.get(&place) {
             panic!("two records under one number {place:?}: marks {other:x} and {mark:x}");
         }
-        for (first, last) in stream.passed.get(&shard).into_iter().flatten() {
-            let inside = place.1 <= *last && first.as_ref().is_none_or(|first| place.1 > *first);
-            assert!(
-                !inside || may_vanish,
-                "a reader passed from {first:?} to {last:?} of shard {shard} without record {place:?}"
-            );
-        }
         if let Some(seen) = stream.shards.get(&shard) {
             seen.check_record(attempt, &place.1);
         }
-        stream.places.insert(place, mark);
+        stream.places.insert(place.clone(), mark);
+        let stretches = self.streams[attempt.stream].passed.get(&shard).into_iter().flatten();
+        for (first, last) in stretches {
+            let inside = place.1 <= *last && first.as_ref().is_none_or(|first| place.1 > *first);
+            // An ack may come late: after its record has expired, and readers have passed.
+            let right = !inside || self.may_vanish(mark, now);
+            assert!(right, "a reader passed from {first:?} to {last:?} of shard {shard} without record {place:?}");
+        }
     }
 
     /// Whether a record may be gone at `now`.
@@ -216,7 +217,11 @@ impl Oracle {
         let attempt = &self.attempts[mark as usize];
         let stream = &self.streams[attempt.stream];
         let expired = now.saturating_sub(attempt.issued) >= stream.retention;
-        expired || attempt.issued < self.trimmed_until || stream.life == Life::Going || self.damaged
+        if expired || attempt.issued < self.trimmed_until || stream.life == Life::Going {
+            return true;
+        }
+        self.damage_shown.set(self.damage_shown.get() || self.damaged);
+        self.damaged
     }
 
     /// A reader got `records` from `from` on, at `now`; `issued`: when it asked. Gives the number behind which it reads on.

@@ -43,7 +43,7 @@ pub struct Settings {
     pub manners: Manners,
     /// In force in some lives of the node.
     pub faults: Faults,
-    /// The disk harms one bit of a sealed segment in one life.
+    /// Bits of what is stored flip between two lives: in records, or in one copy of the superblock.
     pub harm: bool,
     /// Lives of the node before the last one.
     pub lives: u32,
@@ -88,7 +88,7 @@ impl Settings {
                 resets: *r.pick(&[0, 0, 5, 30]),
             },
             faults: if faulty { faults(r) } else { Faults::default() },
-            harm: canary.is_none() && !faulty && r.chance(60),
+            harm: canary.is_none() && !faulty && r.chance(120),
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,

@@ -103,6 +103,9 @@ pub struct World<'a> {
     last_trim: Option<u64>,
     /// In the commits of this life, and the highest of earlier ones.
     epoch: Option<u32>,
+    /// The last life came to serve.
+    was_ready: bool,
+    damage_told: bool,
     epoch_before: Option<u32>,
     pub report: Report,
 }
@@ -184,6 +187,8 @@ impl<'a> World<'a> {
             workers,
             last_trim: None,
             epoch: None,
+            was_ready: false,
+            damage_told: false,
             epoch_before: None,
             report: Report::default(),
         }
@@ -280,7 +285,7 @@ impl<'a> World<'a> {
         self.life += 1;
         self.epoch_before = self.epoch.take().or(self.epoch_before);
         let now = self.clock.mono();
-        let settings = &self.shared.settings;
+        let settings = self.shared.settings.clone();
         self.auditing = self.life > settings.lives + 1;
         if settings.changing_workers && self.life > 1 {
             self.workers = self.random.between(1, 3) as u16;
@@ -289,9 +294,13 @@ impl<'a> World<'a> {
         self.disk.faults = if faulty { settings.faults } else { Faults::default() };
         if self.auditing {
             self.disk.heal();
+            self.plan.begin_last_life();
             self.net.manners = net::Manners { crumbs: 20, stalls: 0, resets: 0 };
         }
-        let node = Node::start(settings, self.workers, now, &mut self.random);
+        if self.shared.settings.harm && self.life > 1 && !self.auditing {
+            self.harm();
+        }
+        let node = Node::start(&settings, self.workers, now, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
         self.note(format!(
             "life {} starts with {} workers{}",
@@ -300,7 +309,7 @@ impl<'a> World<'a> {
             if faulty { ", faults" } else { "" }
         ));
         self.node = Some(node);
-        (self.shared.lenient, self.shared.stopping) = (false, false);
+        (self.shared.lenient, self.shared.stopping) = (self.shared.oracle.damaged, false);
         let life = self.life;
         self.heap.at(now + START_MAX, Event::Served { life });
         if !self.auditing {
@@ -310,6 +319,18 @@ impl<'a> World<'a> {
         for worker in 0..self.workers {
             let delay = self.random.delay(10 * MICROSECOND);
             self.plan_turn(worker, now + delay);
+        }
+    }
+
+    /// Bits flip while the node is down. One copy of the superblock is enough, when the other one is whole.
+    fn harm(&mut self) {
+        if self.was_ready && self.random.chance(400) {
+            let copy = self.random.below(2) as u8;
+            let harmed = self.disk.harm(FileName::Superblock(copy), self.random.below(200), self.random.below(8) as u8);
+            self.note(format!("copy {copy} of the superblock is harmed: {harmed}"));
+        } else if self.disk.harm_record() {
+            self.shared.oracle.damaged = true;
+            self.note("a record is harmed".into());
         }
     }
 
@@ -534,10 +555,13 @@ impl<'a> World<'a> {
                 }
             }
             Notice::Refused { why } => {
-                assert!(self.shared.lenient || self.shared.settings.harm, "the node refuses to start: {why}");
+                let excused = self.shared.lenient || self.shared.oracle.damaged;
+                self.damage_told |= excused;
+                assert!(excused, "the node refuses to start: {why}");
                 self.power_cut();
             }
             Notice::Damage { file, position, why } => {
+                self.damage_told = true;
                 assert!(self.shared.settings.harm, "damage in {file} at {position}, where the disk is sound: {why}");
             }
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
@@ -590,7 +614,7 @@ impl<'a> World<'a> {
 
     fn node_is_gone(&mut self) {
         let now = self.clock.mono();
-        self.node = None;
+        self.was_ready = self.node.take().is_some_and(|node| node.ready);
         self.disk.cut();
         let mut later = Vec::new();
         self.net.cut(&mut later);
@@ -634,6 +658,8 @@ impl<'a> World<'a> {
             assert!(tries < 10, "memory does not come back to an idle node: {why}");
             return self.heap.at(self.clock.mono() + 10 * SECOND, Event::Settle { tries: tries + 1 });
         }
+        let silent = self.shared.oracle.damage_shown.get() && !self.damage_told;
+        assert!(!silent, "records are missing after damage that the node has not told");
         self.done = true;
     }
 
