@@ -363,7 +363,8 @@ impl Worker {
     pub(super) fn put_moved(&mut self, ops: &mut Ops) {
         for _ in 0..self.puts.moved.len() {
             let Some((id, frame, change)) = self.puts.moved.pop_front() else { return };
-            if self.state().applied < change {
+            // One buffer is lent at a time: a frame that another worker may get waits until the owners have copied the others.
+            if self.state().applied < change || self.puts.slots[id.0 as usize].lent.is_some() {
                 self.puts.moved.push_back((id, frame, change));
                 continue;
             }

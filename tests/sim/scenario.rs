@@ -96,6 +96,10 @@ impl Settings {
             changing_workers: r.chance(150),
             reshard: *r.pick(&[0, 150, 400]),
         };
+        if settings.changing_workers {
+            // A worker with several logs divides its log memory; each part must hold two of the largest commits.
+            settings.limits.log_bytes = 256 << 10;
+        }
         settings.think = settings.think.max(settings.duration / 1500);
         settings.for_canary();
         settings

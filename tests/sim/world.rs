@@ -564,6 +564,8 @@ impl<'a> World<'a> {
                 self.damage_told = true;
                 assert!(self.shared.settings.harm, "damage in {file} at {position}, where the disk is sound: {why}");
             }
+            // A commit that is damaged and that no later one vouches for looks like one that was never whole.
+            Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
                 assert!(self.shared.lenient, "a failure without a fault of the disk: {notice}");
             }
