@@ -454,10 +454,6 @@ impl Disk {
     pub fn is_open(&self, file: FileName) -> bool {
         self.open.keys().any(|(_, open)| *open == file)
     }
-
-    pub fn in_flight(&self) -> usize {
-        self.flights.len()
-    }
 }
 
 impl Change {

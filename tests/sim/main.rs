@@ -1,14 +1,17 @@
 //! The simulator: real workers, mailboxes and catalog on one thread, over a simulated disk, network and clock, from a seed.
 
 mod administrator;
+mod audit;
 mod auditor;
 mod call;
 mod client;
+mod clients;
 mod clock;
 mod companion;
 mod disk;
 mod disk_tests;
 mod inode;
+mod lives;
 mod net;
 mod node;
 mod oracle;

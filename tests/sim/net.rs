@@ -72,6 +72,9 @@ struct Sending {
     bytes: Vec<u8>,
 }
 
+/// A worker, its completion, and bytes for a span of its memory.
+pub type Told = (u16, Completion, Option<(Span, Vec<u8>)>);
+
 /// What the network tells the one who runs it, beside the completion.
 pub type Later = Vec<(u64, Event)>;
 
@@ -259,13 +262,7 @@ impl Net {
 
     /// An event at the server's side has come: what the worker is told, with the bytes to put into its span. `sent`: the spans' bytes
     /// now, for the end of a send.
-    pub fn on(
-        &mut self,
-        event: Event,
-        sent: Vec<u8>,
-        now: u64,
-        later: &mut Later,
-    ) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    pub fn on(&mut self, event: Event, sent: Vec<u8>, now: u64, later: &mut Later) -> Option<Told> {
         match event {
             Event::Connect(id) => self.on_connect(id),
             Event::Arrive(id, bytes) => {
@@ -298,7 +295,7 @@ impl Net {
         }
     }
 
-    fn on_connect(&mut self, id: Id) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_connect(&mut self, id: Id) -> Option<Told> {
         let connection = self.connections.get_mut(&id)?;
         let worker = connection.worker;
         let listener = &mut self.listeners[worker as usize];
@@ -315,7 +312,7 @@ impl Net {
         Some((worker, Completion::Accepted(Ok(Socket(free as u32))), None))
     }
 
-    fn on_recv_done(&mut self, id: Id) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_recv_done(&mut self, id: Id) -> Option<Told> {
         let connection = self.connections.get_mut(&id)?;
         let into = connection.recv.take().expect("a receive that is due is in flight");
         connection.recv_due = false;
@@ -333,13 +330,7 @@ impl Net {
         Some((connection.worker, told(Ok(len as u32)), Some((into, bytes))))
     }
 
-    fn on_send_done(
-        &mut self,
-        id: Id,
-        sent: Vec<u8>,
-        now: u64,
-        later: &mut Later,
-    ) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_send_done(&mut self, id: Id, sent: Vec<u8>, now: u64, later: &mut Later) -> Option<Told> {
         let connection = self.connections.get_mut(&id)?;
         let mut sending = connection.send.take()?;
         assert!(sending.bytes == sent, "bytes changed while they were being sent: {:?}", sending.spans);
@@ -364,12 +355,7 @@ impl Net {
         Some((connection.worker, Completion::Sent { socket, result }, None))
     }
 
-    fn on_close_done(
-        &mut self,
-        id: Id,
-        now: u64,
-        later: &mut Later,
-    ) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_close_done(&mut self, id: Id, now: u64, later: &mut Later) -> Option<Told> {
         let connection = self.connections.get(&id)?;
         if connection.send.is_some() || connection.recv.is_some() {
             later.push((now + 3 * MICROSECOND, Event::CloseDone(id)));
