@@ -124,10 +124,14 @@ impl Administrator {
     fn retention(&mut self, stream: usize, random: &mut Random, shared: &mut Shared) -> Wish {
         let model = &mut shared.oracle.streams[stream];
         let hours = random.between(24, 48) as u32;
+        // It may be in force though its reply is lost.
+        let ns = hours as u64 * shared.settings.retention_hour as u64 * SECOND;
         let operation = match hours >= model.hours {
             true => "IncreaseStreamRetentionPeriod",
             false => "DecreaseStreamRetentionPeriod",
         };
+        model.retention = model.retention.min(ns);
+        model.retention_most = model.retention_most.max(ns);
         let body = of(&model.name).raw("RetentionPeriodHours", hours).shuffled(random);
         (operation, body, Kind::Retention { stream, hours })
     }
@@ -225,8 +229,6 @@ impl Administrator {
             Kind::Retention { stream, hours } => {
                 let model = &mut shared.oracle.streams[*stream];
                 model.hours = *hours;
-                let ns = *hours as u64 * shared.settings.retention_hour as u64 * SECOND;
-                model.retention = model.retention.min(ns);
             }
             Kind::Reshard { stream } => self.todo.push_back(Todo::Shards { stream: *stream }),
             Kind::Streams => check_streams(call, value, shared),

@@ -359,6 +359,11 @@ impl Disk {
             file.cut(mood, writes.remove(&inode).unwrap_or_default(), &mut self.random);
         }
         self.cut_names(mood);
+        self.note_all_marks();
+    }
+
+    /// Notes every record that is stored.
+    fn note_all_marks(&mut self) {
         self.places.clear();
         let segments: Vec<usize> =
             self.directories.values().flat_map(|directory| directory.entries.values().copied()).collect();
@@ -437,6 +442,7 @@ impl Disk {
     pub fn heal(&mut self) {
         self.faults = Faults::default();
         self.inodes.iter_mut().for_each(Inode::heal);
+        self.note_all_marks();
     }
 
     /// Names and sizes of the files of a directory, as the node sees them.

@@ -13,6 +13,7 @@ mod disk_tests;
 mod inode;
 mod lives;
 mod net;
+mod net_tests;
 mod node;
 mod oracle;
 mod plan;

@@ -159,7 +159,9 @@ impl Net {
         while !rest.is_empty() {
             let most = if crumbs { self.random.between(1, 40) } else { self.random.between(1, 20_000) } as usize;
             let (piece, behind) = rest.split_at(most.min(rest.len()));
-            let at = self.after(now, id, 5 * MICROSECOND);
+            // Crumbs arrive one by one, so that each can be received alone; other pieces may pile up.
+            let from = if crumbs { self.connections[&id].last_in.max(now) } else { now };
+            let at = self.after(from, id, 5 * MICROSECOND);
             later.push((at, Event::Arrive(id, piece.to_vec())));
             rest = behind;
         }

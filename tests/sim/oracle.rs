@@ -1,6 +1,7 @@
 //! What must be true: every record that a client was told is stored is there once, under its number, with its bytes; what was read once
 //! stays; order is kept; nothing is skipped. A violation panics with what was expected.
 
+use super::clock::SECOND;
 use super::disk::MARK;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -41,6 +42,8 @@ pub struct Attempt {
     /// When the client sent it (boot clock).
     pub issued: u64,
     pub fate: Fate,
+    /// When its ack came.
+    acked: u64,
     /// Shard and number, once an ack or a read has told them.
     pub place: Option<(u32, Number)>,
     /// The key's highest number that was acked before this was sent.
@@ -86,6 +89,8 @@ pub struct Stream {
     pub created: bool,
     /// In ns: the shortest retention that has been in force.
     pub retention: u64,
+    /// The longest one.
+    pub retention_most: u64,
     pub hours: u32,
     pub shards: BTreeMap<u32, ShardSeen>,
     /// Records by place.
@@ -104,6 +109,14 @@ pub struct Record {
     pub data: Vec<u8>,
     /// Seconds since 1970.
     pub arrival: f64,
+}
+
+impl Record {
+    /// The number of the try that put it.
+    fn mark(&self) -> Option<u64> {
+        let digits = self.data.get(MARK.len()..MARK.len() + 12)?;
+        u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+    }
 }
 
 /// From where a reader reads on.
@@ -150,6 +163,7 @@ impl Oracle {
             data: data.clone(),
             issued: now,
             fate: Fate::Sent,
+            acked: 0,
             place: None,
             floor,
         };
@@ -162,6 +176,7 @@ impl Oracle {
         let attempt = &mut self.attempts[mark as usize];
         assert_eq!(attempt.fate, Fate::Sent, "one answer for each try");
         attempt.fate = Fate::Acked;
+        attempt.acked = now;
         self.acked += 1;
         // After damage a number may be given out again: what stood there is lost, and that has been told.
         if let Some(floor) = attempt.floor.as_ref().filter(|_| !self.damaged) {
@@ -225,7 +240,17 @@ impl Oracle {
         self.damaged
     }
 
-    /// A reader got `records` from `from` on, at `now`; `issued`: when it asked. Gives the number behind which it reads on.
+    /// What has been expired for a while is not shown to one who asked at `issued`.
+    pub fn check_expired(&self, stream: usize, records: &[Record], issued: u64) {
+        let life = self.streams[stream].retention_most.saturating_add(5 * SECOND);
+        for record in records {
+            let attempt = record.mark().and_then(|mark| self.attempts.get(mark as usize));
+            let old = attempt.is_some_and(|a| a.fate == Fate::Acked && issued.saturating_sub(a.acked) > life);
+            assert!(!old, "a record that has expired is shown: {record:?}");
+        }
+    }
+
+    /// A reader got `records` from `from` on, at `now`. Gives the number behind which it reads on.
     pub fn read(&mut self, stream: usize, shard: u32, from: From, records: &[Record], now: u64) -> From {
         self.reads += records.len() as u64;
         for pair in records.windows(2) {
@@ -255,8 +280,7 @@ impl Oracle {
 
     /// The record is one that was put, with its bytes; from now on it is known to be where it is.
     fn check_read(&mut self, stream: usize, shard: u32, record: &Record, now: u64) {
-        let digits = record.data.get(MARK.len()..MARK.len() + 12).and_then(|d| std::str::from_utf8(d).ok());
-        let mark = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+        let mark = record.mark();
         let mark = mark.unwrap_or_else(|| panic!("a record that nobody put: {record:?}"));
         let attempt =
             self.attempts.get(mark as usize).unwrap_or_else(|| panic!("a record that nobody put: {record:?}"));
@@ -400,6 +424,7 @@ impl Stream {
             life: Life::Coming,
             created: false,
             retention,
+            retention_most: retention,
             hours: 24,
             shards: BTreeMap::new(),
             places: BTreeMap::new(),

@@ -238,6 +238,9 @@ pub fn judge_get(call: &Call, value: &Value, shared: &mut Shared) -> Got {
     if let Some(next) = &next {
         assert!(!call.body.contains(next.as_str()), "the same iterator again");
     }
+    if !shared.settings.clock_steps {
+        shared.oracle.check_expired(*stream, &records, call.issued);
+    }
     let from = shared.oracle.read(*stream, *shard, from.clone(), &records, shared.now);
     let children = value.get("ChildShards").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     assert_eq!(next.is_none(), !children.is_empty(), "a shard ends with its children: {value}");

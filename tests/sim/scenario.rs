@@ -65,7 +65,7 @@ impl Settings {
         let faulty = r.chance(300) && canary.is_none();
         let clock_steps = r.chance(200);
         // Where the clock steps by an hour, retention is real; else it is so short that records expire during the run.
-        let retention_hour = if clock_steps || r.chance(200) { 3600 } else { r.between(1, 3) as u32 };
+        let retention_hour = if clock_steps || r.chance(200) { 3600 } else { *r.pick(&[1, 1, 2]) };
         let mut settings = Settings {
             seed,
             canary,
@@ -80,7 +80,7 @@ impl Settings {
             readers: r.between(1, 3) as usize,
             streams: r.between(1, 3) as usize,
             think: r.between(1, 60) * MILLISECOND,
-            duration: r.between(8, 60) * SECOND,
+            duration: r.between(10, 100) * SECOND,
             disk_typical: *r.pick(&[5_000, 20_000, 100_000, 2_000_000]),
             manners: Manners {
                 crumbs: *r.pick(&[0, 20, 200]),
