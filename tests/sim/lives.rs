@@ -107,6 +107,8 @@ impl World<'_> {
     /// The end of a life has come: by a clean stop or by a power cut.
     pub(super) fn end_life(&mut self) {
         let node = self.node.as_mut().expect("looked at by the caller");
+        let stuck = node.stopping;
+        assert!(!stuck, "a clean stop does not come to an end");
         if node.stopping || !self.plan.stops_cleanly() {
             return self.power_cut();
         }
@@ -115,7 +117,7 @@ impl World<'_> {
         node.seats.iter_mut().for_each(|seat| seat.worker.stop());
         self.note("a clean stop begins".into());
         let now = self.clock.mono();
-        // A stop that takes long is cut short, as an operator would.
+        // Longer than any client may keep a connection busy.
         self.heap.at(now + 100 * SECOND, Event::End { life: self.life });
         for worker in 0..self.workers {
             self.plan_turn(worker, now + MICROSECOND);

@@ -30,7 +30,7 @@ use run::run;
 use scenario::Canary;
 
 /// Seeds of a run of the tests, when `PENSTOCK_SIM_SEEDS` does not say.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 240;
 /// A canary must be noticed within so many seeds.
 const CANARY_SEEDS: u64 = 40;
 
