@@ -176,7 +176,7 @@ impl Worker {
                 let log = self.logs[at].settings().number;
                 match event {
                     Event::Recovered { records, .. } => {
-                        self.log_recovered(at, records);
+                        self.log_recovered(at, records, ops);
                         self.boot_go_on(ops);
                     }
                     Event::TornTail { position, bytes } => {

@@ -124,10 +124,14 @@ impl Administrator {
     fn retention(&mut self, stream: usize, random: &mut Random, shared: &mut Shared) -> Wish {
         let model = &mut shared.oracle.streams[stream];
         let hours = random.between(24, 48) as u32;
+        // It may be in force though its reply is lost.
+        let ns = hours as u64 * shared.settings.retention_hour as u64 * SECOND;
         let operation = match hours >= model.hours {
             true => "IncreaseStreamRetentionPeriod",
             false => "DecreaseStreamRetentionPeriod",
         };
+        model.retention = model.retention.min(ns);
+        model.retention_most = model.retention_most.max(ns);
         let body = of(&model.name).raw("RetentionPeriodHours", hours).shuffled(random);
         (operation, body, Kind::Retention { stream, hours })
     }
@@ -215,18 +219,16 @@ impl Administrator {
                 self.todo.push_back(Todo::Describe { stream: *stream });
             }
             Kind::Delete { stream } => self.todo.push_back(Todo::Describe { stream: *stream }),
-            Kind::Describe { stream } => self.described(*stream, &value["StreamDescription"], shared),
+            Kind::Describe { stream } => self.described(*stream, call.issued, &value["StreamDescription"], shared),
             Kind::Summary { stream } => {
                 let open = value["StreamDescriptionSummary"]["OpenShardCount"].as_u64();
                 assert!(open.is_some_and(|open| open > 0), "{value}");
                 assert_ne!(shared.oracle.streams[*stream].life, Life::Coming, "only live streams are asked for");
             }
-            Kind::Shards { stream, whole } => judge_shards(*stream, *whole, value, shared),
+            Kind::Shards { stream, whole } => judge_shards(*stream, *whole, call.issued, value, shared),
             Kind::Retention { stream, hours } => {
                 let model = &mut shared.oracle.streams[*stream];
                 model.hours = *hours;
-                let ns = *hours as u64 * shared.settings.retention_hour as u64 * SECOND;
-                model.retention = model.retention.min(ns);
             }
             Kind::Reshard { stream } => self.todo.push_back(Todo::Shards { stream: *stream }),
             Kind::Streams => check_streams(call, value, shared),
@@ -234,7 +236,7 @@ impl Administrator {
         }
     }
 
-    fn described(&mut self, stream: usize, value: &Value, shared: &mut Shared) {
+    fn described(&mut self, stream: usize, issued: u64, value: &Value, shared: &mut Shared) {
         let model = &mut shared.oracle.streams[stream];
         assert_eq!(value["StreamName"].as_str(), Some(model.name.as_str()));
         let status = value["StreamStatus"].as_str().unwrap_or_default();
@@ -248,8 +250,8 @@ impl Administrator {
         }
         if matches!(status, "ACTIVE" | "UPDATING") {
             let whole = value["HasMoreShards"] == Value::Bool(false);
-            let shards = list(value, "Shards").iter().map(super::call::shard).collect();
-            shared.oracle.list(stream, shards, whole);
+            let shards = list(value, "Shards").iter().map(|value| super::call::shard(value, shared.now)).collect();
+            shared.oracle.list(stream, shards, whole, issued);
         }
     }
 

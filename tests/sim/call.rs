@@ -82,7 +82,7 @@ fn hash_key(value: &Value) -> u128 {
 }
 
 /// A shard of ListShards or DescribeStream.
-pub fn shard(value: &Value) -> ShardSeen {
+pub fn shard(value: &Value, at: u64) -> ShardSeen {
     let numbers = &value["SequenceNumberRange"];
     let parents = ["ParentShardId", "AdjacentParentShardId"].iter().filter_map(|name| value.get(name));
     ShardSeen {
@@ -92,6 +92,7 @@ pub fn shard(value: &Value) -> ShardSeen {
         last: hash_key(&value["HashKeyRange"]["EndingHashKey"]),
         starting: number(&numbers["StartingSequenceNumber"]),
         ending: numbers.get("EndingSequenceNumber").map(number),
+        at,
     }
 }
 

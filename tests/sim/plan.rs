@@ -77,6 +77,11 @@ impl Plan {
         now + self.duration / self.lives + r.between(0, SECOND)
     }
 
+    /// The last life begins, which nothing ends.
+    pub fn begin_last_life(&mut self) {
+        self.cut = Cut::Never;
+    }
+
     pub fn stops_cleanly(&self) -> bool {
         self.clean
     }

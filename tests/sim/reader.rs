@@ -115,7 +115,7 @@ impl Reader {
             return;
         }
         match &call.kind {
-            Kind::Shards { stream, whole } => judge_shards(*stream, *whole, value, shared),
+            Kind::Shards { stream, whole } => judge_shards(*stream, *whole, call.issued, value, shared),
             Kind::Iterator { stream, shard, from } => {
                 if matches!(step, Step::Iterate { by: By::Latest, .. }) {
                     self.latest = Some(shared.now);
@@ -127,7 +127,7 @@ impl Reader {
                 let got = judge_get(&call, value, shared);
                 if let Some(first) = got.records.first() {
                     if let Some(since) = self.latest.take() {
-                        shared.oracle.check_latest(*stream, *shard, &first.number, since);
+                        shared.oracle.check_latest(*stream, *shard, &first.number, since, shared.now);
                     }
                     if let Some(wanted) = self.timestamp.take() {
                         let early = first.arrival * 1000.0 + 1.0 < wanted as f64;
@@ -163,10 +163,10 @@ pub fn shards(stream: usize, random: &mut Random, shared: &Shared) -> Wish {
     ("ListShards", object.shuffled(random), Kind::Shards { stream, whole: true })
 }
 
-pub fn judge_shards(stream: usize, whole: bool, value: &Value, shared: &mut Shared) {
-    let shards = list(value, "Shards").iter().map(shard).collect();
+pub fn judge_shards(stream: usize, whole: bool, issued: u64, value: &Value, shared: &mut Shared) {
+    let shards = list(value, "Shards").iter().map(|value| shard(value, shared.now)).collect();
     let whole = whole && value.get("NextToken").is_none_or(Value::is_null);
-    shared.oracle.list(stream, shards, whole);
+    shared.oracle.list(stream, shards, whole, issued);
 }
 
 pub fn iterator(value: &Value) -> String {
@@ -237,6 +237,9 @@ pub fn judge_get(call: &Call, value: &Value, shared: &mut Shared) -> Got {
     let next = value.get("NextShardIterator").and_then(Value::as_str).map(str::to_string);
     if let Some(next) = &next {
         assert!(!call.body.contains(next.as_str()), "the same iterator again");
+    }
+    if !shared.settings.clock_steps {
+        shared.oracle.check_expired(*stream, &records, call.issued);
     }
     let from = shared.oracle.read(*stream, *shard, from.clone(), &records, shared.now);
     let children = value.get("ChildShards").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

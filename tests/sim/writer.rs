@@ -121,7 +121,9 @@ pub fn judge_put(call: &Call, status: u16, value: &Value, shared: &mut Shared) {
                 Fate::Refused
             }
             "InternalFailure" => {
-                shared.check_failure(call, status, value);
+                if shared.oracle.streams[*stream].life != Life::Going {
+                    shared.check_failure(call, status, value);
+                }
                 Fate::Unknown
             }
             _ => panic!("a right put was refused with {status}: {value}: {}", call.body),
@@ -143,7 +145,9 @@ pub fn judge_put(call: &Call, status: u16, value: &Value, shared: &mut Shared) {
             }
             Some("ProvisionedThroughputExceededException") => shared.oracle.settle(*mark, Fate::Refused),
             Some("InternalFailure") => {
-                shared.check_failure(call, status, value);
+                if shared.oracle.streams[*stream].life != Life::Going {
+                    shared.check_failure(call, status, value);
+                }
                 shared.oracle.settle(*mark, Fate::Unknown);
             }
             Some(_) => panic!("an entry failed: {entry}"),
