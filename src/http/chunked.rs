@@ -154,7 +154,7 @@ mod tests {
                 Progress::Done { decoded, rest } => {
                     let mut left = buffer[rest..].to_vec();
                     left.extend(pieces.flatten());
-                    return Ok(Some((buffer[..decoded].to_vec(), left)));
+                    return Ok(Some([buffer[..decoded].to_vec(), left]));
                 }
             }
         }
@@ -165,7 +165,7 @@ mod tests {
     fn check(input: &str, expect: Result<Option<(&str, &str)>, u16>) {
         for step in [1, 2, 3, 7, 4096] {
             let got = decode(input.as_bytes(), step, 100);
-            let expect = expect.map(|o| o.map(|(body, left)| (body.as_bytes().to_vec(), left.as_bytes().to_vec())));
+            let expect = expect.map(|o| o.map(|(body, left)| [body.as_bytes().to_vec(), left.as_bytes().to_vec()]));
             assert_eq!(got, expect, "{input:?} in steps of {step}");
         }
     }

@@ -271,7 +271,3 @@ fn is_loopback(name: &str) -> bool {
     let Some(start) = name.len().checked_sub(9) else { return false };
     name[start..].eq_ignore_ascii_case(b"localhost") && (start == 0 || (start > 1 && name[start - 1] == b'.'))
 }
-
-#[cfg(test)]
-#[path = "http1_tests.rs"]
-mod tests;
