@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     /// Feeds `input` in pieces of `step` bytes; the body and what was left, or the status of the refusal.
-    fn decode(input: &[u8], step: usize, body_max: usize) -> Result<Option<(Vec<u8>, Vec<u8>)>, u16> {
+    fn decode(input: &[u8], step: usize, body_max: usize) -> Result<Option<[Vec<u8>; 2]>, u16> {
         let mut decoder = Decoder::new(body_max);
         let mut buffer = Vec::new();
         let mut pieces = input.chunks(step);

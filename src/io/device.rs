@@ -1,10 +1,10 @@
 //! The device below the data directory: its block, what makes a write durable on it, and what that costs.
 
 use super::clock::Clock;
-use super::process::free_bytes;
-use super::uring::build;
+use super::process;
+use super::uring::{build, complete};
 use io_uring::types::{Fd, FsyncFlags};
-use io_uring::{IoUring, opcode, squeue};
+use io_uring::{IoUring, opcode};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -79,22 +79,15 @@ pub fn examine(data: &Path) -> io::Result<Device> {
     };
     let physical = queue.as_ref().and_then(|queue| read_number(&queue.join("physical_block_size"))).unwrap_or(0);
     let trial = Trial::new(data)?;
-    let block = BLOCK_MIN.max(physical).max(trial.alignment()).next_power_of_two();
+    let block = BLOCK_MIN.max(physical).max(process::direct_alignment(&trial.file).unwrap_or(0)).next_power_of_two();
     let [write_ns, durable_ns, flushed_ns] = trial.time(block)?;
     // Durable writes are taken unless a flush is clearly better: they release each commit by itself.
     let flush = flushed_ns * 5 < durable_ns * 4;
-    Ok(Device { block, durability, file_system, tried, number, free: free_bytes(&dir)?, flush, write_ns })
+    Ok(Device { block, durability, file_system, tried, number, free: process::free_bytes(&dir)?, flush, write_ns })
 }
 
 fn file_system(dir: &File) -> io::Result<(&'static str, bool)> {
-    let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
-    // SAFETY: the structure is filled by the call when it succeeds.
-    if unsafe { libc::fstatfs(dir.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call has succeeded.
-    let magic = unsafe { stat.assume_init() }.f_type;
-    Ok(match magic as u32 {
+    Ok(match process::file_system(dir)? {
         0xef53 => ("ext4", true),
         0x5846_5342 => ("xfs", true),
         0x9123_683e => ("btrfs", false),
@@ -160,20 +153,6 @@ impl Trial {
         Ok(Trial { path, file })
     }
 
-    /// Alignment of direct I/O, where the file system tells it.
-    fn alignment(&self) -> u32 {
-        // SAFETY: a structure of numbers, for which zeros are valid.
-        let mut stat: libc::statx = unsafe { std::mem::zeroed() };
-        // SAFETY: an empty path names the descriptor itself; the structure is filled by the call.
-        let failed = unsafe {
-            libc::statx(self.file.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN, &mut stat)
-        };
-        if failed != 0 || stat.stx_mask & libc::STATX_DIOALIGN == 0 {
-            return 0;
-        }
-        stat.stx_dio_mem_align.max(stat.stx_dio_offset_align)
-    }
-
     /// Nanoseconds of one durable write; of a group of them in flight together; and of a group of plain writes with one flush behind them.
     fn time(&self, block: u32) -> io::Result<[u64; 3]> {
         let memory = Box::new(Aligned([0; 65536]));
@@ -201,31 +180,6 @@ impl Trial {
         };
         let entries: Vec<_> = (0..count).map(write).collect();
         complete(ring, &entries, from.len() as i32)
-    }
-}
-
-/// Submits all entries and waits until all have completed, each with `expected`. What they point to outlives the call.
-fn complete(ring: &mut IoUring, entries: &[squeue::Entry], expected: i32) -> io::Result<()> {
-    // SAFETY: the caller holds the memory for the length of this call, which returns when the kernel has done with it.
-    unsafe { ring.submission().push_multiple(entries) }.map_err(io::Error::other)?;
-    let mut seen = 0;
-    let mut failed = None;
-    while seen < entries.len() {
-        match ring.submit_and_wait(entries.len() - seen) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
-        for cqe in ring.completion() {
-            seen += 1;
-            if cqe.result() != expected {
-                failed = Some(cqe.result());
-            }
-        }
-    }
-    match failed {
-        None => Ok(()),
-        Some(errno) if errno < 0 => Err(io::Error::from_raw_os_error(-errno)),
-        Some(_) => Err(io::Error::other("a write of one block was cut short")),
     }
 }
 

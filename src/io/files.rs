@@ -2,14 +2,14 @@
 
 use super::flight::{Flight, Transfer, TransferKind};
 use super::op::{Completion, Completions, DirName, Errno, FileName, Op, OpenHow, Sync, Token};
-use super::uring::{Ring, TRIES_MAX, again, outcome};
+use super::uring::{Ring, TRIES_MAX, again, opened, outcome};
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 /// Readable by the owner alone: records may be secrets.
@@ -213,8 +213,7 @@ impl Ring {
         let result = match outcome(result) {
             Err(errno) => Err(errno),
             Ok(fd) => {
-                // SAFETY: the kernel has just made this descriptor for us.
-                let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+                let fd = opened(fd);
                 if size > 0 {
                     let entry = opcode::Fallocate::new(Fd(fd.as_raw_fd()), size).build();
                     return self.launch(entry, Flight::Allocate { file, fd, size, token });
@@ -232,11 +231,8 @@ impl Ring {
         if result != -libc::EOPNOTSUPP {
             return outcome(result).map(|_| ());
         }
-        // SAFETY: no memory is involved.
-        match unsafe { libc::ftruncate(fd.as_raw_fd(), size as i64) } {
-            0 => Ok(()),
-            _ => Err(errno(io::Error::last_os_error())),
-        }
+        let grown = fd.try_clone().and_then(|fd| File::from(fd).set_len(size));
+        grown.map_err(errno)
     }
 
     fn renamed(&mut self, from: FileName, to: FileName) {

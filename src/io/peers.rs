@@ -1,9 +1,10 @@
 //! How workers wake each other, and how any other thread wakes a worker.
 
+use super::process::eventfd;
 use crate::stdx::spsc::Doorbell;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Barrier};
 
@@ -28,7 +29,7 @@ pub struct Peers {
 
 impl Peers {
     pub fn new(workers: u16) -> io::Result<Arc<Peers>> {
-        let peer = |_| Ok(Peer { bell: Doorbell::new(), ring: AtomicI32::new(NO_RING), event: event()? });
+        let peer = |_| Ok(Peer { bell: Doorbell::new(), ring: AtomicI32::new(NO_RING), event: eventfd()? });
         let peers = (0..workers).map(peer).collect::<io::Result<_>>()?;
         Ok(Arc::new(Peers { peers, stopping: AtomicBool::new(false), end: Barrier::new(workers as usize) }))
     }
@@ -79,14 +80,4 @@ impl Peer {
         let mut count = [0; 8];
         let _ = (&self.event).read(&mut count);
     }
-}
-
-fn event() -> io::Result<File> {
-    // SAFETY: no memory is involved.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a fresh descriptor that nobody else owns.
-    Ok(unsafe { File::from_raw_fd(fd) })
 }

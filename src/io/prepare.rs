@@ -1,18 +1,16 @@
 //! Preparing segments: written full of zeros before their first use, as writes into such space are 2 to 3 times faster than into fresh or
 //! merely allocated space. A companion does it; a ring without one does it itself, one write of 1 MiB at a time, between everything else.
 
-use super::files::{errno, path_of};
+use super::files::path_of;
 use super::flight::Flight;
 use super::op::{Completion, Errno, FileName, Token};
-use super::uring::{Ring, again, outcome};
+use super::uring::{Ring, again, opened, outcome};
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 /// Bytes of one write: short enough that a commit behind it does not wait long.
@@ -74,12 +72,13 @@ pub(super) struct Preparing {
     /// To be done by the ring, one after the other.
     waiting: VecDeque<Request>,
     job: Option<Job>,
-    zeros: Option<Zeros>,
+    /// One step's worth; made when first needed.
+    zeros: Vec<Page>,
 }
 
 impl Preparing {
     pub fn new(companion: Option<Link>) -> Preparing {
-        Preparing { companion, asked: Vec::new(), waiting: VecDeque::new(), job: None, zeros: None }
+        Preparing { companion, asked: Vec::new(), waiting: VecDeque::new(), job: None, zeros: Vec::new() }
     }
 }
 
@@ -168,8 +167,7 @@ impl Ring {
         let value = outcome(result)?;
         Ok(match job.stage {
             Stage::Open => {
-                // SAFETY: the kernel has just made this descriptor for us.
-                job.fd = Some(unsafe { OwnedFd::from_raw_fd(value as RawFd) });
+                job.fd = Some(opened(value));
                 Some(Stage::Allocate)
             }
             Stage::Write { .. } if value == 0 => return Err(Errno(libc::EIO)),
@@ -190,9 +188,10 @@ impl Ring {
             Stage::Open => self.open_entry(&job.draft, libc::O_CREAT | libc::O_TRUNC),
             Stage::Allocate => opcode::Fallocate::new(fd, job.request.size).build(),
             Stage::Write { at } => {
-                let zeros = self.preparing.zeros.get_or_insert_with(Zeros::new);
+                let zeros = &mut self.preparing.zeros;
+                zeros.resize(STEP as usize / size_of::<Page>(), Page([0; 4096]));
                 let len = (job.request.size - at).min(STEP as u64) as u32;
-                opcode::Write::new(fd, zeros.0.as_ptr(), len).offset(at).build()
+                opcode::Write::new(fd, zeros[0].0.as_ptr(), len).offset(at).build()
             }
             Stage::Flush => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
             Stage::Rename => opcode::RenameAt::new(top, job.draft.as_ptr(), top, job.segment.as_ptr()).build(),
@@ -201,30 +200,7 @@ impl Ring {
     }
 }
 
-/// One step's worth of zeros, aligned for `O_DIRECT`.
-struct Zeros(NonNull<u8>);
-
-impl Zeros {
-    const LAYOUT: Layout = match Layout::from_size_align(STEP as usize, 4096) {
-        Ok(layout) => layout,
-        Err(_) => panic!("a step is whole blocks"),
-    };
-
-    fn new() -> Zeros {
-        // SAFETY: the layout is not empty.
-        let base = unsafe { alloc_zeroed(Self::LAYOUT) };
-        Zeros(NonNull::new(base).unwrap_or_else(|| handle_alloc_error(Self::LAYOUT)))
-    }
-}
-
-impl Drop for Zeros {
-    fn drop(&mut self) {
-        // SAFETY: allocated above with this layout.
-        unsafe { dealloc(self.0.as_ptr(), Self::LAYOUT) }
-    }
-}
-
-/// For a companion that could not even begin.
-pub fn refused(request: Request, error: io::Error) -> Answer {
-    Answer { request, result: Err(errno(error)) }
-}
+/// Zeros, aligned for `O_DIRECT`.
+#[derive(Clone)]
+#[repr(C, align(4096))]
+struct Page([u8; 4096]);

@@ -1,9 +1,11 @@
-//! What the process asks of the kernel for itself: limits, signals, priority, random bytes.
+//! What the process asks of the kernel for itself: limits, signals, priority, random bytes, facts.
 
 use super::clock::Wall;
 use crate::stdx::calendar::Civil;
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, FromRawFd};
 
 /// Raises the soft limits of locked memory and open files to the hard ones; gives the limit of locked memory, in bytes.
 pub fn raise_limits() -> u64 {
@@ -92,7 +94,7 @@ impl Signals {
 }
 
 /// Bytes that a program without privileges may still write to the file system of `fd`.
-pub fn free_bytes(fd: &impl std::os::fd::AsRawFd) -> io::Result<u64> {
+pub fn free_bytes(fd: &impl AsRawFd) -> io::Result<u64> {
     let mut stat = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the structure is filled by the call when it succeeds.
     if unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
@@ -101,6 +103,39 @@ pub fn free_bytes(fd: &impl std::os::fd::AsRawFd) -> io::Result<u64> {
     // SAFETY: the call has succeeded.
     let stat = unsafe { stat.assume_init() };
     Ok(stat.f_bavail * stat.f_frsize)
+}
+
+/// Magic number of the file system of `fd`.
+pub fn file_system(fd: &impl AsRawFd) -> io::Result<u32> {
+    let mut stat = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the structure is filled by the call when it succeeds.
+    if unsafe { libc::fstatfs(fd.as_raw_fd(), stat.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded.
+    Ok(unsafe { stat.assume_init() }.f_type as u32)
+}
+
+/// Alignment of direct I/O on `fd`, bytes, where the file system tells it.
+pub fn direct_alignment(fd: &impl AsRawFd) -> Option<u32> {
+    // SAFETY: a structure of numbers, for which zeros are valid.
+    let mut stat: libc::statx = unsafe { std::mem::zeroed() };
+    let (empty, flags, wanted) = (c"".as_ptr(), libc::AT_EMPTY_PATH, libc::STATX_DIOALIGN);
+    // SAFETY: an empty path names the descriptor itself; the structure is filled by the call.
+    let failed = unsafe { libc::statx(fd.as_raw_fd(), empty, flags, wanted, &mut stat) } != 0;
+    let told = !failed && stat.stx_mask & libc::STATX_DIOALIGN != 0;
+    told.then(|| stat.stx_dio_mem_align.max(stat.stx_dio_offset_align))
+}
+
+/// A counter that a ring can wait for.
+pub fn eventfd() -> io::Result<File> {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a fresh descriptor that nobody else owns.
+    Ok(unsafe { File::from_raw_fd(fd) })
 }
 
 /// `2026-11-24T09:15:02.123Z`.

@@ -49,8 +49,16 @@ pub(super) struct Sockets {
 impl Sockets {
     pub fn new(connections: u16, listener: Option<TcpListener>) -> Sockets {
         let none = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
-        // SAFETY: a header of nulls and zeros is a valid one without parts.
-        let message = |_| Message { parts: [none; 2], header: unsafe { std::mem::zeroed() } };
+        let header = libc::msghdr {
+            msg_name: std::ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: std::ptr::null_mut(),
+            msg_iovlen: 0,
+            msg_control: std::ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        };
+        let message = |_| Message { parts: [none; 2], header };
         Sockets {
             listener,
             states: vec![State::default(); connections as usize].into(),

@@ -18,7 +18,7 @@ use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -341,4 +341,35 @@ pub(super) fn outcome(result: i32) -> Result<u32, Errno> {
 /// Whether the kernel asks to try again.
 pub(super) fn again(result: i32) -> bool {
     matches!(-result, libc::EINTR | libc::EAGAIN)
+}
+
+/// Submits all entries and waits until all have completed, each with `expected`. What they point to outlives the call.
+pub(super) fn complete(ring: &mut IoUring, entries: &[squeue::Entry], expected: i32) -> io::Result<()> {
+    // SAFETY: the caller holds the memory for the length of this call, which returns when the kernel has done with it.
+    unsafe { ring.submission().push_multiple(entries) }.map_err(io::Error::other)?;
+    let mut seen = 0;
+    let mut failed = None;
+    while seen < entries.len() {
+        match ring.submit_and_wait(entries.len() - seen) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for cqe in ring.completion() {
+            seen += 1;
+            if cqe.result() != expected {
+                failed = Some(cqe.result());
+            }
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some(errno) if errno < 0 => Err(io::Error::from_raw_os_error(-errno)),
+        Some(_) => Err(io::Error::other("a write of one block was cut short")),
+    }
+}
+
+/// A descriptor that the kernel has answered an open with.
+pub(super) fn opened(fd: u32) -> OwnedFd {
+    // SAFETY: the kernel has just made it for us, and nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(fd as RawFd) }
 }

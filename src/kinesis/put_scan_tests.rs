@@ -1,7 +1,7 @@
 //! The scanner against a general parser, on bodies that a seed makes, breaks and cuts.
 
-use super::*;
-use crate::kinesis::error::Kind;
+use super::error::Kind;
+use super::put_scan::Scan;
 use serde_json::Value;
 
 /// A small generator, so that a failure names a seed.
@@ -30,7 +30,7 @@ struct Wanted {
 
 fn base64(data: &[u8]) -> String {
     let mut out = vec![0; data.len() / 3 * 4 + 4];
-    let len = super::super::base64::encode_into(data, &mut out);
+    let len = super::base64::encode_into(data, &mut out);
     String::from_utf8(out[..len].to_vec()).expect("ASCII")
 }
 
@@ -105,7 +105,7 @@ fn check(scan: &mut Scan, text: &str, all: &[Wanted]) {
     assert_eq!(scan.records.len(), all.len());
     for (r, w) in scan.records.iter().zip(all) {
         let mut data = vec![0; r.data_len as usize];
-        super::super::base64::decode_into(r.text.of(&bytes), &mut data);
+        super::base64::decode_into(r.text.of(&bytes), &mut data);
         assert_eq!((&data, r.key.of(&bytes)), (&w.data, w.key.as_bytes()));
         assert_eq!(r.hash, w.hash.unwrap_or_else(|| crate::route::md5::hash(w.key.as_bytes())));
     }
@@ -168,7 +168,7 @@ fn one_record_is_read_with_its_members_beside_the_stream() {
         scan.put_record(&mut bytes).unwrap_or_else(|error| panic!("{error} in {text}"));
         let [r] = scan.records[..] else { panic!("one record") };
         let mut data = vec![0; r.data_len as usize];
-        super::super::base64::decode_into(r.text.of(&bytes), &mut data);
+        super::base64::decode_into(r.text.of(&bytes), &mut data);
         assert_eq!((&data, r.key.of(&bytes)), (&wanted.data, wanted.key.as_bytes()));
         assert_eq!(scan.stream.map(|e| e.text(&bytes)), Some("s"));
         assert_eq!(scan.ordering.map(|e| e.text(&bytes)), Some("12"));
