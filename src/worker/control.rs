@@ -167,6 +167,8 @@ impl Worker {
         while let Some(event) = self.control.as_mut().and_then(|control| control.catalog.event()) {
             match event {
                 Event::Durable(number, change) => self.change_durable(number, change, ops),
+                // Before the node serves there is nobody to answer: the start ends.
+                Event::Failed { what, errno } if !self.serving => self.refuse_log(format!("{what}: {errno}")),
                 Event::Failed { what, errno } => {
                     self.catalog_failed(what, errno);
                     self.answer_lost(ops);
