@@ -144,8 +144,18 @@ impl Worker {
     /// Journals a change of live segments for worker `worker`: it conflicts with no other change, so it does not queue.
     pub(super) fn journal(&mut self, worker: u16, log: u32, change: Change, ops: &mut Ops) {
         let control = self.control.as_mut().expect("journals go to worker 0");
+        if control.failed {
+            return self.answer_journal(worker, log, false);
+        }
         let number = control.catalog.propose(change, &mut self.buffers, ops);
         control.journals.push_back((number, worker, log));
+    }
+
+    fn answer_journal(&mut self, worker: u16, log: u32, done: bool) {
+        match worker == self.id {
+            true => self.journaled(log, done),
+            false => self.mail.answer(worker, Message::Journaled { log, done }),
+        }
     }
 
     pub(super) fn note_drained(&mut self, shard: ShardKey, last: u64) {
@@ -186,10 +196,7 @@ impl Worker {
         let control = self.control.as_mut().expect("worker 0");
         if let Some(at) = control.journals.iter().position(|(n, ..)| *n == number) {
             let (_, worker, log) = control.journals.remove(at).expect("found above");
-            match worker == self.id {
-                true => self.journaled(log),
-                false => self.mail.answer(worker, Message::Journaled { log }),
-            }
+            self.answer_journal(worker, log, true);
         }
         let control = self.control.as_mut().expect("worker 0");
         let change = Arc::new((number, change));
@@ -262,6 +269,10 @@ impl Worker {
     fn answer_lost(&mut self, ops: &mut Ops) {
         let control = self.control.as_mut().expect("worker 0");
         control.failed = true;
+        for (_, worker, log) in std::mem::take(&mut control.journals) {
+            self.answer_journal(worker, log, false);
+        }
+        let control = self.control.as_mut().expect("worker 0");
         let durable = control.catalog.state().applied;
         let (kept, lost) = std::mem::take(&mut control.thens).into_iter().partition(|(number, _)| *number <= durable);
         control.thens = kept;
