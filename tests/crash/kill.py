@@ -41,6 +41,7 @@ class Kill(unittest.TestCase):
     def end(self):
         """The audit of everything, and that it did look at something."""
         self.assertGreater(sum(len(producer.acked) for producer in self.producers), 0, "no record was acked at all")
+        self.assertNotIn("DAMAGE", self.server.output())
         audit(self, self.client(), STREAMS, self.producers)
 
     def test_at_random_moments(self):
@@ -58,7 +59,7 @@ class Kill(unittest.TestCase):
         self.assertEqual(self.server.stop(), 0, self.server.output()[-2000:])
         join(self, running)
         self.server.start()
-        # The words of the notice of an incomplete entry at the end of the catalog.
+        # The words of the notices of a log and of a catalog that end in something incomplete.
         self.assertNotIn("cut off", self.server.output())
         self.end()
 
