@@ -150,7 +150,7 @@ fn listeners(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<TcpLi
         }
         _ => format!("{address} cannot be listened on: {error}"),
     };
-    let claimed = socket::claim(address).map_err(failed)?;
+    let claimed = claim(address).map_err(failed)?;
     let listeners = (0..count).map(|_| socket::listen(claimed)).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     Ok((claimed, listeners))
 }
@@ -281,6 +281,22 @@ fn wait(threads: Vec<JoinHandle<io::Result<()>>>) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Tries for [`CLAIM_TRIES`] steps: the kernel ends the rings of a killed server in the background, and its listeners with them, so a fast
+/// restart can find its own address in use.
+fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+    for _ in 1..CLAIM_TRIES {
+        match socket::claim(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(CLAIM_STEP),
+            other => return other,
+        }
+    }
+    socket::claim(address)
+}
+
+/// How often, and how far apart, an address in use is tried: 4 s in all.
+const CLAIM_TRIES: u32 = 200;
+const CLAIM_STEP: std::time::Duration = std::time::Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
