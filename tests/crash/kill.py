@@ -7,7 +7,7 @@ import time
 import unittest
 
 from appliance import BINARY, FOREIGN, Appliance
-from producer import BROKEN, active, audit, join, produce
+from producer import BROKEN, Witness, active, audit, join, produce
 
 CYCLES = int(os.environ.get("PENSTOCK_CRASH_CYCLES", 15))
 SEED = int(os.environ.get("PENSTOCK_CRASH_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -22,6 +22,7 @@ class Kill(unittest.TestCase):
         self.server = Appliance(disk="2G").start()
         self.addCleanup(self.server.remove)
         self.producers = []
+        self.witnesses = []
         client = self.client()
         for stream in STREAMS:
             client.call("CreateStream", StreamName=stream, ShardCount=2)
@@ -36,13 +37,17 @@ class Kill(unittest.TestCase):
     def load(self, cycle):
         running = produce(self.server, STREAMS, f"{SEED}/{self._testMethodName}", cycle)
         self.producers += running
-        return running
+        witness = Witness(self.server, STREAMS)
+        witness.start()
+        self.witnesses.append(witness)
+        return [*running, witness]
 
     def end(self):
         """The audit of everything, and that it did look at something."""
         self.assertGreater(sum(len(producer.acked) for producer in self.producers), 0, "no record was acked at all")
+        self.assertGreater(sum(len(witness.read) for witness in self.witnesses), 0, "no record was read at the tail")
         self.assertNotIn("DAMAGE", self.server.output())
-        audit(self, self.client(), STREAMS, self.producers)
+        audit(self, self.client(), STREAMS, self.producers, self.witnesses)
 
     def test_at_random_moments(self):
         for cycle in range(CYCLES):

@@ -60,6 +60,41 @@ class Producer(threading.Thread):
                 self.acked.append((stream, key, data, answer["ShardId"], int(answer["SequenceNumber"])))
 
 
+class Witness(threading.Thread):
+    """Reads the tail of every shard while producers write. What was read once is there for ever, though its producer was never answered."""
+
+    def __init__(self, server, streams):
+        super().__init__(daemon=True)
+        self.server, self.streams = server, streams
+        self.read = {}  # (stream, shard, sequence number) -> data
+        self.wrong = []
+        self.halt = threading.Event()
+
+    def run(self):
+        client = self.server.client(timeout=20)
+        try:
+            iterators = {
+                (stream, shard["ShardId"]): client.iterator(stream, shard["ShardId"], "LATEST")
+                for stream in self.streams
+                for shard in client.shards(stream)
+            }
+            while iterators and not self.halt.is_set():
+                for (stream, shard), iterator in list(iterators.items()):
+                    answer = client.call("GetRecords", ShardIterator=iterator)
+                    for record in answer["Records"]:
+                        self.read[stream, shard, int(record["SequenceNumber"])] = wire.data_of(record)
+                    iterators[stream, shard] = answer.get("NextShardIterator")
+                    if iterators[stream, shard] is None:
+                        del iterators[stream, shard]
+        except BROKEN:
+            pass
+        except wire.Refused as refused:
+            if refused.type != "InternalFailure":
+                self.wrong.append(str(refused))
+        finally:
+            client.close()
+
+
 def produce(server, streams, seed, cycle, count=4):
     """Starts `count` producers whose records no other cycle writes."""
     producers = [Producer(server, streams, f"p{cycle}.{n}", f"{seed}/{cycle}/{n}") for n in range(count)]
@@ -68,13 +103,13 @@ def produce(server, streams, seed, cycle, count=4):
     return producers
 
 
-def join(test, producers):
-    for producer in producers:
-        producer.halt.set()
-    for producer in producers:
-        producer.join(60)
-        test.assertFalse(producer.is_alive(), "a producer's call was neither answered nor broken off")
-        test.assertEqual(producer.wrong, [])
+def join(test, clients):
+    for client in clients:
+        client.halt.set()
+    for client in clients:
+        client.join(60)
+        test.assertFalse(client.is_alive(), "a client's call was neither answered nor broken off")
+        test.assertEqual(client.wrong, [])
 
 
 def active(test, client, stream):
@@ -82,8 +117,9 @@ def active(test, client, stream):
     test.assertTrue(eventually(lambda: status() == "ACTIVE"), f"{stream} does not become ACTIVE")
 
 
-def audit(test, client, streams, producers):
-    """Every acked record is there once, under its number and in its shard; what else is there was sent and not answered."""
+def audit(test, client, streams, producers, witnesses):
+    """Every acked record is there once, under its number and in its shard; what else is there was sent and not answered; all that a witness
+    has read is there."""
     for stream in streams:
         found = {}  # (shard, sequence number) -> (key, data)
         times = collections.Counter()
@@ -106,6 +142,11 @@ def audit(test, client, streams, producers):
                 test.assertGreater(number, lasts.get(key, -1), f"{stream}: the numbers of key {key} do not rise")
                 lasts[key] = number
                 acked[data] = number
+        for witness in witnesses:
+            for (its_stream, shard, number), data in witness.read.items():
+                if its_stream == stream:
+                    there = found.get((shard, number), (None, None))[1]
+                    test.assertEqual(there, data, f"read once, and not in {stream} {shard} under {number} any more")
         maybe = {data for producer in producers for its_stream, data in producer.unanswered if its_stream == stream}
         for data, count in times.items():
             test.assertTrue(data in acked or data in maybe, f"{stream}: a record nobody sent: {data[:40]}")
