@@ -99,9 +99,11 @@ async fn prepare(data: &Path, request: Request, steps: Steps) -> Result<(), Errn
 }
 
 async fn write(draft: &Path, segment: &Path, size: u64, steps: &Steps) -> Result<(), GlommioError<()>> {
-    // Truncates a draft that a crash has left.
+    // A draft that a crash has left is not written to again: a last write of the dead companion may still be on its way into that file, which
+    // would have become a segment by then.
+    let _ = std::fs::remove_file(draft);
     let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+    options.read(true).write(true).create_new(true).mode(FILE_MODE);
     let file = options.dma_open(draft).await?;
     let written = fill(&file, size, steps).await;
     let renamed = match written {

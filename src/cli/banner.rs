@@ -55,7 +55,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         format!("  device    {} on {}: {}; {how}, {} µs", device.number, device.file_system, device.durability, device.write_ns / 1000),
         "  ack       the record is durable on this one machine; it is not replicated: if its disks die, the records die".to_string(),
         String::new(),
-        format!("  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"),
+        format!("  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"),
         "  aws kinesis create-stream --stream-name flights --shard-count 1".to_string(),
         "  aws kinesis put-record --stream-name flights --partition-key N14228 --data aGVsbG8=".to_string(),
         "  aws kinesis get-records --shard-iterator $(aws kinesis get-shard-iterator --stream-name flights \

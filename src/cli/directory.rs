@@ -5,6 +5,8 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 const LOCK: &str = "lock";
 
@@ -37,33 +39,47 @@ pub fn open(data: &Path) -> Result<PathBuf, String> {
     })
 }
 
-/// Held for as long as the server has the directory; the kernel gives it up when the process ends, however it ends.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+/// How often, and how far apart, a lock is tried whose process is gone: 10 s in all.
+const TRIES: u32 = 2_000;
+const STEP: Duration = Duration::from_millis(5);
 
-/// Takes the directory for this process, or says which one has it.
-pub fn lock(data: &Path) -> Result<Lock, String> {
+/// Takes the directory for this process, or says which one has it. The lock is the open file: the process holds it, and each of its rings
+/// does. When a server is killed its rings outlive it by moments, with writes under way: while they hold the lock, a new server waits, so
+/// that it recovers from a log that nobody writes to.
+pub fn lock(data: &Path) -> Result<Arc<File>, String> {
     let path = data.join(LOCK);
     let failed = |error: std::io::Error| format!("{} cannot be locked: {error}", path.display());
     let mut options = OpenOptions::new();
     let mut file =
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
+    let mut tries = 1;
+    while let Err(error) = file.try_lock() {
+        if let TryLockError::Error(error) = error {
+            return Err(failed(error));
+        }
+        let pid = owner(&mut file).map_err(failed)?;
+        let alive = pid.is_empty() || Path::new("/proc").join(&pid).exists();
+        if alive || tries == TRIES {
+            let state = if alive { "" } else { ", which has ended but whose last writes have not" };
             return Err(format!(
-                "{} is in use by process {}: one server has a data directory for itself; stop that one, or name another with --data",
+                "{} is in use by process {pid}{state}: one server has a data directory for itself; stop that one, or name another with --data",
                 data.display(),
-                pid.trim()
             ));
         }
-        Err(TryLockError::Error(error)) => return Err(failed(error)),
+        tries += 1;
+        std::thread::sleep(STEP);
     }
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(failed)?;
-    Ok(Lock(file))
+    Ok(Arc::new(file))
+}
+
+/// The process that took the lock last, as it wrote itself down.
+fn owner(file: &mut File) -> std::io::Result<String> {
+    let mut pid = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut pid)?;
+    Ok(pid.trim().to_string())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 pub mod banner;
 pub mod cores;
 pub mod directory;
+pub mod inspect;
 pub mod serve;
 pub mod size;
 
@@ -21,12 +22,15 @@ struct Cli {
 enum Command {
     /// Serves the Kinesis API from a data directory, until SIGTERM or SIGINT.
     Serve(serve::Args),
+    /// Prints what is in a file of a data directory.
+    Inspect(inspect::Args),
 }
 
 /// Runs what the arguments say. 0: done; 1: it could not be, and standard error says why; 2: the arguments are wrong.
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Inspect(args) => inspect::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -17,6 +17,7 @@ use crate::worker::mailbox;
 use crate::worker::notice::Notice;
 use crate::worker::setup::{Options, Setup, WhenFull};
 use clap::ValueEnum;
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -103,7 +104,7 @@ pub fn run(args: Args) -> Result<(), String> {
         Some(data) => data.clone(),
         None => directory::default()?,
     })?;
-    let _lock = directory::lock(&data)?;
+    let lock = directory::lock(&data)?;
     let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
     let device = device::examine(&data)
         .map_err(|error| format!("the data directory {} cannot be used: {error}", data.display()))?;
@@ -132,7 +133,7 @@ pub fn run(args: Args) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
         Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
-    let threads = start(&facts, options, listeners, &peers)?;
+    let threads = start(&facts, options, listeners, &lock, &peers)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)
@@ -150,7 +151,7 @@ fn listeners(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<TcpLi
         }
         _ => format!("{address} cannot be listened on: {error}"),
     };
-    let claimed = socket::claim(address).map_err(failed)?;
+    let claimed = claim(address).map_err(failed)?;
     let listeners = (0..count).map(|_| socket::listen(claimed)).collect::<io::Result<Vec<_>>>().map_err(failed)?;
     Ok((claimed, listeners))
 }
@@ -180,6 +181,7 @@ fn start(
     facts: &Facts,
     options: Options,
     listeners: Vec<TcpListener>,
+    lock: &Arc<File>,
     peers: &Arc<Peers>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
     let limits = Limits::standard();
@@ -213,6 +215,7 @@ fn start(
             core,
             data: facts.data.clone(),
             listener,
+            lock: lock.clone(),
             peers: peers.clone(),
             companion: Some(companion.map_err(no_thread)?),
             say: say.clone(),
@@ -281,6 +284,22 @@ fn wait(threads: Vec<JoinHandle<io::Result<()>>>) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Tries for [`CLAIM_TRIES`] steps: the kernel ends the rings of a killed server in the background, and its listeners with them, so a fast
+/// restart can find its own address in use.
+fn claim(address: SocketAddr) -> io::Result<SocketAddr> {
+    for _ in 1..CLAIM_TRIES {
+        match socket::claim(address) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => std::thread::sleep(CLAIM_STEP),
+            other => return other,
+        }
+    }
+    socket::claim(address)
+}
+
+/// How often, and how far apart, an address in use is tried: 4 s in all.
+const CLAIM_TRIES: u32 = 200;
+const CLAIM_STEP: std::time::Duration = std::time::Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {

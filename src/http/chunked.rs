@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     /// Feeds `input` in pieces of `step` bytes; the body and what was left, or the status of the refusal.
-    fn decode(input: &[u8], step: usize, body_max: usize) -> Result<Option<(Vec<u8>, Vec<u8>)>, u16> {
+    fn decode(input: &[u8], step: usize, body_max: usize) -> Result<Option<[Vec<u8>; 2]>, u16> {
         let mut decoder = Decoder::new(body_max);
         let mut buffer = Vec::new();
         let mut pieces = input.chunks(step);
@@ -154,7 +154,7 @@ mod tests {
                 Progress::Done { decoded, rest } => {
                     let mut left = buffer[rest..].to_vec();
                     left.extend(pieces.flatten());
-                    return Ok(Some((buffer[..decoded].to_vec(), left)));
+                    return Ok(Some([buffer[..decoded].to_vec(), left]));
                 }
             }
         }
@@ -165,7 +165,7 @@ mod tests {
     fn check(input: &str, expect: Result<Option<(&str, &str)>, u16>) {
         for step in [1, 2, 3, 7, 4096] {
             let got = decode(input.as_bytes(), step, 100);
-            let expect = expect.map(|o| o.map(|(body, left)| (body.as_bytes().to_vec(), left.as_bytes().to_vec())));
+            let expect = expect.map(|o| o.map(|(body, left)| [body.as_bytes().to_vec(), left.as_bytes().to_vec()]));
             assert_eq!(got, expect, "{input:?} in steps of {step}");
         }
     }

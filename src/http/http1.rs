@@ -251,7 +251,7 @@ pub fn host_allowed(host: &[u8]) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
-            Some((address, port)) if address == "::1" => ("localhost", port),
+            Some(("::1", port)) => ("localhost", port),
             _ => return false,
         },
         None => host.split_at(host.find(':').unwrap_or(host.len())),
@@ -271,7 +271,3 @@ fn is_loopback(name: &str) -> bool {
     let Some(start) = name.len().checked_sub(9) else { return false };
     name[start..].eq_ignore_ascii_case(b"localhost") && (start == 0 || (start > 1 && name[start - 1] == b'.'))
 }
-
-#[cfg(test)]
-#[path = "http1_tests.rs"]
-mod tests;

@@ -1,4 +1,4 @@
-use super::*;
+use super::http1::*;
 
 const BOUNDS: Bounds = Bounds { head: 1024, body: 1000 };
 

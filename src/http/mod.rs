@@ -2,4 +2,6 @@
 
 pub mod chunked;
 pub mod http1;
+#[cfg(test)]
+mod http1_tests;
 pub mod response;

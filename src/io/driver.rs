@@ -15,6 +15,7 @@ use super::uring::{Ring, RingSetup, Wait};
 use crate::worker::Worker;
 use crate::worker::notice::Notice;
 use crate::worker::setup::Setup;
+use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ pub struct Post {
     /// The data directory.
     pub data: PathBuf,
     pub listener: TcpListener,
+    /// Of the data directory.
+    pub lock: Arc<File>,
     pub peers: Arc<Peers>,
     pub companion: Option<Link>,
     pub say: Say,
@@ -52,7 +55,7 @@ pub struct Post {
 /// Runs the worker on this thread until it has stopped. Returns when all workers have, as their rings are written to by each other.
 pub fn run(post: Post) -> io::Result<()> {
     let _guard = AbortOnPanic;
-    let Post { setup, core, data, listener, peers, companion, say } = post;
+    let Post { setup, core, data, listener, lock, peers, companion, say } = post;
     let number = setup.worker;
     if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         say(Event::Text(&format!(
@@ -66,6 +69,7 @@ pub fn run(post: Post) -> io::Result<()> {
         log: Some(setup.buffers.whole(Pool::Log, 0)),
         data: &data,
         listener: Some(listener),
+        lock: Some(lock),
         peers: peers.clone(),
         companion,
     })?;

@@ -16,6 +16,7 @@ use super::prepare::{Link, Preparing};
 use super::socket::Sockets;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -52,6 +53,9 @@ pub struct RingSetup<'a> {
     /// The data directory.
     pub data: &'a Path,
     pub listener: Option<TcpListener>,
+    /// The lock of the data directory. The ring holds it too, for a killed process is gone before its ring is: the kernel takes a ring
+    /// apart when the last of its operations has ended, and until then a write of the dead may still land in the log.
+    pub lock: Option<Arc<File>>,
     pub peers: Arc<Peers>,
     /// Who prepares segments; without it the ring does.
     pub companion: Option<Link>,
@@ -87,7 +91,11 @@ impl Ring {
     /// Makes the ring on the thread that will use it. The text tells what works with less than it could.
     pub fn new(setup: RingSetup<'_>) -> io::Result<(Ring, Option<String>)> {
         let ring = build(SUBMISSIONS, COMPLETIONS)?;
-        ring.submitter().register_files_sparse(setup.connections as u32)?;
+        let held = setup.lock.as_ref().map(|lock| lock.as_raw_fd());
+        ring.submitter().register_files_sparse(setup.connections as u32 + held.iter().len() as u32)?;
+        if let Some(lock) = held {
+            ring.submitter().register_files_update(setup.connections as u32, &[lock])?;
+        }
         let mut notice = None;
         let mut registered = false;
         if let Some(log) = setup.log {

@@ -73,6 +73,7 @@ impl Bench {
             log: Some(buffers.whole(Pool::Log, 0)),
             data: &scratch.0,
             listener: Some(socket::listen(address).expect("a listener")),
+            lock: None,
             peers: peers.clone(),
             companion,
         };
@@ -364,8 +365,17 @@ fn a_sleeper_is_woken_by_another_ring_and_one_that_is_awake_is_not() {
         let buffers = Buffers::new(1, Layouts([(0, 4096); 7]));
         let loans = vec![buffers.loans(); 2];
         let (peers, data) = (peers.clone(), &scratch.0);
-        let setup =
-            RingSetup { worker: 1, connections: 1, loans, log: None, data, listener: None, peers, companion: None };
+        let setup = RingSetup {
+            worker: 1,
+            connections: 1,
+            loans,
+            log: None,
+            data,
+            listener: None,
+            lock: None,
+            peers,
+            companion: None,
+        };
         let (mut other, _) = Ring::new(setup).expect("io_uring works here");
         other.carry(&mut vec![Op::Wake { worker: 0 }]).expect("the ring works");
         other.enter(Wait::Poll).expect("the ring works");
@@ -394,4 +404,36 @@ fn a_full_queue_is_submitted_in_between_and_every_operation_answered_once() {
         .collect();
     tokens.sort();
     assert!(tokens.into_iter().eq(0..20_000));
+}
+
+#[test]
+fn the_lock_is_held_until_the_ring_is_gone() {
+    let scratch = Scratch::new();
+    let open = || std::fs::File::create(scratch.0.join("lock")).expect("a file");
+    let lock = Arc::new(open());
+    lock.try_lock().expect("nobody has it");
+    let buffers = Buffers::new(0, Layouts([(1, 4096); 7]));
+    let (loans, data, peers) = (vec![buffers.loans()], &scratch.0, Peers::new(1).expect("an eventfd"));
+    let setup = RingSetup {
+        worker: 0,
+        connections: 1,
+        loans,
+        log: None,
+        data,
+        listener: None,
+        lock: Some(lock.clone()),
+        peers,
+        companion: None,
+    };
+    let (ring, _) = Ring::new(setup).expect("io_uring works here");
+    // The process's own descriptor is closed, as the kernel does for a process that was killed.
+    drop(lock);
+    assert!(open().try_lock().is_err(), "the ring does not hold the lock");
+    drop(ring);
+    let other = open();
+    let free = (0..2_000).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        other.try_lock().is_ok()
+    });
+    assert!(free, "the lock outlives the ring");
 }

@@ -16,6 +16,8 @@ pub mod get_shard_iterator;
 pub mod increase_retention;
 pub mod iterator;
 pub mod json;
+pub mod json_skip;
+pub mod json_string;
 pub mod list_shards;
 pub mod list_streams;
 pub mod list_tags_for_stream;
@@ -26,6 +28,8 @@ pub mod put_diagnosis;
 pub mod put_record;
 pub mod put_records;
 pub mod put_scan;
+#[cfg(test)]
+mod put_scan_tests;
 pub mod request;
 pub mod sequence;
 pub mod shard_answer;

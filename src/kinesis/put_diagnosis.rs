@@ -24,8 +24,12 @@ const SHOWN_MAX: usize = 1024;
 pub fn diagnose(body: &[u8], shape: Shape) -> Error {
     match examine(body, shape) {
         Err(error) => error,
-        // Nothing that AWS would mind: the body is written in a way that no serialiser writes (escapes in the names of members).
-        Ok(()) => Error::new(Kind::Serialization, "The request is written in a way that this server does not read."),
+        // Nothing that AWS would mind, but what no serialiser writes: a wrong member that a later one of the same name replaces, or a name
+        // so full of escapes that the scanner does not undo them.
+        Ok(()) => Error::new(
+            Kind::Serialization,
+            "A member that is given twice, or is full of escapes, is written in a way that this server does not read.",
+        ),
     }
 }
 
@@ -101,19 +105,29 @@ fn record(object: &mut Object) -> Result<Record, Error> {
 }
 
 fn blob(text: &str) -> Result<Blob, Error> {
-    let shown = &text[..text.floor_char_boundary(SHOWN_MAX)];
+    let refused = |why: String| {
+        // Of a text of megabytes, the beginning tells which it was.
+        let echo = &text[..text.floor_char_boundary(SHOWN_MAX)];
+        Error::new(Kind::Serialization, format!("'{echo}' can not be converted to a Blob: {why}"))
+    };
     if !text.len().is_multiple_of(4) {
-        let text = format!(
-            "'{shown}' can not be converted to a Blob: Base64 encoded length is expected a multiple of 4 bytes but found: {}",
-            text.len()
-        );
-        return Err(Error::new(Kind::Serialization, text));
+        let found = text.len();
+        return Err(refused(format!("Base64 encoded length is expected a multiple of 4 bytes but found: {found}")));
     }
-    match base64::decoded_len(text.as_bytes()) {
-        Some(len) => Ok(Blob { len }),
-        None => {
-            let text = format!("'{shown}' can not be converted to a Blob: Invalid Base64.");
-            Err(Error::new(Kind::Serialization, text))
-        }
+    if let Some(len) = base64::decoded_len(text.as_bytes()) {
+        return Ok(Blob { len });
     }
+    let plain = base64::alphabet_len(text.as_bytes());
+    // Padding is at the end, and nowhere else: of padding before other characters, the last is the one at fault.
+    let padding = text[plain..].len() - text[plain..].trim_start_matches('=').len();
+    let wrong = match &text[plain + padding..] {
+        "" if padding <= 2 => None,
+        _ if padding > 0 => Some('='),
+        rest => rest.chars().next(),
+    };
+    Err(refused(match wrong {
+        Some(character) => format!("Invalid Base64 character: '{character}'"),
+        // Sic: the service spells it so.
+        None => "Invalid last non-pad Base64 character dectected".to_owned(),
+    }))
 }

@@ -6,6 +6,8 @@
 
 use super::base64::{self, Text};
 use super::error::Error;
+use super::json_skip;
+use super::json_string::{self, Measured};
 use super::put_diagnosis::{self, Shape};
 use crate::limits::{PARTITION_KEY_MAX, RECORD_DATA_MAX, RECORDS_PER_REQUEST_MAX, REQUEST_PAYLOAD_MAX};
 use crate::route::md5::Lanes;
@@ -43,7 +45,9 @@ pub struct ScannedRecord {
 #[derive(Clone, Copy, Debug)]
 struct Raw {
     extent: Extent,
+    /// Valid, but with escapes in it.
     escaped: bool,
+    ascii: bool,
 }
 
 /// A record, as it was met.
@@ -52,6 +56,14 @@ struct Members {
     data: Option<(Raw, u32)>,
     key: Option<Raw>,
     hash: Option<Raw>,
+}
+
+/// The strings beside the records, as they were met.
+#[derive(Clone, Copy, Debug, Default)]
+struct Names {
+    stream: Option<Raw>,
+    arn: Option<Raw>,
+    ordering: Option<Raw>,
 }
 
 /// What a put asks for. Its room is made once and used again.
@@ -64,22 +76,22 @@ pub struct Scan {
     pub dry_run: bool,
     /// Bytes of all data and keys.
     pub payload: usize,
-    /// Strings with escapes, to be undone.
-    escapes: Vec<(u32, Field)>,
+    /// Records with escapes to be undone.
+    escapes: Vec<(u16, Field)>,
     /// Records without an explicit hash key.
     unhashed: Vec<u16>,
     lanes: Lanes,
 }
 
-/// Which string of which record an escape is in.
+/// Which string of a record has escapes.
 #[derive(Clone, Copy, Debug)]
 enum Field {
-    Stream,
-    Arn,
-    Ordering,
     Data,
     Key,
 }
+
+/// Room for a name of at most 2048 characters with some of them escaped; a longer one is left to the diagnosis.
+const NAME_ROOM: usize = 4096;
 
 /// Something that the scanner does not take; the diagnosis says what.
 #[derive(Debug)]
@@ -100,7 +112,7 @@ impl Scan {
             ordering: None,
             dry_run: false,
             payload: 0,
-            escapes: Vec::new(),
+            escapes: Vec::with_capacity(2 * RECORDS_PER_REQUEST_MAX),
             unhashed: Vec::with_capacity(RECORDS_PER_REQUEST_MAX),
             lanes: Lanes::default(),
         }
@@ -109,27 +121,41 @@ impl Scan {
     /// Scans the body of PutRecords.
     pub fn put_records(&mut self, body: &mut [u8]) -> Result<(), Error> {
         self.clear();
-        let scanned = self.many(body).and_then(|()| self.undo_escapes(body));
-        self.settle(scanned, body, Shape::Many)
+        let names = self.many(body);
+        self.settle(names, body, Shape::Many)
     }
 
     /// Scans the body of PutRecord: one record, its members beside the stream's.
     pub fn put_record(&mut self, body: &mut [u8]) -> Result<(), Error> {
         self.clear();
-        let scanned = self.one(body).and_then(|()| self.undo_escapes(body));
-        self.settle(scanned, body, Shape::One)
+        let names = self.one(body);
+        self.settle(names, body, Shape::One)
     }
 
     fn clear(&mut self) {
         (self.stream, self.arn, self.ordering, self.dry_run, self.payload) = (None, None, None, false, 0);
+        self.clear_records();
+    }
+
+    fn clear_records(&mut self) {
         self.records.clear();
         self.escapes.clear();
         self.unhashed.clear();
     }
 
-    fn settle(&mut self, scanned: Result<(), Unexpected>, body: &[u8], shape: Shape) -> Result<(), Error> {
-        if scanned.is_err() {
-            return Err(put_diagnosis::diagnose(body, shape));
+    /// From here on the body is known to be valid, or it is diagnosed as it came.
+    fn settle(&mut self, names: Result<Names, Unexpected>, body: &mut [u8], shape: Shape) -> Result<(), Error> {
+        let Ok(names) = names else { return Err(put_diagnosis::diagnose(body, shape)) };
+        let plain = |raw: Option<Raw>, body: &mut [u8]| raw.map(|raw| undo(raw.extent, raw.escaped, body));
+        self.stream = plain(names.stream, body);
+        self.arn = plain(names.arn, body);
+        self.ordering = plain(names.ordering, body);
+        for (index, field) in &self.escapes {
+            let record = &mut self.records[*index as usize];
+            match field {
+                Field::Data => record.text = undo(record.text, true, body),
+                Field::Key => record.key = undo(record.key, true, body),
+            }
         }
         self.hash_keys(body);
         self.payload = self.records.iter().map(|r| r.key.len as usize + r.data_len as usize).sum();
@@ -139,27 +165,24 @@ impl Scan {
         Ok(())
     }
 
-    fn many(&mut self, body: &[u8]) -> Result<(), Unexpected> {
+    fn many(&mut self, body: &[u8]) -> Result<Names, Unexpected> {
         let mut p = Parser { bytes: body, at: 0 };
         p.open(b'{')?;
-        let mut first = true;
-        let mut records = None;
+        let (mut names, mut first, mut records) = (Names::default(), true, None);
         while let Some(name) = p.member(&mut first)? {
             match name {
-                b"StreamName" => self.stream = self.note(p.string()?, Field::Stream, body)?,
-                b"StreamARN" => self.arn = self.note(p.string()?, Field::Arn, body)?,
-                b"DryRun" => self.dry_run = p.boolean()?,
-                b"Records" => {
-                    self.records.clear();
-                    self.unhashed.clear();
-                    self.escapes.retain(|(_, field)| matches!(field, Field::Stream | Field::Arn));
+                Name::Stream => names.stream = p.string()?,
+                Name::Arn => names.arn = p.string()?,
+                Name::DryRun => self.dry_run = p.boolean()?,
+                Name::Records => {
+                    self.clear_records();
                     records = p.null_or(|p| self.list(p))?;
                 }
                 _ => p.skip()?,
             }
         }
         p.end()?;
-        records.ok_or(Unexpected)
+        records.filter(|()| names.fit(body)).map(|()| names).ok_or(Unexpected)
     }
 
     fn list(&mut self, p: &mut Parser<'_>) -> Result<(), Unexpected> {
@@ -180,46 +203,29 @@ impl Scan {
         }
     }
 
-    fn one(&mut self, body: &[u8]) -> Result<(), Unexpected> {
+    fn one(&mut self, body: &[u8]) -> Result<Names, Unexpected> {
         let mut p = Parser { bytes: body, at: 0 };
         p.open(b'{')?;
-        let mut members = Members::default();
-        let mut first = true;
+        let (mut names, mut members, mut first) = (Names::default(), Members::default(), true);
         while let Some(name) = p.member(&mut first)? {
             match name {
-                b"StreamName" => self.stream = self.note(p.string()?, Field::Stream, body)?,
-                b"StreamARN" => self.arn = self.note(p.string()?, Field::Arn, body)?,
-                b"DryRun" => self.dry_run = p.boolean()?,
-                b"SequenceNumberForOrdering" => self.ordering = self.note(p.string()?, Field::Ordering, body)?,
+                Name::Stream => names.stream = p.string()?,
+                Name::Arn => names.arn = p.string()?,
+                Name::DryRun => self.dry_run = p.boolean()?,
+                Name::Ordering => names.ordering = p.string()?,
                 _ => members.take(name, &mut p)?,
             }
         }
         p.end()?;
-        self.add(members, body)
-    }
-
-    /// Notes a string of the request.
-    fn note(&mut self, raw: Option<Raw>, field: Field, body: &[u8]) -> Result<Option<Extent>, Unexpected> {
-        let Some(raw) = raw else { return Ok(None) };
-        let text = raw.extent.of(body);
-        let fits = match field {
-            _ if raw.escaped => {
-                self.escapes.push((0, field));
-                true
-            }
-            Field::Stream => name_fits(text),
-            Field::Arn => arn_fits(text),
-            Field::Ordering => is_decimal(text, 129),
-            Field::Data | Field::Key => true,
-        };
-        fits.then_some(Some(raw.extent)).ok_or(Unexpected)
+        self.add(members, body)?;
+        names.fit(body).then_some(names).ok_or(Unexpected)
     }
 
     /// Takes up a record that is complete.
     fn add(&mut self, members: Members, body: &[u8]) -> Result<(), Unexpected> {
         let (Some((data, data_len)), Some(key)) = (members.data, members.key) else { return Err(Unexpected) };
-        let index = self.records.len() as u32;
-        if index as usize == RECORDS_PER_REQUEST_MAX || key.extent.len == 0 {
+        let index = self.records.len() as u16;
+        if index as usize == RECORDS_PER_REQUEST_MAX || !key_fits(key, body) {
             return Err(Unexpected);
         }
         if data.escaped {
@@ -227,16 +233,13 @@ impl Scan {
         }
         if key.escaped {
             self.escapes.push((index, Field::Key));
-        } else if !key_fits(key.extent.of(body)) {
-            return Err(Unexpected);
         }
         let hash = match members.hash {
             None => {
-                self.unhashed.push(index as u16);
+                self.unhashed.push(index);
                 0
             }
-            Some(raw) if raw.escaped => return Err(Unexpected),
-            Some(raw) => parse_hash(raw.extent.of(body)).ok_or(Unexpected)?,
+            Some(raw) => raw.with_text(body, parse_hash).flatten().ok_or(Unexpected)?,
         };
         self.records.push(ScannedRecord { text: data.extent, data_len, key: key.extent, hash });
         Ok(())
@@ -250,80 +253,88 @@ impl Scan {
         }
         lanes.flush(|index, hash| records[index as usize].hash = hash);
     }
+}
 
-    /// Undoes the escapes in place: the text gets shorter, what is left over of it is never looked at again.
-    fn undo_escapes(&mut self, body: &mut [u8]) -> Result<(), Unexpected> {
-        // Everything is tried before anything is changed: a diagnosis needs the body as it came.
-        for (index, field) in &self.escapes {
-            let extent = self.extent_of(*index, *field);
-            let text = unescape(extent.of(body)).ok_or(Unexpected)?;
-            let fits = match field {
-                Field::Data => base64::decoded_len(&text).is_some_and(|len| len <= RECORD_DATA_MAX),
-                Field::Key => key_fits(&text) && !text.is_empty(),
-                Field::Ordering => is_decimal(&text, 129),
-                Field::Stream => name_fits(&text),
-                Field::Arn => arn_fits(&text),
-            };
-            if !fits {
-                return Err(Unexpected);
-            }
+/// Undoes escapes in place: the text gets shorter, what is left over of it is never looked at again.
+fn undo(extent: Extent, escaped: bool, body: &mut [u8]) -> Extent {
+    match escaped {
+        false => extent,
+        true => {
+            let len = json_string::unescape(&mut body[extent.at as usize..][..extent.len as usize]);
+            Extent { len: len as u32, ..extent }
         }
-        let escapes = std::mem::take(&mut self.escapes);
-        for (index, field) in &escapes {
-            let extent = self.extent_of(*index, *field);
-            let text = unescape(extent.of(body)).ok_or(Unexpected)?;
-            let undone = Extent { at: extent.at, len: text.len() as u32 };
-            body[extent.at as usize..][..text.len()].copy_from_slice(&text);
-            match field {
-                Field::Stream => self.stream = Some(undone),
-                Field::Arn => self.arn = Some(undone),
-                Field::Ordering => self.ordering = Some(undone),
-                Field::Data => {
-                    let record = &mut self.records[*index as usize];
-                    record.text = undone;
-                    record.data_len = base64::decoded_len(&text).ok_or(Unexpected)? as u32;
-                }
-                Field::Key => {
-                    self.records[*index as usize].key = undone;
-                }
-            }
-        }
-        self.escapes = escapes;
-        Ok(())
     }
+}
 
-    fn extent_of(&self, index: u32, field: Field) -> Extent {
-        let record = self.records.get(index as usize);
-        let none = Extent { at: 0, len: 0 };
-        match field {
-            Field::Stream => self.stream.unwrap_or(none),
-            Field::Arn => self.arn.unwrap_or(none),
-            Field::Ordering => self.ordering.unwrap_or(none),
-            Field::Data => record.map_or(none, |r| r.text),
-            Field::Key => record.map_or(none, |r| r.key),
+impl Raw {
+    /// Hands the text, without escapes, to `look`; `None` if it is too long for that.
+    fn with_text<T>(self, body: &[u8], look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let text = self.extent.of(body);
+        match self.escaped {
+            false => Some(look(text)),
+            true => json_string::unescape_into(text, &mut [0; NAME_ROOM]).map(look),
         }
+    }
+}
+
+impl Names {
+    /// Whether all meet the constraints of the model.
+    fn fit(&self, body: &[u8]) -> bool {
+        let fits =
+            |raw: Option<Raw>, rule: fn(&[u8]) -> bool| raw.is_none_or(|raw| raw.with_text(body, rule) == Some(true));
+        fits(self.stream, name_fits) && fits(self.arn, arn_fits) && fits(self.ordering, |text| is_decimal(text, 129))
     }
 }
 
 impl Members {
     /// Takes a member of a record; of two with one name the later counts, null is as good as absent.
-    fn take(&mut self, name: &[u8], p: &mut Parser<'_>) -> Result<(), Unexpected> {
+    fn take(&mut self, name: Name, p: &mut Parser<'_>) -> Result<(), Unexpected> {
         match name {
-            b"Data" => self.data = p.null_or(Parser::data)?,
-            b"PartitionKey" => self.key = p.string()?,
-            b"ExplicitHashKey" => self.hash = p.string()?,
+            Name::Data => self.data = p.null_or(Parser::data)?,
+            Name::PartitionKey => self.key = p.string()?,
+            Name::ExplicitHashKey => self.hash = p.string()?,
             _ => p.skip()?,
         }
         Ok(())
     }
 }
 
-/// 1 to 256 characters, valid UTF-8.
-fn key_fits(key: &[u8]) -> bool {
-    match key.len() <= PARTITION_KEY_MAX && key.is_ascii() {
-        true => !key.is_empty(),
-        false => std::str::from_utf8(key).is_ok_and(|key| key.chars().count() <= PARTITION_KEY_MAX),
+/// The members that a put may have; in a record, those of the request are unknown, and the other way round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Name {
+    Stream,
+    Arn,
+    DryRun,
+    Records,
+    Ordering,
+    Data,
+    PartitionKey,
+    ExplicitHashKey,
+    Unknown,
+}
+
+impl Name {
+    fn of(text: &[u8]) -> Name {
+        match text {
+            b"Data" => Name::Data,
+            b"PartitionKey" => Name::PartitionKey,
+            b"ExplicitHashKey" => Name::ExplicitHashKey,
+            b"StreamName" => Name::Stream,
+            b"StreamARN" => Name::Arn,
+            b"Records" => Name::Records,
+            b"DryRun" => Name::DryRun,
+            b"SequenceNumberForOrdering" => Name::Ordering,
+            _ => Name::Unknown,
+        }
     }
+}
+
+/// 1 to 256 characters.
+fn key_fits(key: Raw, body: &[u8]) -> bool {
+    let len = key.extent.len as usize;
+    let few = len <= PARTITION_KEY_MAX
+        || (key.escaped || !key.ascii) && json_string::chars(key.extent.of(body)) <= PARTITION_KEY_MAX;
+    len > 0 && few
 }
 
 fn name_fits(name: &[u8]) -> bool {
@@ -346,12 +357,6 @@ fn is_decimal(text: &[u8], most: usize) -> bool {
 /// A hash key: a decimal number of up to 128 bits.
 pub(super) fn parse_hash(text: &[u8]) -> Option<u128> {
     is_decimal(text, 39).then(|| std::str::from_utf8(text).ok()?.parse().ok())?
-}
-
-/// The text of a JSON string with escapes.
-pub(super) fn unescape(text: &[u8]) -> Option<Vec<u8>> {
-    let quoted = [b"\"", text, b"\""].concat();
-    serde_json::from_slice::<String>(&quoted).ok().map(String::into_bytes)
 }
 
 /// A reader of the body. It knows JSON, and what the scan wants of it.
@@ -400,9 +405,8 @@ impl<'b> Parser<'b> {
         }
     }
 
-    /// The name of the next member of an object, with its colon taken; `None` at the end. A name with escapes is nobody's that is known,
-    /// but for one that spells a known one in a strange way: left to the diagnosis, which does not find anything wrong.
-    fn member(&mut self, first: &mut bool) -> Result<Option<&'b [u8]>, Unexpected> {
+    /// The next member of an object, with its colon taken; `None` at the end.
+    fn member(&mut self, first: &mut bool) -> Result<Option<Name>, Unexpected> {
         match (self.peek()?, std::mem::take(first)) {
             (b'}', _) => {
                 self.at += 1;
@@ -417,10 +421,8 @@ impl<'b> Parser<'b> {
         self.open(b'"')?;
         let raw = self.string_body()?;
         self.open(b':')?;
-        match raw.escaped {
-            true => Err(Unexpected),
-            false => Ok(Some(raw.extent.of(self.bytes))),
-        }
+        // A name too long to be looked at is none that is known.
+        Ok(Some(raw.with_text(self.bytes, Name::of).unwrap_or(Name::Unknown)))
     }
 
     /// Nothing but white space may follow.
@@ -465,64 +467,36 @@ impl<'b> Parser<'b> {
 
     /// The rest of a string whose quote has been taken, with its end.
     fn string_body(&mut self) -> Result<Raw, Unexpected> {
-        let start = self.at;
-        let mut escaped = false;
-        loop {
-            let rest = &self.bytes[self.at..];
-            let stop = rest.iter().position(|b| *b == b'"' || *b == b'\\' || *b < 0x20).ok_or(Unexpected)?;
-            self.at += stop;
-            match self.bytes[self.at] {
-                b'"' => break,
-                b'\\' => {
-                    escaped = true;
-                    self.at += 2;
-                    if self.at > self.bytes.len() {
-                        return Err(Unexpected);
-                    }
-                }
-                _ => return Err(Unexpected),
-            }
-        }
-        let extent = Extent { at: start as u32, len: (self.at - start) as u32 };
-        self.at += 1;
-        let text = extent.of(self.bytes);
-        if escaped && unescape(text).is_none() || !text.is_ascii() && std::str::from_utf8(text).is_err() {
-            return Err(Unexpected);
-        }
-        Ok(Raw { extent, escaped })
+        let Measured { len, escaped, ascii } = json_string::measure(&self.bytes[self.at..]).ok_or(Unexpected)?;
+        let extent = Extent { at: self.at as u32, len: len as u32 };
+        self.at += len + 1;
+        Ok(Raw { extent, escaped, ascii })
     }
 
     /// A string of base64, and what it decodes to.
     fn data(&mut self) -> Result<(Raw, u32), Unexpected> {
         self.open(b'"')?;
-        match base64::measure(&self.bytes[self.at..]) {
-            Text::Whole { len, data } if data <= RECORD_DATA_MAX => {
+        let (raw, data) = match base64::measure(&self.bytes[self.at..]) {
+            Text::Whole { len, data } => {
                 let extent = Extent { at: self.at as u32, len: len as u32 };
                 self.at += len + 1;
-                Ok((Raw { extent, escaped: false }, data as u32))
+                (Raw { extent, escaped: false, ascii: true }, data)
             }
-            Text::Escaped { .. } => Ok((self.string_body()?, 0)),
-            _ => Err(Unexpected),
+            Text::Escaped { .. } => {
+                let raw = self.string_body()?;
+                (raw, json_string::base64_len(raw.extent.of(self.bytes)).ok_or(Unexpected)?)
+            }
+            Text::Wrong => return Err(Unexpected),
+        };
+        match data <= RECORD_DATA_MAX {
+            true => Ok((raw, data as u32)),
+            false => Err(Unexpected),
         }
     }
 
-    /// Steps over a value that nobody knows. Rare, so the general parser does it.
+    /// Steps over a value that nobody knows.
     fn skip(&mut self) -> Result<(), Unexpected> {
-        self.space();
-        let mut values =
-            serde_json::Deserializer::from_slice(&self.bytes[self.at..]).into_iter::<serde::de::IgnoredAny>();
-        match values.next() {
-            Some(Ok(_)) => {
-                let value = &self.bytes[self.at..][..values.byte_offset()];
-                self.at += value.len();
-                // The parser does not look into strings that nobody wants.
-                std::str::from_utf8(value).map(drop).map_err(|_| Unexpected)
-            }
-            _ => Err(Unexpected),
-        }
+        self.at += json_skip::value_len(&self.bytes[self.at..]).ok_or(Unexpected)?;
+        Ok(())
     }
 }
-
-#[cfg(test)]
-#[path = "put_scan_tests.rs"]
-mod tests;

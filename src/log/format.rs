@@ -311,6 +311,14 @@ impl FrameHeader {
     }
 }
 
+/// Shard, stride and number after the last record of the frame that begins here, unchecked: to pass over frames that were made, or
+/// checked, in this memory.
+pub fn peek_frame(bytes: &[u8; HEADER]) -> Option<(ShardKey, u32, u64)> {
+    let next = u64_at(bytes, 24).wrapping_add(u32_at(bytes, 12) as u64);
+    (is_frame(bytes) && u32_at(bytes, 4) >= HEADER as u32)
+        .then(|| (ShardKey(u64_at(bytes, 16)), u32_at(bytes, 4), next))
+}
+
 /// Walks the frame headers of a commit in memory.
 struct FrameWalk<'a> {
     commit: &'a [u8],

@@ -80,12 +80,13 @@ impl Hasher for KeyHasher {
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     bytes: usize,
+    segment_size: u64,
 }
 
 impl Room {
-    /// Bytes of rkyv data in a footer room of `footer_room` bytes.
-    pub fn new(footer_room: u64) -> Room {
-        Room { bytes: footer_room as usize - 256 }
+    /// What a footer room of `footer_room` bytes holds, of a segment of `segment_size`.
+    pub fn new(footer_room: u64, segment_size: u64) -> Room {
+        Room { bytes: footer_room as usize - 256, segment_size }
     }
 
     fn spans(self) -> usize {
@@ -164,8 +165,11 @@ impl Building {
         let tail = &mut self.tails[slot as usize];
         let empty = tail.span.runs == 0;
         let follows = !empty && tail.span.next == header.sequence;
-        let near = tail.bytes + size <= RUN_BYTES && at.saturating_sub(tail.end) <= RUN_GAP;
-        let spare = self.room.fits(self.tails.len() * 4 / 3 + 1, (self.runs.len() + 1) * 4 / 3);
+        let run_at = self.runs.get(tail.run as usize).map_or(at, |run| run.at);
+        let near = tail.bytes.saturating_add(size) <= RUN_BYTES
+            && at.saturating_sub(tail.end) <= RUN_GAP
+            && at.saturating_sub(run_at) as u64 <= self.run_span(at);
+        let spare = self.spare_runs() > 0;
         let tail = &mut self.tails[slot as usize];
         if follows && (near || !spare) {
             self.runs[tail.run as usize].count += header.count;
@@ -184,6 +188,20 @@ impl Building {
         tail.span.next = tail.span.next.max(next);
         tail.span.last_arrival = tail.span.last_arrival.max(header.arrival);
         tail.span.records += header.count as u64;
+    }
+
+    /// Runs that may still be begun for shards that have one: a quarter of the room is left for the first runs of others.
+    fn spare_runs(&self) -> usize {
+        let used = self.tails.len() * SPAN_SIZE + self.runs.len() * RUN_SIZE;
+        (self.room.bytes / 4 * 3).saturating_sub(used) / RUN_SIZE
+    }
+
+    /// Bytes of the log, all shards', that a run may stretch over: [`RUN_GAP`], unless so many shards share the segment that the runs
+    /// left have to be spread over the rest of it.
+    fn run_span(&self, at: u32) -> u64 {
+        let rest = self.room.segment_size.saturating_sub(at as u64);
+        let spread = rest * self.tails.len() as u64 / (self.spare_runs() as u64).max(1);
+        spread.max(RUN_GAP as u64)
     }
 
     /// Numbers of `shard` below `next` are used up, though the records are not here.

@@ -278,6 +278,7 @@ fn token(base: u64, purpose: Purpose, number: u64) -> Token {
 impl Log {
     pub fn new(settings: Settings, counters: Counters) -> Log {
         let (block, size) = (settings.block, settings.segment_size);
+        let room = Room::new(footer_room(size, block), size);
         assert!(
             size <= 1 << 31 && size.is_multiple_of(block as u64),
             "a segment is whole blocks, and its bytes fit 31 bits"
@@ -294,8 +295,8 @@ impl Log {
             segments: VecDeque::with_capacity(settings.files as usize + 1),
             active: false,
             at: 0,
-            building: Building::new(Room::new(footer_room(size, block))),
-            spare: vec![Building::new(Room::new(footer_room(size, block)))],
+            building: Building::new(room),
+            spare: vec![Building::new(room)],
             sealing: Vec::new(),
             open_frames: 0,
             commits: Commits::new(settings.memory.len, block),
@@ -330,7 +331,7 @@ impl Log {
         } else if is(Purpose::File) {
             match result {
                 Ok(_) => self.files.on_done(number as u32, done, ops),
-                Err(errno) if self.files.on_failed(number as u32) => self.fail("making a segment file", errno),
+                Err(errno) if self.files.on_failed(number as u32, errno) => self.fail("making a segment file", errno),
                 Err(_) => {}
             }
         } else if is(Purpose::Footer) {
@@ -437,7 +438,8 @@ impl Log {
     }
 
     fn room(&self) -> Room {
-        Room::new(footer_room(self.settings.segment_size, self.settings.block))
+        let size = self.settings.segment_size;
+        Room::new(footer_room(size, self.settings.block), size)
     }
 
     fn position(&self, incarnation: u32, at: u32) -> Position {

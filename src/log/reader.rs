@@ -6,7 +6,8 @@
 
 use super::Log;
 use super::format::{
-    CommitHeader, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame, round_up,
+    CommitHeader, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame, peek_frame,
+    round_up,
 };
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::FileName;
@@ -138,6 +139,10 @@ impl Reader {
 
     /// Looks at what stands at a place and steps over it; `None` when it was not for us.
     fn walk(&mut self, log: &Log, buffers: &Buffers, place: &Place) -> Option<Step> {
+        if let Some(behind) = self.pass_in_memory(log, buffers, place) {
+            self.at = Some(behind);
+            return None;
+        }
         let Some(span) = self.bytes_at(log, place, place.byte, HEADER as u32) else {
             return self.read(log, place, place.byte + HEADER as u32);
         };
@@ -171,6 +176,22 @@ impl Reader {
         };
         self.at = Some(log.position(place.incarnation, next));
         None
+    }
+
+    /// Passes over frames in memory that are not wanted, without the checks: they were made there. `None` when there are none.
+    fn pass_in_memory(&self, log: &Log, buffers: &Buffers, place: &Place) -> Option<Position> {
+        let position = log.position(place.incarnation, place.byte);
+        let commit = log.commits.holding(position)?;
+        let bytes = buffers.bytes(log.settings.memory.part(commit.at, commit.used));
+        let from = (position.0 - commit.position.0) as usize;
+        let mut at = from;
+        while let Some((shard, stride, next)) = header_at(bytes, at).and_then(peek_frame) {
+            if shard == self.shard && next > self.sequence {
+                break;
+            }
+            at += stride as usize;
+        }
+        (at > from).then(|| Position(commit.position.0 + at as u64))
     }
 
     fn frame(&mut self, log: &Log, buffers: &Buffers, place: &Place, header: &FrameHeader) -> Option<Step> {

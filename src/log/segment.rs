@@ -1,9 +1,12 @@
 //! The segment files of a log: which are free, which hold what, and what has to happen to a file before it can be written.
 
-use crate::io::op::{DirName, FileName, Op, OpenHow, Ops, Token};
+use crate::io::op::{DirName, Errno, FileName, Op, OpenHow, Ops, Token};
 
 /// How many segments are kept ready ahead of the active one.
 const AHEAD: usize = 2;
+
+/// `ENOSPC`, `EDQUOT`.
+const NO_ROOM: [Errno; 2] = [Errno(28), Errno(122)];
 
 /// How far a file is from being usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,9 +217,14 @@ impl Files {
     }
 
     /// An operation of a file has failed; `true` when the log cannot do without it.
-    pub fn on_failed(&mut self, index: u32) -> bool {
+    pub fn on_failed(&mut self, index: u32, errno: Errno) -> bool {
         let slot = self.slot(index);
         match slot.access {
+            // The file system has less room than the log was promised: it does with the files that it has.
+            Access::Preparing if NO_ROOM.contains(&errno) => {
+                slot.access = Access::Kept;
+                false
+            }
             Access::Preparing => {
                 slot.access = Access::Absent;
                 slot.refused = true;

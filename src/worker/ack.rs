@@ -86,9 +86,11 @@ impl Worker {
         }
         for _ in 0..self.latest.len() {
             let Some(wait) = self.latest.pop_front() else { break };
-            match self.logs[wait.log].durable() >= wait.position {
-                true => self.latest_is(wait, ops),
-                false => self.latest.push_back(wait),
+            let log = &self.logs[wait.log];
+            match (log.durable() >= wait.position, log.failed().is_some()) {
+                (true, _) => self.latest_is(wait, ops),
+                (false, true) => self.latest_is_lost(wait, ops),
+                (false, false) => self.latest.push_back(wait),
             }
         }
     }

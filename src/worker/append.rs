@@ -148,7 +148,7 @@ impl Worker {
         let open = match self.logs[log].open_frame(size as u32) {
             Ok(open) => open,
             Err(Refusal::Busy) => return Outcome::LogWaits(log),
-            Err(Refusal::Full) if self.options.when_full == WhenFull::Trim => {
+            Err(Refusal::Full) if self.options.when_full == WhenFull::Trim && !self.space[log].stuck => {
                 self.space[log].wants_trim = true;
                 return Outcome::LogWaits(log);
             }

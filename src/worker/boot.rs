@@ -288,25 +288,34 @@ impl Worker {
                 tokens: log_tokens(slot),
                 canary: self.options.canary,
             };
-            let mut log = Log::new(settings, self.counters.clone());
-            log.recover(state.live.get(&number).map_or(&[][..], Vec::as_slice), ops);
-            self.logs.push(log);
+            self.logs.push(Log::new(settings, self.counters.clone()));
             self.space.push(Space::default());
             self.tell.push(Tell::new(self.workers));
         }
         self.view = state;
         let boot = self.boot.as_mut().expect("logs recover during the boot");
         (boot.stage, boot.superblock) = (Stage::Logs, Some(superblock));
+        self.recover_log(0, ops);
+    }
+
+    /// One after another, each with the memory of all: a log may hold commits of a time when it had a worker of its own.
+    fn recover_log(&mut self, at: usize, ops: &mut Ops) {
+        let memory = self.buffers.whole(Pool::Log, 0);
+        if let Some(log) = self.logs.get_mut(at) {
+            let live = self.view.live.get(&log.settings().number);
+            log.recover(live.map_or(&[][..], Vec::as_slice), memory, ops);
+        }
     }
 
     /// One of this worker's logs has recovered.
-    pub(super) fn log_recovered(&mut self, log: usize, records: u64) {
+    pub(super) fn log_recovered(&mut self, log: usize, records: u64, ops: &mut Ops) {
         let newest: Vec<_> = self.logs[log].newest().map(|n| (n.shard, (n.next, n.arrival))).collect();
         self.found.extend(newest);
         if let Some(boot) = &mut self.boot {
             boot.recovered += 1;
             boot.records += records;
         }
+        self.recover_log(log + 1, ops);
     }
 
     pub(super) fn refuse_log(&mut self, why: String) {

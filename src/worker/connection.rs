@@ -131,7 +131,7 @@ impl Worker {
         self.counters.set(Counter::ConnectionsNow, self.connections.open as u64);
         // The last slots stay free, so that a new client can always be accepted; the longest idle one makes room.
         if self.connections.open + 4 > self.connections.slots.len() {
-            self.close_longest_idle(ops);
+            self.close_longest_idle(socket, ops);
         }
         match self.stopping {
             true => self.close(socket.0 as u16, ops),
@@ -139,10 +139,14 @@ impl Worker {
         }
     }
 
-    fn close_longest_idle(&mut self, ops: &mut Ops) {
-        let idle = |c: &Connection| c.phase == Phase::Head && c.filled == 0;
+    /// Makes room behind the connection that has just come, `newest`.
+    fn close_longest_idle(&mut self, newest: Socket, ops: &mut Ops) {
+        let idle = |slot: usize, c: &Connection| slot != newest.0 as usize && c.phase == Phase::Head && c.filled == 0;
         let slots = self.connections.slots.iter().enumerate();
-        let oldest = slots.filter(|(_, c)| idle(c)).min_by_key(|(slot, c)| (c.idle_since, *slot)).map(|(slot, _)| slot);
+        let oldest = slots
+            .filter(|(slot, c)| idle(*slot, c))
+            .min_by_key(|(slot, c)| (c.idle_since, *slot))
+            .map(|(slot, _)| slot);
         if let Some(slot) = oldest {
             self.counters.add(Counter::ConnectionsRefused, 1);
             self.close(slot as u16, ops);

@@ -71,6 +71,8 @@ pub struct Control {
     drained: BTreeMap<ShardKey, u64>,
     resharding: Vec<(u32, Asker, Mono)>,
     deleting: BTreeMap<u32, Asker>,
+    /// Nothing can be journaled any more.
+    failed: bool,
 }
 
 impl Control {
@@ -86,6 +88,7 @@ impl Control {
             drained: BTreeMap::new(),
             resharding: Vec::new(),
             deleting: BTreeMap::new(),
+            failed: false,
         }
     }
 
@@ -141,8 +144,18 @@ impl Worker {
     /// Journals a change of live segments for worker `worker`: it conflicts with no other change, so it does not queue.
     pub(super) fn journal(&mut self, worker: u16, log: u32, change: Change, ops: &mut Ops) {
         let control = self.control.as_mut().expect("journals go to worker 0");
+        if control.failed {
+            return self.answer_journal(worker, log, false);
+        }
         let number = control.catalog.propose(change, &mut self.buffers, ops);
         control.journals.push_back((number, worker, log));
+    }
+
+    fn answer_journal(&mut self, worker: u16, log: u32, done: bool) {
+        match worker == self.id {
+            true => self.journaled(log, done),
+            false => self.mail.answer(worker, Message::Journaled { log, done }),
+        }
     }
 
     pub(super) fn note_drained(&mut self, shard: ShardKey, last: u64) {
@@ -164,7 +177,12 @@ impl Worker {
         while let Some(event) = self.control.as_mut().and_then(|control| control.catalog.event()) {
             match event {
                 Event::Durable(number, change) => self.change_durable(number, change, ops),
-                Event::Failed { what, errno } => self.catalog_failed(what, errno),
+                // Before the node serves there is nobody to answer: the start ends.
+                Event::Failed { what, errno } if !self.serving => self.refuse_log(format!("{what}: {errno}")),
+                Event::Failed { what, errno } => {
+                    self.catalog_failed(what, errno);
+                    self.answer_lost(ops);
+                }
                 other => self.boot_event(other, ops),
             }
         }
@@ -178,10 +196,7 @@ impl Worker {
         let control = self.control.as_mut().expect("worker 0");
         if let Some(at) = control.journals.iter().position(|(n, ..)| *n == number) {
             let (_, worker, log) = control.journals.remove(at).expect("found above");
-            match worker == self.id {
-                true => self.journaled(log),
-                false => self.mail.answer(worker, Message::Journaled { log }),
-            }
+            self.answer_journal(worker, log, true);
         }
         let control = self.control.as_mut().expect("worker 0");
         let change = Arc::new((number, change));
@@ -223,6 +238,12 @@ impl Worker {
                 return;
             }
             let Some(wish) = control.wishes.pop_front() else { return };
+            if control.failed {
+                if let Wish::Mutate(asker, _) = wish {
+                    self.answer_mutation(asker, Err(Box::new(failed())), ops);
+                }
+                continue;
+            }
             let (judged, then) = judge(control, &self.identity, wish, self.now, self.log_count);
             match judged {
                 Ok(Some(change)) => {
@@ -241,6 +262,36 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// The catalog has failed: whoever waits for a change that is not durable is told, and nobody waits for what cannot come.
+    fn answer_lost(&mut self, ops: &mut Ops) {
+        let control = self.control.as_mut().expect("worker 0");
+        control.failed = true;
+        for (_, worker, log) in std::mem::take(&mut control.journals) {
+            self.answer_journal(worker, log, false);
+        }
+        let control = self.control.as_mut().expect("worker 0");
+        let durable = control.catalog.state().applied;
+        let (kept, lost) = std::mem::take(&mut control.thens).into_iter().partition(|(number, _)| *number <= durable);
+        control.thens = kept;
+        let deleted = std::mem::take(&mut control.deleting);
+        let lost: VecDeque<(u64, Then)> = lost;
+        for (_, then) in lost {
+            match then {
+                Then::Answer(asker)
+                | Then::Refuse(asker, _)
+                | Then::Closing { asker, .. }
+                | Then::Gone { asker: Some(asker), .. } => {
+                    self.answer_mutation(asker, Err(Box::new(failed())), ops);
+                }
+                Then::Gone { asker: None, .. } | Then::Opened { .. } => {}
+            }
+        }
+        // Their deletion is durable; it is finished after a restart.
+        for asker in deleted.into_values() {
+            self.answer_mutation(asker, Ok(()), ops);
         }
     }
 
@@ -266,6 +317,8 @@ impl Worker {
             match then {
                 Then::Answer(asker) => self.answer_mutation(asker, Ok(()), ops),
                 Then::Refuse(asker, error) => self.answer_mutation(asker, Err(error), ops),
+                // What is left of a deletion waits for a restart then.
+                Then::Gone { asker: Some(asker), .. } if control.failed => self.answer_mutation(asker, Ok(()), ops),
                 Then::Gone { stream, asker } => {
                     control.deleting.extend(asker.map(|asker| (stream, asker)));
                     control.wishes.push_back(Wish::Gone { stream });
@@ -459,6 +512,12 @@ fn resharded(stream: &Stream, closed: &[ClosedShard]) -> Notice {
         parents: names(&mut closed.iter().map(|c| c.number)),
         children: names(&mut children.into_iter()),
     }
+}
+
+fn failed() -> Error {
+    let text =
+        "The catalog cannot be written: the change may be done or not after a restart. The server's log says why.";
+    Error::new(Kind::InternalFailure, text)
 }
 
 fn busy() -> Error {

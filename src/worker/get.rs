@@ -430,6 +430,13 @@ impl Worker {
         self.latest_answer(wait.worker, wait.to, Ok(wait.next), ops);
     }
 
+    /// What was assigned to the shard will never be durable: its log has failed.
+    pub(super) fn latest_is_lost(&mut self, wait: LatestWait, ops: &mut Ops) {
+        let error =
+            Error::new(Kind::InternalFailure, "The shard's log has failed: it has no latest record before a restart.");
+        self.latest_answer(wait.worker, wait.to, Err(Box::new(error)), ops);
+    }
+
     fn latest_answer(&mut self, worker: u16, to: ConnectionId, result: Result<u64, Box<Error>>, ops: &mut Ops) {
         match worker == self.id {
             true => self.latest_got(to, result, ops),

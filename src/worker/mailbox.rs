@@ -83,8 +83,10 @@ pub enum Message {
         log: u32,
         change: Box<Change>,
     },
+    /// `done`: it is durable; if not, the catalog has failed.
     Journaled {
         log: u32,
+        done: bool,
     },
     /// To worker 0: every record of a closing shard is durable; the last one has this number (0: none).
     Drained {

@@ -39,9 +39,9 @@ impl Worker {
                 self.mutated(to, result, ops);
             }
             Message::Journal { log, change } => self.journal(from, log, *change, ops),
-            Message::Journaled { log } => {
+            Message::Journaled { log, done } => {
                 self.mail.answered(from);
-                self.journaled(log);
+                self.journaled(log, done);
             }
             Message::Drained { shard, last } => self.note_drained(shard, last),
             Message::Put { put, frame, shard, count, seen, body } => {

@@ -119,10 +119,12 @@ impl Worker {
         self.retention.advance(now);
         self.counters.add(Counter::Turns, 1);
         self.boot_begin(ops);
+        // Messages first: a change of the catalog that a client has seen through another worker is applied before the client's next
+        // request is looked at here.
+        self.take_messages(ops);
         for completion in done.drain(..) {
             self.complete(completion, ops);
         }
-        self.take_messages(ops);
         self.boot_go_on(ops);
         self.run_control(ops);
         self.buffer_waiting(ops);

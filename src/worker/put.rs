@@ -8,6 +8,7 @@ use super::Worker;
 use super::append::Pending;
 use super::mailbox::{ConnectionId, Message, PutId, PutRefusal};
 use super::serve::Reply;
+use crate::catalog::state::StreamStatus;
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::Mono;
 use crate::io::op::Ops;
@@ -362,12 +363,15 @@ impl Worker {
     pub(super) fn put_moved(&mut self, ops: &mut Ops) {
         for _ in 0..self.puts.moved.len() {
             let Some((id, frame, change)) = self.puts.moved.pop_front() else { return };
-            if self.state().applied < change {
+            // One buffer is lent at a time: a frame that another worker may get waits until the owners have copied the others.
+            if self.state().applied < change || self.puts.slots[id.0 as usize].lent.is_some() {
                 self.puts.moved.push_back((id, frame, change));
                 continue;
             }
             let stream = self.puts.slots[id.0 as usize].stream;
-            if self.state().stream_by_number(stream).is_none() || self.puts.slots[id.0 as usize].connection.is_none() {
+            // While a stream is being deleted its owners refuse at once: asking again would go round in circles until it is gone.
+            let gone = self.state().stream_by_number(stream).is_none_or(|s| s.status == StreamStatus::Deleting);
+            if gone || self.puts.slots[id.0 as usize].connection.is_none() {
                 self.frame_refused(id, frame, PutRefusal::Failed);
                 self.put_progress(id, ops);
                 continue;

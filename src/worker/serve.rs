@@ -215,8 +215,10 @@ impl Worker {
         let (used, space, damaged) = (get(Counter::LogBytesUsedNow), get(Counter::LogBytesNow), get(Counter::Damaged));
         let status = if failed { "failed" } else { "ok" };
         let left = self.seconds_left().map_or("null".to_string(), |s| s.to_string());
+        let percent = used * 100 / space.max(1);
         let body = format!(
-            "{{\"status\":\"{status}\",\"log_bytes_used\":{used},\"log_bytes\":{space},\"seconds_left\":{left},\"damaged\":{damaged}}}\n"
+            "{{\"status\":\"{status}\",\"percent_full\":{percent},\"seconds_until_full\":{left},\"log_bytes_used\":{used},\
+             \"log_bytes\":{space},\"damaged\":{damaged}}}\n"
         );
         let status = if failed { 503 } else { 200 };
         let reply = Reply { status, content_type: Some(ContentType::Json), body: Body::Bytes(body.into_bytes()) };

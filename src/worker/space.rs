@@ -67,6 +67,8 @@ pub struct Space {
     pub look: bool,
     /// A frame waits for the oldest segment to go.
     pub wants_trim: bool,
+    /// The catalog has failed: nothing is reclaimed until a restart.
+    pub stuck: bool,
     /// The catalog is being told.
     reclaiming: Option<Reclaim>,
     filling: bool,
@@ -157,8 +159,13 @@ impl Worker {
     }
 
     /// The catalog holds what log `log` goes on from: its segments are free.
-    pub(super) fn journaled(&mut self, log: u32) {
+    pub(super) fn journaled(&mut self, log: u32, done: bool) {
         let Some(at) = self.log_index(log) else { return };
+        if !done {
+            // The reclaim stays under way for ever: its segments are neither free nor looked at again.
+            self.space[at].stuck = true;
+            return;
+        }
         let Some(reclaim) = self.space[at].reclaiming.take() else { return };
         if reclaim.trimmed_until > 0 {
             self.counters.add(Counter::SegmentsTrimmed, reclaim.freed.len() as u64);
@@ -176,7 +183,7 @@ impl Worker {
                 let log = self.logs[at].settings().number;
                 match event {
                     Event::Recovered { records, .. } => {
-                        self.log_recovered(at, records);
+                        self.log_recovered(at, records, ops);
                         self.boot_go_on(ops);
                     }
                     Event::TornTail { position, bytes } => {

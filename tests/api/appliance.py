@@ -6,9 +6,11 @@ already: tests that need to stop it are then skipped.
 
 import os
 import pathlib
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import threading
@@ -32,6 +34,18 @@ def new_directory():
     return pathlib.Path(tempfile.mkdtemp(prefix="penstock-", dir=TARGET / "tmp"))
 
 
+def free_port():
+    """A port below those that the kernel gives to clients: while the server is down, nobody else takes it by chance."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise RuntimeError("no port is free between 20000 and 30000")
+
+
 class Appliance:
     """A server process. Its data outlives it, and goes with `remove`."""
 
@@ -46,7 +60,7 @@ class Appliance:
         if FOREIGN:
             self.host, self.port = urllib.parse.urlparse(FOREIGN).netloc.split(":")
             return self
-        port = getattr(self, "port", 0)
+        port = getattr(self, "port", None) or free_port()
         command = [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{port}", *self.flags]
         self.said = []
         self.process = subprocess.Popen(

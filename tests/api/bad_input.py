@@ -157,7 +157,7 @@ class BadInput(ApiTest):
             self.assertEqual(self.refused(operation, **members).type, "ValidationException", operation)
 
     def test_numbers_out_of_range(self):
-        for number in (b"1e400", b"-1", b"99999999999999999999999999999999999999999", b"1.5", b"NaN", b"1" * 5_000):
+        for number in (b"1e400", b"-1", b"99999999999999999999999999999999999999999", b"NaN", b"1" * 5_000):
             status, _, text = self.api.send("CreateStream", b'{"StreamName":"numbers","ShardCount":%s}' % number)
             self.assertEqual(status, 400, number)
             self.assertIn(json.loads(text)["__type"][-9:], "SerializationException ValidationException LimitExceededException", number)

@@ -33,7 +33,11 @@ const BAD: &[(&str, &str, &str)] = &[
     ("PutRecord", "[1]", "SerializationException"),
     ("Nonsense", "{}", "UnknownOperationException"),
     ("PutRecord", r#"{"StreamName":"nowhere","PartitionKey":"a","Data":"AA=="}"#, "ResourceNotFoundException"),
-    ("PutRecords", r#"{"StreamName":"nowhere","Records":[{"PartitionKey":"a","Data":"AA=="}]}"#, "ResourceNotFoundException"),
+    (
+        "PutRecords",
+        r#"{"StreamName":"nowhere","Records":[{"PartitionKey":"a","Data":"AA=="}]}"#,
+        "ResourceNotFoundException",
+    ),
     ("PutRecords", r#"{"StreamName":"nowhere","Records":[]}"#, "ValidationException"),
     ("GetRecords", r#"{"ShardIterator":"AAAAAAAAAAEnonsense"}"#, "InvalidArgumentException"),
     ("GetRecords", r#"{"ShardIterator":"x","Limit":0}"#, "ValidationException"),
@@ -120,10 +124,14 @@ impl Administrator {
     fn retention(&mut self, stream: usize, random: &mut Random, shared: &mut Shared) -> Wish {
         let model = &mut shared.oracle.streams[stream];
         let hours = random.between(24, 48) as u32;
+        // It may be in force though its reply is lost.
+        let ns = hours as u64 * shared.settings.retention_hour as u64 * SECOND;
         let operation = match hours >= model.hours {
             true => "IncreaseStreamRetentionPeriod",
             false => "DecreaseStreamRetentionPeriod",
         };
+        model.retention = model.retention.min(ns);
+        model.retention_most = model.retention_most.max(ns);
         let body = of(&model.name).raw("RetentionPeriodHours", hours).shuffled(random);
         (operation, body, Kind::Retention { stream, hours })
     }
@@ -149,7 +157,8 @@ impl Administrator {
             return None;
         }
         let at = shard.first + 2 + random.u128() % (width - 3);
-        let body = of(&model.name).text("ShardToSplit", &shard_id(shard.number)).text("NewStartingHashKey", &at.to_string());
+        let body =
+            of(&model.name).text("ShardToSplit", &shard_id(shard.number)).text("NewStartingHashKey", &at.to_string());
         Some(("SplitShard", body.shuffled(random), Kind::Reshard { stream }))
     }
 
@@ -178,11 +187,16 @@ impl Administrator {
             }
             (Kind::Delete { .. }, "ResourceInUseException") => self.todo.extend(doing),
             (Kind::Summary { stream } | Kind::Shards { stream, .. } | Kind::Retention { stream, .. }, name) => {
-                let known = matches!(name, "ResourceNotFoundException" | "ResourceInUseException" | "InvalidArgumentException");
-                let quiet = shared.oracle.streams[*stream].life != Life::Live || matches!(call.kind, Kind::Retention { .. });
+                let known =
+                    matches!(name, "ResourceNotFoundException" | "ResourceInUseException" | "InvalidArgumentException");
+                let quiet =
+                    shared.oracle.streams[*stream].life != Life::Live || matches!(call.kind, Kind::Retention { .. });
                 assert!(known && quiet, "{} of a live stream: {value}", call.operation);
             }
-            (Kind::Reshard { stream }, "ResourceInUseException" | "InvalidArgumentException" | "ResourceNotFoundException") => {
+            (
+                Kind::Reshard { stream },
+                "ResourceInUseException" | "InvalidArgumentException" | "ResourceNotFoundException",
+            ) => {
                 self.todo.push_back(Todo::Shards { stream: *stream });
             }
             _ => panic!("{} was refused with {status}: {value}: {}", call.operation, call.body),
@@ -205,18 +219,16 @@ impl Administrator {
                 self.todo.push_back(Todo::Describe { stream: *stream });
             }
             Kind::Delete { stream } => self.todo.push_back(Todo::Describe { stream: *stream }),
-            Kind::Describe { stream } => self.described(*stream, &value["StreamDescription"], shared),
+            Kind::Describe { stream } => self.described(*stream, call.issued, &value["StreamDescription"], shared),
             Kind::Summary { stream } => {
                 let open = value["StreamDescriptionSummary"]["OpenShardCount"].as_u64();
                 assert!(open.is_some_and(|open| open > 0), "{value}");
                 assert_ne!(shared.oracle.streams[*stream].life, Life::Coming, "only live streams are asked for");
             }
-            Kind::Shards { stream, whole } => judge_shards(*stream, *whole, value, shared),
+            Kind::Shards { stream, whole } => judge_shards(*stream, *whole, call.issued, value, shared),
             Kind::Retention { stream, hours } => {
                 let model = &mut shared.oracle.streams[*stream];
                 model.hours = *hours;
-                let ns = *hours as u64 * shared.settings.retention_hour as u64 * SECOND;
-                model.retention = model.retention.min(ns);
             }
             Kind::Reshard { stream } => self.todo.push_back(Todo::Shards { stream: *stream }),
             Kind::Streams => check_streams(call, value, shared),
@@ -224,7 +236,7 @@ impl Administrator {
         }
     }
 
-    fn described(&mut self, stream: usize, value: &Value, shared: &mut Shared) {
+    fn described(&mut self, stream: usize, issued: u64, value: &Value, shared: &mut Shared) {
         let model = &mut shared.oracle.streams[stream];
         assert_eq!(value["StreamName"].as_str(), Some(model.name.as_str()));
         let status = value["StreamStatus"].as_str().unwrap_or_default();
@@ -238,8 +250,8 @@ impl Administrator {
         }
         if matches!(status, "ACTIVE" | "UPDATING") {
             let whole = value["HasMoreShards"] == Value::Bool(false);
-            let shards = list(value, "Shards").iter().map(super::call::shard).collect();
-            shared.oracle.list(stream, shards, whole);
+            let shards = list(value, "Shards").iter().map(|value| super::call::shard(value, shared.now)).collect();
+            shared.oracle.list(stream, shards, whole, issued);
         }
     }
 
@@ -257,7 +269,10 @@ impl Administrator {
 fn check_bad(call: &Call, status: u16, value: &Value, shared: &Shared) {
     assert_ne!(status, 200, "{} took {}", call.operation, call.body);
     let given = error_type(value);
-    let (_, _, wanted) = BAD.iter().find(|(operation, body, _)| *operation == call.operation && *body == call.body).expect("sent from there");
+    let (_, _, wanted) = BAD
+        .iter()
+        .find(|(operation, body, _)| *operation == call.operation && *body == call.body)
+        .expect("sent from there");
     let failed = given == "InternalFailure" && (shared.lenient || shared.stopping);
     assert!(given == *wanted || failed, "{} with {} gave {value}, not {wanted}", call.operation, call.body);
 }

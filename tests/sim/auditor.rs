@@ -79,6 +79,11 @@ impl Auditor {
     pub fn reply(&mut self, call: Call, status: u16, value: &Value, shared: &mut Shared) {
         let step = self.doing.take().expect("one call at a time");
         match &call.kind {
+            Kind::Describe { .. } if status == 500 => {
+                self.count_empty(&call, value);
+                shared.check_failure(&call, status, value);
+                self.steps.push_front(step);
+            }
             Kind::Describe { stream } => self.described(*stream, status, value, shared),
             Kind::Put { .. } => {
                 // A put of a key goes to the shard of its hash here, so numbers of one key do not rise over shards.
@@ -94,8 +99,9 @@ impl Auditor {
                 }
             }
             Kind::Shards { stream, whole } => {
-                judge_shards(*stream, *whole, value, shared);
-                let listed: Vec<_> = list(value, "Shards").iter().map(super::call::shard).collect();
+                judge_shards(*stream, *whole, call.issued, value, shared);
+                let listed: Vec<_> =
+                    list(value, "Shards").iter().map(|value| super::call::shard(value, shared.now)).collect();
                 let numbers: Vec<u32> = listed.iter().map(|shard| shard.number).collect();
                 shared.oracle.check_complete(*stream, &numbers, shared.now);
                 for shard in &listed {
@@ -112,7 +118,11 @@ impl Auditor {
             Kind::Get { stream, shard, .. } => {
                 let got = judge_get(&call, value, shared);
                 let at_end = got.records.is_empty() && got.behind == 0;
-                if got.records.is_empty() { self.count_empty(&call, value) } else { self.empty = 0 };
+                if got.records.is_empty() {
+                    self.count_empty(&call, value)
+                } else {
+                    self.empty = 0
+                };
                 if let Some(iterator) = got.iterator.filter(|_| !at_end) {
                     self.steps.push_front(Step::Get { stream: *stream, shard: *shard, from: got.from, iterator });
                 }
@@ -145,7 +155,12 @@ impl Auditor {
 
     pub fn lost(&mut self, call: Call) {
         self.empty += 1;
-        assert!(self.empty < EMPTY_MAX, "connections are closed without an answer to {}: {}", call.operation, call.body);
+        assert!(
+            self.empty < EMPTY_MAX,
+            "connections are closed without an answer to {}: {}",
+            call.operation,
+            call.body
+        );
         if !matches!(call.kind, Kind::Put { .. }) {
             self.steps.extend(self.doing.take());
         }

@@ -16,19 +16,49 @@ pub struct Call {
 
 #[derive(Clone, Debug)]
 pub enum Kind {
-    Create { stream: usize },
-    Delete { stream: usize },
-    Describe { stream: usize },
-    Summary { stream: usize },
-    Shards { stream: usize, whole: bool },
-    Retention { stream: usize, hours: u32 },
-    Reshard { stream: usize },
+    Create {
+        stream: usize,
+    },
+    Delete {
+        stream: usize,
+    },
+    Describe {
+        stream: usize,
+    },
+    Summary {
+        stream: usize,
+    },
+    Shards {
+        stream: usize,
+        whole: bool,
+    },
+    Retention {
+        stream: usize,
+        hours: u32,
+    },
+    Reshard {
+        stream: usize,
+    },
     Streams,
     /// Marks in the order of the request.
-    Put { stream: usize, marks: Vec<u64>, single: bool },
-    Iterator { stream: usize, shard: u32, from: From },
+    Put {
+        stream: usize,
+        marks: Vec<u64>,
+        single: bool,
+    },
+    Iterator {
+        stream: usize,
+        shard: u32,
+        from: From,
+    },
     /// `known`: records that were acked or read before the call, which it must come by.
-    Get { stream: usize, shard: u32, from: From, limit: u64, known: Vec<(u32, Number, u64)> },
+    Get {
+        stream: usize,
+        shard: u32,
+        from: From,
+        limit: u64,
+        known: Vec<(u32, Number, u64)>,
+    },
     /// Something that must be refused.
     Bad,
 }
@@ -52,7 +82,7 @@ fn hash_key(value: &Value) -> u128 {
 }
 
 /// A shard of ListShards or DescribeStream.
-pub fn shard(value: &Value) -> ShardSeen {
+pub fn shard(value: &Value, at: u64) -> ShardSeen {
     let numbers = &value["SequenceNumberRange"];
     let parents = ["ParentShardId", "AdjacentParentShardId"].iter().filter_map(|name| value.get(name));
     ShardSeen {
@@ -62,6 +92,7 @@ pub fn shard(value: &Value) -> ShardSeen {
         last: hash_key(&value["HashKeyRange"]["EndingHashKey"]),
         starting: number(&numbers["StartingSequenceNumber"]),
         ending: numbers.get("EndingSequenceNumber").map(number),
+        at,
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Shared {
     /// Calls answered, and calls lost.
     pub answered: u64,
     pub lost: u64,
+    /// Failures for want of memory.
+    pub failures: u64,
 }
 
 pub enum Role {
@@ -51,13 +53,19 @@ pub struct Client {
     pub first: u64,
     /// A half-closed connection takes no more calls.
     half_closed: bool,
+    /// Nothing is sent behind what is outstanding.
+    alone: bool,
 }
 
 /// What the client asks of the network, and when it wants to be run again.
 pub enum Act {
     Nothing,
     /// Send these bytes; the call's number, for its deadline; the client ends its direction behind them.
-    Send { bytes: Vec<u8>, call: u64, half_close: bool },
+    Send {
+        bytes: Vec<u8>,
+        call: u64,
+        half_close: bool,
+    },
 }
 
 /// After this long without an answer a call is given up.
@@ -73,6 +81,7 @@ impl Client {
             outstanding: VecDeque::new(),
             first: 0,
             half_closed: false,
+            alone: false,
         }
     }
 
@@ -96,7 +105,7 @@ impl Client {
             Role::Writer(_) => 3,
             _ => 1,
         };
-        if self.outstanding.len() >= most || self.half_closed {
+        if self.outstanding.len() >= most || self.half_closed || self.alone && !self.idle() {
             return Act::Nothing;
         }
         let random = &mut self.random;
@@ -107,7 +116,9 @@ impl Client {
             Role::Auditor(role) => role.next(random, shared),
         };
         let Some((operation, body, kind)) = wish else { return Act::Nothing };
-        let bytes = request(operation, &body, random);
+        // Nothing is sent behind a chunked request before its reply: the server refuses that, and says so.
+        self.alone = self.outstanding.is_empty() && random.chance(100);
+        let bytes = request(operation, &body, self.alone, random);
         let call = self.first + self.outstanding.len() as u64;
         self.outstanding.push_back(Call { operation, body, kind, issued: shared.now });
         self.half_closed = !matches!(self.role, Role::Auditor(_)) && random.chance(shared.settings.manners.resets / 4);
@@ -170,8 +181,13 @@ impl Client {
 
 impl Shared {
     /// An error reply that promises nothing: right only when something has gone wrong around the node.
-    pub fn check_failure(&self, call: &Call, status: u16, value: &Value) {
-        let expected = self.lenient || self.stopping;
-        assert!(expected, "{} answered {status} though nothing was wrong: {value} to {}", call.operation, call.body);
+    pub fn check_failure(&mut self, call: &Call, status: u16, value: &Value) {
+        if self.lenient || self.stopping {
+            return;
+        }
+        // Memory is so small here that it runs out; a larger node has no such excuse.
+        let tight = self.settings.tight();
+        assert!(tight, "{} answered {status} though nothing was wrong: {value} to {}", call.operation, call.body);
+        self.failures += 1;
     }
 }

@@ -22,11 +22,15 @@ enum Stage {
     /// An unfinished draft of an earlier life goes away.
     Unlink,
     Create,
-    Zeros { at: u64 },
+    Zeros {
+        at: u64,
+    },
     Flush,
     Rename,
     SyncDir,
-    Close { result: Result<(), Errno> },
+    Close {
+        result: Result<(), Errno>,
+    },
 }
 
 /// What comes after a step.

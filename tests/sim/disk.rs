@@ -148,7 +148,7 @@ impl Disk {
         }
     }
 
-    /// The rules of O_DIRECT, and no two requests on the same bytes of which one writes.
+    /// The rules of O_DIRECT, and no two writes on the same bytes at once.
     fn check(&self, inode: Option<usize>, request: &Request) {
         let (at, len) = match request {
             Request::Write { at, bytes, .. } => (*at, bytes.len() as u64),
@@ -157,16 +157,20 @@ impl Disk {
         };
         let whole = at.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK) && len > 0;
         assert!(whole, "not whole blocks: {len} bytes at {at} of {inode:?}");
-        for flight in self.flights.values().filter(|flight| flight.inode == inode) {
-            let (other, other_len, written) = match &flight.request {
-                Request::Write { at, bytes, .. } => (*at, bytes.len() as u64, true),
-                Request::Read { at, len, .. } => (*at, *len as u64, false),
-                _ => continue,
-            };
-            let apart = at + len <= other || other + other_len <= at;
-            let harmless = !written && matches!(request, Request::Read { .. });
-            assert!(apart || harmless, "two requests on the same bytes: {request:?} and {:?}", flight.request);
+        if let Request::Write { .. } = request {
+            let other = self.writes(inode, at, len).next();
+            assert!(other.is_none(), "two writes on the same bytes: {len} bytes at {at}, and {other:?}");
         }
+    }
+
+    /// Place and bytes of the writes in flight that touch `len` bytes at `at`.
+    fn writes(&self, inode: Option<usize>, at: u64, len: u64) -> impl Iterator<Item = (u64, &[u8])> {
+        let flights = self.flights.values().filter(move |flight| flight.inode == inode);
+        let writes = flights.filter_map(|flight| match &flight.request {
+            Request::Write { at, bytes, .. } => Some((*at, bytes.as_slice())),
+            _ => None,
+        });
+        writes.filter(move |(other, bytes)| at < other + bytes.len() as u64 && *other < at + len)
     }
 
     fn draw_fault(&mut self, request: &Request) -> Option<Errno> {
@@ -194,12 +198,7 @@ impl Disk {
             Request::Write { at, bytes, sync, .. } => {
                 Ok(self.finish_write(inode.expect("a write has a file"), at, bytes, sync))
             }
-            Request::Read { at, len, .. } => {
-                let live = &self.inodes[inode.expect("a read has a file")].live;
-                let start = (at as usize).min(live.len());
-                let bytes = live[start..live.len().min(start + len)].to_vec();
-                Ok(Answer { count: bytes.len() as u32, bytes, ..Answer::default() })
-            }
+            Request::Read { at, len, .. } => Ok(self.finish_read(inode.expect("a read has a file"), at, len)),
             Request::Fsync { .. } => {
                 let inode = inode.expect("a flush has a file");
                 let ranges = self.inodes[inode].flush(flight.submitted, flight.size);
@@ -263,6 +262,25 @@ impl Disk {
         Ok(Answer::default())
     }
 
+    /// A read of bytes that are being written sees each sector as it was or as it will be.
+    fn finish_read(&mut self, inode: usize, at: u64, len: usize) -> Answer {
+        let live = &self.inodes[inode].live;
+        let start = (at as usize).min(live.len());
+        let mut bytes = live[start..live.len().min(start + len)].to_vec();
+        let end = at + bytes.len() as u64;
+        let mut random = self.random.clone();
+        for (place, written) in self.writes(Some(inode), at, bytes.len() as u64) {
+            for (sector, new) in written.chunks(SECTOR).enumerate() {
+                let to = place + (sector * SECTOR) as u64;
+                if to >= at && to + SECTOR as u64 <= end && random.chance(500) {
+                    bytes[(to - at) as usize..][..SECTOR].copy_from_slice(new);
+                }
+            }
+        }
+        self.random = random;
+        Answer { count: bytes.len() as u32, bytes, ..Answer::default() }
+    }
+
     fn finish_write(&mut self, inode: usize, at: u64, bytes: Vec<u8>, sync: Sync) -> Answer {
         let short = self.faults.write_short > 0 && self.random.chance(self.faults.write_short);
         let mut done = bytes;
@@ -307,7 +325,8 @@ impl Disk {
 
     fn finish_sync_dir(&mut self, dir: DirName, submitted: u64) -> Result<Answer, Errno> {
         let directory = self.directories.get_mut(&dir).ok_or(ENOENT)?;
-        let (covered, rest) = std::mem::take(&mut directory.changes).into_iter().partition(|(made, _)| *made < submitted);
+        let (covered, rest) =
+            std::mem::take(&mut directory.changes).into_iter().partition(|(made, _)| *made < submitted);
         directory.changes = rest;
         let covered: Vec<(u64, Change)> = covered;
         covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));
@@ -340,11 +359,22 @@ impl Disk {
             file.cut(mood, writes.remove(&inode).unwrap_or_default(), &mut self.random);
         }
         self.cut_names(mood);
+        self.note_all_marks();
+    }
+
+    /// Notes every record that is stored.
+    fn note_all_marks(&mut self) {
+        self.places.clear();
+        let segments: Vec<usize> =
+            self.directories.values().flat_map(|directory| directory.entries.values().copied()).collect();
+        for inode in segments {
+            self.note_marks(inode, 0, self.inodes[inode].durable.len());
+        }
     }
 
     fn cut_names(&mut self, mood: Mood) {
         let random = &mut self.random;
-        let mut keep = |random: &mut Random| match mood {
+        let keep = |random: &mut Random| match mood {
             Mood::AllLost => false,
             Mood::AllKept => true,
             _ => random.chance(500),
@@ -380,7 +410,7 @@ impl Disk {
         self.places.get(&mark).is_some_and(|(inode, at)| self.inodes[*inode].durable[*at..].starts_with(data))
     }
 
-    /// Flips a bit of a file that nobody is writing; false when there is no such file.
+    /// Flips a bit of a file; false when there is no such file, or no durable byte there.
     pub fn harm(&mut self, file: FileName, byte: u64, bit: u8) -> bool {
         let entries = self.directories.get(&file.dir()).map(|directory| &directory.entries);
         let Some(inode) = entries.and_then(|entries| entries.get(&file)).copied() else { return false };
@@ -391,10 +421,28 @@ impl Disk {
         true
     }
 
+    /// Flips a bit near a record that is stored; false when none is.
+    pub fn harm_record(&mut self) -> bool {
+        let mut marks: Vec<u64> = self.places.keys().copied().collect();
+        marks.sort_unstable();
+        if marks.is_empty() {
+            return false;
+        }
+        let (inode, at) = self.places[self.random.pick(&marks)];
+        let byte = (at + self.random.index(MARKED)).saturating_sub(self.random.index(200));
+        let bit = self.random.below(8) as u8;
+        if (byte / SECTOR + 1) * SECTOR > self.inodes[inode].durable.len() {
+            return false;
+        }
+        self.inodes[inode].harm(byte, bit);
+        true
+    }
+
     /// A sound disk again.
     pub fn heal(&mut self) {
         self.faults = Faults::default();
         self.inodes.iter_mut().for_each(Inode::heal);
+        self.note_all_marks();
     }
 
     /// Names and sizes of the files of a directory, as the node sees them.
@@ -411,10 +459,6 @@ impl Disk {
 
     pub fn is_open(&self, file: FileName) -> bool {
         self.open.keys().any(|(_, open)| *open == file)
-    }
-
-    pub fn in_flight(&self) -> usize {
-        self.flights.len()
     }
 }
 

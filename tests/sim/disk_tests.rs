@@ -179,7 +179,7 @@ fn a_write_of_part_of_a_block_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "two requests on the same bytes")]
+#[should_panic(expected = "two writes on the same bytes")]
 fn overlapping_writes_in_flight_are_refused() {
     let mut disk = disk(1);
     disk.submit(0, write(0, 1, Sync::Later));

@@ -72,6 +72,9 @@ struct Sending {
     bytes: Vec<u8>,
 }
 
+/// A worker, its completion, and bytes for a span of its memory.
+pub type Told = (u16, Completion, Option<(Span, Vec<u8>)>);
+
 /// What the network tells the one who runs it, beside the completion.
 pub type Later = Vec<(u64, Event)>;
 
@@ -156,7 +159,9 @@ impl Net {
         while !rest.is_empty() {
             let most = if crumbs { self.random.between(1, 40) } else { self.random.between(1, 20_000) } as usize;
             let (piece, behind) = rest.split_at(most.min(rest.len()));
-            let at = self.after(now, id, 5 * MICROSECOND);
+            // Crumbs arrive one by one, so that each can be received alone; other pieces may pile up.
+            let from = if crumbs { self.connections[&id].last_in.max(now) } else { now };
+            let at = self.after(from, id, 5 * MICROSECOND);
             later.push((at, Event::Arrive(id, piece.to_vec())));
             rest = behind;
         }
@@ -217,9 +222,21 @@ impl Net {
     }
 
     /// `bytes`: of both spans.
-    pub fn send(&mut self, worker: u16, socket: Socket, spans: (Span, Option<Span>), bytes: Vec<u8>, now: u64, later: &mut Later) {
+    pub fn send(
+        &mut self,
+        worker: u16,
+        socket: Socket,
+        spans: (Span, Option<Span>),
+        bytes: Vec<u8>,
+        now: u64,
+        later: &mut Later,
+    ) {
         let stall = self.random.chance(self.manners.stalls);
-        let delay = if stall { self.random.between(MILLISECOND, 3_000 * MILLISECOND) } else { self.random.delay(10 * MICROSECOND) };
+        let delay = if stall {
+            self.random.between(MILLISECOND, 3_000 * MILLISECOND)
+        } else {
+            self.random.delay(10 * MICROSECOND)
+        };
         let (id, connection) = self.at(worker, socket);
         assert!(connection.send.is_none() && !bytes.is_empty(), "two sends, or an empty one, on {socket:?}");
         connection.send = Some(Sending { spans, bytes });
@@ -247,7 +264,7 @@ impl Net {
 
     /// An event at the server's side has come: what the worker is told, with the bytes to put into its span. `sent`: the spans' bytes
     /// now, for the end of a send.
-    pub fn on(&mut self, event: Event, sent: Vec<u8>, now: u64, later: &mut Later) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    pub fn on(&mut self, event: Event, sent: Vec<u8>, now: u64, later: &mut Later) -> Option<Told> {
         match event {
             Event::Connect(id) => self.on_connect(id),
             Event::Arrive(id, bytes) => {
@@ -280,7 +297,7 @@ impl Net {
         }
     }
 
-    fn on_connect(&mut self, id: Id) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_connect(&mut self, id: Id) -> Option<Told> {
         let connection = self.connections.get_mut(&id)?;
         let worker = connection.worker;
         let listener = &mut self.listeners[worker as usize];
@@ -297,7 +314,7 @@ impl Net {
         Some((worker, Completion::Accepted(Ok(Socket(free as u32))), None))
     }
 
-    fn on_recv_done(&mut self, id: Id) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_recv_done(&mut self, id: Id) -> Option<Told> {
         let connection = self.connections.get_mut(&id)?;
         let into = connection.recv.take().expect("a receive that is due is in flight");
         connection.recv_due = false;
@@ -315,7 +332,7 @@ impl Net {
         Some((connection.worker, told(Ok(len as u32)), Some((into, bytes))))
     }
 
-    fn on_send_done(&mut self, id: Id, sent: Vec<u8>, now: u64, later: &mut Later) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_send_done(&mut self, id: Id, sent: Vec<u8>, now: u64, later: &mut Later) -> Option<Told> {
         let connection = self.connections.get_mut(&id)?;
         let mut sending = connection.send.take()?;
         assert!(sending.bytes == sent, "bytes changed while they were being sent: {:?}", sending.spans);
@@ -340,7 +357,7 @@ impl Net {
         Some((connection.worker, Completion::Sent { socket, result }, None))
     }
 
-    fn on_close_done(&mut self, id: Id, now: u64, later: &mut Later) -> Option<(u16, Completion, Option<(Span, Vec<u8>)>)> {
+    fn on_close_done(&mut self, id: Id, now: u64, later: &mut Later) -> Option<Told> {
         let connection = self.connections.get(&id)?;
         if connection.send.is_some() || connection.recv.is_some() {
             later.push((now + 3 * MICROSECOND, Event::CloseDone(id)));

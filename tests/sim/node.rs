@@ -20,9 +20,7 @@ pub struct Node {
     waiting: BTreeMap<u64, Waiting>,
     pub ready: bool,
     pub stopping: bool,
-    pub started: u64,
-    /// Operations emitted in this life.
-    pub ops: u64,
+    pub counters: Vec<Counters>,
 }
 
 /// A worker and what it is about to be told.
@@ -48,7 +46,7 @@ enum Waiting {
 }
 
 impl Node {
-    pub fn start(settings: &Settings, workers: u16, now: u64, random: &mut Random) -> Node {
+    pub fn start(settings: &Settings, workers: u16, random: &mut Random) -> Node {
         let canary = |which| settings.canary == Some(which);
         let mut bytes = [0; 32];
         bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next().to_le_bytes()));
@@ -90,7 +88,7 @@ impl Node {
             Seat { worker, done: Vec::new(), ops: Vec::new(), turn: None, paused: 0, restless: 0 }
         });
         let seats = seats.collect();
-        Node { seats, waiting: BTreeMap::new(), ready: false, stopping: false, started: now, ops: 0 }
+        Node { seats, waiting: BTreeMap::new(), ready: false, stopping: false, counters }
     }
 
     /// The bytes of a span of `worker`'s memory, or of what it has been lent.
@@ -185,10 +183,6 @@ impl Node {
                 Next::Done { worker, token, result } => Ok((worker, Completion::Done { token, result })),
             },
         }
-    }
-
-    pub fn quiet(&self) -> bool {
-        self.waiting.is_empty()
     }
 
     pub fn stopped(&self) -> bool {

@@ -36,7 +36,8 @@ enum Kind {
     Prepare,
 }
 
-const KINDS: [Kind; 7] = [Kind::Sync, Kind::Name, Kind::Superblock, Kind::Catalog, Kind::Commit, Kind::Send, Kind::Prepare];
+const KINDS: [Kind; 7] =
+    [Kind::Sync, Kind::Name, Kind::Superblock, Kind::Catalog, Kind::Commit, Kind::Send, Kind::Prepare];
 
 impl Kind {
     fn of(op: &Op) -> Option<Kind> {
@@ -74,6 +75,11 @@ impl Plan {
             _ => Cut::Never,
         };
         now + self.duration / self.lives + r.between(0, SECOND)
+    }
+
+    /// The last life begins, which nothing ends.
+    pub fn begin_last_life(&mut self) {
+        self.cut = Cut::Never;
     }
 
     pub fn stops_cleanly(&self) -> bool {

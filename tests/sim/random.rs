@@ -16,7 +16,8 @@ fn splitmix(seed: &mut u64) -> u64 {
 impl Random {
     /// The stream of `concern` under `seed`.
     pub fn stream(seed: u64, concern: &str) -> Random {
-        let mut mixed = concern.bytes().fold(seed, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
+        let mut mixed =
+            concern.bytes().fold(seed, |hash, byte| (hash ^ byte as u64).wrapping_mul(0x0000_0100_0000_01b3));
         Random { state: std::array::from_fn(|_| splitmix(&mut mixed)) }
     }
 

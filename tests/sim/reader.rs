@@ -23,8 +23,18 @@ enum Step {
     /// A new session begins.
     #[default]
     Choose,
-    Iterate { stream: usize, shard: u32, from: From, by: By },
-    Get { stream: usize, shard: u32, from: From, iterator: String },
+    Iterate {
+        stream: usize,
+        shard: u32,
+        from: From,
+        by: By,
+    },
+    Get {
+        stream: usize,
+        shard: u32,
+        from: From,
+        iterator: String,
+    },
 }
 
 /// The type of the iterator to ask for.
@@ -83,7 +93,9 @@ impl Reader {
                 let seconds = format!("{}.{:03}", wanted / 1000, wanted % 1000);
                 object.text("ShardIteratorType", "AT_TIMESTAMP").raw("Timestamp", seconds)
             }
-            (_, From::At(n)) => object.text("ShardIteratorType", "AT_SEQUENCE_NUMBER").text("StartingSequenceNumber", &n.0),
+            (_, From::At(n)) => {
+                object.text("ShardIteratorType", "AT_SEQUENCE_NUMBER").text("StartingSequenceNumber", &n.0)
+            }
             (_, From::After(n)) => {
                 object.text("ShardIteratorType", "AFTER_SEQUENCE_NUMBER").text("StartingSequenceNumber", &n.0)
             }
@@ -103,7 +115,7 @@ impl Reader {
             return;
         }
         match &call.kind {
-            Kind::Shards { stream, whole } => judge_shards(*stream, *whole, value, shared),
+            Kind::Shards { stream, whole } => judge_shards(*stream, *whole, call.issued, value, shared),
             Kind::Iterator { stream, shard, from } => {
                 if matches!(step, Step::Iterate { by: By::Latest, .. }) {
                     self.latest = Some(shared.now);
@@ -115,7 +127,7 @@ impl Reader {
                 let got = judge_get(&call, value, shared);
                 if let Some(first) = got.records.first() {
                     if let Some(since) = self.latest.take() {
-                        shared.oracle.check_latest(*stream, *shard, &first.number, since);
+                        shared.oracle.check_latest(*stream, *shard, &first.number, since, shared.now);
                     }
                     if let Some(wanted) = self.timestamp.take() {
                         let early = first.arrival * 1000.0 + 1.0 < wanted as f64;
@@ -151,10 +163,10 @@ pub fn shards(stream: usize, random: &mut Random, shared: &Shared) -> Wish {
     ("ListShards", object.shuffled(random), Kind::Shards { stream, whole: true })
 }
 
-pub fn judge_shards(stream: usize, whole: bool, value: &Value, shared: &mut Shared) {
-    let shards = list(value, "Shards").iter().map(shard).collect();
+pub fn judge_shards(stream: usize, whole: bool, issued: u64, value: &Value, shared: &mut Shared) {
+    let shards = list(value, "Shards").iter().map(|value| shard(value, shared.now)).collect();
     let whole = whole && value.get("NextToken").is_none_or(Value::is_null);
-    shared.oracle.list(stream, shards, whole);
+    shared.oracle.list(stream, shards, whole, issued);
 }
 
 pub fn iterator(value: &Value) -> String {
@@ -163,14 +175,22 @@ pub fn iterator(value: &Value) -> String {
     iterator.to_string()
 }
 
-pub fn get(stream: usize, shard: u32, from: From, iterator: &str, limit: u64, random: &mut Random, shared: &Shared) -> Wish {
+pub fn get(
+    stream: usize,
+    shard: u32,
+    from: From,
+    iterator: &str,
+    limit: u64,
+    random: &mut Random,
+    shared: &Shared,
+) -> Wish {
     let known = shared.oracle.known(stream, shard);
     let object = Object::default().text("ShardIterator", iterator).raw("Limit", limit);
     ("GetRecords", object.shuffled(random), Kind::Get { stream, shard, from, limit, known })
 }
 
 /// Whether an error reply ends the session. It panics when nothing explains the error.
-pub fn check_error(call: &Call, status: u16, value: &Value, shared: &Shared) -> bool {
+pub fn check_error(call: &Call, status: u16, value: &Value, shared: &mut Shared) -> bool {
     let (stream, shard) = match &call.kind {
         Kind::Iterator { stream, shard, .. } | Kind::Get { stream, shard, .. } => (*stream, Some(*shard)),
         Kind::Shards { stream, .. } => (*stream, None),
@@ -217,6 +237,9 @@ pub fn judge_get(call: &Call, value: &Value, shared: &mut Shared) -> Got {
     let next = value.get("NextShardIterator").and_then(Value::as_str).map(str::to_string);
     if let Some(next) = &next {
         assert!(!call.body.contains(next.as_str()), "the same iterator again");
+    }
+    if !shared.settings.clock_steps {
+        shared.oracle.check_expired(*stream, &records, call.issued);
     }
     let from = shared.oracle.read(*stream, *shard, from.clone(), &records, shared.now);
     let children = value.get("ChildShards").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

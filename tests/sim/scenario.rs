@@ -43,7 +43,7 @@ pub struct Settings {
     pub manners: Manners,
     /// In force in some lives of the node.
     pub faults: Faults,
-    /// The disk harms one bit of a sealed segment in one life.
+    /// Bits of what is stored flip between two lives: in records, or in one copy of the superblock.
     pub harm: bool,
     /// Lives of the node before the last one.
     pub lives: u32,
@@ -65,7 +65,7 @@ impl Settings {
         let faulty = r.chance(300) && canary.is_none();
         let clock_steps = r.chance(200);
         // Where the clock steps by an hour, retention is real; else it is so short that records expire during the run.
-        let retention_hour = if clock_steps || r.chance(200) { 3600 } else { r.between(1, 3) as u32 };
+        let retention_hour = if clock_steps || r.chance(200) { 3600 } else { *r.pick(&[1, 1, 2]) };
         let mut settings = Settings {
             seed,
             canary,
@@ -80,7 +80,7 @@ impl Settings {
             readers: r.between(1, 3) as usize,
             streams: r.between(1, 3) as usize,
             think: r.between(1, 60) * MILLISECOND,
-            duration: r.between(8, 60) * SECOND,
+            duration: r.between(10, 100) * SECOND,
             disk_typical: *r.pick(&[5_000, 20_000, 100_000, 2_000_000]),
             manners: Manners {
                 crumbs: *r.pick(&[0, 20, 200]),
@@ -88,7 +88,7 @@ impl Settings {
                 resets: *r.pick(&[0, 0, 5, 30]),
             },
             faults: if faulty { faults(r) } else { Faults::default() },
-            harm: canary.is_none() && !faulty && r.chance(60),
+            harm: canary.is_none() && !faulty && r.chance(120),
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
@@ -96,6 +96,10 @@ impl Settings {
             changing_workers: r.chance(150),
             reshard: *r.pick(&[0, 150, 400]),
         };
+        if settings.changing_workers {
+            // A worker with several logs divides its log memory; each part must hold two of the largest commits.
+            settings.limits.log_bytes = 256 << 10;
+        }
         settings.think = settings.think.max(settings.duration / 1500);
         settings.for_canary();
         settings
@@ -118,9 +122,9 @@ impl Settings {
         }
     }
 
-    /// Whether the node may refuse or fail though nothing is wrong with its code.
-    pub fn faulty(&self) -> bool {
-        self.faults != Faults::default() || self.harm
+    /// Whether the node's memory is so small that it may run out.
+    pub fn tight(&self) -> bool {
+        self.limits.medium.0 < 32
     }
 
     pub fn disk(&self) -> u64 {
@@ -139,6 +143,10 @@ fn limits(r: &mut Random) -> Limits {
         limits.gets = r.between(2, 8) as usize;
         limits.log_bytes = *r.pick(&[64 << 10, 128 << 10, 256 << 10]);
         limits.mailbox = *r.pick(&[64, 128, 256]);
+    } else if r.chance(300) {
+        limits.connections = 64;
+        (limits.small.0, limits.medium.0, limits.large.0) = (128, 64, 16);
+        (limits.puts, limits.gets, limits.mailbox) = (64, 64, 1024);
     }
     limits
 }

@@ -4,7 +4,7 @@ use penstock::io::op::{Completion, Op};
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 
-/// Events kept for the report of a failing seed.
+/// Events kept for the report of a failing seed, when `PENSTOCK_SIM_TAIL` does not say.
 const KEPT: usize = 250;
 
 #[derive(Debug)]
@@ -14,9 +14,10 @@ pub enum Entry {
     Note(String),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Trace {
     hash: Hash,
+    kept: usize,
     last: VecDeque<(u64, Entry)>,
     pub events: u64,
 }
@@ -40,12 +41,19 @@ impl fmt::Write for Hash {
     }
 }
 
+impl Default for Trace {
+    fn default() -> Trace {
+        let kept = std::env::var("PENSTOCK_SIM_TAIL").ok().and_then(|text| text.parse().ok()).unwrap_or(KEPT);
+        Trace { hash: Hash::default(), kept, last: VecDeque::new(), events: 0 }
+    }
+}
+
 impl Trace {
     /// Notes an event at `mono` nanoseconds.
     pub fn push(&mut self, mono: u64, entry: Entry) {
         write!(self.hash, "{mono} {entry:?}").expect("hashing cannot fail");
         self.events += 1;
-        if self.last.len() == KEPT {
+        if self.last.len() == self.kept {
             self.last.pop_front();
         }
         self.last.push_back((mono, entry));

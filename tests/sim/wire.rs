@@ -81,8 +81,8 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// A request as a client of a drawn taste would send it.
-pub fn request(operation: &str, body: &str, random: &mut Random) -> Vec<u8> {
+/// A request as a client of a drawn taste would send it; `chunked`: its body in pieces.
+pub fn request(operation: &str, body: &str, chunked: bool, random: &mut Random) -> Vec<u8> {
     let mut headers = vec![
         format!("{}: 127.0.0.1:4567", random.pick(&["Host", "host"])),
         format!("{}: Kinesis_20131202.{operation}", random.pick(&["X-Amz-Target", "x-amz-target"])),
@@ -96,7 +96,6 @@ pub fn request(operation: &str, body: &str, random: &mut Random) -> Vec<u8> {
                 .into(),
         );
     }
-    let chunked = random.chance(100);
     headers.push(if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {}", body.len()) });
     random.shuffle(&mut headers);
     let mut bytes = format!("POST / HTTP/1.1\r\n{}\r\n\r\n", headers.join("\r\n")).into_bytes();
@@ -187,7 +186,8 @@ mod tests {
 
     #[test]
     fn replies_are_taken_from_any_pieces() {
-        let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: y\r\n\r\n{}HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
+        let bytes =
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: y\r\n\r\n{}HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
         let mut replies = Replies::default();
         let mut seen = Vec::new();
         for byte in bytes {

@@ -1,11 +1,9 @@
 //! The whole: lives of the node one after another on one disk, clients that outlive them, and at the end an audit on a healed node.
 
 use super::administrator::Administrator;
-use super::auditor::Auditor;
-use super::call::{Kind, error_type};
-use super::client::{Act, Client, PATIENCE, Role, Shared};
+use super::client::{Client, Role, Shared};
 use super::clock::{Clock, Heap, MICROSECOND, MILLISECOND, SECOND};
-use super::disk::{Disk, Faults, MARK, MARKED};
+use super::disk::Disk;
 use super::net::{self, Net};
 use super::node::Node;
 use super::oracle::Oracle;
@@ -14,68 +12,90 @@ use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
 use super::trace::{Entry, Trace};
-use super::wire::{Replies, from_base64};
+use super::wire::Replies;
 use super::writer::Writer;
-use penstock::io::buffers::{ALL_POOLS, POOLS, Pool};
 use penstock::io::op::{Completion, Op};
-use penstock::worker::WhenFull;
-use penstock::worker::notice::Notice;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// A run of more events than this does not come to an end.
 const EVENTS_MAX: u64 = 20_000_000;
-/// A node that is not serving this long after its start is stuck.
-const START_MAX: u64 = 60 * SECOND;
 /// Turns without a moment's rest: a worker that spins.
 const RESTLESS_MAX: u32 = 20_000;
 
-enum Event {
-    Turn { life: u32, worker: u16, at: u64 },
-    Disk { life: u32, number: u64 },
+pub(super) enum Event {
+    Turn {
+        life: u32,
+        worker: u16,
+        at: u64,
+    },
+    Disk {
+        life: u32,
+        number: u64,
+    },
     Net(net::Event),
-    Think { client: usize },
-    Deadline { client: usize, call: u64 },
-    Quit { client: usize, connection: net::Id },
+    Think {
+        client: usize,
+    },
+    Deadline {
+        client: usize,
+        call: u64,
+    },
+    Quit {
+        client: usize,
+        connection: net::Id,
+    },
     Start,
     /// The end of a life at a drawn time.
-    End { life: u32 },
+    End {
+        life: u32,
+    },
     /// A node is serving by now.
-    Served { life: u32 },
+    Served {
+        life: u32,
+    },
     StepClock,
     Pause,
     /// A look whether the node is quiet after the audit.
-    Settle { tries: u32 },
+    Settle {
+        tries: u32,
+    },
 }
 
 /// Replies of a connection as the node has submitted them.
-struct Outgoing {
-    client: usize,
-    replies: Replies,
+pub(super) struct Outgoing {
+    pub(super) client: usize,
+    pub(super) replies: Replies,
     /// Number of the client's call that the first of these answers.
-    base: u64,
-    count: u64,
+    pub(super) base: u64,
+    pub(super) count: u64,
 }
 
 pub struct World<'a> {
-    clock: Clock,
-    heap: Heap<Event>,
-    disk: Disk,
-    net: Net,
-    node: Option<Node>,
-    life: u32,
-    plan: Plan,
-    clients: Vec<Client>,
-    outgoing: BTreeMap<net::Id, Outgoing>,
-    shared: Shared,
-    trace: &'a mut Trace,
-    random: Random,
+    pub(super) clock: Clock,
+    pub(super) heap: Heap<Event>,
+    pub(super) disk: Disk,
+    pub(super) net: Net,
+    pub(super) node: Option<Node>,
+    pub(super) life: u32,
+    pub(super) plan: Plan,
+    pub(super) clients: Vec<Client>,
+    pub(super) outgoing: BTreeMap<net::Id, Outgoing>,
+    pub(super) shared: Shared,
+    pub(super) trace: &'a mut Trace,
+    pub(super) random: Random,
     /// Slots that the last life had taken when it began to serve.
-    taken: Vec<Vec<usize>>,
-    auditing: bool,
-    done: bool,
-    workers: u16,
-    last_trim: Option<u64>,
+    pub(super) taken: Vec<Vec<usize>>,
+    pub(super) auditing: bool,
+    pub(super) audited: bool,
+    pub(super) done: bool,
+    pub(super) workers: u16,
+    pub(super) last_trim: Option<u64>,
+    /// In the commits of this life, and the highest of earlier ones.
+    pub(super) epoch: Option<u32>,
+    /// The last life came to serve.
+    pub(super) was_ready: bool,
+    pub(super) damage_told: bool,
+    pub(super) epoch_before: Option<u32>,
     pub report: Report,
 }
 
@@ -86,6 +106,7 @@ pub struct Report {
     pub reads: u64,
     pub answered: u64,
     pub lost: u64,
+    pub failures: u64,
     pub cuts: u32,
     pub stops: u32,
     pub recycled: u64,
@@ -98,6 +119,7 @@ impl Report {
         self.reads += other.reads;
         self.answered += other.answered;
         self.lost += other.lost;
+        self.failures += other.failures;
         self.cuts += other.cuts;
         self.stops += other.stops;
         self.recycled += other.recycled;
@@ -132,6 +154,7 @@ impl<'a> World<'a> {
             stopping: false,
             answered: 0,
             lost: 0,
+            failures: 0,
         };
         World {
             clock: Clock::default(),
@@ -148,9 +171,14 @@ impl<'a> World<'a> {
             random,
             taken: Vec::new(),
             auditing: false,
+            audited: false,
             done: false,
             workers,
             last_trim: None,
+            epoch: None,
+            was_ready: false,
+            damage_told: false,
+            epoch_before: None,
             report: Report::default(),
         }
     }
@@ -177,10 +205,11 @@ impl<'a> World<'a> {
         self.report.acked = self.shared.oracle.acked;
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
+        self.report.failures = self.shared.failures;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
-    fn note(&mut self, text: String) {
+    pub(super) fn note(&mut self, text: String) {
         self.trace.push(self.clock.mono(), Entry::Note(text));
     }
 
@@ -233,7 +262,7 @@ impl<'a> World<'a> {
     }
 
     /// Runs a call of the network's, and plans what follows.
-    fn with_net<T>(&mut self, call: impl FnOnce(&mut Net, &mut net::Later) -> T) -> T {
+    pub(super) fn with_net<T>(&mut self, call: impl FnOnce(&mut Net, &mut net::Later) -> T) -> T {
         let mut later = Vec::new();
         let result = call(&mut self.net, &mut later);
         let now = self.clock.mono();
@@ -241,38 +270,7 @@ impl<'a> World<'a> {
         result
     }
 
-    fn start(&mut self) {
-        self.life += 1;
-        let now = self.clock.mono();
-        let settings = &self.shared.settings;
-        self.auditing = self.life > settings.lives + 1;
-        if settings.changing_workers && self.life > 1 {
-            self.workers = self.random.between(1, 3) as u16;
-        }
-        let faulty = !self.auditing && self.life > 1 && self.random.chance(600);
-        self.disk.faults = if faulty { settings.faults } else { Faults::default() };
-        if self.auditing {
-            self.disk.heal();
-            self.net.manners = net::Manners { crumbs: 20, stalls: 0, resets: 0 };
-        }
-        let node = Node::start(settings, self.workers, now, &mut self.random);
-        self.net.listen(self.workers, settings.limits.connections);
-        self.note(format!("life {} starts with {} workers{}", self.life, self.workers, if faulty { ", faults" } else { "" }));
-        self.node = Some(node);
-        (self.shared.lenient, self.shared.stopping) = (false, false);
-        let life = self.life;
-        self.heap.at(now + START_MAX, Event::Served { life });
-        if !self.auditing {
-            let end = self.plan.begin_life(now);
-            self.heap.at(end, Event::End { life });
-        }
-        for worker in 0..self.workers {
-            let delay = self.random.delay(10 * MICROSECOND);
-            self.plan_turn(worker, now + delay);
-        }
-    }
-
-    fn plan_turn(&mut self, worker: u16, at: u64) {
+    pub(super) fn plan_turn(&mut self, worker: u16, at: u64) {
         let Some(node) = &mut self.node else { return };
         let seat = &mut node.seats[worker as usize];
         let at = at.max(seat.paused);
@@ -342,8 +340,8 @@ impl<'a> World<'a> {
             Op::Close { socket } => self.with_net(|net, later| net.close(worker, socket, now, later)),
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
             file => {
+                self.check_epoch(worker, file);
                 let node = self.node.as_mut().expect("it is running");
-                node.ops += 1;
                 let (number, delay) = node.submit(worker, file, &mut self.disk);
                 self.heap.at(now + delay, Event::Disk { life: self.life, number });
             }
@@ -393,233 +391,5 @@ impl<'a> World<'a> {
                 self.tell(worker, completion);
             }
         }
-    }
-
-    fn client_of(&self, id: net::Id) -> Option<usize> {
-        self.clients.iter().position(|client| client.connection == Some(id))
-    }
-
-    /// A reply has come to a client: an auditor goes on at once.
-    fn note_progress(&mut self, client: usize) {
-        if matches!(self.clients[client].role, Role::Auditor(_)) && self.clients[client].idle() {
-            self.heap.at(self.clock.mono() + MICROSECOND, Event::Think { client });
-        }
-    }
-
-    fn think(&mut self, client: usize) {
-        let now = self.clock.mono();
-        let is_auditor = matches!(self.clients[client].role, Role::Auditor(_));
-        if self.auditing != is_auditor {
-            return;
-        }
-        let pause = self.clients[client].pause(&self.shared.settings);
-        let again = match &self.clients[client].role {
-            // Its next thought comes with the reply.
-            Role::Auditor(_) => !self.clients[client].idle() || self.clients[client].connection.is_none(),
-            _ => true,
-        };
-        if self.clients[client].connection.is_none() {
-            let connection = self.with_net(|net, later| net.connect(now, later));
-            self.clients[client].connection = connection;
-            if let Some(id) = connection {
-                let base = self.clients[client].first;
-                self.outgoing.insert(id, Outgoing { client, replies: Replies::default(), base, count: 0 });
-            }
-        }
-        if again {
-            let delay = if self.clients[client].connection.is_none() { pause.max(10 * MILLISECOND) } else { pause };
-            self.heap.at(now + delay, Event::Think { client });
-        }
-        let Some(id) = self.clients[client].connection else { return };
-        let Act::Send { bytes, call, half_close } = self.clients[client].think(&mut self.shared) else {
-            if let Role::Auditor(Auditor { done: true, .. }) = self.clients[client].role {
-                self.audited(client, id);
-            }
-            return;
-        };
-        self.with_net(|net, later| net.client_sends(now, id, &bytes, later));
-        if half_close {
-            self.with_net(|net, later| net.client_half_closes(now, id, later));
-        }
-        self.heap.at(now + PATIENCE, Event::Deadline { client, call });
-        let resets = self.net.manners.resets;
-        if self.random.chance(resets) {
-            self.heap.at(now + self.random.delay(200 * MICROSECOND), Event::Quit { client, connection: id });
-        }
-    }
-
-    /// A call has had its time.
-    fn deadline(&mut self, client: usize, call: u64) {
-        let late = self.clients[client].first <= call && !self.clients[client].idle();
-        if !late {
-            return;
-        }
-        let settings = &self.shared.settings;
-        let excused = self.shared.lenient || self.node.is_none() || settings.pauses && !self.auditing;
-        assert!(excused, "a call has not been answered for {} s: {:?}", PATIENCE / SECOND, self.clients[client].puts_at(0));
-        let Some(id) = self.clients[client].connection else { return };
-        let now = self.clock.mono();
-        self.with_net(|net, later| net.client_resets(now, id, later));
-        self.clients[client].disconnected(&mut self.shared);
-    }
-
-    fn noticed(&mut self, notice: Notice) {
-        self.note(format!("notice: {notice}"));
-        let now = self.clock.mono();
-        match notice {
-            Notice::Ready { .. } => {
-                let node = self.node.as_mut().expect("it is running");
-                node.ready = true;
-                self.taken = node.taken();
-                if self.auditing {
-                    self.begin_audit();
-                }
-            }
-            Notice::Refused { why } => {
-                assert!(self.shared.lenient || self.shared.settings.harm, "the node refuses to start: {why}");
-                self.power_cut();
-            }
-            Notice::Damage { file, position, why } => {
-                assert!(self.shared.settings.harm, "damage in {file} at {position}, where the disk is sound: {why}");
-            }
-            Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
-                assert!(self.shared.lenient, "a failure without a fault of the disk: {notice}");
-            }
-            Notice::Trimmed { records_until, .. } => {
-                self.last_trim = Some(now);
-                let ago = self.shared.wall.saturating_sub(records_until) * 1_000;
-                let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
-                self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
-            }
-            _ => {}
-        }
-    }
-
-    /// The end of a life has come: by a clean stop or by a power cut.
-    fn end_life(&mut self) {
-        let node = self.node.as_mut().expect("looked at by the caller");
-        if node.stopping || !self.plan.stops_cleanly() {
-            return self.power_cut();
-        }
-        node.stopping = true;
-        self.shared.stopping = true;
-        node.seats.iter_mut().for_each(|seat| seat.worker.stop());
-        self.note("a clean stop begins".into());
-        let now = self.clock.mono();
-        // A stop that takes long is cut short, as an operator would.
-        self.heap.at(now + 100 * SECOND, Event::End { life: self.life });
-        for worker in 0..self.workers {
-            self.plan_turn(worker, now + MICROSECOND);
-        }
-    }
-
-    fn stopped(&mut self) {
-        self.report.stops += 1;
-        self.note("stopped".into());
-        self.node_is_gone();
-    }
-
-    fn power_cut(&mut self) {
-        self.report.cuts += 1;
-        self.note("power cut".into());
-        if self.shared.settings.when_full == WhenFull::Trim {
-            // A segment may have been given up whose notice nobody has seen: it was full before the last one that was told.
-            let until = self.last_trim.unwrap_or(self.clock.mono());
-            self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
-        }
-        self.node_is_gone();
-    }
-
-    fn node_is_gone(&mut self) {
-        let now = self.clock.mono();
-        self.node = None;
-        self.disk.cut();
-        let mut later = Vec::new();
-        self.net.cut(&mut later);
-        for (delay, event) in later {
-            self.heap.at(now.max(delay), Event::Net(event));
-        }
-        self.heap.at(now + self.random.between(1, 2_000) * MILLISECOND, Event::Start);
-    }
-
-    /// The node serves for the last time: everything is read and compared.
-    fn begin_audit(&mut self) {
-        for client in 0..self.clients.len() {
-            if let Some(id) = self.clients[client].connection.take() {
-                self.outgoing.remove(&id);
-            }
-            self.clients[client].disconnected(&mut self.shared);
-        }
-        self.clients.push(Client::new(Role::Auditor(Auditor::default()), Random::stream(self.shared.settings.seed, "auditor")));
-        let client = self.clients.len() - 1;
-        self.heap.at(self.clock.mono() + MILLISECOND, Event::Think { client });
-    }
-
-    fn audited(&mut self, client: usize, id: net::Id) {
-        let now = self.clock.mono();
-        self.note("audited".into());
-        self.clients[client].connection = None;
-        self.with_net(|net, later| net.client_resets(now, id, later));
-        self.heap.at(now + 3 * SECOND, Event::Settle { tries: 0 });
-    }
-
-    /// After the audit nobody asks anything: every buffer must be back, but for the blocks that the catalog and the superblock keep.
-    fn settle(&mut self, tries: u32) {
-        let taken = self.node.as_ref().expect("nothing ends the last life").taken();
-        let kept = |pool: usize, at_start: usize| if ALL_POOLS[pool] == Pool::Block { at_start } else { 0 };
-        let more = |(now, start): (&Vec<usize>, &Vec<usize>)| (0..POOLS).any(|pool| now[pool] > kept(pool, start[pool]));
-        if taken.iter().zip(&self.taken).any(more) || self.net.open() > 0 {
-            let why = format!("taken {taken:?}, at the start {:?}; {} connections", self.taken, self.net.open());
-            assert!(tries < 10, "memory does not come back to an idle node: {why}");
-            return self.heap.at(self.clock.mono() + 10 * SECOND, Event::Settle { tries: tries + 1 });
-        }
-        self.done = true;
-    }
-
-    /// A reply is being sent: what it acknowledges or shows must be durable already.
-    fn check_sent(&mut self, id: net::Id, bytes: &[u8]) {
-        let Some(outgoing) = self.outgoing.get_mut(&id) else { return };
-        outgoing.replies.push(bytes);
-        let client = outgoing.client;
-        while let Some(reply) = self.outgoing.get_mut(&id).and_then(|o| o.replies.next().expect("a reply is HTTP")) {
-            let outgoing = self.outgoing.get_mut(&id).expect("it was just there");
-            let call = outgoing.base + outgoing.count;
-            outgoing.count += 1;
-            if reply.status == 200 && self.clients[client].connection == Some(id) {
-                let index = call.checked_sub(self.clients[client].first).expect("no reply comes before it is sent");
-                self.check_durable(client, index as usize, &reply.body);
-            }
-        }
-    }
-
-    fn check_durable(&self, client: usize, index: usize, body: &[u8]) {
-        let Some(call) = self.clients[client].puts_at(index) else { return };
-        let value: Value = match &call.kind {
-            Kind::Put { .. } | Kind::Get { .. } => serde_json::from_slice(body).expect("a reply is JSON"),
-            _ => return,
-        };
-        let oracle = &self.shared.oracle;
-        let holds = |mark: u64| {
-            let attempt = &oracle.attempts[mark as usize];
-            self.disk.holds(mark, &attempt.data) || oracle.may_vanish(mark, self.shared.now)
-        };
-        match &call.kind {
-            Kind::Put { marks, single, .. } => {
-                let failed = |index: usize| !single && value["Records"][index].get("ErrorCode").is_some();
-                for (_, mark) in marks.iter().enumerate().filter(|(index, _)| !failed(*index)) {
-                    assert!(holds(*mark), "an ack is sent before its record is durable: {mark:x} {}", call.operation);
-                }
-            }
-            _ => {
-                let records = value["Records"].as_array().expect("a list of records");
-                for data in records.iter().filter_map(|record| from_base64(record["Data"].as_str()?)) {
-                    let digits = data.get(MARK.len()..MARKED).and_then(|digits| std::str::from_utf8(digits).ok());
-                    let mark = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-                    let mark = mark.filter(|mark| (*mark as usize) < oracle.attempts.len()).expect("a record that was put");
-                    assert!(holds(mark), "a record is shown before it is durable: {mark:x}");
-                }
-            }
-        }
-        debug_assert!(value.get("__type").is_none() || error_type(&value).is_empty(), "status 200 is no error");
     }
 }

@@ -32,7 +32,13 @@ impl Key {
 impl Writer {
     pub fn new(number: usize, random: &mut Random) -> Writer {
         let keys = (0..random.between(2, 12)).map(|index| {
-            let tail = *random.pick(&["", "", "é", "\"\\\n", "a key that is longer than what one block of the hash takes, by a few words"]);
+            let tail = *random.pick(&[
+                "",
+                "",
+                "é",
+                "\"\\\n",
+                "a key that is longer than what one block of the hash takes, by a few words",
+            ]);
             let explicit = random.chance(250).then(|| *random.pick(&[0, u128::MAX, 1 << 127, (1 << 127) - 1, 7]));
             let explicit = explicit.or_else(|| random.chance(150).then(|| random.u128()));
             Key { text: format!("w{number}-{index}{tail}"), explicit }
@@ -49,7 +55,7 @@ impl Writer {
         }
         let stream = *random.pick(&live);
         let single = random.chance(500);
-        let count = if single { 1 } else { *random.pick(&[1, 2, 5, 5, 20, 60]) };
+        let count = if single { 1 } else { *random.pick(&[1, 2, 5, 5, 12, 30]) };
         let mut room = REQUEST_MAX;
         let (mut marks, mut records) = (Vec::new(), Vec::new());
         for _ in 0..count {
@@ -115,7 +121,9 @@ pub fn judge_put(call: &Call, status: u16, value: &Value, shared: &mut Shared) {
                 Fate::Refused
             }
             "InternalFailure" => {
-                shared.check_failure(call, status, value);
+                if shared.oracle.streams[*stream].life != Life::Going {
+                    shared.check_failure(call, status, value);
+                }
                 Fate::Unknown
             }
             _ => panic!("a right put was refused with {status}: {value}: {}", call.body),
@@ -123,17 +131,23 @@ pub fn judge_put(call: &Call, status: u16, value: &Value, shared: &mut Shared) {
         return marks.iter().for_each(|mark| shared.oracle.settle(*mark, fate));
     }
     if *single {
-        return shared.oracle.ack(marks[0], shard_number(&value["ShardId"]), number(&value["SequenceNumber"]));
+        let (shard, number) = (shard_number(&value["ShardId"]), number(&value["SequenceNumber"]));
+        return shared.oracle.ack(marks[0], shard, number, shared.now);
     }
     let entries = list(value, "Records");
     assert_eq!(entries.len(), marks.len(), "an entry for each record: {value}");
     let mut failed = 0;
     for (mark, entry) in marks.iter().zip(entries) {
         match entry.get("ErrorCode").map(|code| code.as_str().unwrap_or_default()) {
-            None => shared.oracle.ack(*mark, shard_number(&entry["ShardId"]), number(&entry["SequenceNumber"])),
+            None => {
+                let (shard, number) = (shard_number(&entry["ShardId"]), number(&entry["SequenceNumber"]));
+                shared.oracle.ack(*mark, shard, number, shared.now);
+            }
             Some("ProvisionedThroughputExceededException") => shared.oracle.settle(*mark, Fate::Refused),
             Some("InternalFailure") => {
-                shared.check_failure(call, status, value);
+                if shared.oracle.streams[*stream].life != Life::Going {
+                    shared.check_failure(call, status, value);
+                }
                 shared.oracle.settle(*mark, Fate::Unknown);
             }
             Some(_) => panic!("an entry failed: {entry}"),

@@ -39,8 +39,11 @@ impl Log {
         let found =
             window.map_or(Found::Needs(self.settings.block), |span| examine(buffers.bytes(span), &place, bodies));
         let Found::Needs(bytes) = found else { return Some(found) };
-        let capacity = self.settings.memory.len.min(WINDOW_BYTES.max(self.settings.commit_max));
-        let begins_here = r.window.is_some_and(|w| w.candidate == at.candidate && w.from == at.byte);
+        // A commit may be longer than this run's: it was written when the log had more memory.
+        let wanted = WINDOW_BYTES.max(self.settings.commit_max).max(bytes.next_multiple_of(self.settings.block));
+        let capacity = r.memory.len.min(wanted);
+        let whole = |w: &Window| w.len >= bytes || w.from + w.len >= self.settings.segment_size as u32;
+        let begins_here = r.window.is_some_and(|w| w.candidate == at.candidate && w.from == at.byte && whole(&w));
         if begins_here || bytes > capacity {
             // The file ends before it does, or it cannot be a commit of this log.
             return Some(Found::Nothing(Damage::Short { what: "commit" }));
@@ -49,7 +52,7 @@ impl Log {
         r.window = Some(Window { candidate: at.candidate, from: at.byte, len });
         r.step = Step::Window;
         let file = self.files.name(r.candidates[at.candidate].file);
-        let into = self.settings.memory.first(len);
+        let into = r.memory.first(len);
         ops.push(Op::ReadAt { file, at: at.byte as u64, into, token: self.recovery_token() });
         None
     }
@@ -59,7 +62,7 @@ impl Log {
         let window =
             r.window.filter(|w| w.candidate == at.candidate && w.from <= at.byte && at.byte < w.from + w.len)?;
         let from = at.byte - window.from;
-        Some(self.settings.memory.part(from, window.len - from))
+        Some(r.memory.part(from, window.len - from))
     }
 
     pub(super) fn scan_place(&self, r: &Recovery, at: At) -> Place {

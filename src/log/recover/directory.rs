@@ -32,11 +32,11 @@ impl Log {
         let (index, size) = r.found[r.opened];
         let block = self.settings.block;
         let (at, len) = match step {
-            Step::Head => (0, HEAD_BYTES.min(self.settings.memory.len)),
+            Step::Head => (0, HEAD_BYTES.min(r.memory.len)),
             _ => (size - block as u64, block),
         };
         r.step = step;
-        let into = self.settings.memory.first(len);
+        let into = r.memory.first(len);
         ops.push(Op::ReadAt { file: self.files.name(index), at, into, token: self.recovery_token() });
     }
 
@@ -150,12 +150,12 @@ impl Log {
                 continue;
             };
             let bytes = self.settings.segment_size - trailer.start;
-            if bytes > self.settings.memory.len as u64 {
+            if bytes > r.memory.len as u64 {
                 r.reading += 1;
                 continue;
             }
             r.step = Step::Footer;
-            let into = self.settings.memory.first(bytes as u32);
+            let into = r.memory.first(bytes as u32);
             let file = self.files.name(candidate.file);
             return ops.push(Op::ReadAt { file, at: trailer.start, into, token: self.recovery_token() });
         }
@@ -166,7 +166,7 @@ impl Log {
         let candidate = &mut r.candidates[r.reading];
         r.reading += 1;
         let Some(trailer) = candidate.trailer.filter(|trailer| trailer.length <= bytes as u64) else { return };
-        let footer = buffers.bytes(self.settings.memory.first(trailer.length as u32));
+        let footer = buffers.bytes(r.memory.first(trailer.length as u32));
         candidate.footer = read_footer(footer, &trailer).ok();
     }
 }

@@ -22,7 +22,7 @@ use super::footer::Summary;
 use super::format::{CommitKind, Position, Trailer};
 use super::index::Sealed;
 use super::{Event, Log, Newest, Phase, Purpose, token};
-use crate::io::buffers::Buffers;
+use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{DirName, Errno, FileName, Op, Ops, Token};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -93,7 +93,7 @@ enum Mode {
     End,
 }
 
-/// Part of a segment file in the log's memory.
+/// Part of a segment file in memory.
 #[derive(Clone, Copy)]
 struct Window {
     candidate: usize,
@@ -114,6 +114,8 @@ struct Copy {
 
 pub(super) struct Recovery {
     live: Vec<u32>,
+    /// Whole blocks, at least the largest commit that any run of the log has written.
+    memory: Span,
     step: Step,
     /// Files found, with their sizes; the first `opened` are dealt with.
     found: Vec<(u32, u64)>,
@@ -147,13 +149,15 @@ pub(super) struct Recovery {
 }
 
 impl Log {
-    /// Begins: lists its directory, makes it if it is absent, follows the chain. `live`: incarnations that the catalog knows.
-    pub fn recover(&mut self, live: &[u32], ops: &mut Ops) {
+    /// Begins: lists its directory, makes it if it is absent, follows the chain. `live`: incarnations that the catalog knows. `memory`: to read
+    /// into, until it has recovered; more than its own where other logs are not in use yet.
+    pub fn recover(&mut self, live: &[u32], memory: Span, ops: &mut Ops) {
         assert!(matches!(self.phase, Phase::New), "recovered once");
         let mut live = live.to_vec();
         live.sort_unstable();
         self.recovery = Some(Box::new(Recovery {
             live,
+            memory,
             step: Step::List,
             found: Vec::new(),
             opened: 0,
@@ -237,11 +241,11 @@ impl Log {
             Step::SyncTop => self.open_next(&mut r, ops),
             Step::Open => self.read_edge(&mut r, Step::Head, ops),
             Step::Head => {
-                let head = self.settings.memory.first(bytes.min(HEAD_BYTES));
+                let head = r.memory.first(bytes.min(HEAD_BYTES));
                 self.on_head(&mut r, buffers.bytes(head), ops);
             }
             Step::Tail => {
-                let tail = self.settings.memory.first(bytes.min(self.settings.block));
+                let tail = r.memory.first(bytes.min(self.settings.block));
                 self.on_tail(&mut r, buffers.bytes(tail));
                 self.open_next(&mut r, ops);
             }

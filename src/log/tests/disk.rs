@@ -80,25 +80,31 @@ impl Disk {
         );
     }
 
+    /// Carries a write out.
+    fn write(&mut self, submitted: &Submitted, buffers: &Buffers) {
+        let Op::WriteAt { file, at, from, sync, .. } = submitted.op else { unreachable!("only writes") };
+        self.check_aligned(file, at, from);
+        assert_eq!(buffers.bytes(from), submitted.bytes, "bytes of a write changed while it was on its way");
+        let inode = self.files.get_mut(&file).expect("an open file is there");
+        let at = at as usize;
+        assert!(at + submitted.bytes.len() <= inode.bytes.len(), "{file} would grow");
+        inode.bytes[at..at + submitted.bytes.len()].copy_from_slice(&submitted.bytes);
+        if sync == Sync::Durable {
+            // A device does not put an older write over a newer one of the same place.
+            inode.settle_below(at, submitted.bytes.len());
+        }
+        match sync {
+            Sync::Durable => inode.durable[at..at + submitted.bytes.len()].copy_from_slice(&submitted.bytes),
+            Sync::Later => inode.unsynced.push((at, submitted.bytes.clone())),
+        }
+    }
+
     /// Carries an operation out.
     pub fn complete(&mut self, submitted: &Submitted, buffers: &mut Buffers) -> Completion {
         let done = |token: Token, result| Completion::Done { token, result };
         match submitted.op {
-            Op::WriteAt { file, at, from, sync, token } => {
-                self.check_aligned(file, at, from);
-                assert_eq!(buffers.bytes(from), submitted.bytes, "bytes of a write changed while it was on its way");
-                let inode = self.files.get_mut(&file).expect("an open file is there");
-                let at = at as usize;
-                assert!(at + submitted.bytes.len() <= inode.bytes.len(), "{file} would grow");
-                inode.bytes[at..at + submitted.bytes.len()].copy_from_slice(&submitted.bytes);
-                if sync == Sync::Durable {
-                    // A device does not put an older write over a newer one of the same place.
-                    inode.settle_below(at, submitted.bytes.len());
-                }
-                match sync {
-                    Sync::Durable => inode.durable[at..at + submitted.bytes.len()].copy_from_slice(&submitted.bytes),
-                    Sync::Later => inode.unsynced.push((at, submitted.bytes.clone())),
-                }
+            Op::WriteAt { token, from, .. } => {
+                self.write(submitted, buffers);
                 done(token, Ok(from.len))
             }
             Op::ReadAt { file, at, into, token } => {
@@ -108,16 +114,14 @@ impl Disk {
             Op::Fsync { file, token } => {
                 assert!(self.open.contains(&file), "{file} is flushed but not open");
                 let inode = self.files.get_mut(&file).expect("an open file is there");
-                let covers = submitted.covers.min(inode.unsynced.len());
-                for (at, bytes) in inode.unsynced.drain(..covers) {
+                for (at, bytes) in inode.unsynced.drain(..submitted.covers.min(inode.unsynced.len())) {
                     inode.durable[at..at + bytes.len()].copy_from_slice(&bytes);
                 }
                 done(token, Ok(0))
             }
             Op::Open { file, how: OpenHow::Existing, token } => {
-                let there = self.files.contains_key(&file);
                 self.open.insert(file);
-                done(token, if there { Ok(0) } else { Err(Errno(2)) })
+                done(token, if self.files.contains_key(&file) { Ok(0) } else { Err(Errno(2)) })
             }
             Op::Open { file, how: OpenHow::Create { size }, token } => {
                 assert!(self.dirs.contains(&file.dir()), "{file} in a directory that is not there");

@@ -180,7 +180,7 @@ impl Rig {
 
     fn recover(&mut self) {
         let mut ops = Vec::new();
-        self.log.recover(&self.live.clone(), &mut ops);
+        self.log.recover(&self.live.clone(), self.log.settings().memory, &mut ops);
         self.take(ops);
         while !self.pending.is_empty() {
             self.complete(0);

@@ -98,7 +98,7 @@ fn a_crash_during_recovery_changes_nothing() {
         for limit in 0.. {
             rig.again(disk.clone());
             let mut ops = Vec::new();
-            rig.log.recover(&rig.live.clone(), &mut ops);
+            rig.log.recover(&rig.live.clone(), rig.log.settings().memory, &mut ops);
             rig.take(ops);
             for _ in 0..limit {
                 if !rig.pending.is_empty() {

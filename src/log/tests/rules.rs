@@ -314,12 +314,89 @@ fn a_segment_that_the_companion_cannot_prepare_is_made_by_the_log() {
     rig.end_turn();
     for submitted in std::mem::take(&mut rig.pending) {
         let Op::Prepare { token, .. } = submitted.op else { panic!("{:?}", submitted.op) };
-        rig.deliver(Completion::Done { token, result: Err(Errno(28)) });
+        rig.deliver(Completion::Done { token, result: Err(Errno(5)) });
     }
     rig.append(0, 1, 100);
     rig.settle();
     rig.check();
     assert_eq!(rig.segment_files().len(), 3, "one made, two more prepared");
+}
+
+#[test]
+fn a_file_system_without_room_makes_the_log_full_not_failed() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    rig.append(0, 1, 100);
+    let full = (0..200).find_map(|_| {
+        rig.end_turn();
+        while let Some(submitted) = rig.pending.first().cloned() {
+            match submitted.op {
+                Op::Prepare { token, .. } => {
+                    rig.pending.remove(0);
+                    rig.deliver(Completion::Done { token, result: Err(Errno(28)) });
+                }
+                _ => rig.complete(0),
+            }
+            rig.end_turn();
+        }
+        rig.try_append(0, 1, 7000).err()
+    });
+    assert_eq!((full, rig.log.failed()), (Some(Refusal::Full), None));
+    rig.check();
+}
+
+#[test]
+fn the_newest_durable_segment_is_never_given_back() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    while rig.log.segments.len() < 3 {
+        rig.append(0, 1, 9000);
+        if rig.log.segments.len() < 3 {
+            rig.settle();
+        }
+    }
+    // The third one holds nothing durable: a crash may leave no trace of it.
+    let reclaim = rig.log.reclaim(&mut |_| Fate::Deleted, false).expect("the first one");
+    assert_eq!((reclaim.freed.clone(), reclaim.live.clone()), (vec![1], vec![2]));
+    rig.reclaimed(reclaim);
+    let mut random = Random(1);
+    let disk = rig.disk.crashed(&[], &mut random);
+    rig.restart(disk);
+    assert!(rig.log.segments.iter().map(|segment| segment.incarnation).eq([2]));
+}
+
+#[test]
+fn a_commit_joins_the_chain_only_behind_its_own_predecessor_and_in_a_later_epoch() {
+    let forge = |change: fn(&mut crate::log::format::CommitHeader)| {
+        let mut rig = Rig::new(false);
+        rig.boot();
+        rig.append(0, 1, 100);
+        rig.settle();
+        let disk = rig.disk.clone();
+        rig.restart(disk);
+        rig.append(0, 1, 100);
+        rig.settle();
+        // The next commit, as it would be written, in the place where it would be.
+        rig.append(0, 1, 100);
+        rig.end_turn();
+        let write = rig.pending.iter().find(|s| matches!(s.op, Op::WriteAt { .. })).expect("on its way").op;
+        let Op::WriteAt { file, at, from, .. } = write else { unreachable!("found as one") };
+        let mut commit = rig.buffers.bytes(from).to_vec();
+        let (mut header, _) = crate::log::format::CommitHeader::decode(&commit).expect("whole");
+        change(&mut header);
+        header.seal(&mut commit);
+        let mut disk = rig.disk.clone();
+        disk.files.get_mut(&file).expect("there").bytes[at as usize..at as usize + commit.len()]
+            .copy_from_slice(&commit);
+        rig.again(disk);
+        rig.boot();
+        rig.read(ShardKey::new(7, 0), 1).expect("nothing is damaged").len()
+    };
+    assert_eq!(forge(|_| ()), 3);
+    assert_eq!(forge(|header| header.previous ^= 1), 2);
+    assert_eq!(forge(|header| header.epoch -= 1), 2);
+    assert_eq!(forge(|header| header.directory ^= 1), 2);
+    assert_eq!(forge(|header| header.incarnation += 1), 2);
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! The server under test: a process with a data directory under `target/`, which goes with it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+pub struct Server {
+    child: Child,
+    data: PathBuf,
+    flags: Vec<String>,
+    pub port: u16,
+}
+
+impl Server {
+    pub fn start(disk: &str, flags: &[&str]) -> Server {
+        let target = Path::new(env!("CARGO_BIN_EXE_penstock")).parent().expect("a binary lies in a directory");
+        let number = NEXT.fetch_add(1, Relaxed);
+        let data = target.join(format!("bench-{}-{number}", std::process::id()));
+        let flags = ["--disk", disk].into_iter().chain(flags.iter().copied()).map(str::to_string).collect();
+        let (child, port) = launch(&data, &flags, 0);
+        Server { child, data, flags, port }
+    }
+
+    fn end(&mut self, signal: &str) {
+        let id = self.child.id().to_string();
+        Command::new("kill").args(["-s", signal, &id]).status().expect("kill runs");
+        self.child.wait().expect("the server ends");
+    }
+
+    /// Ends the server by `signal` and starts it again; the time until it is ready.
+    pub fn restart(&mut self, signal: &str) -> Duration {
+        self.end(signal);
+        let began = Instant::now();
+        (self.child, self.port) = launch(&self.data, &self.flags, self.port);
+        began.elapsed()
+    }
+
+    pub fn resident_mb(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("the kernel says it");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("a number") / 1024.0
+    }
+
+    /// User and system time so far.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).expect("it runs");
+        let fields: Vec<&str> = stat.rsplit(')').next().expect("a name in parentheses").split_whitespace().collect();
+        let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// The sum of a metric over the workers.
+    pub fn gauge(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("taken");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("answered");
+        let lines = text.lines().filter(|line| line.starts_with(&format!("penstock_{name}{{")));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end("KILL");
+        let _ = std::fs::remove_dir_all(&self.data);
+    }
+}
+
+/// Starts the server; returns when it has said that it is ready.
+fn launch(data: &Path, flags: &Vec<String>, port: u16) -> (Child, u16) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_penstock"))
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .arg(data)
+        .args(flags)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the server starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    for line in lines.map_while(Result::ok) {
+        if let Some((_, rest)) = line.split_once("AWS_ENDPOINT_URL_KINESIS=http://127.0.0.1:") {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            return (child, digits.parse().expect("a port"));
+        }
+    }
+    panic!("the server did not start: {:?}", child.wait());
+}

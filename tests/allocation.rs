@@ -1,0 +1,222 @@
+//! The ack path does not allocate after start: a counting allocator under a worker that is driven by hand.
+//!
+//! Device and network are played by this file: every file operation succeeds at once, and what is received is written into the span that
+//! the worker asked for. The first rounds may allocate (tables reach their size); after them nothing may.
+
+use penstock::io::buffers::Buffers;
+use penstock::io::clock::{Mono, Now, Wall};
+use penstock::io::op::{Completion, Completions, Errno, FileName, Op, Ops, Socket};
+use penstock::limits::Limits;
+use penstock::log::Canary;
+use penstock::observe::counter::Counters;
+use penstock::worker::mailbox::connect;
+use penstock::worker::{Options, Setup, WhenFull, Worker};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is handed to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    // SAFETY: as above.
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+    // SAFETY: as above.
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+    // SAFETY: as above.
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(at, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// One worker, and the outside that this file plays.
+struct Bench {
+    worker: Worker,
+    done: Completions,
+    ops: Ops,
+    now: Now,
+    files: BTreeSet<FileName>,
+    /// What the next receive of socket 0 brings.
+    request: Vec<u8>,
+    /// Where in `request` that receive begins.
+    at: usize,
+    receives: Option<penstock::io::buffers::Span>,
+    /// The status line of the last reply, and how many there were.
+    status: [u8; 15],
+    replies: u64,
+    accepts: bool,
+}
+
+impl Bench {
+    fn new(flush: bool) -> Bench {
+        let limits = Limits { log_bytes: 64 << 20, connections: 16, ..Limits::standard() };
+        let buffers = Buffers::new(0, limits.layouts());
+        let loans = vec![buffers.loans()];
+        let options = Options {
+            disk: Some(1 << 30),
+            free: 2 << 30,
+            when_full: WhenFull::Reject,
+            region: None,
+            account: None,
+            retention_hour: None,
+            block: 4096,
+            flush,
+            segment: Some(64 << 20),
+            random: [7; 32],
+            clock_synchronised: true,
+            canary: Canary::default(),
+            no_epoch_bump: false,
+        };
+        let setup = Setup {
+            worker: 0,
+            workers: 1,
+            limits,
+            options,
+            buffers,
+            loans,
+            counters: vec![Counters::default()],
+            mailboxes: connect(1, limits.mailbox).remove(0),
+        };
+        Bench {
+            worker: Worker::new(setup),
+            done: Vec::with_capacity(1024),
+            ops: Vec::with_capacity(1024),
+            now: Now { mono: Mono(1_000_000_000), wall: Wall(1_790_000_000_000_000) },
+            files: BTreeSet::new(),
+            request: Vec::with_capacity(1 << 20),
+            at: 0,
+            receives: None,
+            status: [0; 15],
+            replies: 0,
+            accepts: false,
+        }
+    }
+
+    /// A turn, and the outside's answers to it.
+    fn turn(&mut self) {
+        self.now.mono = self.now.mono + 10_000;
+        self.now.wall.0 += 10;
+        self.worker.step(self.now, &mut self.done, &mut self.ops);
+        for op in self.ops.drain(..) {
+            let (token, result) = match op {
+                Op::Accept => {
+                    self.accepts = true;
+                    continue;
+                }
+                Op::Recv { into, .. } => {
+                    self.receives = Some(into);
+                    continue;
+                }
+                Op::Send { socket, from, .. } => {
+                    self.status.copy_from_slice(&self.worker.buffers().bytes(from)[..15]);
+                    self.replies += 1;
+                    self.done.push(Completion::Sent { socket, result: Ok(()) });
+                    continue;
+                }
+                Op::Wake { .. } | Op::Close { .. } => continue,
+                Op::List { token, .. } => {
+                    self.done.push(Completion::Listed { token, result: Err(Errno(2)) });
+                    continue;
+                }
+                Op::Open { file, how: penstock::io::op::OpenHow::Existing, token } => {
+                    (token, if self.files.contains(&file) { Ok(0) } else { Err(Errno(2)) })
+                }
+                Op::Open { file, token, .. } => {
+                    self.files.insert(file);
+                    (token, Ok(0))
+                }
+                Op::Prepare { log, index, token, .. } => {
+                    self.files.insert(FileName::Segment { log, index });
+                    (token, Ok(0))
+                }
+                Op::WriteAt { token, from, .. } => (token, Ok(from.len)),
+                Op::ReadAt { token, into, .. } => (token, Ok(into.len)),
+                Op::Fsync { token, .. }
+                | Op::Rename { token, .. }
+                | Op::Unlink { token, .. }
+                | Op::CloseFile { token, .. }
+                | Op::MakeDir { token, .. }
+                | Op::SyncDir { token, .. } => (token, Ok(0)),
+            };
+            self.done.push(Completion::Done { token, result });
+        }
+        if let Some(into) = self.receives.filter(|_| self.at < self.request.len()) {
+            let len = (self.request.len() - self.at).min(into.len as usize);
+            let piece = &self.request[self.at..self.at + len];
+            self.worker.buffers_mut().bytes_mut(into)[..len].copy_from_slice(piece);
+            self.at += len;
+            self.receives = None;
+            self.done.push(Completion::Received { socket: Socket(0), result: Ok(len as u32) });
+        }
+    }
+
+    /// Sends `request` and turns until it has been answered with 200.
+    fn ask(&mut self, request: &[u8]) {
+        self.request.clear();
+        self.request.extend_from_slice(request);
+        self.at = 0;
+        let before = self.replies;
+        for _ in 0..1000 {
+            if self.replies > before {
+                assert_eq!(&self.status, b"HTTP/1.1 200 OK");
+                return;
+            }
+            self.turn();
+        }
+        panic!("no answer to {} bytes", request.len());
+    }
+}
+
+fn request(operation: &str, body: &str) -> Vec<u8> {
+    format!(
+        "POST / HTTP/1.1\r\nHost: localhost:4567\r\nX-Amz-Target: Kinesis_20131202.{operation}\r\nContent-Type: application/x-amz-json-1.1\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// Allocations of 200 puts of each kind, after 200 that may.
+fn check(flush: bool) {
+    let mut bench = Bench::new(flush);
+    while !bench.accepts {
+        bench.turn();
+    }
+    bench.done.push(Completion::Accepted(Ok(Socket(0))));
+    bench.ask(&request("CreateStream", "{\"StreamName\":\"s\",\"ShardCount\":8}"));
+    let record = |i: usize| format!("{{\"Data\":\"{}\",\"PartitionKey\":\"key\\/{i}\"}}", "QUJD".repeat(80));
+    let records: Vec<String> = (0..500).map(record).collect();
+    let many = request("PutRecords", &format!("{{\"StreamName\":\"s\",\"Records\":[{}]}}", records.join(",")));
+    let few = request("PutRecords", &format!("{{\"Records\":[{}],\"StreamName\":\"s\"}}", records[..3].join(",")));
+    let one = request("PutRecord", "{\"StreamName\":\"s\",\"Data\":\"QUJD\",\"PartitionKey\":\"k\"}");
+    for round in [0, 1] {
+        let before = ALLOCATIONS.load(Relaxed);
+        for _ in 0..100 {
+            bench.ask(&many);
+            bench.ask(&few);
+            bench.ask(&one);
+        }
+        let made = ALLOCATIONS.load(Relaxed) - before;
+        assert!(round == 0 || made == 0, "{made} allocations in 300 puts, flush {flush}");
+    }
+}
+
+#[test]
+fn puts_do_not_allocate_after_start() {
+    check(false);
+    check(true);
+}

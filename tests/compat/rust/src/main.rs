@@ -1,0 +1,95 @@
+//! What an unmodified AWS SDK for Rust does with a stream, from its making to its deletion. Ends with an error at the first surprise.
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType, StreamStatus};
+use std::error::Error;
+
+const STREAM: &str = "compat-rust";
+
+fn client() -> Client {
+    let endpoint = std::env::var("AWS_ENDPOINT_URL_KINESIS").expect("AWS_ENDPOINT_URL_KINESIS names the server");
+    let config = aws_sdk_kinesis::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("any", "any", None, None, "test"))
+        .endpoint_url(endpoint)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Client::from_conf(config)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let client = client();
+    client.create_stream().stream_name(STREAM).shard_count(2).send().await?;
+    let described = client.describe_stream_summary().stream_name(STREAM).send().await?;
+    let summary = described.stream_description_summary().ok_or("a summary")?;
+    assert_eq!((summary.stream_status(), summary.open_shard_count()), (&StreamStatus::Active, 2));
+
+    let put = put_all(&client).await?;
+    let read = read_all(&client).await?;
+    assert_eq!(read, put, "every record comes back with its number, key and bytes");
+
+    client
+        .split_shard()
+        .stream_name(STREAM)
+        .shard_to_split("shardId-000000000000")
+        .new_starting_hash_key("1000")
+        .send()
+        .await?;
+    let listed = client.list_shards().stream_name(STREAM).send().await?;
+    let children = listed.shards().iter().filter(|s| s.parent_shard_id() == Some("shardId-000000000000"));
+    assert_eq!((listed.shards().len(), children.count()), (4, 2));
+
+    let missing = client.describe_stream().stream_name("no-such-stream").send().await;
+    let missing = missing.expect_err("the stream does not exist").into_service_error();
+    assert!(missing.is_resource_not_found_exception(), "{missing}");
+
+    client.delete_stream().stream_name(STREAM).send().await?;
+    assert!(!client.list_streams().send().await?.stream_names().contains(&STREAM.to_string()));
+    println!("aws-sdk-kinesis: {} records put and read, a shard split, the stream deleted", put.len());
+    Ok(())
+}
+
+type Stored = (String, String, Vec<u8>);
+
+async fn put_all(client: &Client) -> Result<Vec<Stored>, Box<dyn Error>> {
+    let data = |n: usize| (0..n * 7).map(|i| (i * n) as u8).collect::<Vec<u8>>();
+    let mut stored = Vec::new();
+    let entry =
+        |n: usize| PutRecordsRequestEntry::builder().data(Blob::new(data(n))).partition_key(format!("clé-{n}")).build();
+    let entries = (0..500).map(entry).collect::<Result<Vec<_>, _>>()?;
+    let answer = client.put_records().stream_name(STREAM).set_records(Some(entries)).send().await?;
+    assert_eq!(answer.failed_record_count(), Some(0));
+    for (n, place) in answer.records().iter().enumerate() {
+        stored.push((place.sequence_number().ok_or("a number")?.to_string(), format!("clé-{n}"), data(n)));
+    }
+    let one = client.put_record().stream_name(STREAM).partition_key("one").data(Blob::new("alone")).send().await?;
+    stored.push((one.sequence_number().to_string(), "one".into(), b"alone".to_vec()));
+    stored.sort();
+    Ok(stored)
+}
+
+async fn read_all(client: &Client) -> Result<Vec<Stored>, Box<dyn Error>> {
+    let mut stored = Vec::new();
+    for shard in client.list_shards().stream_name(STREAM).send().await?.shards() {
+        let kind = ShardIteratorType::TrimHorizon;
+        let first = client.get_shard_iterator().stream_name(STREAM).shard_id(shard.shard_id());
+        let mut iterator = first.shard_iterator_type(kind).send().await?.shard_iterator().map(str::to_string);
+        loop {
+            let answer = client.get_records().set_shard_iterator(iterator).limit(100).send().await?;
+            for r in answer.records() {
+                let key = r.partition_key().unwrap_or_default().to_string();
+                stored.push((r.sequence_number().to_string(), key, r.data().as_ref().to_vec()));
+            }
+            if answer.records().is_empty() && answer.millis_behind_latest() == Some(0) {
+                break;
+            }
+            iterator = answer.next_shard_iterator().map(str::to_string);
+        }
+    }
+    stored.sort();
+    Ok(stored)
+}

@@ -1,0 +1,158 @@
+//! Lives of the node: how each begins, what it reports, and how it ends.
+
+use super::clock::{MICROSECOND, MILLISECOND, SECOND};
+use super::disk::Faults;
+use super::net;
+use super::node::Node;
+use super::world::{Event, World};
+use penstock::io::op::FileName;
+use penstock::observe::counter::Counter;
+use penstock::worker::WhenFull;
+use penstock::worker::notice::Notice;
+
+/// A node that is not serving this long after its start is stuck.
+const START_MAX: u64 = 60 * SECOND;
+
+impl World<'_> {
+    pub(super) fn start(&mut self) {
+        self.life += 1;
+        self.epoch_before = self.epoch.take().or(self.epoch_before);
+        let now = self.clock.mono();
+        let settings = self.shared.settings.clone();
+        self.auditing = self.life > settings.lives + 1;
+        if settings.changing_workers && self.life > 1 {
+            self.workers = self.random.between(1, 3) as u16;
+        }
+        let faulty = !self.auditing && self.life > 1 && self.random.chance(600);
+        self.disk.faults = if faulty { settings.faults } else { Faults::default() };
+        if self.auditing {
+            self.disk.heal();
+            self.plan.begin_last_life();
+            self.net.manners = net::Manners { crumbs: 20, stalls: 0, resets: 0 };
+        }
+        if self.shared.settings.harm && self.life > 1 && !self.auditing {
+            self.harm();
+        }
+        let node = Node::start(&settings, self.workers, &mut self.random);
+        self.net.listen(self.workers, settings.limits.connections);
+        self.note(format!(
+            "life {} starts with {} workers{}",
+            self.life,
+            self.workers,
+            if faulty { ", faults" } else { "" }
+        ));
+        self.node = Some(node);
+        (self.shared.lenient, self.shared.stopping) = (self.shared.oracle.damaged, false);
+        let life = self.life;
+        self.heap.at(now + START_MAX, Event::Served { life });
+        if !self.auditing {
+            let end = self.plan.begin_life(now);
+            self.heap.at(end, Event::End { life });
+        }
+        for worker in 0..self.workers {
+            let delay = self.random.delay(10 * MICROSECOND);
+            self.plan_turn(worker, now + delay);
+        }
+    }
+
+    /// Bits flip while the node is down. One copy of the superblock is enough, when the other one is whole.
+    pub(super) fn harm(&mut self) {
+        if self.was_ready && self.random.chance(400) {
+            let copy = self.random.below(2) as u8;
+            let harmed = self.disk.harm(FileName::Superblock(copy), self.random.below(200), self.random.below(8) as u8);
+            self.note(format!("copy {copy} of the superblock is harmed: {harmed}"));
+        } else if self.disk.harm_record() {
+            self.shared.oracle.damaged = true;
+            self.note("a record is harmed".into());
+        }
+    }
+
+    pub(super) fn noticed(&mut self, notice: Notice) {
+        self.note(format!("notice: {notice}"));
+        let now = self.clock.mono();
+        match notice {
+            Notice::Ready { .. } => {
+                let node = self.node.as_mut().expect("it is running");
+                node.ready = true;
+                self.taken = node.taken();
+                if self.auditing {
+                    self.begin_audit();
+                }
+            }
+            Notice::Refused { why } => {
+                let excused = self.shared.lenient || self.shared.oracle.damaged;
+                self.damage_told |= excused;
+                assert!(excused, "the node refuses to start: {why}");
+                self.power_cut();
+            }
+            Notice::Damage { file, position, why } => {
+                self.damage_told = true;
+                assert!(self.shared.settings.harm, "damage in {file} at {position}, where the disk is sound: {why}");
+            }
+            // A commit that is damaged and that no later one vouches for looks like one that was never whole.
+            Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
+            Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
+                assert!(self.shared.lenient, "a failure without a fault of the disk: {notice}");
+            }
+            Notice::Trimmed { records_until, .. } => {
+                self.last_trim = Some(now);
+                let ago = self.shared.wall.saturating_sub(records_until) * 1_000;
+                let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
+                self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
+            }
+            _ => {}
+        }
+    }
+
+    /// The end of a life has come: by a clean stop or by a power cut.
+    pub(super) fn end_life(&mut self) {
+        let node = self.node.as_mut().expect("looked at by the caller");
+        let stuck = node.stopping;
+        assert!(!stuck, "a clean stop does not come to an end");
+        if node.stopping || !self.plan.stops_cleanly() {
+            return self.power_cut();
+        }
+        node.stopping = true;
+        self.shared.stopping = true;
+        node.seats.iter_mut().for_each(|seat| seat.worker.stop());
+        self.note("a clean stop begins".into());
+        let now = self.clock.mono();
+        // Longer than any client may keep a connection busy.
+        self.heap.at(now + 100 * SECOND, Event::End { life: self.life });
+        for worker in 0..self.workers {
+            self.plan_turn(worker, now + MICROSECOND);
+        }
+    }
+
+    pub(super) fn stopped(&mut self) {
+        self.report.stops += 1;
+        self.note("stopped".into());
+        self.node_is_gone();
+    }
+
+    pub(super) fn power_cut(&mut self) {
+        self.report.cuts += 1;
+        self.note("power cut".into());
+        if self.shared.settings.when_full == WhenFull::Trim {
+            // A segment may have been given up whose notice nobody has seen: it was full before the last one that was told.
+            let until = self.last_trim.unwrap_or(self.clock.mono());
+            self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
+        }
+        self.node_is_gone();
+    }
+
+    pub(super) fn node_is_gone(&mut self) {
+        let now = self.clock.mono();
+        let node = self.node.take().expect("it has been running");
+        self.was_ready = node.ready;
+        self.report.recycled +=
+            node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
+        self.disk.cut();
+        let mut later = Vec::new();
+        self.net.cut(&mut later);
+        for (delay, event) in later {
+            self.heap.at(now.max(delay), Event::Net(event));
+        }
+        self.heap.at(now + self.random.between(1, 2_000) * MILLISECOND, Event::Start);
+    }
+}
