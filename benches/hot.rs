@@ -20,11 +20,14 @@ const DATA: usize = 256;
 const ROUNDS: usize = 21;
 const ROUND: Duration = Duration::from_millis(20);
 
+/// What is timed, and how it is called.
+type Part = (&'static str, fn(&Input));
+
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
     core_affinity::set_for_current(core_affinity::CoreId { id: 0 });
     let input = Input::new();
-    let parts: &[(&str, fn(&Input))] = &[
+    let parts: &[Part] = &[
         ("scan", scan),
         ("base64", base64_both),
         ("md5", md5),
