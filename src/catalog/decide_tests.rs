@@ -44,11 +44,10 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
         }
         8 | 9 => {
             let resharding = stream?.resharding.as_ref()?;
-            let end = |number: &u32| ClosedShard { number: *number, last: 5, at: now };
-            Some(Change::OpenChildren {
-                stream: stream?.number,
-                closed: resharding.parents.iter().flatten().map(end).collect(),
-            })
+            let arrival = Wall(now.0 - 2_500_000 + random.below(5_000_000));
+            let closed = stream?.ends_of_parents(|_| Some((5, arrival)), now);
+            assert_eq!(closed.len(), resharding.parents.iter().flatten().count());
+            Some(Change::OpenChildren { stream: stream?.number, closed })
         }
         10 => Some(Change::ShardsExpired { stream: stream?.number, shards: vec![shard(random)] }),
         _ => {
@@ -265,8 +264,10 @@ fn a_split_closes_its_parent_and_opens_two_children() {
     assert_eq!(stream.children(0).map(|s| (s.number, s.created, s.log)).collect::<Vec<_>>(), [(1, 11, 0), (2, 11, 1)]);
     assert_eq!(stream.route((1 << 100) - 1).map(|s| s.number), Some(1));
     assert_eq!(stream.route(1 << 100).map(|s| s.number), Some(2));
-    let open_at = |time: u64| stream.open_at(Wall(time)).map(|s| s.number).collect::<Vec<_>>();
-    assert_eq!((open_at(9_000_000), open_at(10_000_000), open_at(30_000_000)), (vec![], vec![0], vec![1, 2]));
+    let at = |time: u64| {
+        stream.shards.values().filter(|shard| stream.took_at(shard, Wall(time))).map(|s| s.number).collect::<Vec<_>>()
+    };
+    assert_eq!((at(9_000_000), at(10_000_000), at(30_000_000)), (vec![], vec![0], vec![1, 2]));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Splitting and merging: which shards close, and which open after them.
 
-use super::change::Change;
+use super::change::{Change, ClosedShard};
 use super::decide::Decide;
 use super::state::{HashRange, Shard, ShardState, Stream, StreamMode};
 use crate::io::clock::Wall;
@@ -10,6 +10,24 @@ use crate::limits::SHARDS_PER_STREAM_MAX;
 /// A shard's name in the API.
 fn id(number: u32) -> String {
     format!("shardId-{number:012}")
+}
+
+impl Stream {
+    /// How the parents of the resharding under way end, of which `drained` gives number and arrival of the last record. They end together,
+    /// and not before they were opened or that record arrived: the wall clock may have been set back, yet generations follow each other
+    /// and a shard outlives its records.
+    pub fn ends_of_parents(&self, drained: impl Fn(u32) -> Option<(u64, Wall)>, now: Wall) -> Vec<ClosedShard> {
+        let parents = self.resharding.iter().flat_map(|resharding| resharding.parents.iter().flatten());
+        let mut ends = Vec::new();
+        let mut at = now;
+        for parent in parents {
+            let Some((last, arrival)) = drained(*parent) else { continue };
+            let opened = self.shards.get(parent).map_or(Wall(0), |shard| self.opened(shard));
+            at = at.max(opened).max(arrival);
+            ends.push((*parent, last));
+        }
+        ends.into_iter().map(|(number, last)| ClosedShard { number, last, at }).collect()
+    }
 }
 
 impl<'a> Decide<'a> {

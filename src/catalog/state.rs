@@ -170,7 +170,8 @@ impl Stream {
         self.shards.values().filter(|shard| !shard.is_closed())
     }
 
-    /// When a shard began to take records: with the stream, or at the close of its parents.
+    /// When a shard began to take records: with the stream, or at the close of its parents. The second in its own numbers may be later
+    /// than that; the parents' end leaves neither hole nor overlap between the generations.
     pub fn opened(&self, shard: &Shard) -> Wall {
         let mut parents = shard.parents.iter().flatten().peekable();
         if parents.peek().is_none() {
@@ -180,16 +181,15 @@ impl Stream {
             ShardState::Closed { at, .. } => Some(at),
             _ => None,
         });
-        // Parents that have expired leave only the second in the child's own numbers.
-        closed.max().unwrap_or(Wall(shard.created.saturating_mul(1_000_000)))
+        // Parents that have expired ended before everything that can still be asked for.
+        closed.max().unwrap_or(Wall(0))
     }
 
-    /// Shards that took records at `time`, by number.
-    pub fn open_at(&self, time: Wall) -> impl Iterator<Item = &Shard> {
-        self.shards.values().filter(move |shard| {
-            let ended = matches!(shard.state, ShardState::Closed { at, .. } if at <= time);
-            !ended && self.opened(shard) <= time
-        })
+    /// Whether `shard` was the one that took records for its keys at `time`. From the stream's creation on, or the trim horizon where
+    /// that is later, these shards cover every key once.
+    pub fn took_at(&self, shard: &Shard, time: Wall) -> bool {
+        let ended = matches!(shard.state, ShardState::Closed { at, .. } if at <= time);
+        !ended && self.opened(shard) <= time
     }
 }
 

@@ -30,7 +30,7 @@ impl Pattern {
         }
     }
 
-    fn matches(self, value: &str) -> bool {
+    pub(super) fn matches(self, value: &str) -> bool {
         match self {
             Pattern::Name => !value.is_empty() && value.bytes().all(is_name_byte),
             Pattern::StreamArn => StreamArn::parse(value).is_some(),

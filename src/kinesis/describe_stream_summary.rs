@@ -5,9 +5,7 @@ use super::constraint::Constraints;
 use super::error::Error;
 use super::json::Object;
 use super::request::Context;
-use super::shard_answer::{
-    EnhancedMonitoring, ModeDetails, NO_ENHANCED_MONITORING, body, is_open, mode, seconds, status,
-};
+use super::shard_answer::{EnhancedMonitoring, ModeDetails, NO_ENHANCED_MONITORING, body, mode, seconds, status};
 use crate::catalog::identity::Identity;
 use crate::catalog::state::State;
 use serde::Serialize;
@@ -62,7 +60,7 @@ impl DescribeStreamSummary {
                 stream_creation_timestamp: seconds(stream.created),
                 enhanced_monitoring: NO_ENHANCED_MONITORING,
                 encryption_type: "NONE",
-                open_shard_count: stream.shards.values().filter(|shard| is_open(shard)).count(),
+                open_shard_count: stream.open().count(),
                 // There are no consumers yet.
                 consumer_count: 0,
                 max_record_size_in_kib: stream.max_record_kib,

@@ -6,7 +6,7 @@ use super::error::{Error, Kind};
 use super::json::Object;
 use super::page::Page;
 use super::request::Context;
-use super::shard_answer::{ShardAnswer, body, is_held, is_open, was_open};
+use super::shard_answer::{ShardAnswer, body, is_held};
 use super::shard_id::ShardId;
 use super::token::Purpose;
 use crate::catalog::identity::Identity;
@@ -159,11 +159,11 @@ impl Filter {
     fn takes(self, stream: &Stream, shard: &Shard, horizon: Wall) -> bool {
         match self {
             Filter::AfterShardId(after) => shard.number > after,
-            Filter::AtTrimHorizon => was_open(stream, shard, horizon.max(stream.created)),
+            Filter::AtTrimHorizon => stream.took_at(shard, horizon.max(stream.created)),
             Filter::FromTrimHorizon => true,
-            Filter::AtLatest => is_open(shard),
+            Filter::AtLatest => !shard.is_closed(),
             // Before the stream there was no shard: its first ones cover what was asked for.
-            Filter::AtTimestamp(at) => was_open(stream, shard, Wall(at).max(stream.created).max(horizon)),
+            Filter::AtTimestamp(at) => stream.took_at(shard, Wall(at).max(stream.created).max(horizon)),
             Filter::FromTimestamp(at) => is_held(shard, Wall(at).max(horizon)),
         }
     }

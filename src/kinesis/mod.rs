@@ -19,6 +19,8 @@ pub mod json;
 pub mod json_skip;
 pub mod json_string;
 pub mod list_shards;
+#[cfg(test)]
+mod list_shards_tests;
 pub mod list_streams;
 pub mod list_tags_for_stream;
 pub mod merge_shards;
@@ -31,6 +33,8 @@ pub mod put_scan;
 #[cfg(test)]
 mod put_scan_tests;
 pub mod request;
+#[cfg(test)]
+mod request_tests;
 pub mod sequence;
 pub mod shard_answer;
 pub mod shard_id;

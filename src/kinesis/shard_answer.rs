@@ -1,14 +1,11 @@
-//! Streams and shards as the answers of the control plane show them, and the times between which a shard was open.
+//! Streams and shards as the answers of the control plane show them.
 
 use super::error::{Error, Kind};
-use super::sequence::SequenceNumber;
+use super::sequence::{DIGITS, SequenceNumber};
 use super::shard_id::ShardId;
-use crate::catalog::state::{Shard, ShardState, Stream, StreamMode, StreamStatus};
+use crate::catalog::state::{Shard, ShardState, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
 use serde::Serialize;
-
-/// Bits of the counter in a closed shard's last possible number: no record has it.
-const NUMBER_AT_END: u64 = i64::MAX as u64;
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -57,13 +54,13 @@ pub(super) const NO_ENHANCED_MONITORING: [EnhancedMonitoring; 1] = [EnhancedMoni
 impl ShardAnswer {
     pub(super) fn new(shard: &Shard) -> ShardAnswer {
         let number = |number, at| {
-            let mut text = [0; 56];
+            let mut text = [0; DIGITS];
             SequenceNumber { created: shard.created, shard: shard.number, number, at }.write(&mut text);
             String::from_utf8_lossy(&text).into_owned()
         };
         let ending = match shard.state {
             ShardState::Open | ShardState::Closing => None,
-            ShardState::Closed { at, .. } => Some(number(NUMBER_AT_END, at.seconds())),
+            ShardState::Closed { at, .. } => Some(number(SequenceNumber::END, at.seconds())),
         };
         let parent = |parent: Option<u32>| parent.map(|number| ShardId(number).to_string());
         ShardAnswer {
@@ -109,36 +106,10 @@ pub(super) fn body(answer: &impl Serialize) -> Result<Vec<u8>, Error> {
         .map_err(|error| Error::new(Kind::InternalFailure, format!("The answer cannot be written: {error}")))
 }
 
-pub(super) fn is_open(shard: &Shard) -> bool {
-    !matches!(shard.state, ShardState::Closed { .. })
-}
-
 /// Whether a shard still has, or may have, records that arrived at `horizon` or later.
 pub(super) fn is_held(shard: &Shard, horizon: Wall) -> bool {
     match shard.state {
         ShardState::Open | ShardState::Closing => true,
         ShardState::Closed { at, .. } => at >= horizon,
     }
-}
-
-/// When a shard began: with the stream, or when the last of its parents closed. The second in its sequence numbers may be later than that,
-/// and taking the parents' own end leaves neither hole nor overlap between the generations. `None`: before every shard that is left.
-fn began(stream: &Stream, shard: &Shard) -> Option<Wall> {
-    let parents = shard.parents.iter().flatten();
-    if shard.parents[0].is_none() {
-        return Some(stream.created);
-    }
-    parents.filter_map(|number| stream.shards.get(number)).filter_map(ended).max()
-}
-
-fn ended(shard: &Shard) -> Option<Wall> {
-    match shard.state {
-        ShardState::Open | ShardState::Closing => None,
-        ShardState::Closed { at, .. } => Some(at),
-    }
-}
-
-/// Whether a shard was the one open for its keys at `time`. Over all shards of a stream those times neither overlap nor leave a hole.
-pub(super) fn was_open(stream: &Stream, shard: &Shard, time: Wall) -> bool {
-    began(stream, shard).is_none_or(|began| began <= time) && ended(shard).is_none_or(|ended| ended > time)
 }

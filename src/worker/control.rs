@@ -67,8 +67,8 @@ pub struct Control {
     thens: VecDeque<(u64, Then)>,
     /// Changes of live segments under way: (number, worker, log).
     journals: VecDeque<(u64, u16, u32)>,
-    /// Last numbers of closing shards whose records are all durable.
-    drained: BTreeMap<ShardKey, u64>,
+    /// Closing shards whose records are all durable: number and arrival of the last one.
+    drained: BTreeMap<ShardKey, (u64, Wall)>,
     resharding: Vec<(u32, Asker, Mono)>,
     deleting: BTreeMap<u32, Asker>,
     /// Nothing can be journaled any more.
@@ -158,9 +158,9 @@ impl Worker {
         }
     }
 
-    pub(super) fn note_drained(&mut self, shard: ShardKey, last: u64) {
+    pub(super) fn note_drained(&mut self, shard: ShardKey, last: u64, arrival: Wall) {
         let control = self.control.as_mut().expect("closings go to worker 0");
-        control.drained.insert(shard, last);
+        control.drained.insert(shard, (last, arrival));
         let Some(stream) = control.catalog.state().stream_by_number(shard.stream()) else { return };
         let parents = stream.resharding.iter().flat_map(|r| r.parents.iter().flatten());
         let all = parents.clone().all(|p| control.drained.contains_key(&ShardKey::new(stream.number, *p)));
@@ -411,17 +411,17 @@ impl Worker {
     /// Tells worker 0 of closing shards whose records are all durable.
     pub(super) fn tell_drained(&mut self) {
         use crate::shard::Admission;
-        let mut drained: Vec<(ShardKey, u64)> = Vec::new();
+        let mut drained: Vec<(ShardKey, u64, Wall)> = Vec::new();
         for (key, shard) in self.shards.iter_mut() {
             if shard.admission == (Admission::Closing { told: false }) && self.logs[shard.log].durable() >= shard.end {
                 shard.admission = Admission::Closing { told: true };
-                drained.push((key, shard.next - 1));
+                drained.push((key, shard.next - 1, Wall(shard.arrival)));
             }
         }
-        for (shard, last) in drained {
+        for (shard, last, arrival) in drained {
             if self.control.is_some() {
-                self.note_drained(shard, last);
-            } else if self.mail.offer(0, Message::Drained { shard, last }).is_err() {
+                self.note_drained(shard, last, arrival);
+            } else if self.mail.offer(0, Message::Drained { shard, last, arrival }).is_err() {
                 self.shards.get_mut(shard).expect("just seen").admission = Admission::Closing { told: false };
             }
         }
@@ -453,18 +453,11 @@ fn judge(
         }
         Wish::Expired { stream, shards } => (Ok(Some(Change::ShardsExpired { stream, shards })), None),
         Wish::Open { stream } => {
-            let Some(resharding) = state.stream_by_number(stream).and_then(|s| s.resharding.as_ref()) else {
+            let Some(resharded) = state.stream_by_number(stream).filter(|s| s.resharding.is_some()) else {
                 return (Ok(None), None);
             };
-            let closed: Vec<ClosedShard> = resharding
-                .parents
-                .iter()
-                .flatten()
-                .filter_map(|parent| {
-                    let last = control.drained.get(&ShardKey::new(stream, *parent))?;
-                    Some(ClosedShard { number: *parent, last: *last, at: now.wall })
-                })
-                .collect();
+            let last = |parent| control.drained.get(&ShardKey::new(stream, parent)).copied();
+            let closed = resharded.ends_of_parents(last, now.wall);
             control.drained.retain(|key, _| key.stream() != stream);
             (Ok(Some(Change::OpenChildren { stream, closed })), Some(Then::Opened { stream }))
         }

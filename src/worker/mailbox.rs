@@ -88,10 +88,12 @@ pub enum Message {
         log: u32,
         done: bool,
     },
-    /// To worker 0: every record of a closing shard is durable; the last one has this number (0: none).
+    /// To worker 0: every record of a closing shard is durable; the last one has this number (0: none) and
+    /// arrival.
     Drained {
         shard: ShardKey,
         last: u64,
+        arrival: Wall,
     },
     /// Append a frame of `count` records whose body is lent. Answered by `Appended` or `PutRefused`; the loan ends with the answer.
     Put {
