@@ -46,6 +46,11 @@ fn show(what: &str, unit: &str, mut figures: Vec<f64>) {
     println!("  {what:<44} {median:>12.1} {unit}   ({:.1} .. {:.1})", figures[0], figures[last]);
 }
 
+/// Of 1 µs to a minute: one that grows by itself would clamp what is saved in it before it has grown.
+fn latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds and digits are valid")
+}
+
 /// Sends `requests[i % n]` over `connections` connections for a round; (answers a second, latencies in µs).
 fn round(port: u16, connections: usize, requests: &[Vec<u8>]) -> (f64, Histogram<u64>) {
     let began = Instant::now();
@@ -54,19 +59,19 @@ fn round(port: u16, connections: usize, requests: &[Vec<u8>]) -> (f64, Histogram
             let request = requests[c % requests.len()].clone();
             std::thread::spawn(move || {
                 let mut connection = Connection::open(port);
-                let mut latencies = Histogram::<u64>::new(3).expect("three digits");
+                let mut seen = latencies();
                 let mut answers = 0u64;
                 while began.elapsed() < ROUND {
                     let sent = Instant::now();
                     connection.ask(&request);
-                    latencies.saturating_record(sent.elapsed().as_micros() as u64);
+                    seen.saturating_record(sent.elapsed().as_micros() as u64);
                     answers += 1;
                 }
-                (answers, latencies)
+                (answers, seen)
             })
         })
         .collect();
-    let mut all = Histogram::<u64>::new(3).expect("three digits");
+    let mut all = latencies();
     let mut answers = 0;
     for thread in threads {
         let (n, latencies) = thread.join().expect("a connection failed");
@@ -140,7 +145,7 @@ fn put_record() {
     }
 }
 
-/// Four readers at the tail, each of its own shard, while its newest 16 MB are read again and again from memory.
+/// Four readers, each of its own shard, read the newest 30 MB again and again: they still lie in log memory.
 fn get_records() {
     let server = Server::start("4G", &[]);
     create(&server, 4);

@@ -55,10 +55,10 @@ pub struct Args {
     /// What a put finds when the space is used up
     #[arg(long, value_name = "WHAT", default_value = "reject")]
     when_full: Full,
-    /// Region in ARNs; fixed when the directory is made [default: us-east-1]
+    /// Region in ARNs; kept in the directory [default: as the directory says, us-east-1 in a new one]
     #[arg(long, value_parser = parse_region)]
     region: Option<String>,
-    /// Account in ARNs, 12 digits; fixed when the directory is made [default: 000000000000]
+    /// Account in ARNs, 12 digits; kept in the directory [default: as the directory says, 000000000000 in a new one]
     #[arg(long, value_parser = parse_account)]
     account: Option<String>,
     /// Seconds that an hour of retention lasts, for tests; fixed when the directory is made

@@ -21,8 +21,6 @@ use std::collections::VecDeque;
 pub const FORMAT: u32 = 0;
 /// Rises with every edit of something stored while the format is 0.
 pub const REVISION: u32 = 1;
-/// Ids that one write of the superblock reserves.
-pub const IDS_RESERVED: u64 = 1024;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"penstock");
 const HEADER: usize = 64;

@@ -5,7 +5,6 @@ use super::mailbox::{ConnectionId, Message, PutId, PutRefusal};
 use super::put::FrameState;
 use crate::io::op::Ops;
 use crate::log::format::Position;
-use crate::observe::counter::Counter;
 use std::collections::VecDeque;
 
 /// What this worker knows of each log, its own and others', and the puts that wait for it, in the order of their positions.
@@ -38,10 +37,6 @@ impl Acks {
         );
         log.waiting.push_back((position, put));
         true
-    }
-
-    pub fn waiting(&self) -> usize {
-        self.logs.iter().map(|log| log.waiting.len()).sum()
     }
 }
 
@@ -135,7 +130,6 @@ impl Worker {
         for frame in &mut self.puts.slots[put.0 as usize].frames {
             if frame.log == log && matches!(frame.state, FrameState::Appended { position: p, .. } if p == position) {
                 frame.state = FrameState::Refused(PutRefusal::Failed);
-                self.counters.add(Counter::RecordsRefused, frame.count as u64);
             }
         }
     }

@@ -21,8 +21,6 @@ const REQUEST_MS: u64 = 30_000;
 const BODY_BYTES_PER_MS: u64 = 100;
 /// A reply must be taken within this time.
 const SEND_MS: u64 = 60_000;
-/// An idle connection lives at least this long; then only until its slot is wanted.
-pub const IDLE_MS: u64 = 300_000;
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,7 +224,8 @@ impl Worker {
             Parsed::Refused(refused) => self.refuse(slot, refused.status, refused.why, ops),
             Parsed::Head { request, head_len, body } => {
                 c.head_len = head_len as u32;
-                c.keep_alive = request.keep_alive;
+                // An answer to HEAD must have no body, and ours has one: the connection ends with it.
+                c.keep_alive = request.keep_alive && request.method != "HEAD";
                 let expects = request.expects_continue;
                 let len = match body {
                     Body::Length(len) => len,

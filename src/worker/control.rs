@@ -479,6 +479,14 @@ fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall, logs: u32
 }
 
 impl Worker {
+    /// Retention time survives a restart. Worker 0, now and then.
+    pub(super) fn keep_retention_time(&mut self, ops: &mut Ops) {
+        let Some(control) = self.control.as_mut().filter(|control| !control.failed) else { return };
+        if let Some(wall) = self.retention.to_keep() {
+            control.catalog.propose(Change::RetentionClock { wall }, &mut self.buffers, ops);
+        }
+    }
+
     /// Closed shards whose last record has expired leave the catalog. Worker 0, now and then.
     pub(super) fn expire_shards(&mut self) {
         let (now, hour) = (self.retention.now(), self.retention_hour);

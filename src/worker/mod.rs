@@ -139,6 +139,7 @@ impl Worker {
             self.sweep_puts(ops);
             self.look_for_space();
             self.expire_shards();
+            self.keep_retention_time(ops);
         }
         self.close_turn(ops);
     }

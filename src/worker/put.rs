@@ -8,7 +8,7 @@ use super::Worker;
 use super::append::Pending;
 use super::mailbox::{ConnectionId, Message, PutId, PutRefusal};
 use super::serve::Reply;
-use crate::catalog::state::StreamStatus;
+use crate::catalog::state::{Stream, StreamStatus};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::Mono;
 use crate::io::op::Ops;
@@ -228,45 +228,14 @@ impl Worker {
     fn put_route_all(&mut self, id: PutId) {
         let count = self.puts.slots[id.0 as usize].scan.records.len() as u16;
         self.puts.slots[id.0 as usize].places.resize(count as usize, Place::default());
+        let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
+        let Puts { slots, frame_of_route, .. } = &mut self.puts;
+        let put = &mut slots[id.0 as usize];
+        let stream = state.stream_by_number(put.stream).expect("the stream was found in this turn");
         for record in 0..count {
-            self.put_route(id, record);
+            put.route(record, stream, frame_of_route);
         }
         self.put_routed(id, 0);
-    }
-
-    /// Puts record `record` into the frame that `frame_of_route` has for its shard, or into a new one.
-    fn put_route(&mut self, id: PutId, record: u16) {
-        let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
-        let put = &mut self.puts.slots[id.0 as usize];
-        let scanned = &put.scan.records[record as usize];
-        let stream = state.stream_by_number(put.stream).expect("the stream was found in this turn");
-        let route = stream.routes.index(scanned.hash).expect("routes cover every hash");
-        let shard = &stream.shards[&stream.routes.table().1[route]];
-        let slot = &mut self.puts.frame_of_route[route];
-        if *slot == u16::MAX {
-            *slot = put.frames.len() as u16;
-            put.frames.push(Frame {
-                shard: ShardKey::new(put.stream, shard.number),
-                route: route as u16,
-                log: shard.log,
-                created: shard.created,
-                count: 0,
-                payload: 0,
-                head: u16::MAX,
-                tail: u16::MAX,
-                state: FrameState::Asked,
-            });
-        }
-        let number = *slot;
-        let frame = &mut put.frames[number as usize];
-        put.places[record as usize] = Place { frame: number, ordinal: frame.count, next: u16::MAX };
-        match frame.tail {
-            u16::MAX => frame.head = record,
-            tail => put.places[tail as usize].next = record,
-        }
-        frame.tail = record;
-        frame.count += 1;
-        frame.payload += scanned.key.len + scanned.data_len;
     }
 
     /// Forgets which frames the routes had, for the next put.
@@ -298,11 +267,11 @@ impl Worker {
     /// Decodes the frames of other workers into one lent buffer, and asks their owners.
     fn put_lend(&mut self, id: PutId, from: usize, bytes: usize) {
         let frames = self.puts.slots[id.0 as usize].frames.len();
-        let lent = match self.puts.slots[id.0 as usize].lent {
-            // A second routing while the first buffer is still lent is rare: it is refused rather than given a list.
-            Some(_) => None,
-            None => self.buffers.take_for(bytes),
-        };
+        debug_assert!(
+            self.puts.slots[id.0 as usize].lent.is_none(),
+            "what is routed again waits until the loan has ended"
+        );
+        let lent = self.buffers.take_for(bytes);
         let mut at = 0;
         for frame in from..frames {
             let f = self.puts.slots[id.0 as usize].frames[frame];
@@ -381,14 +350,17 @@ impl Worker {
     }
 
     fn put_reroute(&mut self, id: PutId, frame: u16, ops: &mut Ops) {
-        let put = &mut self.puts.slots[id.0 as usize];
+        let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
+        let Puts { slots, frame_of_route, .. } = &mut self.puts;
+        let put = &mut slots[id.0 as usize];
+        let stream = state.stream_by_number(put.stream).expect("the caller has looked");
         put.frames[frame as usize].state = FrameState::Rerouted;
         put.unresolved -= 1;
         let from = put.frames.len();
         let mut record = put.frames[frame as usize].head;
         while record != u16::MAX {
-            let next = self.puts.slots[id.0 as usize].places[record as usize].next;
-            self.put_route(id, record);
+            let next = put.places[record as usize].next;
+            put.route(record, stream, frame_of_route);
             record = next;
         }
         self.put_routed(id, from);
@@ -440,6 +412,37 @@ impl Worker {
 }
 
 impl Put {
+    /// Puts record `record` into the frame that `frame_of_route` has for its shard, or into a new one.
+    fn route(&mut self, record: u16, stream: &Stream, frame_of_route: &mut [u16]) {
+        let scanned = &self.scan.records[record as usize];
+        let route = stream.routes.index(scanned.hash).expect("routes cover every hash");
+        let slot = &mut frame_of_route[route];
+        if *slot == u16::MAX {
+            *slot = self.frames.len() as u16;
+            let shard = &stream.shards[&stream.routes.table().1[route]];
+            self.frames.push(Frame {
+                shard: ShardKey::new(self.stream, shard.number),
+                route: route as u16,
+                log: shard.log,
+                created: shard.created,
+                count: 0,
+                payload: 0,
+                head: u16::MAX,
+                tail: u16::MAX,
+                state: FrameState::Asked,
+            });
+        }
+        let frame = &mut self.frames[*slot as usize];
+        self.places[record as usize] = Place { frame: *slot, ordinal: frame.count, next: u16::MAX };
+        match frame.tail {
+            u16::MAX => frame.head = record,
+            tail => self.places[tail as usize].next = record,
+        }
+        frame.tail = record;
+        frame.count += 1;
+        frame.payload += scanned.key.len + scanned.data_len;
+    }
+
     pub fn single(&self) -> bool {
         self.single
     }

@@ -211,10 +211,12 @@ impl Worker {
 
     fn health(&mut self, slot: u16, ops: &mut Ops) {
         let get = |counter: Counter| self.all_counters.iter().map(|c| c.get(counter)).sum::<u64>();
-        let failed = self.logs.iter().any(|log| log.failed().is_some());
+        // Of every worker: this one may have none of the logs that matter.
+        let failed = get(Counter::LogsFailedNow) > 0;
         let (used, space, damaged) = (get(Counter::LogBytesUsedNow), get(Counter::LogBytesNow), get(Counter::Damaged));
         let status = if failed { "failed" } else { "ok" };
-        let left = self.seconds_left().map_or("null".to_string(), |s| s.to_string());
+        let left = self.all_counters.iter().map(|c| c.get(Counter::SecondsLeftNow)).filter(|s| *s > 0).min();
+        let left = left.map_or("null".to_string(), |s| s.to_string());
         let percent = used * 100 / space.max(1);
         let body = format!(
             "{{\"status\":\"{status}\",\"percent_full\":{percent},\"seconds_until_full\":{left},\"log_bytes_used\":{used},\

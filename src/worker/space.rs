@@ -18,13 +18,19 @@ const FILLING_PERCENT: u64 = 80;
 /// With `--when-full trim`, the oldest segment goes when fewer are free.
 const FREE_SEGMENTS_TRIM: u32 = 3;
 const HOUR_US: u64 = 3_600_000_000;
+/// How often retention time is made durable; what it can fall behind by with each restart, beside the downtime.
+const KEPT_EVERY_US: u64 = 600_000_000;
 
 /// The clock that records expire by: the wall clock, but never faster than the boot clock while running.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RetentionClock {
     wall: Wall,
     at: Mono,
-    /// The wall clock has gone more than an hour away from it.
+    /// Both clocks when this run began: what lies between them from then on is a step, what lay there before is downtime.
+    began: Now,
+    /// The last value that the catalog was asked to keep.
+    kept: Wall,
+    /// Seconds that the wall clock has gone away from the boot clock in this run, once that was more than an hour.
     pub stepped: i64,
 }
 
@@ -40,7 +46,8 @@ impl RetentionClock {
         }
         self.wall = Wall(self.wall.0 + (now.mono - self.at) / 1_000);
         self.at = Mono(self.at.0 + (now.mono - self.at) / 1_000 * 1_000);
-        let apart = now.wall.0 as i64 - self.wall.0 as i64;
+        let (wall, boot) = (now.wall.0 as i64 - self.began.wall.0 as i64, (now.mono - self.began.mono) as i64 / 1_000);
+        let apart = wall - boot;
         if apart.unsigned_abs() > HOUR_US {
             self.stepped = apart / 1_000_000;
         }
@@ -56,7 +63,16 @@ impl RetentionClock {
 
     /// Goes on from `wall`.
     pub fn begin(&mut self, now: Now, wall: Wall) {
-        (self.wall, self.at) = (wall, now.mono);
+        (self.wall, self.at, self.began, self.kept) = (wall, now.mono, now, wall);
+    }
+
+    /// A value to be kept over a restart, now and then: where the wall clock is not believed, time goes on from the last one.
+    pub fn to_keep(&mut self) -> Option<Wall> {
+        let due = self.wall.0 >= self.kept.0 + KEPT_EVERY_US;
+        due.then(|| {
+            self.kept = self.wall;
+            self.wall
+        })
     }
 }
 
@@ -101,10 +117,11 @@ impl Worker {
         }
         self.counters.set(Counter::LogBytesUsedNow, used);
         self.counters.set(Counter::LogBytesNow, capacity);
+        self.counters.set(Counter::SecondsLeftNow, self.seconds_left().map_or(0, |seconds| seconds.max(1)));
     }
 
     /// Seconds until the fullest of this worker's logs is full at its present rate; `None` below 80 %, or when nothing is written.
-    pub(super) fn seconds_left(&self) -> Option<u64> {
+    fn seconds_left(&self) -> Option<u64> {
         let left = |(log, space): (&crate::log::Log, &Space)| {
             let usage = log.usage();
             let near = usage.live * 100 >= usage.capacity * FILLING_PERCENT && space.rate > 0;
@@ -202,6 +219,7 @@ impl Worker {
                         self.refuse_log(format!("{file}: {why}"));
                     }
                     Event::Failed { what, errno } => {
+                        self.counters.add(Counter::LogsFailedNow, 1);
                         self.tell_operator(Notice::LogFailed { log, what: what.to_string(), errno });
                     }
                     Event::Recycled { .. } => self.counters.add(Counter::SegmentsRecycled, 1),
@@ -260,5 +278,50 @@ impl Worker {
                 self.tell_operator(Notice::Stopped);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    /// Seconds after the start, as the boot clock and as the wall clock say.
+    fn at(boot: u64, wall: u64) -> Now {
+        Now { mono: Mono((1_000 + boot) * SECOND * 1_000), wall: Wall((1_800_000_000 + wall) * SECOND) }
+    }
+
+    #[test]
+    fn downtime_is_no_step_also_where_the_clock_is_not_believed() {
+        let persisted = Wall(at(0, 0).wall.0 - 5 * HOUR_US);
+        let mut clock = RetentionClock::default();
+        clock.settle(at(0, 0), persisted, false);
+        clock.advance(at(7_200, 7_200));
+        assert_eq!((clock.now(), clock.stepped), (Wall(persisted.0 + 7_200 * SECOND), 0));
+        let mut believed = RetentionClock::default();
+        believed.settle(at(0, 0), persisted, true);
+        assert_eq!(believed.now(), at(0, 0).wall);
+    }
+
+    #[test]
+    fn a_step_of_the_wall_clock_moves_nothing_and_is_told() {
+        for (wall, stepped) in [(10 + 3_700, 3_700), (10 - 3_700, -3_700), (10 + 3_500, 0)] {
+            let mut clock = RetentionClock::default();
+            clock.settle(at(0, 4_000), Wall(1), true);
+            let begun = clock.now();
+            clock.advance(at(10, (4_000 + wall as i64) as u64));
+            assert_eq!((clock.now().0 - begun.0, clock.stepped), (10 * SECOND, stepped));
+        }
+    }
+
+    #[test]
+    fn retention_time_is_kept_now_and_then() {
+        let mut clock = RetentionClock::default();
+        clock.settle(at(0, 0), Wall(1), true);
+        clock.advance(at(599, 599));
+        assert_eq!(clock.to_keep(), None);
+        clock.advance(at(600, 600));
+        assert_eq!((clock.to_keep(), clock.to_keep()), (Some(at(600, 600).wall), None));
     }
 }
