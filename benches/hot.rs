@@ -7,7 +7,7 @@
 
 use penstock::io::clock::Wall;
 use penstock::kinesis::put_scan::Scan;
-use penstock::kinesis::sequence::SequenceNumber;
+use penstock::kinesis::sequence::{Run, SequenceNumber};
 use penstock::kinesis::{base64, get_records, put_records};
 use penstock::log::checksum;
 use penstock::log::format::{self, Entry};
@@ -197,24 +197,33 @@ fn number(at: usize) -> SequenceNumber {
 
 fn answers(input: &Input) {
     let mut digits = [0; 56];
-    show("sequence number, in digits", 56 * RECORDS, || {
+    show("sequence number, alone", 56 * RECORDS, || {
         for at in 0..RECORDS {
             number(black_box(at)).write(&mut digits);
+            black_box(&digits);
+        }
+    });
+    show("sequence number, of a run", 56 * RECORDS, || {
+        let run = Run::new(number(black_box(0)));
+        for at in 0..RECORDS {
+            run.write(black_box(at) as u32, &mut digits);
             black_box(&digits);
         }
     });
     let mut out = vec![0; put_records::size_max(RECORDS, 0)];
     show("answer of PutRecords", out.len(), || {
         let mut answer = put_records::Answer::begin(&mut out, 0);
-        (0..RECORDS).for_each(|at| answer.stored(&number(black_box(at))));
+        let run = Run::new(number(black_box(0)));
+        (0..RECORDS).for_each(|at| answer.stored(&run, black_box(at) as u32));
         black_box(answer.finish());
     });
     let each = get_records::size_max(input.keys[0].len(), DATA);
-    let mut out = vec![0; 4096 + RECORDS * each];
+    let (body, mut out) = (input.body(), vec![0; 4096 + RECORDS * each]);
     show("answer of GetRecords", DATA * RECORDS, || {
         let mut answer = get_records::Answer::begin(&mut out);
-        for (at, (key, data)) in input.keys.iter().zip(&input.data).enumerate() {
-            answer.push(&mut out, &number(at), Wall(1_790_000_777_000_000), Some(key.as_bytes()), black_box(data));
+        let run = Run::new(number(black_box(0)));
+        for record in format::records(black_box(&body), RECORDS as u32).expect("a whole body") {
+            answer.push(&mut out, &run, record.ordinal, Wall(1_790_000_777_000_000), record.key, record.data);
         }
         black_box(answer.finish(&mut out, None, 0, &[]));
     });

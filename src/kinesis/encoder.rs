@@ -1,6 +1,6 @@
 //! Writes JSON into a buffer of fixed size. The answers of the ack path are sized beforehand, so running out is an error of the caller.
 
-use super::sequence::SequenceNumber;
+use super::sequence::{DIGITS, Run};
 
 /// A buffer, and how far it is written.
 pub struct Encoder<'a> {
@@ -62,10 +62,10 @@ impl<'a> Encoder<'a> {
         self.bytes(&text);
     }
 
-    /// The 56 digits, in quotes.
-    pub fn sequence(&mut self, sequence: &SequenceNumber) {
-        let mut digits = [0; 56];
-        sequence.write(&mut digits);
+    /// The 56 digits, in quotes, of the number `ordinal` behind the first of `run`.
+    pub fn sequence(&mut self, run: &Run, ordinal: u32) {
+        let mut digits = [0; DIGITS];
+        run.write(ordinal, &mut digits);
         self.bytes(b"\"");
         self.bytes(&digits);
         self.bytes(b"\"");

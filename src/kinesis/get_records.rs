@@ -1,7 +1,7 @@
 //! The answer of GetRecords, written record by record; it may be moved to a larger buffer on the way.
 
 use super::encoder::{Encoder, string_max};
-use super::sequence::SequenceNumber;
+use super::sequence::Run;
 use crate::catalog::state::Shard;
 use crate::io::clock::Wall;
 
@@ -66,14 +66,14 @@ impl Answer {
         self.records
     }
 
-    /// Writes a record; [`size_max`] bytes must be free.
-    pub fn push(&mut self, out: &mut [u8], sequence: &SequenceNumber, arrival: Wall, key: Option<&[u8]>, data: &[u8]) {
+    /// Writes the record whose number is `ordinal` behind the first of `run`; [`size_max`] bytes must be free.
+    pub fn push(&mut self, out: &mut [u8], run: &Run, ordinal: u32, arrival: Wall, key: Option<&[u8]>, data: &[u8]) {
         let mut e = Encoder::at(out, self.len);
         if self.records > 0 {
             e.bytes(b",");
         }
         e.bytes(SEQUENCE);
-        e.sequence(sequence);
+        e.sequence(run, ordinal);
         e.bytes(ARRIVAL);
         timestamp(&mut e, arrival);
         e.bytes(DATA);

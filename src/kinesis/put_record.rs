@@ -2,7 +2,7 @@
 
 use super::encoder::Encoder;
 use super::error::{Error, Kind};
-use super::sequence::SequenceNumber;
+use super::sequence::{Run, SequenceNumber};
 use crate::catalog::identity::Identity;
 use crate::io::clock::Wall;
 
@@ -13,7 +13,7 @@ pub const ANSWER_MAX: usize = 128;
 pub fn answer(out: &mut [u8; ANSWER_MAX], sequence: &SequenceNumber) -> usize {
     let mut e = Encoder::at(out, 0);
     e.bytes(b"{\"SequenceNumber\":");
-    e.sequence(sequence);
+    e.sequence(&Run::new(*sequence), 0);
     e.bytes(b",\"ShardId\":");
     e.shard_id(sequence.shard);
     e.bytes(b"}");

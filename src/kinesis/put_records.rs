@@ -1,7 +1,7 @@
 //! The answer of PutRecords: an entry for each record, in the order of the request.
 
 use super::encoder::{Encoder, string_max};
-use super::sequence::SequenceNumber;
+use super::sequence::Run;
 
 const SEQUENCE: &[u8] = b"{\"SequenceNumber\":";
 const SHARD: &[u8] = b",\"ShardId\":";
@@ -30,11 +30,12 @@ impl<'a> Answer<'a> {
         Answer(e)
     }
 
-    pub fn stored(&mut self, sequence: &SequenceNumber) {
+    /// A stored record: the one `ordinal` behind the first of `run`.
+    pub fn stored(&mut self, run: &Run, ordinal: u32) {
         self.0.bytes(SEQUENCE);
-        self.0.sequence(sequence);
+        self.0.sequence(run, ordinal);
         self.0.bytes(SHARD);
-        self.0.shard_id(sequence.shard);
+        self.0.shard_id(run.first.shard);
         self.0.bytes(b"},");
     }
 

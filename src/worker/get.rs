@@ -13,7 +13,7 @@ use crate::io::op::{Errno, Op, Ops, Token};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_records::{Answer, ChildShard, size_max};
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
-use crate::kinesis::sequence::SequenceNumber;
+use crate::kinesis::sequence::{Run, SequenceNumber};
 use crate::limits::GET_BYTES_MAX;
 use crate::log::format::{self, FrameHeader, ShardKey};
 use crate::log::reader::{Reader, Step};
@@ -235,6 +235,13 @@ impl Worker {
             return true;
         }
         let mut ordinal = get.next.saturating_sub(header.sequence) as u32;
+        let first = SequenceNumber {
+            created,
+            shard: get.call.shard.shard(),
+            number: header.sequence,
+            at: header.arrival / 1_000_000,
+        };
+        let mut run = Run::new(first);
         while ordinal < header.count {
             let get = self.gets.slots[slot].as_mut().expect("a call under way");
             let (bytes, out) = self.buffers.pair(body, get.out);
@@ -259,8 +266,10 @@ impl Worker {
                 }
                 let number = header.sequence + record.ordinal as u64;
                 let at = arrival / 1_000_000;
-                let sequence = SequenceNumber { created, shard: get.call.shard.shard(), number, at };
-                get.answer.push(out, &sequence, Wall(arrival), record.key, record.data);
+                if run.first.at != at {
+                    run = Run::new(SequenceNumber { at, ..first });
+                }
+                get.answer.push(out, &run, record.ordinal, Wall(arrival), record.key, record.data);
                 get.bytes += size;
                 get.arrival = arrival;
                 get.next = number + 1;

@@ -15,6 +15,7 @@ use crate::io::op::Ops;
 use crate::kinesis::base64;
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::put_scan::Scan;
+use crate::kinesis::sequence::Run;
 use crate::limits::{RECORDS_PER_REQUEST_MAX, SHARDS_PER_STREAM_MAX};
 use crate::log::format::{self, Entry, Position, ShardKey};
 use std::collections::VecDeque;
@@ -97,6 +98,8 @@ pub struct Puts {
     /// Frame of the put being routed, by index of the route; `u16::MAX`: none yet.
     frame_of_route: Vec<u16>,
     pub entries: Vec<Entry>,
+    /// The sequence numbers of each frame of the put that is being answered; `None`: it was not appended.
+    pub runs: Vec<Option<Run>>,
     /// Settled puts that found no buffer for their answer.
     unanswered: VecDeque<PutId>,
     /// Frames to route again when the catalog has come to a change: (put, frame, change).
@@ -124,6 +127,7 @@ impl Puts {
             queue: VecDeque::with_capacity(connections),
             frame_of_route: vec![u16::MAX; SHARDS_PER_STREAM_MAX],
             entries: Vec::with_capacity(RECORDS_PER_REQUEST_MAX),
+            runs: Vec::with_capacity(RECORDS_PER_REQUEST_MAX),
             unanswered: VecDeque::with_capacity(slots),
             moved: VecDeque::with_capacity(slots),
         }
@@ -357,6 +361,8 @@ impl Worker {
         put.frames[frame as usize].state = FrameState::Rerouted;
         put.unresolved -= 1;
         let from = put.frames.len();
+        let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
+        let stream = state.stream_by_number(put.stream).expect("the caller has looked for it");
         let mut record = put.frames[frame as usize].head;
         while record != u16::MAX {
             let next = put.places[record as usize].next;

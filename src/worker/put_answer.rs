@@ -2,14 +2,14 @@
 
 use super::Worker;
 use super::mailbox::{ConnectionId, PutId, PutRefusal};
-use super::put::{Frame, FrameState};
+use super::put::{Frame, FrameState, Puts};
 use super::serve::{Body, Reply};
 use crate::io::buffers::Span;
 use crate::io::op::Ops;
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::put_record::{self, ANSWER_MAX};
 use crate::kinesis::put_records;
-use crate::kinesis::sequence::SequenceNumber;
+use crate::kinesis::sequence::{Run, SequenceNumber};
 use crate::log::format::ShardKey;
 use crate::observe::counter::Counter;
 
@@ -76,21 +76,22 @@ impl Worker {
             0 => Vec::new(),
             _ => self.entry_errors(id),
         };
-        let put = &self.puts.slots[id.0 as usize];
+        let Puts { slots, runs, .. } = &mut self.puts;
+        let put = &slots[id.0 as usize];
+        runs.clear();
+        runs.extend(put.frames.iter().map(run));
         let out = self.buffers.bytes_mut(span);
         let mut answer = put_records::Answer::begin(out, failed);
         for place in &put.places {
             let frame = &put.frames[place.frame as usize];
-            match frame.state {
-                FrameState::Appended { first, arrival, .. } => {
-                    answer.stored(&number(frame.created, frame.shard, first + place.ordinal as u64, arrival));
-                }
-                FrameState::Refused(why) => {
+            match (&runs[place.frame as usize], frame.state) {
+                (Some(run), _) => answer.stored(run, place.ordinal as u32),
+                (None, FrameState::Refused(why)) => {
                     let found = errors.iter().find(|(w, shard, _)| *w == why && *shard == frame.shard);
                     let (_, _, error) = found.expect("an error was made for each refused frame");
                     answer.refused(error.kind.name(), &error.message);
                 }
-                FrameState::Asked | FrameState::Rerouted => unreachable!("the put is settled"),
+                (None, _) => unreachable!("the put is settled"),
             }
         }
         let len = answer.finish();
@@ -123,6 +124,16 @@ impl Worker {
                 Error::new(Kind::InternalFailure, "Internal Service Failure")
             }
         }
+    }
+}
+
+/// The sequence numbers of a frame's records, if it was appended.
+fn run(frame: &Frame) -> Option<Run> {
+    match frame.state {
+        FrameState::Appended { first, arrival, .. } => {
+            Some(Run::new(number(frame.created, frame.shard, first, arrival)))
+        }
+        _ => None,
     }
 }
 
