@@ -1,15 +1,21 @@
 //! MD5 of many short keys at once, one key a lane.
 //!
-//! MD5 is one chain of 64 dependent steps, so a single key cannot be hashed faster; several can side by side. The steps are written on
-//! arrays of lanes, which the compiler turns into vector registers: 8 lanes with AVX2, 16 with AVX-512. Keys of more than 55 bytes take
-//! more than one block and go to the `md-5` crate.
+//! MD5 is one chain of 64 dependent steps, so a single key cannot be hashed faster; several can side by side: 16 with AVX-512, and 8 with
+//! AVX2, whose steps are written on arrays of lanes that the compiler turns into vector registers. Keys of more than 55 bytes take more
+//! than one block and go to the `md-5` crate.
 
+mod avx512;
+
+use avx512::Avx512;
 use md5::{Digest, Md5};
+
+/// Bytes of a block.
+const BLOCK: usize = 64;
 
 /// A key with its padding and length in one block of 64 bytes.
 const SHORT: usize = 55;
 
-/// Up to this many keys are hashed one after another: all lanes together cost as much as three.
+/// With AVX2, up to this many keys are hashed one after another: all lanes together cost as much as three. With AVX-512, as much as one.
 const FEW: usize = 2;
 
 const SHIFTS: [[u32; 4]; 4] = [[7, 12, 17, 22], [5, 9, 14, 20], [4, 11, 16, 23], [6, 10, 15, 21]];
@@ -33,16 +39,16 @@ pub fn hash(key: &[u8]) -> u128 {
 
 /// Hashes of short keys, gathered lane by lane; each is handed to `done` with the tag it came with.
 pub struct Lanes {
-    /// `words[i][lane]`: word i of the block of a lane.
-    words: [[u32; 16]; 16],
+    /// Keys, each with its padding and length.
+    blocks: [[u8; BLOCK]; 16],
     tags: [u32; 16],
     used: usize,
-    wide: bool,
+    wide: Option<Avx512>,
 }
 
 impl Default for Lanes {
     fn default() -> Lanes {
-        Lanes { words: [[0; 16]; 16], tags: [0; 16], used: 0, wide: is_x86_feature_detected!("avx512f") }
+        Lanes { blocks: [[0; BLOCK]; 16], tags: [0; 16], used: 0, wide: Avx512::detect() }
     }
 }
 
@@ -52,13 +58,11 @@ impl Lanes {
         if key.len() > SHORT {
             return done(tag, hash(key));
         }
-        let mut block = [0u8; 64];
+        let block = &mut self.blocks[self.used];
+        *block = [0; BLOCK];
         block[..key.len()].copy_from_slice(key);
         block[key.len()] = 0x80;
         block[56..].copy_from_slice(&(key.len() as u64 * 8).to_le_bytes());
-        for (word, bytes) in self.words.iter_mut().zip(block.as_chunks::<4>().0) {
-            word[self.used] = u32::from_le_bytes(*bytes);
-        }
         self.tags[self.used] = tag;
         self.used += 1;
         if self.used == 16 {
@@ -72,18 +76,16 @@ impl Lanes {
         if used == 0 {
             return;
         }
-        if used <= FEW {
+        if used <= FEW && self.wide.is_none() {
             for lane in 0..used {
-                let state = compress::<1>(&self.words.map(|row| [row[lane]]));
+                let state = compress::<1>(&words(&self.blocks, lane));
                 done(self.tags[lane], digest(&state, 0));
             }
             return;
         }
-        let hashes = if self.wide {
-            // SAFETY: `wide` is only set where AVX-512F was detected.
-            unsafe { sixteen_avx512(&self.words) }
-        } else {
-            sixteen(&self.words)
+        let hashes = match self.wide {
+            Some(wide) => wide.hash(&self.blocks),
+            None => sixteen(&self.blocks),
         };
         for (tag, hash) in self.tags[..used].iter().zip(hashes) {
             done(*tag, hash);
@@ -91,25 +93,19 @@ impl Lanes {
     }
 }
 
-#[target_feature(enable = "avx512f")]
-fn sixteen_avx512(words: &[[u32; 16]; 16]) -> [u128; 16] {
-    digests(&compress::<16>(words))
+/// The words of `N` blocks, from block `from` on: `[i][lane]` is word i of a block.
+fn words<const N: usize>(blocks: &[[u8; BLOCK]; 16], from: usize) -> [[u32; N]; 16] {
+    let word = |w: usize, lane: usize| {
+        let bytes = blocks[from + lane].as_chunks::<4>().0[w];
+        u32::from_le_bytes(bytes)
+    };
+    std::array::from_fn(|w| std::array::from_fn(|lane| word(w, lane)))
 }
 
 /// Two halves, so that each fits the 16 registers of AVX2.
-fn sixteen(words: &[[u32; 16]; 16]) -> [u128; 16] {
-    let half = |from: usize| -> [[u32; 8]; 4] {
-        let words: [[u32; 8]; 16] = std::array::from_fn(|w| std::array::from_fn(|lane| words[w][from + lane]));
-        compress::<8>(&words)
-    };
-    let (low, high) = (half(0), half(8));
-    digests(&std::array::from_fn(|w| {
-        std::array::from_fn(|lane| if lane < 8 { low[w][lane] } else { high[w][lane - 8] })
-    }))
-}
-
-fn digests(state: &[[u32; 16]; 4]) -> [u128; 16] {
-    std::array::from_fn(|lane| digest(state, lane))
+fn sixteen(blocks: &[[u8; BLOCK]; 16]) -> [u128; 16] {
+    let (low, high) = (compress::<8>(&words(blocks, 0)), compress::<8>(&words(blocks, 8)));
+    std::array::from_fn(|lane| if lane < 8 { digest(&low, lane) } else { digest(&high, lane - 8) })
 }
 
 fn digest<const N: usize>(state: &[[u32; N]; 4], lane: usize) -> u128 {
@@ -171,12 +167,12 @@ mod tests {
 
     #[test]
     fn every_lane_and_remainder_agrees_with_the_crate() {
-        for wide in [false, is_x86_feature_detected!("avx512f")] {
+        for wide in [None, Avx512::detect()] {
             for count in 0..70usize {
                 let keys: Vec<Vec<u8>> = (0..count).map(|n| (0..n).map(|i| (i * 7 + n) as u8).collect()).collect();
                 let mut lanes = Lanes { wide, ..Lanes::default() };
                 let expected: Vec<u128> = keys.iter().map(|key| hash(key)).collect();
-                assert_eq!(all(&mut lanes, &keys), expected, "wide {wide}, {count} keys");
+                assert_eq!(all(&mut lanes, &keys), expected, "{wide:?}, {count} keys");
             }
         }
     }
