@@ -419,6 +419,13 @@ impl<'b> Parser<'b> {
             _ => return Err(Unexpected),
         }
         self.open(b'"')?;
+        // As SDKs write them; what follows is for all other names, and for these in other forms.
+        if self.takes(b"Data\":") {
+            return Ok(Some(Name::Data));
+        }
+        if self.takes(b"PartitionKey\":") {
+            return Ok(Some(Name::PartitionKey));
+        }
         let raw = self.string_body()?;
         self.open(b':')?;
         // A name too long to be looked at is none that is known.
@@ -432,11 +439,15 @@ impl<'b> Parser<'b> {
     }
 
     fn literal(&mut self, text: &[u8]) -> Result<(), Unexpected> {
-        if !self.bytes[self.at..].starts_with(text) {
-            return Err(Unexpected);
-        }
-        self.at += text.len();
-        Ok(())
+        if self.takes(text) { Ok(()) } else { Err(Unexpected) }
+    }
+
+    /// Takes `text` if it comes next.
+    #[inline]
+    fn takes(&mut self, text: &[u8]) -> bool {
+        let next = self.bytes[self.at..].starts_with(text);
+        self.at += if next { text.len() } else { 0 };
+        next
     }
 
     /// `None` for null, else what `value` reads.
