@@ -4,7 +4,8 @@
 //! the status and at `FailedRecordCount` of every answer. What the records contain is proved elsewhere (the simulator, the crash tests,
 //! the flights); this only measures. Each workload makes its stream and deletes it. A line is one figure: median, then minimum and maximum.
 //!
-//! Peers run in the same rounds when they are there: `redis-server` and `redis-cli` in the PATH (appendfsync always).
+//! Peers run in the same rounds when they are there: `redis-server` in the PATH, kinesalite's `cli.js` by `PENSTOCK_KINESALITE`, the probes
+//! of the machine by `PENSTOCK_LIMITS`.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
@@ -91,32 +92,79 @@ fn bodies(records: usize, bytes: usize, variants: usize) -> Vec<Vec<u8>> {
     (0..variants).map(body).collect()
 }
 
-fn create(server: &Server, shards: usize) {
+fn create(port: u16, shards: usize) {
     let body = format!("{{\"StreamName\":\"bench\",\"ShardCount\":{shards}}}");
-    Connection::open(server.port).ask(&request("CreateStream", &body));
+    Connection::open(port).ask(&request("CreateStream", &body));
 }
 
-fn delete(server: &Server) {
-    Connection::open(server.port).ask(&request("DeleteStream", "{\"StreamName\":\"bench\"}"));
+fn delete(port: u16) {
+    Connection::open(port).ask(&request("DeleteStream", "{\"StreamName\":\"bench\"}"));
+}
+
+/// What a round of puts has shown.
+#[derive(Default)]
+struct Puts {
+    rate: Vec<f64>,
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    /// CPU time of the server, companions included, ns a record.
+    cpu: Vec<f64>,
+}
+
+impl Puts {
+    fn take(&mut self, records: usize, (rate, latencies): (f64, Histogram<u64>), cpu: Duration) {
+        let answers = latencies.len() as f64;
+        self.rate.push(rate * records as f64);
+        self.p50.push(latencies.value_at_quantile(0.5) as f64);
+        self.p99.push(latencies.value_at_quantile(0.99) as f64);
+        self.cpu.push(cpu.as_nanos() as f64 / answers / records as f64);
+    }
+
+    fn show(self, what: &str) {
+        show(what, "rec/s", self.rate);
+        show("  latency, median", "us", self.p50);
+        show("  latency, 99th of 100", "us", self.p99);
+        show("  CPU of the server", "ns/rec", self.cpu);
+    }
+}
+
+/// A warm round and a measured one against a new server with 8 shards.
+fn puts(records: usize, connections: usize, requests: &[Vec<u8>], into: &mut Puts) {
+    let server = Server::start("4G", &["--when-full", "trim"]);
+    create(server.port, 8);
+    round(server.port, connections, requests);
+    let before = server.cpu();
+    let measured = round(server.port, connections, requests);
+    into.take(records, measured, server.cpu() - before);
+    delete(server.port);
+}
+
+/// The same against kinesalite, where it is.
+fn kinesalite(records: usize, connections: usize, requests: &[Vec<u8>]) -> Option<f64> {
+    let (_peer, port) = peer::kinesalite()?;
+    create(port, 8);
+    std::thread::sleep(Duration::from_millis(100));
+    Some(round(port, connections, requests).0 * records as f64)
+}
+
+fn show_peer(what: &str, figures: Vec<f64>) {
+    if !figures.is_empty() {
+        show(what, "rec/s", figures);
+    }
 }
 
 /// 500 records of 256 bytes a call, 8 connections, 8 shards.
 fn put_records() {
     let requests = bodies(500, 256, 8);
-    let (mut ours, mut redis) = (Vec::new(), Vec::new());
+    let (mut ours, mut redis, mut lite) = (Puts::default(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let server = Server::start("4G", &["--when-full", "trim"]);
-        create(&server, 8);
-        round(server.port, 8, &requests);
-        ours.push(round(server.port, 8, &requests).0 * 500.0);
-        delete(&server);
-        drop(server);
+        puts(500, 8, &requests, &mut ours);
         redis.extend(peer::redis_records(500, 256, 8, ROUND));
+        lite.extend(kinesalite(500, 8, &requests));
     }
-    show("PutRecords 500 x 256 B, 8 connections", "rec/s", ours);
-    if !redis.is_empty() {
-        show("redis XADD 500 x 256 B, appendfsync always", "rec/s", redis);
-    }
+    ours.show("PutRecords 500 x 256 B, 8 connections");
+    show_peer("redis XADD 500 x 256 B, appendfsync always", redis);
+    show_peer("kinesalite, the same calls, in memory", lite);
 }
 
 /// One record of 1 KiB a call, 16 connections, 8 shards.
@@ -124,31 +172,23 @@ fn put_record() {
     let data = base64(&[0x5a; 1024]);
     let body = |c: usize| format!("{{\"StreamName\":\"bench\",\"Data\":\"{data}\",\"PartitionKey\":\"key-{c}\"}}");
     let requests: Vec<_> = (0..16).map(|c| request("PutRecord", &body(c))).collect();
-    let (mut rates, mut p50, mut p99, mut redis) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut redis, mut lite, mut probe) = (Puts::default(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let server = Server::start("4G", &["--when-full", "trim"]);
-        create(&server, 8);
-        round(server.port, 16, &requests);
-        let (rate, latencies) = round(server.port, 16, &requests);
-        rates.push(rate);
-        p50.push(latencies.value_at_quantile(0.5) as f64);
-        p99.push(latencies.value_at_quantile(0.99) as f64);
-        delete(&server);
-        drop(server);
+        puts(1, 16, &requests, &mut ours);
         redis.extend(peer::redis_records(1, 1024, 16, ROUND));
+        lite.extend(kinesalite(1, 16, &requests));
+        probe.extend(peer::probe(&["rpc", "durable=1", "conns=16", "msg=1024", "space=zero"], "acks"));
     }
-    show("PutRecord 1 KiB, 16 connections", "acks/s", rates);
-    show("  p50", "us", p50);
-    show("  p99", "us", p99);
-    if !redis.is_empty() {
-        show("redis XADD 1 KiB, 16 clients, always", "acks/s", redis);
-    }
+    ours.show("PutRecord 1 KiB, 16 connections");
+    show_peer("redis XADD 1 KiB, 16 clients, always", redis);
+    show_peer("kinesalite, the same calls, in memory", lite);
+    show_peer("probe: rpc durable=1 conns=16 msg=1024", probe);
 }
 
 /// Four readers, each of its own shard, read the newest 30 MB again and again: they still lie in log memory.
 fn get_records() {
     let server = Server::start("4G", &[]);
-    create(&server, 4);
+    create(server.port, 4);
     let requests = bodies(500, 1024, 4);
     let mut writer = Connection::open(server.port);
     for n in 0..60 {
@@ -166,7 +206,7 @@ fn get_records() {
         let bytes: u64 = readers.into_iter().map(|reader| reader.join().expect("a reader failed")).sum();
         figures.push(bytes as f64 / began.elapsed().as_secs_f64() / 1e6);
     }
-    delete(&server);
+    delete(server.port);
     show("GetRecords at the tail, 4 readers, payload", "MB/s", figures);
 }
 
@@ -210,7 +250,7 @@ fn fill(server: &Server, gigabytes: u64) {
 fn restart() {
     // Eight shards lie on one log: twice the space where there are two.
     let mut server = Server::start("12G", &[]);
-    create(&server, 8);
+    create(server.port, 8);
     fill(&server, 4);
     let (mut killed, mut stopped) = (Vec::new(), Vec::new());
     for _ in 0..3 {
@@ -220,7 +260,7 @@ fn restart() {
     show("ready over 4 GB after SIGKILL", "ms", killed);
     show("ready over 4 GB after SIGTERM", "ms", stopped);
     let began = Instant::now();
-    delete(&server);
+    delete(server.port);
     show("deleting the stream", "ms", vec![began.elapsed().as_secs_f64() * 1e3]);
     std::thread::sleep(Duration::from_secs(3));
     show("space in use 3 s after the deletion", "MB", vec![server.gauge("log_bytes_used_now") / 1e6]);
@@ -229,7 +269,7 @@ fn restart() {
 /// 20 GB through a log of 4 GB that recycles its oldest segments.
 fn trim() {
     let server = Server::start("4G", &["--when-full", "trim"]);
-    create(&server, 8);
+    create(server.port, 8);
     fill(&server, 1);
     let first = server.resident_mb();
     let mut memory = vec![first];
@@ -244,5 +284,5 @@ fn trim() {
     println!("  memory after each GB: {memory:.0?}");
     show("payload rate of each GB", "MB/s", rates.clone());
     println!("  rate of each GB: {rates:.0?}");
-    delete(&server);
+    delete(server.port);
 }

@@ -1,37 +1,90 @@
-//! Redis with `appendfsync always`: the peer of the rate, where it is installed.
+//! What the server is compared with, where it is installed: redis with `appendfsync always`, the peer of the rate; kinesalite, the peer of
+//! the API, which keeps everything in memory; and the probes that tell what the machine itself can do.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 16_379;
+const KINESALITE_PORT: u16 = 16_380;
+
+/// A peer's process; it ends with the value, and its directory with it.
+pub struct Peer {
+    child: Child,
+    dir: PathBuf,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A directory below `target/`, on the file system that the server has its data on.
+fn directory(name: &str) -> Option<PathBuf> {
+    let dir = Path::new(env!("CARGO_BIN_EXE_penstock")).parent()?.join(format!("bench-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).ok()?;
+    Some(dir)
+}
+
+fn listens(port: u16) -> bool {
+    (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        TcpStream::connect(("127.0.0.1", port)).is_ok()
+    })
+}
+
+/// Starts the `cli.js` that `PENSTOCK_KINESALITE` names; the peer and its port.
+pub fn kinesalite() -> Option<(Peer, u16)> {
+    let script = std::env::var_os("PENSTOCK_KINESALITE")?;
+    let mut command = Command::new("node");
+    command.arg(script).args(["--port", &KINESALITE_PORT.to_string(), "--shardLimit", "100"]);
+    command.args(["--createStreamMs", "1", "--deleteStreamMs", "1", "--updateStreamMs", "1"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
+    let peer = Peer { child, dir: directory("kinesalite")? };
+    listens(KINESALITE_PORT).then_some((peer, KINESALITE_PORT))
+}
+
+/// Figure `name` of a run of the program that `PENSTOCK_LIMITS` names.
+pub fn probe(arguments: &[&str], name: &str) -> Option<f64> {
+    let program = std::env::var_os("PENSTOCK_LIMITS")?;
+    let dir = directory("probe")?;
+    let ran = Command::new(program).args(arguments).current_dir(&dir).output();
+    let _ = std::fs::remove_dir_all(&dir);
+    let text = String::from_utf8(ran.ok()?.stdout).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.split(' ').next()?.parse().ok()
+}
 
 /// Records a second of `batch` XADDs a round trip over `clients` connections; `None` where there is no redis-server.
 pub fn redis_records(batch: usize, bytes: usize, clients: usize, most: Duration) -> Option<f64> {
-    let dir = std::path::Path::new(env!("CARGO_BIN_EXE_penstock")).parent()?.join("bench-redis");
-    std::fs::create_dir_all(&dir).ok()?;
-    let mut server = Command::new("redis-server")
-        .args(["--port", &PORT.to_string(), "--appendonly", "yes", "--appendfsync", "always", "--save", "", "--dir"])
-        .arg(&dir)
-        .stdout(Stdio::null())
-        .spawn()
-        .ok()?;
-    let up = (0..100).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(50));
-        TcpStream::connect(("127.0.0.1", PORT)).ok()
-    });
-    let rate = up.map(|_| {
-        let began = Instant::now();
-        let threads: Vec<_> =
-            (0..clients).map(|c| std::thread::spawn(move || client(c, batch, bytes, began, most))).collect();
-        let records: usize = threads.into_iter().map(|thread| thread.join().expect("a client failed")).sum();
-        records as f64 / began.elapsed().as_secs_f64()
-    });
-    let _ = server.kill();
-    let _ = server.wait();
-    let _ = std::fs::remove_dir_all(&dir);
-    rate
+    let dir = directory("redis")?;
+    let mut command = Command::new("redis-server");
+    command.args([
+        "--port",
+        &PORT.to_string(),
+        "--appendonly",
+        "yes",
+        "--appendfsync",
+        "always",
+        "--save",
+        "",
+        "--dir",
+    ]);
+    let child = command.arg(&dir).stdout(Stdio::null()).spawn().ok()?;
+    let _peer = Peer { child, dir };
+    if !listens(PORT) {
+        return None;
+    }
+    let began = Instant::now();
+    let threads: Vec<_> =
+        (0..clients).map(|c| std::thread::spawn(move || client(c, batch, bytes, began, most))).collect();
+    let records: usize = threads.into_iter().map(|thread| thread.join().expect("a client failed")).sum();
+    Some(records as f64 / began.elapsed().as_secs_f64())
 }
 
 fn client(number: usize, batch: usize, bytes: usize, began: Instant, most: Duration) -> usize {
