@@ -361,8 +361,6 @@ impl Worker {
         put.frames[frame as usize].state = FrameState::Rerouted;
         put.unresolved -= 1;
         let from = put.frames.len();
-        let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
-        let stream = state.stream_by_number(put.stream).expect("the caller has looked for it");
         let mut record = put.frames[frame as usize].head;
         while record != u16::MAX {
             let next = put.places[record as usize].next;
