@@ -2,13 +2,10 @@
 //! the API, which keeps everything in memory; and the probes that tell what the machine itself can do.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-const PORT: u16 = 16_379;
-const KINESALITE_PORT: u16 = 16_380;
 
 /// A peer's process; it ends with the value, and its directory with it.
 pub struct Peer {
@@ -31,6 +28,11 @@ fn directory(name: &str) -> Option<PathBuf> {
     Some(dir)
 }
 
+/// A port that nobody had a moment ago: another run of the benchmark has its own peers.
+fn free_port() -> Option<u16> {
+    Some(TcpListener::bind(("127.0.0.1", 0)).ok()?.local_addr().ok()?.port())
+}
+
 fn listens(port: u16) -> bool {
     (0..200).any(|_| {
         std::thread::sleep(Duration::from_millis(50));
@@ -41,12 +43,13 @@ fn listens(port: u16) -> bool {
 /// Starts the `cli.js` that `PENSTOCK_KINESALITE` names; the peer and its port.
 pub fn kinesalite() -> Option<(Peer, u16)> {
     let script = std::env::var_os("PENSTOCK_KINESALITE")?;
+    let port = free_port()?;
     let mut command = Command::new("node");
-    command.arg(script).args(["--port", &KINESALITE_PORT.to_string(), "--shardLimit", "100"]);
+    command.arg(script).args(["--port", &port.to_string(), "--shardLimit", "100"]);
     command.args(["--createStreamMs", "1", "--deleteStreamMs", "1", "--updateStreamMs", "1"]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
     let peer = Peer { child, dir: directory("kinesalite")? };
-    listens(KINESALITE_PORT).then_some((peer, KINESALITE_PORT))
+    listens(port).then_some((peer, port))
 }
 
 /// Figure `name` of a run of the program that `PENSTOCK_LIMITS` names.
@@ -62,11 +65,11 @@ pub fn probe(arguments: &[&str], name: &str) -> Option<f64> {
 
 /// Records a second of `batch` XADDs a round trip over `clients` connections; `None` where there is no redis-server.
 pub fn redis_records(batch: usize, bytes: usize, clients: usize, most: Duration) -> Option<f64> {
-    let dir = directory("redis")?;
+    let (dir, port) = (directory("redis")?, free_port()?);
     let mut command = Command::new("redis-server");
     command.args([
         "--port",
-        &PORT.to_string(),
+        &port.to_string(),
         "--appendonly",
         "yes",
         "--appendfsync",
@@ -77,18 +80,18 @@ pub fn redis_records(batch: usize, bytes: usize, clients: usize, most: Duration)
     ]);
     let child = command.arg(&dir).stdout(Stdio::null()).spawn().ok()?;
     let _peer = Peer { child, dir };
-    if !listens(PORT) {
+    if !listens(port) {
         return None;
     }
     let began = Instant::now();
     let threads: Vec<_> =
-        (0..clients).map(|c| std::thread::spawn(move || client(c, batch, bytes, began, most))).collect();
+        (0..clients).map(|c| std::thread::spawn(move || client(port, c, batch, bytes, began, most))).collect();
     let records: usize = threads.into_iter().map(|thread| thread.join().expect("a client failed")).sum();
     Some(records as f64 / began.elapsed().as_secs_f64())
 }
 
-fn client(number: usize, batch: usize, bytes: usize, began: Instant, most: Duration) -> usize {
-    let mut stream = TcpStream::connect(("127.0.0.1", PORT)).expect("redis listens");
+fn client(port: u16, number: usize, batch: usize, bytes: usize, began: Instant, most: Duration) -> usize {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("redis listens");
     stream.set_nodelay(true).expect("a socket option");
     let data = vec![b'x'; bytes];
     let mut request = Vec::new();
