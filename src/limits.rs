@@ -90,6 +90,14 @@ impl Limits {
         }
     }
 
+    /// With log memory for `logs` logs on one worker, as after a restart with fewer cores: each part holds two of the largest commits.
+    pub const fn with_logs(self, logs: u32) -> Limits {
+        let least = (self.commit_bytes as u64 * 2).saturating_mul(logs as u64);
+        let most = u32::MAX as u64 / 4096 * 4096;
+        let bytes = if least > most { most } else { least };
+        Limits { log_bytes: if bytes as u32 > self.log_bytes { bytes as u32 } else { self.log_bytes }, ..self }
+    }
+
     /// Slots and slot sizes of a worker's memory, in the order of [`crate::io::buffers::ALL_POOLS`].
     pub const fn layouts(&self) -> Layouts {
         let pools: [(u16, u32); POOLS] = [

@@ -1,6 +1,8 @@
 //! The data directory: where it is, and that only one server has it.
 
+use crate::io::op::FileName;
 use crate::io::process::is_root;
+use crate::log::superblock::Superblock;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -72,6 +74,12 @@ pub fn lock(data: &Path) -> Result<Arc<File>, String> {
     let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(failed)?;
     Ok(Arc::new(file))
+}
+
+/// How many logs the directory has; 0: it is new, or cannot be read, which the start will tell.
+pub fn logs(data: &Path) -> u32 {
+    let copy = |number| std::fs::read(data.join(FileName::Superblock(number).to_string())).unwrap_or_default();
+    Superblock::newest([&copy(0), &copy(1)]).map_or(0, |superblock| superblock.logs)
 }
 
 /// The process that took the lock last, as it wrote itself down.

@@ -184,8 +184,8 @@ fn start(
     lock: &Arc<File>,
     peers: &Arc<Peers>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
-    let limits = Limits::standard();
     let count = facts.cores.len() as u16;
+    let limits = Limits::standard().with_logs(directory::logs(&facts.data).div_ceil(count as u32));
     let memory: Vec<Buffers> = (0..count).map(|worker| Buffers::new(worker, limits.layouts())).collect();
     let loans: Vec<_> = memory.iter().map(Buffers::loans).collect();
     let counters: Vec<_> = (0..count).map(|_| Counters::default()).collect();

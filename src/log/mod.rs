@@ -320,6 +320,12 @@ impl Log {
         self.phase = Phase::Running;
     }
 
+    /// It may have `files` files from now on; what it has beyond goes when it is free.
+    pub fn allow(&mut self, files: u32) {
+        self.settings.files = files;
+        self.files.allow(files);
+    }
+
     /// The answer to an op of this log (its token carries `Settings::tokens`).
     pub fn on_done(&mut self, now: Now, done: Token, result: Result<u32, Errno>, buffers: &mut Buffers, ops: &mut Ops) {
         let number = done.0 & NUMBER_BITS;
@@ -408,6 +414,11 @@ impl Log {
     /// After recovery: where each shard goes on, from its records and from what damage left of them.
     pub fn newest(&self) -> impl Iterator<Item = Newest> {
         self.newest.iter().copied()
+    }
+
+    /// Segments that hold something.
+    pub fn segments(&self) -> u32 {
+        self.segments.len() as u32
     }
 
     /// Highest epoch that recovery has met: the next one must be above it, whatever the superblock says.

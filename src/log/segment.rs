@@ -108,9 +108,22 @@ impl Files {
         self.slots.iter().take(self.allowed as usize).enumerate().map(|(index, slot)| (index as u32, slot))
     }
 
-    /// Files that hold no segment and may be used for one.
+    /// Files that hold no segment and may be used for one. A log that was made smaller has none until what it holds fits.
     pub fn free(&self) -> u32 {
-        self.allowed().filter(|(_, slot)| Files::is_free(slot)).count() as u32
+        let free = self.allowed().filter(|(_, slot)| Files::is_free(slot)).count() as u32;
+        let used = self.slots.iter().filter(|slot| slot.incarnation.is_some()).count() as u32;
+        free.min(self.allowed.saturating_sub(used))
+    }
+
+    /// There may be `allowed` files from now on.
+    pub fn allow(&mut self, allowed: u32) {
+        self.allowed = allowed;
+        self.slots.resize(self.slots.len().max(allowed as usize), ABSENT);
+        for slot in self.slots.iter_mut().skip(allowed as usize) {
+            if slot.access == Access::Open && slot.incarnation.is_none() {
+                slot.access = Access::Removing(Making::Due);
+            }
+        }
     }
 
     /// Takes a free file for `incarnation`: a ready one, else one that has to be made first. `reserve`: how many must stay free.
@@ -236,5 +249,26 @@ impl Files {
             }
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_made_smaller_takes_no_file_until_what_it_holds_fits() {
+        let mut files = Files::new(0, 1 << 20, 8);
+        // What it holds lies at the end, and the free files at the beginning.
+        (0..8).for_each(|index| files.found(index, (index >= 4).then_some(index)));
+        files.allow(4);
+        assert_eq!((files.free(), files.take(9, 0)), (0, Err(Wait::Full)));
+        files.release(7);
+        files.release(6);
+        assert_eq!(files.free(), 2);
+        let mut ops = Vec::new();
+        files.advance(|index| Token(index as u64), &mut ops);
+        let closed = |op: &Op| matches!(op, Op::CloseFile { file: FileName::Segment { index: 6 | 7, .. }, .. });
+        assert_eq!(ops.iter().filter(|op| closed(op)).count(), 2, "what is beyond goes: {ops:?}");
     }
 }

@@ -96,6 +96,12 @@ impl Superblock {
         bytes
     }
 
+    /// The newer one of two copies as they lie in their files; `None`: neither can be used. For what has to be known before there are
+    /// workers; they read it again.
+    pub fn newest(copies: [&[u8]; 2]) -> Option<Superblock> {
+        copies.iter().filter_map(|copy| Superblock::decode(copy).ok()).max_by_key(|superblock| superblock.generation)
+    }
+
     fn decode(bytes: &[u8]) -> Result<Superblock, Unusable> {
         let Some(header) = bytes.first_chunk::<HEADER>() else { return Err(Unusable::Damaged("it is too short")) };
         let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);

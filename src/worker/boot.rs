@@ -38,6 +38,8 @@ enum Stage {
     Catalog,
     /// Logs recover, this worker's or others'.
     Logs,
+    /// The superblock with more logs is being written.
+    Grow,
     /// The superblock with the next epoch is being written.
     Raise,
     Over,
@@ -58,6 +60,8 @@ pub struct Boot {
     workers: u16,
     all_records: u64,
     epoch: u32,
+    /// Segments of the log that has most.
+    segments: u32,
 }
 
 impl Worker {
@@ -115,11 +119,12 @@ impl Worker {
             return;
         }
         boot.told = true;
-        let records = boot.records;
+        let records = std::mem::take(&mut boot.records);
         let epoch = self.logs.iter().map(Log::epoch).max().unwrap_or(0);
+        let segments = self.logs.iter().map(Log::segments).max().unwrap_or(0);
         match self.id {
-            0 => self.worker_recovered(records, epoch, ops),
-            _ => self.mail.answer(0, Message::Recovered { records, epoch }),
+            0 => self.worker_recovered(records, epoch, segments, ops),
+            _ => self.mail.answer(0, Message::Recovered { records, epoch, segments }),
         }
     }
 
@@ -151,6 +156,7 @@ impl Worker {
                 let made = boot.superblock.clone().expect("it was just written");
                 self.open_catalog(made, ops);
             }
+            superblock::Event::Written if boot.stage == Stage::Grow => self.everyone_makes_logs(ops),
             superblock::Event::Written => self.everyone_serves(ops),
             _ => unreachable!("every other event is a refusal"),
         }
@@ -268,11 +274,27 @@ impl Worker {
         self.identity = Identity { region: superblock.region.clone(), account: superblock.account.clone() };
         self.iterator_key = superblock.iterator_key;
         self.retention_hour = superblock.retention_hour;
+        self.view = state;
+        self.make_logs(superblock, ops);
+    }
+
+    /// Every worker: makes those of its logs that it has not, and recovers them.
+    pub(super) fn make_logs(&mut self, superblock: Superblock, ops: &mut Ops) {
+        let known = self.log_count;
         self.log_count = superblock.logs;
         self.acks = Acks::new(superblock.logs as usize, self.limits.puts);
-        let mine: Vec<u32> = (0..superblock.logs).filter(|log| self.owner_of(*log) == self.id).collect();
+        self.logs.iter_mut().for_each(|log| log.allow(superblock.files));
+        let mine: Vec<u32> = (known..superblock.logs).filter(|log| self.owner_of(*log) == self.id).collect();
         let memory = self.buffers.whole(Pool::Log, 0);
         let part = memory.len / mine.len().max(1) as u32 / superblock.block * superblock.block;
+        if part / 2 < self.limits.commit_bytes {
+            return self.refuse_start(format!(
+                "{} logs are too many for {} workers: their parts of the memory would not hold the largest commit; give it more --cores",
+                superblock.logs, self.workers
+            ));
+        }
+        let first = self.logs.len();
+        debug_assert!(first == 0 || mine.is_empty(), "logs are added up to one a worker");
         for (slot, &number) in mine.iter().enumerate() {
             let settings = log::Settings {
                 number,
@@ -281,7 +303,7 @@ impl Worker {
                 files: superblock.files,
                 directory: superblock.directory,
                 epoch: superblock.epoch,
-                commit_max: self.limits.commit_bytes.min(part / 2 / superblock.block * superblock.block),
+                commit_max: self.limits.commit_bytes,
                 in_flight: self.limits.commits_in_flight,
                 flush: self.options.flush,
                 memory: memory.part(slot as u32 * part, part),
@@ -292,10 +314,9 @@ impl Worker {
             self.space.push(Space::default());
             self.tell.push(Tell::new(self.workers));
         }
-        self.view = state;
         let boot = self.boot.as_mut().expect("logs recover during the boot");
-        (boot.stage, boot.superblock) = (Stage::Logs, Some(superblock));
-        self.recover_log(0, ops);
+        (boot.stage, boot.superblock, boot.told) = (Stage::Logs, Some(superblock), false);
+        self.recover_log(first, ops);
     }
 
     /// One after another, each with the memory of all: a log may hold commits of a time when it had a worker of its own.
@@ -322,15 +343,26 @@ impl Worker {
         self.refuse_start(why);
     }
 
-    /// Worker 0: the logs of one more worker have recovered; `epoch` is the highest that they have met.
-    pub(super) fn worker_recovered(&mut self, records: u64, epoch: u32, ops: &mut Ops) {
+    /// Worker 0: the logs of one more worker have recovered; `epoch` is the highest that they have met, `segments` the most that one has.
+    pub(super) fn worker_recovered(&mut self, records: u64, epoch: u32, segments: u32, ops: &mut Ops) {
         let Some(boot) = &mut self.boot else { return };
         boot.epoch = boot.epoch.max(epoch);
+        boot.segments = boot.segments.max(segments);
         boot.workers += 1;
         boot.all_records += records;
         if boot.workers < self.workers || boot.stage == Stage::Over {
             return;
         }
+        if let Some((logs, files)) = self.logs_to_have() {
+            let boot = self.boot.as_mut().expect("as above");
+            let superblock = boot.superblock.as_mut().expect("read long ago");
+            let notice = Notice::MoreLogs { before: superblock.logs, now: logs };
+            (boot.stage, boot.workers) = (Stage::Grow, 0);
+            (superblock.logs, superblock.files) = (logs, files);
+            self.tell_operator(notice);
+            return self.write_superblock(ops);
+        }
+        let boot = self.boot.as_mut().expect("as above");
         boot.stage = Stage::Raise;
         let superblock = boot.superblock.as_mut().expect("read long ago");
         if !self.options.no_epoch_bump {
@@ -342,6 +374,34 @@ impl Worker {
             self.options.clock_synchronised,
         );
         self.write_superblock(ops);
+    }
+
+    /// Worker 0: where there are more workers than logs, how many logs there will be, and files of each; `None`: as there are. The segment
+    /// size never changes, so each log gets fewer files; logs that hold something must not become fuller than three quarters by that.
+    fn logs_to_have(&mut self) -> Option<(u32, u32)> {
+        let boot = self.boot.as_ref().expect("part of the boot");
+        let superblock = boot.superblock.as_ref().expect("read long ago");
+        let files = |logs: u32| (superblock.disk / (logs as u64 * superblock.segment_size)) as u32;
+        let most =
+            (superblock.logs + 1..=self.workers as u32).rev().find(|logs| files(*logs) >= SEGMENTS_MIN as u32)?;
+        let fits = |logs: &u32| boot.segments as u64 * 4 <= files(*logs) as u64 * 3;
+        match (superblock.logs + 1..=most).rev().find(fits) {
+            Some(logs) => Some((logs, files(logs))),
+            None => {
+                let logs = superblock.logs;
+                self.tell_operator(Notice::NoMoreLogs { workers: self.workers, logs });
+                None
+            }
+        }
+    }
+
+    /// Worker 0: that there are more logs is durable. They are made as in a new directory; a crash before that leaves it to the next start.
+    fn everyone_makes_logs(&mut self, ops: &mut Ops) {
+        let superblock = self.boot.as_ref().and_then(|b| b.superblock.clone()).expect("just written");
+        for worker in 1..self.workers {
+            self.mail.answer(worker, Message::MoreLogs(Box::new(superblock.clone())));
+        }
+        self.make_logs(superblock, ops);
     }
 
     /// Worker 0: the epoch is durable.

@@ -24,7 +24,8 @@ impl Worker {
                 let (superblock, state, _) = *news;
                 self.recover_logs(superblock, state, ops);
             }
-            Message::Recovered { records, epoch } => self.worker_recovered(records, epoch, ops),
+            Message::Recovered { records, epoch, segments } => self.worker_recovered(records, epoch, segments, ops),
+            Message::MoreLogs(superblock) => self.make_logs(*superblock, ops),
             Message::Serve { epoch, retention } => {
                 self.retention.begin(self.now, retention);
                 self.serve(epoch, ops);

@@ -47,6 +47,16 @@ pub enum Notice {
         log: u32,
         position: u64,
     },
+    /// There are more workers than there were logs: new ones were made, for new shards.
+    MoreLogs {
+        before: u32,
+        now: u32,
+    },
+    /// There are more workers than logs, but what is stored leaves no room for more.
+    NoMoreLogs {
+        workers: u16,
+        logs: u32,
+    },
     /// The log has failed: puts are refused, reads go on.
     LogFailed {
         log: u32,
@@ -126,6 +136,19 @@ impl fmt::Display for Notice {
                 write!(
                     f,
                     "DAMAGE: the segment of log {log} that begins at position {position} is missing; its records are lost; restore the file from a copy"
+                )
+            }
+            Notice::MoreLogs { before, now } => {
+                write!(
+                    f,
+                    "there are {now} logs now instead of {before}, as there are more workers: new shards use them too"
+                )
+            }
+            Notice::NoMoreLogs { workers, logs } => {
+                write!(
+                    f,
+                    "{workers} workers share {logs} logs: what is stored leaves no room to divide the space further; \
+                     start with a larger --disk, or again when records have expired"
                 )
             }
             Notice::LogFailed { log, what, errno } => {

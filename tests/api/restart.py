@@ -1,8 +1,9 @@
 """What a restart finds, after SIGTERM and after SIGKILL."""
 
+import os
 import unittest
 
-from appliance import FOREIGN, ApiTest
+from appliance import FOREIGN, ApiTest, Appliance
 from wire import data_of
 
 FIRST = "shardId-000000000000"
@@ -71,6 +72,39 @@ class Restart(ApiTest):
         self.assertEqual(self.refused("DescribeStream", StreamName=name).type, "ResourceNotFoundException")
         self.stream(StreamName=name)
         self.assertEqual(self.api.read_all(name), [])
+
+    def test_more_cores_make_more_logs_and_fewer_serve_them_all(self):
+        """Log by log: what was put stays where it is, and new shards go to new logs."""
+        if len(os.sched_getaffinity(0)) < 2:
+            self.skipTest("needs two cores")
+        cores = sorted(os.sched_getaffinity(0))[:2]
+        server = Appliance("--cores", str(cores[0]))
+        self.addCleanup(server.remove)
+        put = {}
+        for life, chosen in enumerate(["0", "0,1", "0", "0,1"]):
+            chosen = ",".join(str(cores[int(core)]) for core in chosen.split(","))
+            server.flags[server.flags.index("--cores") + 1] = chosen
+            server.start()
+            api = server.client()
+            name = f"life-{life}"
+            api.call("CreateStream", StreamName=name, ShardCount=16)
+            for stream in [name, *put]:
+                for n in range(32):
+                    place = api.put(stream, f"{life}/{n}", b"%d" % n)
+                    put.setdefault(stream, {})[place["ShardId"], place["SequenceNumber"]] = b"%d" % n
+            for stream, expected in put.items():
+                shards = api.call("ListShards", StreamName=stream)["Shards"]
+                got = {
+                    (shard["ShardId"], record["SequenceNumber"]): data_of(record)
+                    for shard in shards
+                    for record in api.read_all(stream, shard["ShardId"])
+                }
+                self.assertEqual(got, expected)
+            api.close()
+            logs = [entry for entry in os.listdir(server.data) if entry.startswith("log-")]
+            self.assertEqual(len(logs), 1 if life == 0 else 2)
+            self.assertEqual("2 logs now instead of 1" in server.output(), life == 1)
+            (server.kill if life % 2 else server.stop)()
 
     def test_the_banner_counts_what_was_opened(self):
         name = self.stream()

@@ -100,6 +100,7 @@ impl World<'_> {
                 let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
                 self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
             }
+            Notice::MoreLogs { .. } => self.report.grown += 1,
             _ => {}
         }
     }
