@@ -151,6 +151,15 @@ impl fmt::Display for Notice {
                      start with a larger --disk, or again when records have expired"
                 )
             }
+            of_the_run => of_the_run.fmt_of_the_run(f),
+        }
+    }
+}
+
+impl Notice {
+    /// What is told while records come and go.
+    fn fmt_of_the_run(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Notice::LogFailed { log, what, errno } => {
                 write!(
                     f,
@@ -181,6 +190,7 @@ impl fmt::Display for Notice {
                 )
             }
             Notice::Stopped => write!(f, "stopped: the log is closed"),
+            _ => unreachable!("told of the start"),
         }
     }
 }
