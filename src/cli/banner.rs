@@ -52,7 +52,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         format!("  cores     {} ({workers} worker{})", cores::show(&facts.cores), if workers == 1 { "" } else { "s" }),
         format!("  data      {} ({state})", data.display()),
         format!("  space     {disk}: 24 h at {rate}/s, in {} log(s) of {} segments; {full}", opened.logs, size::show(opened.segment)),
-        format!("  device    {} on {}: {}; {how}, {} µs", device.number, device.file_system, device.durability, device.write_ns / 1000),
+        format!("  device    {} on {}: {}; {how}, from {} µs", device.number, device.file_system, device.durability, device.write_ns / 1000),
         "  ack       the record is durable on this one machine; it is not replicated: if its disks die, the records die".to_string(),
         String::new(),
         format!("  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"),

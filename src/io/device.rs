@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 
 /// Least block: what file systems and most NVMe devices write without touching a neighbour.
 const BLOCK_MIN: u32 = 4096;
-/// Writes, or groups of them, that are timed; and when timing ends although they are not done.
-const ROUNDS: usize = 16;
-const ROUNDS_NS_MAX: u64 = 15_000_000;
+/// Rounds of one way that are timed in a stretch; stretches of each way, in turn, so that what else the machine does meets all ways alike;
+/// and when timing ends although not all are done. A single stretch of each found one device better at one or the other from start to start.
+const STRETCH: usize = 8;
+const STRETCHES: usize = 8;
+const TIMING_NS_MAX: u64 = 150_000_000;
 /// Commits that a flush would cover, as many as are in flight.
 const GROUP: usize = 4;
 
@@ -62,7 +64,7 @@ pub struct Device {
     pub free: u64,
     /// Whether one flush for a group of commits beats a durable write for each.
     pub flush: bool,
-    /// Nanoseconds of a durable write of one block, the middle one of those timed.
+    /// Nanoseconds of a durable write of one block, the shortest seen.
     pub write_ns: u64,
 }
 
@@ -154,6 +156,8 @@ impl Trial {
     }
 
     /// Nanoseconds of one durable write; of a group of them in flight together; and of a group of plain writes with one flush behind them.
+    /// The first is the shortest of its rounds, the others what nine rounds of ten exceed: on a busy machine most of them measure the
+    /// scheduler, which wakes a thread at its next tick.
     fn time(&self, block: u32) -> io::Result<[u64; 3]> {
         let memory = Box::new(Aligned([0; 65536]));
         let from = &memory.0[..(block as usize).min(memory.0.len())];
@@ -161,14 +165,35 @@ impl Trial {
         // Written once before, as segments are.
         self.write(&mut ring, from, GROUP, false)?;
         self.file.sync_all()?;
-        let single = middle(|| self.write(&mut ring, from, 1, true))?;
-        let durable = middle(|| self.write(&mut ring, from, GROUP, true))?;
-        let flushed = middle(|| {
-            self.write(&mut ring, from, GROUP, false)?;
-            let flush = opcode::Fsync::new(Fd(self.file.as_raw_fd())).flags(FsyncFlags::DATASYNC).build();
-            complete(&mut ring, &[flush], 0)
-        })?;
-        Ok([single, durable, flushed])
+        let mut times: [Vec<u64>; 3] = Default::default();
+        let begin = Clock.now().mono;
+        let mut last = begin;
+        while times[2].len() < STRETCH * STRETCHES && last - begin < TIMING_NS_MAX {
+            for (way, times) in times.iter_mut().enumerate() {
+                for _ in 0..STRETCH {
+                    self.round(way, &mut ring, from)?;
+                    let now = Clock.now().mono;
+                    times.push(now - last);
+                    last = now;
+                }
+            }
+        }
+        times.iter_mut().for_each(|times| times.sort_unstable());
+        let [single, durable, flushed] = &times;
+        let tenth = |times: &[u64]| times[times.len() / 10];
+        Ok([single[0], tenth(durable), tenth(flushed)])
+    }
+
+    fn round(&self, way: usize, ring: &mut IoUring, from: &[u8]) -> io::Result<()> {
+        match way {
+            0 => self.write(ring, from, 1, true),
+            1 => self.write(ring, from, GROUP, true),
+            _ => {
+                self.write(ring, from, GROUP, false)?;
+                let flush = opcode::Fsync::new(Fd(self.file.as_raw_fd())).flags(FsyncFlags::DATASYNC).build();
+                complete(ring, &[flush], 0)
+            }
+        }
     }
 
     /// Writes `count` blocks at once, side by side.
@@ -181,21 +206,6 @@ impl Trial {
         let entries: Vec<_> = (0..count).map(write).collect();
         complete(ring, &entries, from.len() as i32)
     }
-}
-
-/// The middle time of a few rounds, nanoseconds.
-fn middle(mut round: impl FnMut() -> io::Result<()>) -> io::Result<u64> {
-    let begin = Clock.now().mono;
-    let mut times = Vec::with_capacity(ROUNDS);
-    let mut last = begin;
-    while times.len() < ROUNDS && last - begin < ROUNDS_NS_MAX {
-        round()?;
-        let now = Clock.now().mono;
-        times.push(now - last);
-        last = now;
-    }
-    times.sort();
-    Ok(times[times.len() / 2])
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub struct Dialect {
 
 pub const CBOR: Dialect = Dialect {
     what: "CBOR",
-    remedy: "set AWS_CBOR_DISABLE=true in the client's environment, or -Daws.cborEnabled=false for its JVM",
+    remedy: "in the client's environment set CBOR_ENABLED=false (Java SDK 2) or AWS_CBOR_DISABLE=true (Java SDK 1)",
 };
 
 pub const HTTP2: Dialect = Dialect {
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(refusal.body[34..42], *b"\x67message");
         assert_eq!(refusal.body[42], 0x78);
         assert_eq!(refusal.body[43] as usize, refusal.body.len() - 44);
-        assert!(text.contains("AWS_CBOR_DISABLE") && text.contains("cborEnabled=false"));
+        assert!(text.contains("AWS_CBOR_DISABLE=true") && text.contains("CBOR_ENABLED=false"));
     }
 
     #[test]
