@@ -81,6 +81,9 @@ impl Worker {
         }
         for _ in 0..self.latest.len() {
             let Some(wait) = self.latest.pop_front() else { break };
+            if self.is_overdue_here(wait.worker, wait.to) {
+                continue;
+            }
             let log = &self.logs[wait.log];
             match (log.durable() >= wait.position, log.failed().is_some()) {
                 (true, _) => self.latest_is(wait, ops),

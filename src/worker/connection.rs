@@ -14,11 +14,15 @@ use crate::http::response::CONTINUE;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Errno, Op, Ops, Socket};
+use crate::kinesis::error::{Error, Kind};
 use crate::observe::counter::Counter;
+use std::collections::VecDeque;
 
 /// A request must be whole this long after its first byte, and for each 100 KiB of its body a second more.
 const REQUEST_MS: u64 = 30_000;
 const BODY_BYTES_PER_MS: u64 = 100;
+/// A whole request must be answered within this time; puts, whose text is read until they are settled, have a deadline of their own.
+const WORK_MS: u64 = 30_000;
 /// A reply must be taken within this time.
 const SEND_MS: u64 = 60_000;
 
@@ -71,7 +75,9 @@ pub struct Connections {
     pub slots: Vec<Connection>,
     pub open: usize,
     /// Slots that wait for a buffer, in order.
-    unbuffered: std::collections::VecDeque<u16>,
+    unbuffered: VecDeque<u16>,
+    /// Replies that wait for a buffer.
+    unsent: VecDeque<(ConnectionId, Reply)>,
 }
 
 /// A slot without a connection.
@@ -97,8 +103,8 @@ fn free(body_max: u32) -> Connection {
 impl Connections {
     pub fn new(slots: u16, body_max: u32) -> Connections {
         let slots: Vec<Connection> = (0..slots).map(|_| free(body_max)).collect();
-        let unbuffered = std::collections::VecDeque::with_capacity(slots.len());
-        Connections { slots, open: 0, unbuffered }
+        let unbuffered = VecDeque::with_capacity(slots.len());
+        Connections { slots, open: 0, unbuffered, unsent: VecDeque::new() }
     }
 
     /// The id of the connection in `slot` now.
@@ -360,8 +366,32 @@ impl Worker {
     fn work(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.phase = Phase::Working;
-        c.deadline = Mono(u64::MAX);
+        c.deadline = self.now.mono.plus_ms(WORK_MS);
         self.dispatch(slot, ops);
+    }
+
+    /// The request was not answered in time: the connection goes on with the next one, and an answer that comes later is nobody's.
+    fn work_overdue(&mut self, slot: u16, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        c.generation = c.generation.wrapping_add(1);
+        let error =
+            Error::new(Kind::InternalFailure, "The request was not done in time; what it asks for may be done or not.");
+        self.reply(slot, Reply::error(&error), ops);
+    }
+
+    /// Keeps a reply until there is a buffer for it; the request's deadline holds.
+    pub(super) fn keep_reply(&mut self, slot: u16, reply: Reply) {
+        self.connections.unsent.push_back((self.connections.id(slot), reply));
+    }
+
+    /// Tries again to send what found no buffer.
+    pub(super) fn send_kept(&mut self, ops: &mut Ops) {
+        for _ in 0..self.connections.unsent.len() {
+            let Some((id, reply)) = self.connections.unsent.pop_front() else { return };
+            if self.connections.awaits(id) {
+                self.reply(id.slot, reply, ops);
+            }
+        }
     }
 
     /// A reply that HTTP itself gives; the connection ends with it.
@@ -435,7 +465,10 @@ impl Worker {
                 if !idle {
                     self.counters.add(Counter::ConnectionsTimedOut, 1);
                 }
-                self.close(slot as u16, ops);
+                match c.phase {
+                    Phase::Working => self.work_overdue(slot as u16, ops),
+                    _ => self.close(slot as u16, ops),
+                }
             }
         }
     }

@@ -46,7 +46,6 @@ struct Get {
     read: Option<Span>,
     /// A read that has no buffer yet, or is in flight.
     wants: Option<Wanted>,
-    in_flight: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -67,17 +66,25 @@ enum End {
 
 pub struct Gets {
     slots: Vec<Option<Get>>,
+    free: Vec<usize>,
     /// Calls that wait for a slot, a buffer, or a change of the catalog.
     queue: VecDeque<(u16, ConnectionId, GetCall)>,
+    /// Slots whose read waits for a buffer.
+    hungry: VecDeque<usize>,
 }
 
 impl Gets {
     pub fn new(slots: usize) -> Gets {
-        Gets { slots: (0..slots).map(|_| None).collect(), queue: VecDeque::with_capacity(slots * 4) }
+        Gets {
+            slots: (0..slots).map(|_| None).collect(),
+            free: (0..slots).rev().collect(),
+            queue: VecDeque::with_capacity(slots * 4),
+            hungry: VecDeque::with_capacity(slots),
+        }
     }
 
     pub fn under_way(&self) -> usize {
-        self.slots.iter().flatten().count() + self.queue.len()
+        self.slots.len() - self.free.len() + self.queue.len()
     }
 }
 
@@ -139,22 +146,35 @@ impl Worker {
     /// Begins what waits and goes on with what can.
     pub(super) fn run_gets(&mut self, ops: &mut Ops) {
         for _ in 0..self.gets.queue.len() {
+            if self.gets.free.is_empty() {
+                break;
+            }
             let Some((asker, to, call)) = self.gets.queue.pop_front() else { break };
+            if self.is_overdue_here(asker, to) {
+                continue;
+            }
             if self.state().applied < call.seen || !self.get_start(asker, to, call, ops) {
                 self.gets.queue.push_back((asker, to, call));
             }
         }
-        for slot in 0..self.gets.slots.len() {
-            if self.gets.slots[slot].as_ref().is_some_and(|get| get.wants.is_some() && !get.in_flight) {
-                self.get_read(slot, ops);
-            }
+        for _ in 0..self.gets.hungry.len() {
+            let Some(slot) = self.gets.hungry.pop_front() else { break };
+            self.get_read(slot, ops);
         }
+    }
+
+    /// Whether a request of this worker has been given up by its connection. Other workers' are bounded by what they may ask.
+    pub(super) fn is_overdue_here(&self, asker: u16, to: ConnectionId) -> bool {
+        asker == self.id && !self.connections.awaits(to)
     }
 
     /// Gives the call a slot and a first buffer; `false`: there is none now.
     fn get_start(&mut self, asker: u16, to: ConnectionId, call: GetCall, ops: &mut Ops) -> bool {
-        let Some(slot) = self.gets.slots.iter().position(Option::is_none) else { return false };
+        if self.gets.free.is_empty() {
+            return false;
+        }
         let Some(out) = self.buffers.take_for(1) else { return false };
+        let slot = self.gets.free.pop().expect("looked at above");
         let horizon = self.horizon(call.shard.stream());
         let call = GetCall { floor: call.floor.max(horizon), ..call };
         // A reader that starts where everything has expired is taken to the first run that may hold something newer.
@@ -176,7 +196,6 @@ impl Worker {
             frames: 0,
             read: None,
             wants: None,
-            in_flight: false,
         };
         self.gets.slots[slot] = Some(get);
         self.get_go_on(slot, ops);
@@ -296,7 +315,7 @@ impl Worker {
         true
     }
 
-    /// Emits the read that the call wants, if there is a buffer for it.
+    /// Emits the read that the call wants, as soon as there is a buffer for it.
     fn get_read(&mut self, slot: usize, ops: &mut Ops) {
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
         let Some(wanted) = get.wants else { return };
@@ -306,8 +325,7 @@ impl Worker {
             let fits = |b: &crate::io::buffers::Buffers, pool| b.slot_size(pool) >= wanted.len;
             get.read = pools.into_iter().find_map(|pool| fits(&self.buffers, pool).then(|| self.buffers.take(pool))?);
         }
-        let Some(span) = get.read else { return };
-        get.in_flight = true;
+        let Some(span) = get.read else { return self.gets.hungry.push_back(slot) };
         self.counters.add(Counter::ColdReads, 1);
         self.counters.add(Counter::ColdReadBytes, wanted.len as u64);
         let token = Token((GET_TOKEN as u64) << 56 | slot as u64);
@@ -317,7 +335,6 @@ impl Worker {
     pub(super) fn on_get_read(&mut self, token: Token, result: Result<u32, Errno>, ops: &mut Ops) {
         let slot = (token.0 & 0xffff) as usize;
         let get = self.gets.slots[slot].as_mut().expect("its read was in flight");
-        get.in_flight = false;
         let wanted = get.wants.take().expect("it wanted the read");
         match result {
             Ok(bytes) => {
@@ -341,6 +358,7 @@ impl Worker {
     fn get_end(&mut self, slot: usize) -> Get {
         let get = self.gets.slots[slot].take().expect("a call under way");
         get.read.into_iter().for_each(|span| self.buffers.give(span));
+        self.gets.free.push(slot);
         get
     }
 
@@ -431,6 +449,9 @@ impl Worker {
     pub(super) fn latest_again(&mut self, ops: &mut Ops) {
         for _ in 0..self.latest_early.len() {
             let Some((worker, to, shard, seen)) = self.latest_early.pop_front() else { return };
+            if self.is_overdue_here(worker, to) {
+                continue;
+            }
             self.latest_asked(worker, to, shard, seen, ops);
         }
     }

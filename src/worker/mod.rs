@@ -127,9 +127,11 @@ impl Worker {
         }
         self.boot_go_on(ops);
         self.run_control(ops);
+        self.send_kept(ops);
         self.buffer_waiting(ops);
         self.put_unanswered(ops);
         self.put_moved(ops);
+        self.put_unlent(ops);
         self.put_queued(ops);
         self.latest_again(ops);
         self.run_gets(ops);

@@ -35,7 +35,9 @@ pub struct Place {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameState {
-    /// Not handed to its owner yet, or waiting there.
+    /// For another worker: waits for a buffer to lend, or for room at that worker.
+    Unlent,
+    /// Waits at its owner.
     Asked,
     /// Durable when `log` is durable below `position`.
     Appended {
@@ -86,6 +88,8 @@ pub struct Put {
     pub undurable: usize,
     /// The buffer of remote frames, and how many of them still read it.
     lent: Option<(Span, usize)>,
+    /// Whether it is in [`Puts::unlent`].
+    waits_to_lend: bool,
     deadline: Mono,
 }
 
@@ -104,6 +108,8 @@ pub struct Puts {
     unanswered: VecDeque<PutId>,
     /// Frames to route again when the catalog has come to a change: (put, frame, change).
     moved: VecDeque<(PutId, u16, u64)>,
+    /// Puts with frames that could not be lent yet.
+    unlent: VecDeque<PutId>,
 }
 
 impl Puts {
@@ -119,6 +125,7 @@ impl Puts {
             unresolved: 0,
             undurable: 0,
             lent: None,
+            waits_to_lend: false,
             deadline: Mono(u64::MAX),
         };
         Puts {
@@ -130,6 +137,7 @@ impl Puts {
             runs: Vec::with_capacity(RECORDS_PER_REQUEST_MAX),
             unanswered: VecDeque::with_capacity(slots),
             moved: VecDeque::with_capacity(slots),
+            unlent: VecDeque::with_capacity(slots),
         }
     }
 
@@ -167,6 +175,8 @@ impl Worker {
             return;
         };
         let text = self.body_of(slot);
+        // From here on the put's own deadline counts: its text stays until it is settled, or not read any more.
+        self.connections.slots[slot as usize].deadline = Mono(u64::MAX);
         let put = &mut self.puts.slots[index as usize];
         (put.single, put.connection, put.text) = (single, Some(connection), text);
         (put.unresolved, put.undurable, put.lent) = (0, 0, None);
@@ -192,6 +202,9 @@ impl Worker {
     pub(super) fn put_queued(&mut self, ops: &mut Ops) {
         while !self.puts.free.is_empty() {
             let Some(connection) = self.puts.queue.pop_front() else { return };
+            if !self.connections.awaits(connection) {
+                continue;
+            }
             let single = self.is_single_put(connection.slot);
             self.put_begin(connection.slot, single, ops);
         }
@@ -254,50 +267,78 @@ impl Worker {
         let frames = self.puts.slots[id.0 as usize].frames.len();
         self.puts.slots[id.0 as usize].unresolved += frames - from;
         let deadline = self.puts.slots[id.0 as usize].deadline;
-        let mut remote = 0usize;
         for frame in from..frames {
-            let f = self.puts.slots[id.0 as usize].frames[frame];
-            match self.log_index(f.log) {
+            match self.log_index(self.puts.slots[id.0 as usize].frames[frame].log) {
                 Some(_) => self.append_or_wait(Pending::Local { put: id, frame: frame as u16, deadline }),
-                None => remote += f.body().next_multiple_of(64),
+                None => self.puts.slots[id.0 as usize].frames[frame].state = FrameState::Unlent,
             }
         }
-        if remote > 0 {
-            self.put_lend(id, from, remote);
-        }
+        self.put_lend(id);
         self.put_progress(id, ops);
     }
 
-    /// Decodes the frames of other workers into one lent buffer, and asks their owners.
-    fn put_lend(&mut self, id: PutId, from: usize, bytes: usize) {
-        let frames = self.puts.slots[id.0 as usize].frames.len();
-        debug_assert!(
-            self.puts.slots[id.0 as usize].lent.is_none(),
-            "what is routed again waits until the loan has ended"
-        );
-        let lent = self.buffers.take_for(bytes);
-        let mut at = 0;
-        for frame in from..frames {
-            let f = self.puts.slots[id.0 as usize].frames[frame];
-            if self.log_index(f.log).is_some() {
+    /// Decodes the frames that wait for it into one lent buffer, and asks their owners. What finds no buffer, or no room at its owner,
+    /// waits for a later turn.
+    fn put_lend(&mut self, id: PutId) {
+        let put = &self.puts.slots[id.0 as usize];
+        let bytes: usize = put.unlent().map(|(_, frame)| frame.body().next_multiple_of(64)).sum();
+        if bytes == 0 {
+            return;
+        }
+        debug_assert!(put.lent.is_none(), "one buffer is lent at a time");
+        if let Some(buffer) = self.buffers.take_for(bytes) {
+            let mut at = 0;
+            for frame in 0..self.puts.slots[id.0 as usize].frames.len() {
+                let f = self.puts.slots[id.0 as usize].frames[frame];
+                let owner = self.owner_of(f.log);
+                if f.state != FrameState::Unlent || !self.mail.may_ask(owner, 1) {
+                    continue;
+                }
+                let body = buffer.part(at, f.body() as u32);
+                at += f.body().next_multiple_of(64) as u32;
+                self.puts.fill(id, frame as u16, &mut self.buffers, body);
+                let put = &mut self.puts.slots[id.0 as usize];
+                put.frames[frame].state = FrameState::Asked;
+                put.lent = Some((buffer, put.lent.map_or(0, |(_, n)| n) + 1));
+                let seen = self.state().applied;
+                let message = Message::Put { put: id, frame: frame as u16, shard: f.shard, count: f.count, seen, body };
+                self.mail.ask(owner, message);
+            }
+            if self.puts.slots[id.0 as usize].lent.is_none() {
+                self.buffers.give(buffer);
+            }
+        }
+        let put = &mut self.puts.slots[id.0 as usize];
+        if !put.waits_to_lend && put.unlent().next().is_some() {
+            put.waits_to_lend = true;
+            self.puts.unlent.push_back(id);
+        }
+    }
+
+    /// Lends what could not be lent before, as far as there is room now; what nobody waits for any more is refused.
+    pub(super) fn put_unlent(&mut self, ops: &mut Ops) {
+        for _ in 0..self.puts.unlent.len() {
+            let Some(id) = self.puts.unlent.pop_front() else { return };
+            let put = &mut self.puts.slots[id.0 as usize];
+            // The owners still copy the last buffer.
+            if put.lent.is_some() {
+                self.puts.unlent.push_back(id);
                 continue;
             }
-            let owner = self.owner_of(f.log);
-            let Some(buffer) = lent.filter(|_| self.mail.may_ask(owner, 1)) else {
-                self.frame_refused(id, frame as u16, PutRefusal::Failed);
+            put.waits_to_lend = false;
+            if put.connection.is_some() && !self.stopping {
+                self.put_lend(id);
                 continue;
-            };
-            let body = buffer.part(at, f.body() as u32);
-            at += f.body().next_multiple_of(64) as u32;
-            self.puts.fill(id, frame as u16, &mut self.buffers, body);
-            let put = &mut self.puts.slots[id.0 as usize];
-            put.lent = Some((buffer, put.lent.map_or(0, |(_, n)| n) + 1));
-            let seen = self.state().applied;
-            let message = Message::Put { put: id, frame: frame as u16, shard: f.shard, count: f.count, seen, body };
-            self.mail.ask(owner, message);
-        }
-        if let (Some(buffer), None) = (lent, self.puts.slots[id.0 as usize].lent) {
-            self.buffers.give(buffer);
+            }
+            let given_up: Vec<u16> = put.unlent().map(|(frame, _)| frame).collect();
+            // None where they were lent meanwhile, together with frames that were routed again: then the slot may be another put's.
+            let any = !given_up.is_empty();
+            for frame in given_up {
+                self.frame_refused(id, frame, PutRefusal::Failed);
+            }
+            if any {
+                self.put_progress(id, ops);
+            }
         }
     }
 
@@ -445,6 +486,12 @@ impl Put {
         frame.tail = record;
         frame.count += 1;
         frame.payload += scanned.key.len + scanned.data_len;
+    }
+
+    /// Frames that wait to be lent.
+    fn unlent(&self) -> impl Iterator<Item = (u16, &Frame)> {
+        let numbered = self.frames.iter().enumerate().map(|(number, frame)| (number as u16, frame));
+        numbered.filter(|(_, frame)| frame.state == FrameState::Unlent)
     }
 
     pub fn single(&self) -> bool {

@@ -65,7 +65,7 @@ impl Worker {
                 Reply { body: Body::Short(out, len), ..Reply::json(Vec::new()) }
             }
             FrameState::Refused(why) => Reply::error(&self.put_error(frame.shard, why)),
-            FrameState::Asked | FrameState::Rerouted => unreachable!("the put is settled"),
+            FrameState::Unlent | FrameState::Asked | FrameState::Rerouted => unreachable!("the put is settled"),
         };
         self.reply(slot, reply, ops);
     }

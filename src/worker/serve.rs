@@ -257,25 +257,22 @@ impl Worker {
             Body::Short(_, len) => *len,
             Body::Span(span) => span.len as usize,
         };
-        self.counters.add(Counter::Requests, 1);
-        if reply.status >= 400 {
-            self.counters.add(Counter::RequestErrors, 1);
-        }
         let fits = HEAD_BYTES_MAX + len <= whole.len as usize;
-        let then = match (&reply.body, fits) {
-            (Body::Span(span), _) => Some(*span),
-            (Body::Bytes(bytes), false) => match self.buffers.take_for(len) {
+        let then = match &reply.body {
+            Body::Span(span) => Some(*span),
+            Body::Bytes(bytes) if !fits => match self.buffers.take_for(len) {
                 Some(span) => {
                     self.buffers.bytes_mut(span.first(len as u32)).copy_from_slice(bytes);
                     Some(span.first(len as u32))
                 }
-                None => {
-                    let error = Error::new(Kind::InternalFailure, "No buffer is free for the answer; try again.");
-                    return self.reply(slot, Reply::error(&error), ops);
-                }
+                None => return self.keep_reply(slot, reply),
             },
             _ => None,
         };
+        self.counters.add(Counter::Requests, 1);
+        if reply.status >= 400 {
+            self.counters.add(Counter::RequestErrors, 1);
+        }
         self.request_id =
             self.request_id.wrapping_mul(0xda94_2042_e4dd_58b5).wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let head = Head {

@@ -93,7 +93,7 @@ impl Settings {
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
             pauses: r.chance(200),
-            changing_workers: r.chance(150),
+            changing_workers: r.chance(250),
             reshard: *r.pick(&[0, 150, 400]),
         };
         if settings.changing_workers {
@@ -120,11 +120,6 @@ impl Settings {
             }
             Canary::NoEpochBump => self.lives = 4,
         }
-    }
-
-    /// Whether the node's memory is so small that it may run out.
-    pub fn tight(&self) -> bool {
-        self.limits.medium.0 < 32
     }
 
     pub fn disk(&self) -> u64 {

@@ -106,7 +106,6 @@ pub struct Report {
     pub reads: u64,
     pub answered: u64,
     pub lost: u64,
-    pub failures: u64,
     pub cuts: u32,
     pub stops: u32,
     pub recycled: u64,
@@ -121,7 +120,6 @@ impl Report {
         self.reads += other.reads;
         self.answered += other.answered;
         self.lost += other.lost;
-        self.failures += other.failures;
         self.cuts += other.cuts;
         self.stops += other.stops;
         self.recycled += other.recycled;
@@ -157,7 +155,6 @@ impl<'a> World<'a> {
             stopping: false,
             answered: 0,
             lost: 0,
-            failures: 0,
         };
         World {
             clock: Clock::default(),
@@ -208,7 +205,6 @@ impl<'a> World<'a> {
         self.report.acked = self.shared.oracle.acked;
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
-        self.report.failures = self.shared.failures;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
