@@ -1,7 +1,7 @@
 //! The canonical workloads, against a release server on a real file system: `cargo bench --bench canonical [NAME...]`.
 //!
-//! The client re-sends prebuilt bodies over blocking sockets, one thread a connection, and shares the machine with the server; it looks at
-//! the status and at `FailedRecordCount` of every answer. What the records contain is proved elsewhere (the simulator, the crash tests,
+//! The client re-sends prebuilt bodies over blocking sockets, one pinned thread a connection, and shares the machine with the server; it
+//! looks at the status and at `FailedRecordCount` of every answer. What the records contain is proved elsewhere (the simulator, the crash tests,
 //! the flights); this only measures. Each workload makes its stream and deletes it. A line is one figure: median, then minimum and maximum.
 //!
 //! Peers run in the same rounds when they are there: `redis-server` in the PATH, kinesalite's `cli.js` by `PENSTOCK_KINESALITE`, the probes
@@ -59,6 +59,7 @@ fn round(port: u16, connections: usize, requests: &[Vec<u8>]) -> (f64, Histogram
         .map(|c| {
             let request = requests[c % requests.len()].clone();
             std::thread::spawn(move || {
+                client::pin(c);
                 let mut connection = Connection::open(port);
                 let mut seen = latencies();
                 let mut answers = 0u64;
@@ -200,7 +201,10 @@ fn get_records() {
         let readers: Vec<_> = (0..4)
             .map(|shard| {
                 let port = server.port;
-                std::thread::spawn(move || client::read_again(port, "bench", shard, began, ROUND))
+                std::thread::spawn(move || {
+                    client::pin(shard);
+                    client::read_again(port, "bench", shard, began, ROUND)
+                })
             })
             .collect();
         let bytes: u64 = readers.into_iter().map(|reader| reader.join().expect("a reader failed")).sum();
