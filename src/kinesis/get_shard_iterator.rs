@@ -51,7 +51,7 @@ pub enum Start {
     AtTimestamp(u64),
 }
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<GetShardIterator, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<GetShardIterator, Error> {
     let stream = StreamMembers::take(request)?;
     let (shard, kind) = (request.string("ShardId")?, request.string("ShardIteratorType")?);
     let (sequence, timestamp) = (request.string("StartingSequenceNumber")?, request.timestamp("Timestamp")?);

@@ -71,14 +71,14 @@ fn invalid(text: &str) -> Error {
     Error::new(Kind::InvalidArgument, text)
 }
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<ListShards, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<ListShards, Error> {
     let stream = StreamMembers::take(request)?;
     let (token, limit) = (request.string("NextToken")?, request.integer("MaxResults")?);
     let after = request.string("ExclusiveStartShardId")?;
     let created = request.timestamp("StreamCreationTimestamp")?;
     let filter = request.object("ShardFilter")?;
     let has_filter = filter.is_some();
-    let mut filter = filter.unwrap_or_default();
+    let filter = filter.unwrap_or_default();
     let (kind, shard, time) = (filter.string("Type")?, filter.string("ShardId")?, filter.timestamp("Timestamp")?);
 
     let mut constraints = Constraints::default();

@@ -55,6 +55,10 @@ class Protocol(ApiTest):
             status, text, _ = self.request(X_Amz_Target=target, Content_Type=CONTENT_TYPE, Authorization=AUTHORIZATION)
             self.assertEqual((status, json.loads(text)["__type"]), (400, "UnknownOperationException"), target)
 
+    def test_a_body_that_is_no_json_comes_before_an_unknown_operation(self):
+        status, _, text = self.api.send("Nothing", b"{")
+        self.assertEqual((status, json.loads(text)), (400, {"__type": "SerializationException"}))
+
     def test_bodies_that_are_not_json(self):
         for body in (b"{", b"[", b"nothing", b'{"StreamName":}', b'{"a":1}x', b'{"a":"\xff"}', b'"text"', b"[]", b"\x00", b"{'a':1}"):
             status, _, text = self.api.send("DescribeStream", body)
