@@ -128,6 +128,13 @@ fn read_filter(kind: Type, shard: Option<u32>, time: Option<u64>) -> Result<Filt
     })
 }
 
+/// Whether a client means `stream` by the time of its creation. Some send back what they were shown, seconds with milliseconds; others, like
+/// botocore, whole seconds.
+fn is_creation(stream: &Stream, created: Wall) -> bool {
+    let whole = created.0.is_multiple_of(1_000_000) && created.seconds() == stream.created.seconds();
+    whole || created.millis() == stream.created.millis()
+}
+
 /// Of a token: stream number u32, last shard listed u32, filter u8, its value u64.
 const PAYLOAD: usize = 4 + 4 + 1 + 8;
 
@@ -199,8 +206,7 @@ impl ListShards {
         let (stream, after, filter) = match &self.start {
             Start::Stream { name, after, created, filter } => {
                 let stream = arn::find_stream(state, name, context.identity)?;
-                // Clients send back what they were shown: seconds with milliseconds.
-                if created.is_some_and(|created| Wall(created).millis() != stream.created.millis()) {
+                if created.is_some_and(|created| !is_creation(stream, Wall(created))) {
                     return Err(arn::stream_not_found(name, context.identity));
                 }
                 (stream, *after, *filter)

@@ -1,6 +1,7 @@
 //! Texts of errors, as AWS writes them, and what requests decode to.
 
 use super::error::{Error, Kind};
+use super::get_shard_iterator::Start;
 use super::operation::Cold;
 use super::request::{Context, Mutation, Request, decode};
 use crate::catalog::change::Change;
@@ -361,6 +362,47 @@ fn ask(state: &State, operation: Cold, body: &Value) -> Result<Value, Error> {
     let request = decode(operation, body.to_string().as_bytes(), &identity)?;
     let Request::Query(query) = request else { panic!("{operation:?} is no query") };
     Ok(serde_json::from_slice(&query.answer(state, &context)?).expect("an answer is JSON"))
+}
+
+#[test]
+fn a_stream_is_known_by_its_creation_in_whole_seconds_too() {
+    let state = state(&["s"]);
+    let list =
+        |created: f64| ask(&state, Cold::ListShards, &json!({"StreamName": "s", "StreamCreationTimestamp": created}));
+    for created in [1_441_215_410.867, 1_441_215_410.0] {
+        assert!(list(created).is_ok(), "{created}");
+    }
+    for other in [1_441_215_410.866, 1_441_215_410.001, 1_441_215_411.0, 1_441_215_409.0, 0.0] {
+        assert_eq!(list(other).map_err(|error| error.kind), Err(Kind::ResourceNotFound), "{other}");
+    }
+}
+
+#[test]
+fn a_time_a_little_ahead_of_the_clock_is_now() {
+    let state = state(&["s"]);
+    let identity = identity();
+    let now = Now { wall: Wall(1_441_215_420_123_456), mono: Mono(1) };
+    let context = Context { identity: &identity, now, retention_now: now.wall, retention_hour: 3600, key: &KEY };
+    let start = |at: f64| {
+        let request = json!({"StreamName": "s", "ShardId": "0", "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at});
+        let Request::GetShardIterator(request) = read(Cold::GetShardIterator, &request.to_string())? else {
+            panic!("another request")
+        };
+        let (stream, shard) = request.resolve(&state, &identity)?;
+        request.start(stream, shard, &context)
+    };
+    for (at, expect) in [
+        (1_441_215_420.123, 1_441_215_420_123_000),
+        (1_441_215_400.5, 1_441_215_400_500_000),
+        (1_441_215_420.124, now.wall.0),
+        (1_441_215_425.123, now.wall.0),
+        (-1.0, 0),
+    ] {
+        assert_eq!(start(at), Ok(Start::AtTimestamp(expect)), "{at}");
+    }
+    let text = "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: 1441215425124, \
+                currentTimestampInMillis: 1441215420123";
+    assert_eq!(start(1_441_215_425.124), Err(Error::new(Kind::InvalidArgument, text)));
 }
 
 #[test]
