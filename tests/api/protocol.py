@@ -125,6 +125,27 @@ class Penstock(ApiTest):
         _, headers, _ = self.api.send("ListStreams", b"{}", {"Origin": "http://evil.example"})
         self.assertFalse([name for name in headers if name.lower().startswith("access-control")])
 
+    def test_dry_runs_do_nothing_and_find_what_is_wrong(self):
+        name = self.stream()
+        iterator = self.api.iterator(name)
+        calls = {
+            "PutRecord": {"StreamName": name, "PartitionKey": "k", "Data": "AA=="},
+            "PutRecords": {"StreamName": name, "Records": [{"PartitionKey": "k", "Data": "AA=="}]},
+            "GetShardIterator": {"StreamName": name, "ShardId": "0", "ShardIteratorType": "LATEST"},
+            "GetRecords": {"ShardIterator": iterator},
+        }
+        for operation, members in calls.items():
+            for true in (True, "true", "Yes", "1"):
+                self.assertEqual(self.refused(operation, DryRun=true, **members).type, "DryRunOperationException", operation)
+        self.assertEqual(self.api.call("GetRecords", ShardIterator=iterator)["Records"], [])
+        for operation in ("PutRecord", "PutRecords", "GetShardIterator"):
+            members = calls[operation] | {"StreamName": "nobody"}
+            self.assertEqual(self.refused(operation, DryRun=True, **members).type, "ResourceNotFoundException", operation)
+        self.assertEqual(self.refused("GetRecords", DryRun=True, ShardIterator="x").type, "InvalidArgumentException")
+        for operation, members in calls.items():
+            for false in (False, None, "no", "0"):
+                self.api.call(operation, DryRun=false, **members)
+
     def test_health_and_metrics(self):
         status, text = self.api.get("/health")
         self.assertEqual(status, 200)
