@@ -66,11 +66,6 @@ impl Decoder {
         Decoder { state: State::Size { value: 0, digits: 0 }, decoded: 0, skipped: 0, body_max }
     }
 
-    /// Bytes decoded so far, at the start of the buffer.
-    pub fn decoded(&self) -> usize {
-        self.decoded
-    }
-
     /// Decodes what has arrived. `buffer` is the body decoded so far, then the new bytes.
     pub fn decode(&mut self, buffer: &mut [u8]) -> Result<Progress, Refused> {
         let mut at = self.decoded;

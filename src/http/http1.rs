@@ -3,7 +3,6 @@
 //! A connection calls [`parse`] with everything it has received and not used yet. Where two readers of a request could disagree on its end
 //! (a proxy and this server), the request is refused: that is how one request is smuggled inside another.
 
-use crate::limits::{BODY_MAX, HEAD_MAX};
 use memchr::memchr_iter;
 use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
@@ -25,10 +24,6 @@ pub struct Bounds {
     pub head: usize,
     /// Bytes of body, decoded (413 beyond).
     pub body: usize,
-}
-
-impl Bounds {
-    pub const STANDARD: Bounds = Bounds { head: HEAD_MAX, body: BODY_MAX };
 }
 
 /// How the length of the body is known.
@@ -55,8 +50,6 @@ pub struct Request<'a> {
     pub expects_continue: bool,
     /// Another request may follow on the connection.
     pub keep_alive: bool,
-    /// There is an `Authorization` header. Not verified here.
-    pub signed: bool,
 }
 
 /// A request that cannot be answered by the API: this status is sent, then the connection is closed.
@@ -136,7 +129,6 @@ struct Seen<'a> {
     chunked: bool,
     expects_continue: bool,
     close: bool,
-    signed: bool,
 }
 
 fn interpret<'a>(raw: &httparse::Request<'_, 'a>, bounds: Bounds) -> Result<(Request<'a>, Body), Refused> {
@@ -167,7 +159,6 @@ fn interpret<'a>(raw: &httparse::Request<'_, 'a>, bounds: Bounds) -> Result<(Req
         content_type: seen.content_type,
         expects_continue: seen.expects_continue && modern,
         keep_alive: modern && !seen.close,
-        signed: seen.signed,
     };
     Ok((request, body))
 }
@@ -194,10 +185,6 @@ fn take_header<'a>(seen: &mut Seen<'a>, name: &str, value: &'a [u8]) -> Result<(
         }
         12 if is(name, "content-type") => once(&mut seen.content_type, value),
         12 if is(name, "x-amz-target") => once(&mut seen.target, value),
-        13 if is(name, "authorization") => {
-            seen.signed = true;
-            Ok(())
-        }
         14 if is(name, "content-length") => take_length(seen, value),
         17 if is(name, "transfer-encoding") => {
             if seen.chunked || !value.eq_ignore_ascii_case(b"chunked") {

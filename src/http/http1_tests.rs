@@ -31,7 +31,6 @@ fn a_request_is_whole_at_its_last_byte_and_not_before() {
         content_type: Some(b"application/x-amz-json-1.1"),
         expects_continue: false,
         keep_alive: true,
-        signed: true,
     };
     assert_eq!((request, head_len, body), (expect, SDK.len() - 2, Body::Length(2)));
     for cut in 0..head_len {

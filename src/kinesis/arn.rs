@@ -81,7 +81,7 @@ pub(super) struct StreamMembers {
 }
 
 impl StreamMembers {
-    pub(super) fn take(request: &mut Object) -> Result<StreamMembers, Error> {
+    pub(super) fn take(request: &Object<'_>) -> Result<StreamMembers, Error> {
         Ok(StreamMembers { name: request.string("StreamName")?, arn: request.string("StreamARN")? })
     }
 

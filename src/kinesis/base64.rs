@@ -148,6 +148,7 @@ fn value(byte: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::memory_disk::Random;
 
     /// Both, where the CPU has both.
     fn kernels() -> impl Iterator<Item = Kernel> {
@@ -211,6 +212,43 @@ mod tests {
                         }
                     };
                     assert_eq!(measured, expected, "{kernel:?}: {}", String::from_utf8_lossy(&text));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_changed_text_of_any_length_is_judged_as_the_crate_judges_it() {
+        let random = &mut Random(0xb64);
+        for len in 0..300u64 {
+            let data: Vec<u8> = (0..len).map(|_| random.below(256) as u8).collect();
+            let text = STANDARD.encode_to_string(&data).into_bytes();
+            for _ in 0..20.min(20 * text.len()) {
+                let mut changed = text.clone();
+                let at = match random.below(2) {
+                    0 => random.below(text.len() as u64) as usize,
+                    _ => text.len() - 1 - random.below(4) as usize,
+                };
+                changed[at] = b"AQgw/+=\x00\xff-_. \n\xc1@[`{"[random.below(18) as usize];
+                let expected = STANDARD.decode_to_vec(&changed).ok();
+                assert_eq!(
+                    decoded_len(&changed),
+                    expected.as_ref().map(Vec::len),
+                    "{}",
+                    String::from_utf8_lossy(&changed)
+                );
+                let quoted =
+                    [&changed[..], b"\", and more text than a step takes in, so that no kernel meets the end"].concat();
+                for kernel in kernels() {
+                    let measured = kernel.measure(&quoted);
+                    let Some(expected) = &expected else {
+                        assert_eq!(measured, Text::Wrong, "{kernel:?}: {}", String::from_utf8_lossy(&changed));
+                        continue;
+                    };
+                    assert_eq!(measured, Text::Whole { len: changed.len(), data: expected.len() }, "{kernel:?}");
+                    let mut back = vec![0; expected.len()];
+                    kernel.decode(&changed, &mut back);
+                    assert_eq!(back, *expected, "{kernel:?}: {}", String::from_utf8_lossy(&changed));
                 }
             }
         }

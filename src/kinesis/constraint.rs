@@ -2,10 +2,13 @@
 
 use super::arn::StreamArn;
 use super::error::{Error, Kind};
+use super::json::shown;
 use std::collections::BTreeMap;
 
 /// AWS lists no more than this.
 const VIOLATIONS_MAX: usize = 10;
+/// Tags of one request by the model.
+pub const TAG_MAP_MAX: usize = 200;
 
 /// A pattern of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +57,7 @@ fn is_number(value: &str, digits_max: usize) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub struct Text {
     pub pattern: Pattern,
-    /// In characters as Java counts them: UTF-16 units.
+    /// In characters, as the model's language counts them: Unicode scalar values.
     pub least: usize,
     pub most: usize,
 }
@@ -71,12 +74,8 @@ impl Text {
     const TAG_VALUE: Text = Text { pattern: Pattern::Any, least: 0, most: 256 };
 
     fn allows_length(&self, value: &str) -> bool {
-        (self.least..=self.most).contains(&java_length(value))
+        (self.least..=self.most).contains(&value.chars().count())
     }
-}
-
-fn java_length(text: &str) -> usize {
-    text.encode_utf16().count()
 }
 
 /// Collects what a request breaks. Each check gives the value back, or a stand-in that is never used: [`Constraints::check`] fails then.
@@ -86,15 +85,20 @@ pub struct Constraints {
 }
 
 impl Constraints {
+    /// Whether more would not be told.
+    pub fn are_full(&self) -> bool {
+        self.violations.len() >= VIOLATIONS_MAX
+    }
+
     fn violated(&mut self, value: Option<&str>, path: &str, rule: &str) {
         let value = match value {
-            Some(value) => format!("'{value}'"),
+            Some(value) => format!("'{}'", shown(value)),
             None => "null".to_owned(),
         };
         self.violations.push(format!("Value {value} at '{path}' failed to satisfy constraint: {rule}"));
     }
 
-    fn missing(&mut self, path: &str) {
+    pub fn missing(&mut self, path: &str) {
         self.violated(None, path, "Member must not be null");
     }
 
@@ -104,14 +108,14 @@ impl Constraints {
                 let rule = format!("Member must satisfy regular expression pattern: {}", rule.pattern.text());
                 self.violated(Some(text), path, &rule);
             }
-            if java_length(text) < rule.least {
+            if text.chars().count() < rule.least {
                 self.violated(
                     Some(text),
                     path,
                     &format!("Member must have length greater than or equal to {}", rule.least),
                 );
             }
-            if java_length(text) > rule.most {
+            if text.chars().count() > rule.most {
                 self.violated(
                     Some(text),
                     path,
@@ -201,7 +205,7 @@ impl Constraints {
         self.choice(path, value, names).unwrap_or(default)
     }
 
-    /// A map of tags: 1 to 200 of them by the model.
+    /// A map of tags: at least one.
     pub fn tags(&mut self, path: &str, tags: Option<BTreeMap<String, String>>) -> BTreeMap<String, String> {
         let Some(tags) = tags else { return BTreeMap::new() };
         let java_map = || {
@@ -211,8 +215,9 @@ impl Constraints {
         if tags.is_empty() {
             self.violated(Some("{}"), path, "Member must have length greater than or equal to 1");
         }
-        if tags.len() > 200 {
-            self.violated(Some(&java_map()), path, "Member must have length less than or equal to 200");
+        if tags.len() > TAG_MAP_MAX {
+            let rule = format!("Member must have length less than or equal to {TAG_MAP_MAX}");
+            self.violated(Some(&java_map()), path, &rule);
         }
         let lengths = |rule: &Text| {
             let (most, least) = (rule.most, rule.least);

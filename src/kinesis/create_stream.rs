@@ -1,6 +1,6 @@
 //! CreateStream.
 
-use super::constraint::{Constraints, Text};
+use super::constraint::{Constraints, TAG_MAP_MAX, Text};
 use super::error::{Error, Kind};
 use super::json::Object;
 use super::request::Mutation;
@@ -18,13 +18,13 @@ enum Distribution {
     Auto,
 }
 
-pub(super) fn decode(request: &mut Object) -> Result<Mutation, Error> {
+pub(super) fn decode(request: &Object<'_>) -> Result<Mutation, Error> {
     let (name, shard_count) = (request.string("StreamName")?, request.integer("ShardCount")?);
     let mode_details = match request.object("StreamModeDetails")? {
-        Some(mut details) => Some(details.string("StreamMode")?),
+        Some(details) => Some(details.string("StreamMode")?),
         None => None,
     };
-    let tags = request.strings("Tags")?;
+    let tags = request.strings("Tags", TAG_MAP_MAX)?;
     let warm_throughput = request.integer("WarmThroughputMiBps")?;
     let max_record_kib = request.integer("MaxRecordSizeInKiB")?;
     let distribution = request.string("RecordDistributionStrategy")?;

@@ -6,7 +6,7 @@ use super::json::Object;
 use super::request::Mutation;
 use crate::catalog::identity::Identity;
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<Mutation, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<Mutation, Error> {
     let (stream, hours) = stream_and_hours(request, identity)?;
     Ok(Mutation::DecreaseRetention { stream, hours })
 }

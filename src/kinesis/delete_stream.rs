@@ -7,7 +7,7 @@ use super::json::Object;
 use super::request::Mutation;
 use crate::catalog::identity::Identity;
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<Mutation, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<Mutation, Error> {
     let stream = StreamMembers::take(request)?;
     let enforce = request.boolean("EnforceConsumerDeletion")?.unwrap_or(false);
     let mut constraints = Constraints::default();

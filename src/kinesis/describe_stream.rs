@@ -46,7 +46,7 @@ struct Description<'a> {
     encryption_type: &'static str,
 }
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<DescribeStream, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<DescribeStream, Error> {
     let stream = StreamMembers::take(request)?;
     let (limit, after) = (request.integer("Limit")?, request.string("ExclusiveStartShardId")?);
     let mut constraints = Constraints::default();

@@ -39,7 +39,7 @@ struct Summary<'a> {
     max_record_size_in_kib: u32,
 }
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<DescribeStreamSummary, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<DescribeStreamSummary, Error> {
     let stream = StreamMembers::take(request)?;
     let mut constraints = Constraints::default();
     let stream = stream.constrain(&mut constraints);

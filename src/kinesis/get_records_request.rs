@@ -28,7 +28,7 @@ pub fn decode(body: &[u8]) -> Result<GetRecords<'_>, Error> {
 
 /// Any body, and every error.
 fn general<'a>(body: &[u8]) -> Result<GetRecords<'a>, Error> {
-    let request = &mut json::parse(body)?;
+    let request = &json::parse(body)?;
     let (iterator, limit) = (request.string("ShardIterator")?, request.integer("Limit")?);
     let (arn, dry_run) = (request.string("StreamARN")?, request.boolean("DryRun")?);
     let mut constraints = Constraints::default();

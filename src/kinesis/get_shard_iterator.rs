@@ -10,6 +10,9 @@ use super::shard_id::{self, ShardId};
 use crate::catalog::identity::Identity;
 use crate::catalog::state::{Shard, State, Stream};
 
+/// How far a client's clock may be ahead, or its milliseconds be rounded up, before a time is one to come. Flink begins at its own now.
+const AHEAD_MS: u64 = 5_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Type {
     AtSequenceNumber,
@@ -51,7 +54,7 @@ pub enum Start {
     AtTimestamp(u64),
 }
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<GetShardIterator, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<GetShardIterator, Error> {
     let stream = StreamMembers::take(request)?;
     let (shard, kind) = (request.string("ShardId")?, request.string("ShardIteratorType")?);
     let (sequence, timestamp) = (request.string("StartingSequenceNumber")?, request.timestamp("Timestamp")?);
@@ -135,12 +138,13 @@ impl GetShardIterator {
             ));
         };
         let (at_ms, now_ms) = (at / 1000, context.now.wall.millis());
-        if at_ms > now_ms {
+        if at_ms > now_ms + AHEAD_MS {
             return Err(invalid(format!(
                 "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: {at_ms}, \
                  currentTimestampInMillis: {now_ms}"
             )));
         }
-        Ok(at)
+        // A client whose clock is ahead means its own now by it: from here on.
+        Ok(at.min(context.now.wall.0))
     }
 }

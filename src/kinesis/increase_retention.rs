@@ -7,17 +7,17 @@ use super::json::Object;
 use super::request::Mutation;
 use crate::catalog::identity::Identity;
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<Mutation, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<Mutation, Error> {
     let (stream, hours) = stream_and_hours(request, identity)?;
     Ok(Mutation::IncreaseRetention { stream, hours })
 }
 
-/// The members that both operations on retention have. Bounds of the hours are the catalog's to judge; it has texts of its own for them.
-pub(super) fn stream_and_hours(request: &mut Object, identity: &Identity) -> Result<(String, u32), Error> {
+/// The members that both operations on retention have. Which hours are too few or too many the catalog judges, with texts of its own.
+pub(super) fn stream_and_hours(request: &Object<'_>, identity: &Identity) -> Result<(String, u32), Error> {
     let stream = StreamMembers::take(request)?;
     let hours = request.integer("RetentionPeriodHours")?;
     let mut constraints = Constraints::default();
-    let hours = constraints.required_integer("retentionPeriodHours", hours, i32::MIN, i32::MAX);
+    let hours = constraints.required_integer("retentionPeriodHours", hours, 1, i32::MAX);
     let stream = stream.constrain(&mut constraints);
     constraints.check()?;
     Ok((stream.resolve(identity)?, hours))

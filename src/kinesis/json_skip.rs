@@ -1,4 +1,5 @@
-//! Steps over JSON that nobody asked for, and checks it on the way: what is skipped must be valid too.
+//! Steps over JSON that nobody asked for, and checks it on the way: what is skipped must be valid too. What has been checked can be walked
+//! through, part by part, where it lies.
 
 use super::json_string;
 
@@ -10,6 +11,56 @@ pub fn value_len(bytes: &[u8]) -> Option<usize> {
     let mut walk = Walk { bytes, at: 0 };
     walk.value(0)?;
     Some(walk.at)
+}
+
+/// The one value that `bytes` are, without the white space around it; `None` if they are no valid JSON, or more than one value.
+pub fn document(bytes: &[u8]) -> Option<&[u8]> {
+    let (value, mut rest) = first_value(bytes)?;
+    rest.peek().is_none().then_some(value)
+}
+
+/// The value at the start of `bytes`, without the white space before it, and the walk behind it.
+fn first_value(bytes: &[u8]) -> Option<(&[u8], Walk<'_>)> {
+    let mut walk = Walk { bytes, at: 0 };
+    walk.peek()?;
+    let from = walk.at;
+    walk.value(0)?;
+    Some((&bytes[from..walk.at], walk))
+}
+
+/// The members of an object, or the items of a list, each as (what is between the quotes of its name, value). Items have no name.
+pub struct Parts<'b> {
+    rest: &'b [u8],
+    named: bool,
+}
+
+impl<'b> Parts<'b> {
+    /// Of an object or a list that has been found valid.
+    pub fn of(value: &'b [u8]) -> Parts<'b> {
+        Parts { rest: value, named: value.first() == Some(&b'{') }
+    }
+}
+
+impl<'b> Iterator for Parts<'b> {
+    type Item = (&'b [u8], &'b [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // A bracket or a comma comes first. What ends an object or a list begins no part, nor does what may lie behind it.
+        let bytes = self.rest.get(1..)?;
+        let mut walk = Walk { bytes, at: 0 };
+        let mut name: &[u8] = b"";
+        if self.named {
+            walk.peek()?;
+            let from = walk.at + 1;
+            walk.string()?;
+            name = &bytes[from..walk.at - 1];
+            walk.take(b':')?;
+        }
+        let (value, mut behind) = first_value(&bytes[walk.at..])?;
+        behind.peek();
+        self.rest = &bytes[walk.at + behind.at..];
+        Some((name, value))
+    }
 }
 
 struct Walk<'b> {
@@ -111,7 +162,7 @@ impl Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
+    use serde_json::{Map, Value};
 
     #[test]
     fn a_value_is_valid_where_a_general_parser_says_so() {
@@ -179,6 +230,36 @@ mod tests {
                 let valid = serde_json::from_slice::<Value>(&bytes).is_ok();
                 assert_eq!(value_len(&bytes) == Some(bytes.len()), valid, "{}", String::from_utf8_lossy(&bytes));
             }
+        }
+    }
+
+    /// What the parts of `value` add up to, as a general parser has it.
+    fn rebuilt(value: &[u8]) -> Value {
+        match value[0] {
+            b'[' => Parts::of(value).map(|(_, item)| rebuilt(item)).collect(),
+            b'{' => {
+                let text =
+                    |name: &[u8]| serde_json::from_slice(&[b"\"", name, b"\""].concat()).expect("a name is a string");
+                Parts::of(value).map(|(name, member)| (text(name), rebuilt(member))).collect::<Map<_, _>>().into()
+            }
+            _ => serde_json::from_slice(value).expect("a plain value"),
+        }
+    }
+
+    #[test]
+    fn parts_are_those_that_a_general_parser_finds() {
+        for text in [
+            "{}",
+            " [ ] ",
+            "\n{ \"a\" : [ ] , \"b\":{\"c\" :1 , \"d\": [2,[],{} ] } }\t",
+            "[[[]],[{}],\"],[\",\"\\\"}\", -1.5e3 ,null,true]",
+            r#"{"a":1,"\u0061":2,"b":"}","":{"":[]},"\"":"\\"}"#,
+        ] {
+            let value = document(text.as_bytes()).expect(text);
+            assert_eq!(rebuilt(value), serde_json::from_str::<Value>(text).expect(text), "{text}");
+        }
+        for text in ["", " ", "{} {}", "[]x", "{", "1 2", "\u{c}{}", "{}\u{c}"] {
+            assert_eq!(document(text.as_bytes()), None, "{text:?}");
         }
     }
 

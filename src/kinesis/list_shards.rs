@@ -71,14 +71,14 @@ fn invalid(text: &str) -> Error {
     Error::new(Kind::InvalidArgument, text)
 }
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<ListShards, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<ListShards, Error> {
     let stream = StreamMembers::take(request)?;
     let (token, limit) = (request.string("NextToken")?, request.integer("MaxResults")?);
     let after = request.string("ExclusiveStartShardId")?;
     let created = request.timestamp("StreamCreationTimestamp")?;
     let filter = request.object("ShardFilter")?;
     let has_filter = filter.is_some();
-    let mut filter = filter.unwrap_or_default();
+    let filter = filter.unwrap_or_default();
     let (kind, shard, time) = (filter.string("Type")?, filter.string("ShardId")?, filter.timestamp("Timestamp")?);
 
     let mut constraints = Constraints::default();
@@ -126,6 +126,13 @@ fn read_filter(kind: Type, shard: Option<u32>, time: Option<u64>) -> Result<Filt
         Type::AtTimestamp => Filter::AtTimestamp(time()?),
         Type::FromTimestamp => Filter::FromTimestamp(time()?),
     })
+}
+
+/// Whether a client means `stream` by the time of its creation. Some send back what they were shown, seconds with milliseconds; others, like
+/// botocore, whole seconds.
+fn is_creation(stream: &Stream, created: Wall) -> bool {
+    let whole = created.0.is_multiple_of(1_000_000) && created.seconds() == stream.created.seconds();
+    whole || created.millis() == stream.created.millis()
 }
 
 /// Of a token: stream number u32, last shard listed u32, filter u8, its value u64.
@@ -199,8 +206,7 @@ impl ListShards {
         let (stream, after, filter) = match &self.start {
             Start::Stream { name, after, created, filter } => {
                 let stream = arn::find_stream(state, name, context.identity)?;
-                // Clients send back what they were shown: seconds with milliseconds.
-                if created.is_some_and(|created| Wall(created).millis() != stream.created.millis()) {
+                if created.is_some_and(|created| !is_creation(stream, Wall(created))) {
                     return Err(arn::stream_not_found(name, context.identity));
                 }
                 (stream, *after, *filter)

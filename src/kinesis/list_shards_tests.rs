@@ -88,8 +88,8 @@ impl World {
         let now = Now { wall: Wall(self.now), mono: Mono(self.now * 1000) };
         let (identity, key) = (&self.identity, &KEY);
         let context = Context { identity, now, retention_now: Wall(self.now), retention_hour: 1, key };
-        let request = &mut json::parse(request.to_string().as_bytes())?;
-        let body = decode(request, identity)?.answer(&self.state, &context)?;
+        let request = request.to_string();
+        let body = decode(&json::parse(request.as_bytes())?, identity)?.answer(&self.state, &context)?;
         Ok(serde_json::from_slice(&body).expect("an answer is JSON"))
     }
 

@@ -2,7 +2,7 @@
 
 use super::arn;
 use super::constraint::{Constraints, Text};
-use super::error::{Error, Kind};
+use super::error::Error;
 use super::json::Object;
 use super::page::Page;
 use super::request::Context;
@@ -49,7 +49,7 @@ struct Summary<'a> {
     stream_creation_timestamp: f64,
 }
 
-pub(super) fn decode(request: &mut Object) -> Result<ListStreams, Error> {
+pub(super) fn decode(request: &Object<'_>) -> Result<ListStreams, Error> {
     let limit = request.integer("Limit")?;
     let (after, token) = (request.string("ExclusiveStartStreamName")?, request.string("NextToken")?);
     let mut constraints = Constraints::default();
@@ -60,11 +60,8 @@ pub(super) fn decode(request: &mut Object) -> Result<ListStreams, Error> {
     let start = match (after, token) {
         (None, None) => Start::First,
         (Some(name), None) => Start::After(name),
-        (None, Some(token)) => Start::Token(token),
-        (Some(_), Some(_)) => {
-            let text = "NextToken and ExclusiveStartStreamName cannot be provided together.";
-            return Err(Error::new(Kind::InvalidArgument, text));
-        }
+        // Paginators of SDKs send the first page's name with every token.
+        (_, Some(token)) => Start::Token(token),
     };
     Ok(ListStreams { limit: limit.unwrap_or(STREAMS_MAX).min(STREAMS_MAX), start })
 }

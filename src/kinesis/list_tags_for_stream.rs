@@ -35,7 +35,7 @@ struct Tag<'a> {
     value: &'a str,
 }
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<ListTagsForStream, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<ListTagsForStream, Error> {
     let stream = StreamMembers::take(request)?;
     let (limit, after) = (request.integer("Limit")?, request.string("ExclusiveStartTagKey")?);
     let mut constraints = Constraints::default();

@@ -28,6 +28,8 @@ pub enum Cold {
     ListTagsForStream,
     MergeShards,
     SplitShard,
+    /// None that is served: said when its body has been found to be JSON.
+    Unknown,
 }
 
 impl Operation {
@@ -128,7 +130,7 @@ pub fn admit(
             None => Refusal::new(403, ContentType::Xml, ACCESS_DENIED),
         });
     }
-    operation.ok_or_else(|| refused(Kind::UnknownOperation, ""))
+    Ok(operation.unwrap_or(Operation::Cold(Cold::Unknown)))
 }
 
 /// Under which name the text stands: this one error has a capital.
@@ -211,8 +213,8 @@ mod tests {
         check(("POST", LIST, Some(b"text/plain"), 2), 404, "application/xml", "<UnknownOperationException/>\n");
         let output = r#"{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}"#;
         check(("POST", LIST, Some(b"application/json"), 2), 404, "application/json", output);
-        check(("POST", other, JSON, 2), 400, AMZ, r#"{"__type":"UnknownOperationException"}"#);
-        check(("POST", None, JSON, 2), 400, AMZ, r#"{"__type":"UnknownOperationException"}"#);
+        assert_eq!(admit("POST", other, JSON, 2), Ok(Operation::Cold(Cold::Unknown)));
+        assert_eq!(admit("POST", None, JSON, 2), Ok(Operation::Cold(Cold::Unknown)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use super::base64;
 use super::constraint::{Constraints, Text};
 use super::error::{Error, Kind};
-use super::json::{self, Object};
+use super::json::{self, Object, shown};
 use super::put_scan::parse_hash;
 use crate::limits::{RECORD_DATA_MAX, RECORDS_PER_REQUEST_MAX, REQUEST_PAYLOAD_MAX};
 
@@ -16,9 +16,6 @@ pub enum Shape {
     /// PutRecords.
     Many,
 }
-
-/// How much of a wrong text is shown.
-const SHOWN_MAX: usize = 1024;
 
 /// The error of a body that is not a valid put.
 pub fn diagnose(body: &[u8], shape: Shape) -> Error {
@@ -50,65 +47,81 @@ struct Blob {
     len: usize,
 }
 
+/// Records are read twice, first for their types and then for their constraints: keeping them would take many times a body's memory.
 fn examine(body: &[u8], shape: Shape) -> Result<(), Error> {
-    let mut request = json::parse(body)?;
+    let request = json::parse(body)?;
     let stream = request.string("StreamName")?;
     let arn = request.string("StreamARN")?;
     request.boolean("DryRun")?;
-    let ordering = request.string("SequenceNumberForOrdering").unwrap_or(None);
-    let records = match shape {
-        Shape::One => None,
-        Shape::Many => request.objects("Records")?,
-    };
-    let listed = records.as_ref().map(Vec::len);
-    let mut read = Vec::new();
-    match (shape, records) {
-        (Shape::One, _) => read.push(record(&mut request)?),
-        (Shape::Many, None) => {}
-        (Shape::Many, Some(mut list)) => {
-            for object in &mut list {
-                read.push(record(object)?);
+    let mut c = Constraints::default();
+    let mut wrong_hash = None;
+    match shape {
+        Shape::One => {
+            let ordering = request.string("SequenceNumberForOrdering")?;
+            let record = record(&request)?;
+            names(&mut c, stream, arn);
+            c.text("sequenceNumberForOrdering", ordering, &Text::SEQUENCE_NUMBER);
+            constrain(&mut c, "", &record);
+            wrong_hash = beyond_hashes(record);
+        }
+        Shape::Many => {
+            let mut count = 0;
+            for item in request.objects("Records")?.into_iter().flatten() {
+                item?.map(|object| record(&object)).transpose()?;
+                count += 1;
+            }
+            let records = request.objects("Records")?;
+            names(&mut c, stream, arn);
+            c.list("records", records.is_some().then_some(count), RECORDS_PER_REQUEST_MAX);
+            for (item, number) in records.into_iter().flatten().zip(1..) {
+                if c.are_full() {
+                    break;
+                }
+                let path = format!("records.{number}.member");
+                match item? {
+                    None => c.missing(&path),
+                    Some(object) => {
+                        let record = record(&object)?;
+                        constrain(&mut c, &format!("{path}."), &record);
+                        wrong_hash = wrong_hash.or_else(|| beyond_hashes(record));
+                    }
+                }
             }
         }
     }
-    let mut c = Constraints::default();
-    c.text("streamName", stream, &Text::NAME);
-    c.text("streamARN", arn, &Text::STREAM_ARN);
-    match shape {
-        Shape::One => drop(c.text("sequenceNumberForOrdering", ordering, &Text::SEQUENCE_NUMBER)),
-        Shape::Many => c.list("records", listed, RECORDS_PER_REQUEST_MAX),
-    }
-    for (at, record) in read.iter().enumerate() {
-        let path = |member: &str| match shape {
-            Shape::One => member.to_owned(),
-            Shape::Many => format!("records.{}.member.{member}", at + 1),
-        };
-        c.blob(&path("data"), record.data.as_ref().map(|blob| blob.len), RECORD_DATA_MAX);
-        c.required_text(&path("partitionKey"), record.key.clone(), &Text::PARTITION_KEY);
-        c.text(&path("explicitHashKey"), record.hash.clone(), &Text::HASH_KEY);
-    }
     c.check()?;
-    for hash in read.iter().filter_map(|record| record.hash.as_ref()) {
-        if parse_hash(hash.as_bytes()).is_none() {
-            let text = format!(
-                "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {hash}"
-            );
-            return Err(Error::new(Kind::InvalidArgument, text));
-        }
-    }
-    Ok(())
+    wrong_hash.map_or(Ok(()), Err)
 }
 
-fn record(object: &mut Object) -> Result<Record, Error> {
+fn names(c: &mut Constraints, stream: Option<String>, arn: Option<String>) {
+    c.text("streamName", stream, &Text::NAME);
+    c.text("streamARN", arn, &Text::STREAM_ARN);
+}
+
+/// `path`: what stands before the names of its members.
+fn constrain(c: &mut Constraints, path: &str, record: &Record) {
+    c.blob(&format!("{path}data"), record.data.as_ref().map(|blob| blob.len), RECORD_DATA_MAX);
+    c.required_text(&format!("{path}partitionKey"), record.key.clone(), &Text::PARTITION_KEY);
+    c.text(&format!("{path}explicitHashKey"), record.hash.clone(), &Text::HASH_KEY);
+}
+
+/// The error of an explicit hash key that meets its pattern and is too large.
+fn beyond_hashes(record: Record) -> Option<Error> {
+    let hash = record.hash.filter(|hash| parse_hash(hash.as_bytes()).is_none())?;
+    let text = format!(
+        "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {hash}"
+    );
+    Some(Error::new(Kind::InvalidArgument, text))
+}
+
+fn record(object: &Object<'_>) -> Result<Record, Error> {
     let data = object.blob("Data")?.map(|text| blob(&text)).transpose()?;
     Ok(Record { data, key: object.string("PartitionKey")?, hash: object.string("ExplicitHashKey")? })
 }
 
 fn blob(text: &str) -> Result<Blob, Error> {
     let refused = |why: String| {
-        // Of a text of megabytes, the beginning tells which it was.
-        let echo = &text[..text.floor_char_boundary(SHOWN_MAX)];
-        Error::new(Kind::Serialization, format!("'{echo}' can not be converted to a Blob: {why}"))
+        Error::new(Kind::Serialization, format!("'{}' can not be converted to a Blob: {why}", shown(text)))
     };
     if !text.len().is_multiple_of(4) {
         let found = text.len();

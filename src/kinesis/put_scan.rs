@@ -6,6 +6,7 @@
 
 use super::base64::{self, Text};
 use super::error::Error;
+use super::json;
 use super::json_skip;
 use super::json_string::{self, Measured};
 use super::put_diagnosis::{self, Shape};
@@ -465,6 +466,11 @@ impl<'b> Parser<'b> {
         match self.peek()? {
             b't' => self.literal(b"true").map(|()| true),
             b'f' => self.literal(b"false").map(|()| false),
+            b'"' => {
+                self.at += 1;
+                let raw = self.string_body()?;
+                raw.with_text(self.bytes, json::truth).flatten().ok_or(Unexpected)
+            }
             _ => self.literal(b"null").map(|()| false),
         }
     }

@@ -244,6 +244,44 @@ fn what_is_wrong_is_said_as_aws_says_it() {
 }
 
 #[test]
+fn a_record_of_another_shape_is_told_as_by_aws() {
+    let many = |records: &str| error(&format!(r#"{{"StreamName":"s","Records":{records}}}"#));
+    let good = r#"{"Data":"","PartitionKey":"k"}"#;
+    for scalar in ["1", "true", "\"x\"", "-2.5e7"] {
+        assert_eq!(many(&format!("[{good},{scalar}]")), "SerializationException: Expected null", "{scalar}");
+    }
+    assert_eq!(many(&format!("[{good},[]]")), "SerializationException: Start of list found where not expected");
+    assert_eq!(many("{}"), "SerializationException: Start of structure or map found where not expected.");
+    assert_eq!(
+        many(&format!("[{good},null]")),
+        "ValidationException: 1 validation error detected: Value null at 'records.2.member' failed to satisfy constraint: Member must \
+         not be null"
+    );
+    // A type is wrong far behind more broken constraints than are told.
+    let empty = vec!["{}"; 600].join(",");
+    assert_eq!(many(&format!("[{empty},[]]")), "SerializationException: Start of list found where not expected");
+    let text = many(&format!("[{empty}]"));
+    assert!(
+        text.starts_with("ValidationException: 10 validation errors detected: Value '[600 items]' at 'records'"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_dry_run_may_be_a_word() {
+    for (value, dry_run) in
+        [(r#""true""#, true), (r#""Y\u0065s""#, true), (r#""0""#, false), ("false", false), ("null", false)]
+    {
+        let mut body = format!(r#"{{"DryRun":{value},"StreamName":"s","Data":"","PartitionKey":"k"}}"#).into_bytes();
+        let mut scan = Scan::new();
+        scan.put_record(&mut body).expect(value);
+        assert_eq!(scan.dry_run, dry_run, "{value}");
+    }
+    let body = r#"{"DryRun":"maybe","StreamName":"s","Records":[{"Data":"","PartitionKey":"k"}]}"#;
+    assert_eq!(error(body), "SerializationException: 'MAYBE' can not be converted to an Boolean");
+}
+
+#[test]
 fn deep_nesting_is_an_error_and_no_overflow() {
     let deep = format!("{{\"StreamName\":\"s\",\"X\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert_eq!(error(&deep), "SerializationException: ");
@@ -257,5 +295,9 @@ fn bounds_are_met_exactly() {
     assert!(error(&many(501)).contains("Member must have length less than or equal to 500"));
     let keyed = |key: &str| format!("{{\"StreamName\":\"s\",\"Records\":[{}]}}", record(key));
     assert!(Scan::new().put_records(&mut keyed(&"ä".repeat(256)).into_bytes()).is_ok());
-    assert!(error(&keyed(&"k".repeat(257))).contains("less than or equal to 256"));
+    // One record's wrong key is no other's: both ways of reading count alike.
+    let both =
+        format!("{{\"StreamName\":\"s\",\"Records\":[{},{}]}}", record(&"😀".repeat(256)), record(&"k".repeat(257)));
+    let text = error(&both);
+    assert!(text.contains("1 validation error ") && text.contains("less than or equal to 256"), "{text}");
 }

@@ -2,7 +2,7 @@
 
 use super::describe_stream::DescribeStream;
 use super::describe_stream_summary::DescribeStreamSummary;
-use super::error::Error;
+use super::error::{Error, Kind};
 use super::get_shard_iterator::GetShardIterator;
 use super::list_shards::ListShards;
 use super::list_streams::ListStreams;
@@ -94,7 +94,7 @@ impl Context<'_> {
 
 /// Reads a body: types first, then constraints, then what can be said without the catalog, as AWS does.
 pub fn decode(operation: Cold, body: &[u8], identity: &Identity) -> Result<Request, Error> {
-    let request = &mut json::parse(body)?;
+    let request = &json::parse(body)?;
     Ok(match operation {
         Cold::CreateStream => Request::Mutation(create_stream::decode(request)?),
         Cold::DeleteStream => Request::Mutation(delete_stream::decode(request, identity)?),
@@ -112,6 +112,7 @@ pub fn decode(operation: Cold, body: &[u8], identity: &Identity) -> Result<Reque
         Cold::ListTagsForStream => {
             Request::Query(Query::ListTagsForStream(list_tags_for_stream::decode(request, identity)?))
         }
+        Cold::Unknown => return Err(Error::new(Kind::UnknownOperation, "")),
     })
 }
 

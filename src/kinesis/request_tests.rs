@@ -1,6 +1,7 @@
 //! Texts of errors, as AWS writes them, and what requests decode to.
 
 use super::error::{Error, Kind};
+use super::get_shard_iterator::Start;
 use super::operation::Cold;
 use super::request::{Context, Mutation, Request, decode};
 use crate::catalog::change::Change;
@@ -63,6 +64,73 @@ fn a_wrong_type_is_named_by_its_class() {
     }
     let text = "SerializationException: class java.lang.String can not be converted to milliseconds since epoch";
     check(Cold::GetShardIterator, r#"{"Timestamp":"2015"}"#, text);
+}
+
+#[test]
+fn a_body_that_is_no_json_comes_before_an_unknown_operation() {
+    check(Cold::Unknown, "{", "SerializationException: ");
+    check(Cold::Unknown, r#"{"StreamName":1}"#, "UnknownOperationException: ");
+}
+
+#[test]
+fn numbers_are_read_in_every_form_and_size() {
+    for (number, count) in [
+        ("3", Ok(3)),
+        ("3.999", Ok(3)),
+        ("3e0", Ok(3)),
+        ("0.3E+1", Ok(3)),
+        ("1e400", Ok(i32::MAX as u32)),
+        ("99999999999999999999", Ok(i32::MAX as u32)),
+        ("-1e400", Err(i32::MIN)),
+        ("-0.5", Err(0)),
+        ("0", Err(0)),
+    ] {
+        let read = read(Cold::CreateStream, &format!(r#"{{"StreamName":"s","ShardCount":{number}}}"#));
+        match (read, count) {
+            (Ok(Request::Mutation(Mutation::CreateStream { shard_count, .. })), Ok(count)) => {
+                assert_eq!(shard_count, Some(count), "{number}");
+            }
+            (Err(error), Err(value)) => {
+                let rule = "Member must have value greater than or equal to 1";
+                assert_eq!(error.to_string(), one(&format!("'{value}'"), "shardCount", rule), "{number}");
+            }
+            (read, _) => panic!("{number}: {read:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_boolean_may_be_a_word() {
+    let enforce = |value: &str| {
+        let read = read(Cold::DeleteStream, &format!(r#"{{"StreamName":"s","EnforceConsumerDeletion":{value}}}"#));
+        read.map(|read| matches!(read, Request::Mutation(Mutation::DeleteStream { enforce: true, .. })))
+    };
+    for value in ["true", r#""true""#, r#""TRUE""#, r#""1""#, r#""Yes""#] {
+        assert_eq!(enforce(value), Ok(true), "{value}");
+    }
+    for value in ["false", "null", r#""False""#, r#""0""#, r#""no""#] {
+        assert_eq!(enforce(value), Ok(false), "{value}");
+    }
+    for (value, text) in [
+        (r#""really""#, "'REALLY' can not be converted to an Boolean"),
+        ("1", "class com.amazon.coral.value.json.numbers.TruncatingBigNumber can not be converted to an Boolean"),
+        ("[]", "Start of list found where not expected"),
+    ] {
+        assert_eq!(enforce(value).map_err(|error| error.message), Err(text.to_owned()), "{value}");
+    }
+}
+
+#[test]
+fn of_a_wrong_value_no_more_is_shown_than_tells_which_it_was() {
+    for name in ["!".repeat(10 << 20), "\"".repeat(1 << 20), "é".repeat(1 << 20)] {
+        let error = read(Cold::DeleteStream, &json!({ "StreamName": name }).to_string()).expect_err("no name");
+        assert_eq!(error.kind, Kind::Validation);
+        assert!(error.message.len() < 10_000 && error.message.contains(&name[..100]), "{} bytes", error.message.len());
+    }
+    // All of what a client may have meant.
+    let name = "x".repeat(2048);
+    let error = read(Cold::DeleteStream, &json!({ "StreamName": name }).to_string()).expect_err("too long");
+    assert!(error.message.contains(&format!("'{name}'")));
 }
 
 #[test]
@@ -157,6 +225,11 @@ fn broken_constraints_are_all_told() {
             one("'-1'", "startingSequenceNumber", &pattern("0|([1-9]\\d{0,128})")),
         ),
         (Cold::IncreaseStreamRetentionPeriod, json!({"StreamName": "a"}), one("null", "retentionPeriodHours", NULL)),
+        (
+            Cold::DecreaseStreamRetentionPeriod,
+            json!({"StreamName": "a", "RetentionPeriodHours": -1}),
+            one("'-1'", "retentionPeriodHours", "Member must have value greater than or equal to 1"),
+        ),
         (Cold::ListShards, json!({"StreamName": "a", "ShardFilter": {}}), one("null", "shardFilter.type", NULL)),
     ] {
         check(operation, &body.to_string(), &text);
@@ -168,11 +241,10 @@ fn broken_constraints_are_all_told() {
 }
 
 #[test]
-fn a_length_is_counted_as_java_does() {
-    // 64 characters outside the basic plane are 128 UTF-16 units; a 129th is one too many.
+fn a_length_is_counted_in_characters() {
     let tag = |key: String| json!({"StreamName": "a", "Tags": {key: "v"}}).to_string();
-    assert!(read(Cold::CreateStream, &tag("𝒳".repeat(64))).is_ok());
-    assert_eq!(read(Cold::CreateStream, &tag("𝒳".repeat(64) + "x")).map_err(|error| error.kind), Err(Kind::Validation));
+    assert!(read(Cold::CreateStream, &tag("漢".repeat(128))).is_ok());
+    assert_eq!(read(Cold::CreateStream, &tag("漢".repeat(129))).map_err(|error| error.kind), Err(Kind::Validation));
 }
 
 #[test]
@@ -293,6 +365,47 @@ fn ask(state: &State, operation: Cold, body: &Value) -> Result<Value, Error> {
 }
 
 #[test]
+fn a_stream_is_known_by_its_creation_in_whole_seconds_too() {
+    let state = state(&["s"]);
+    let list =
+        |created: f64| ask(&state, Cold::ListShards, &json!({"StreamName": "s", "StreamCreationTimestamp": created}));
+    for created in [1_441_215_410.867, 1_441_215_410.0] {
+        assert!(list(created).is_ok(), "{created}");
+    }
+    for other in [1_441_215_410.866, 1_441_215_410.001, 1_441_215_411.0, 1_441_215_409.0, 0.0] {
+        assert_eq!(list(other).map_err(|error| error.kind), Err(Kind::ResourceNotFound), "{other}");
+    }
+}
+
+#[test]
+fn a_time_a_little_ahead_of_the_clock_is_now() {
+    let state = state(&["s"]);
+    let identity = identity();
+    let now = Now { wall: Wall(1_441_215_420_123_456), mono: Mono(1) };
+    let context = Context { identity: &identity, now, retention_now: now.wall, retention_hour: 3600, key: &KEY };
+    let start = |at: f64| {
+        let request = json!({"StreamName": "s", "ShardId": "0", "ShardIteratorType": "AT_TIMESTAMP", "Timestamp": at});
+        let Request::GetShardIterator(request) = read(Cold::GetShardIterator, &request.to_string())? else {
+            panic!("another request")
+        };
+        let (stream, shard) = request.resolve(&state, &identity)?;
+        request.start(stream, shard, &context)
+    };
+    for (at, expect) in [
+        (1_441_215_420.123, 1_441_215_420_123_000),
+        (1_441_215_400.5, 1_441_215_400_500_000),
+        (1_441_215_420.124, now.wall.0),
+        (1_441_215_425.123, now.wall.0),
+        (-1.0, 0),
+    ] {
+        assert_eq!(start(at), Ok(Start::AtTimestamp(expect)), "{at}");
+    }
+    let text = "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. timestampInMillis: 1441215425124, \
+                currentTimestampInMillis: 1441215420123";
+    assert_eq!(start(1_441_215_425.124), Err(Error::new(Kind::InvalidArgument, text)));
+}
+
+#[test]
 fn a_stream_is_described_as_by_aws() {
     let state = state(&["s"]);
     let shard = |id: &str, first: &str, last: &str, number: &str| {
@@ -364,15 +477,11 @@ fn streams_are_listed_in_order_and_in_pages() {
     assert_eq!((&rest["StreamNames"], &rest["HasMoreStreams"]), (&json!(["c"]), &json!(false)));
     // It need not be there any more.
     assert_eq!(list(json!({"ExclusiveStartStreamName": "aa"})).expect("a page")["StreamNames"], json!(["b", "c"]));
-    for (body, text) in [
-        (json!({"NextToken": "AAAA"}), "Invalid NextToken."),
-        (
-            json!({"NextToken": first["NextToken"], "ExclusiveStartStreamName": "a"}),
-            "NextToken and ExclusiveStartStreamName cannot be provided together.",
-        ),
-    ] {
-        assert_eq!(list(body), Err(Error::new(Kind::InvalidArgument, text)));
-    }
+    assert_eq!(list(json!({"NextToken": "AAAA"})), Err(Error::new(Kind::InvalidArgument, "Invalid NextToken.")));
+    // Paginators of SDKs send all that the first page was asked with once more.
+    let first = list(json!({"Limit": 1, "ExclusiveStartStreamName": "a"})).expect("a page");
+    let next = json!({"Limit": 1, "ExclusiveStartStreamName": "a", "NextToken": first["NextToken"]});
+    assert_eq!(list(next).expect("the next")["StreamNames"], json!(["c"]));
 }
 
 #[test]

@@ -247,6 +247,24 @@ mod tests {
     }
 
     #[test]
+    fn no_two_texts_are_one_number() {
+        let n = SequenceNumber { created: 1_790_000_000, shard: 77, number: 1 << 40, at: 1_790_000_001 };
+        let written = text(&n);
+        let mut others = 0;
+        for at in 0..DIGITS {
+            for digit in b'0'..=b'9' {
+                let mut changed = written.clone().into_bytes();
+                changed[at] = digit;
+                if let Some(read) = SequenceNumber::parse(&changed) {
+                    assert_eq!(text(&read).as_bytes(), changed, "{at}: {digit}");
+                    others += u32::from(read != n);
+                }
+            }
+        }
+        assert!(others > 0, "some digits belong to a field alone");
+    }
+
+    #[test]
     fn other_texts_are_no_numbers() {
         let beyond = "9".repeat(DIGITS);
         let version_1 = "49590338271490256608559692538361571095921575989136588897";

@@ -8,7 +8,7 @@ use super::request::Mutation;
 use super::shard_id::ShardId;
 use crate::catalog::identity::Identity;
 
-pub(super) fn decode(request: &mut Object, identity: &Identity) -> Result<Mutation, Error> {
+pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<Mutation, Error> {
     let stream = StreamMembers::take(request)?;
     let (shard, new_start) = (request.string("ShardToSplit")?, request.string("NewStartingHashKey")?);
     let mut constraints = Constraints::default();

@@ -1,6 +1,8 @@
 """Bytes that no SDK sends. After each the server still serves, and nothing of a refused request has been stored."""
 
 import json
+import pathlib
+import re
 import socket
 import time
 import unittest
@@ -155,6 +157,25 @@ class BadInput(ApiTest):
             ("CreateStream", {"StreamName": long, "ShardCount": 1}),
         ]:
             self.assertEqual(self.refused(operation, **members).type, "ValidationException", operation)
+        # However long its text would be.
+        self.assertEqual(self.refused("CreateStream", StreamName='"' * (7 << 20), ShardCount=1).type, "ValidationException")
+
+    @unittest.skipIf(FOREIGN, "looks at the server's memory")
+    def test_megabytes_of_small_values_cost_no_more_than_their_bytes(self):
+        def peak_mib():
+            status = pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text()
+            return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) >> 10
+
+        before = peak_mib()
+        for operation, item in (("PutRecords", b"{}"), ("PutRecords", b'{"":0}'), ("PutRecord", b"[]"), ("CreateStream", b'{"":[]}')):
+            items = b",".join([item] * ((BODY_BYTES_MAX - 100) // (len(item) + 1)))
+            status, _, text = self.api.send(operation, b'{"Records":[%s]}' % items)
+            self.assertEqual((status, json.loads(text)["__type"]), (400, "ValidationException"))
+        tags = b",".join(b'"%06x":""' % n for n in range(1_300_000))
+        status, _, text = self.api.send("CreateStream", b'{"StreamName":"x","Tags":{%s}}' % tags)
+        self.assertEqual((status, json.loads(text)["__type"]), (400, "ValidationException"))
+        # Buffers of the pools are touched for the first time, and no more.
+        self.assertLess(peak_mib() - before, 100)
 
     def test_numbers_out_of_range(self):
         for number in (b"1e400", b"-1", b"99999999999999999999999999999999999999999", b"NaN", b"1" * 5_000):

@@ -55,6 +55,10 @@ class Protocol(ApiTest):
             status, text, _ = self.request(X_Amz_Target=target, Content_Type=CONTENT_TYPE, Authorization=AUTHORIZATION)
             self.assertEqual((status, json.loads(text)["__type"]), (400, "UnknownOperationException"), target)
 
+    def test_a_body_that_is_no_json_comes_before_an_unknown_operation(self):
+        status, _, text = self.api.send("Nothing", b"{")
+        self.assertEqual((status, json.loads(text)), (400, {"__type": "SerializationException"}))
+
     def test_bodies_that_are_not_json(self):
         for body in (b"{", b"[", b"nothing", b'{"StreamName":}', b'{"a":1}x', b'{"a":"\xff"}', b'"text"', b"[]", b"\x00", b"{'a':1}"):
             status, _, text = self.api.send("DescribeStream", body)
@@ -120,6 +124,27 @@ class Penstock(ApiTest):
     def test_no_word_of_cross_origin_requests(self):
         _, headers, _ = self.api.send("ListStreams", b"{}", {"Origin": "http://evil.example"})
         self.assertFalse([name for name in headers if name.lower().startswith("access-control")])
+
+    def test_dry_runs_do_nothing_and_find_what_is_wrong(self):
+        name = self.stream()
+        iterator = self.api.iterator(name)
+        calls = {
+            "PutRecord": {"StreamName": name, "PartitionKey": "k", "Data": "AA=="},
+            "PutRecords": {"StreamName": name, "Records": [{"PartitionKey": "k", "Data": "AA=="}]},
+            "GetShardIterator": {"StreamName": name, "ShardId": "0", "ShardIteratorType": "LATEST"},
+            "GetRecords": {"ShardIterator": iterator},
+        }
+        for operation, members in calls.items():
+            for true in (True, "true", "Yes", "1"):
+                self.assertEqual(self.refused(operation, DryRun=true, **members).type, "DryRunOperationException", operation)
+        self.assertEqual(self.api.call("GetRecords", ShardIterator=iterator)["Records"], [])
+        for operation in ("PutRecord", "PutRecords", "GetShardIterator"):
+            members = calls[operation] | {"StreamName": "nobody"}
+            self.assertEqual(self.refused(operation, DryRun=True, **members).type, "ResourceNotFoundException", operation)
+        self.assertEqual(self.refused("GetRecords", DryRun=True, ShardIterator="x").type, "InvalidArgumentException")
+        for operation, members in calls.items():
+            for false in (False, None, "no", "0"):
+                self.api.call(operation, DryRun=false, **members)
 
     def test_health_and_metrics(self):
         status, text = self.api.get("/health")

@@ -112,6 +112,23 @@ class PutRecord(ApiTest):
         self.assertIn(error.type, ("InvalidArgumentException", "ValidationException"))
         self.assertEqual(len(self.api.read_all(name)), 1)
 
+    def test_a_stream_may_take_larger_records(self):
+        for kib in (2048, 10240):
+            name = self.stream(MaxRecordSizeInKiB=kib)
+            most = kib << 10
+            self.api.put(name, "key", b"x" * (most - 3))
+            error = self.refused("PutRecord", StreamName=name, PartitionKey="key", Data=b"x" * (most - 2))
+            self.assertEqual(error.type, "InvalidArgumentException")
+            (record,) = self.api.read_all(name)
+            self.assertEqual(data_of(record), b"x" * (most - 3))
+        bytes_max = 10 << 20
+        lim = bytes_max + 1
+        self.invalid(
+            f"Value 'java.nio.HeapByteBuffer[pos=0 lim={lim} cap={lim}]' at 'data' failed to satisfy constraint: "
+            f"Member must have length less than or equal to {bytes_max}",
+            "PutRecord", StreamName=name, PartitionKey="key", Data=b"x" * lim,
+        )  # fmt: skip
+
     def test_wrong_base64_stores_nothing(self):
         name = self.stream()
         for data in ("A", "AA", "AAA", "AA=A", "A===", "AA==AA==", "AA$=", "AB==", "AA= ", "AA\n="):

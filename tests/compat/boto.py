@@ -82,6 +82,25 @@ class Boto(unittest.TestCase):
         pages = self.kinesis.get_paginator("list_streams").paginate(PaginationConfig={"PageSize": 1})
         self.assertIn(name, [each for page in pages for each in page["StreamNames"]])
 
+    def test_a_stream_is_known_by_its_creation(self):
+        name = self.stream()
+        created = self.summary(name)["StreamCreationTimestamp"]
+        self.assertEqual(len(self.kinesis.list_shards(StreamName=name, StreamCreationTimestamp=created)["Shards"]), 1)
+        with self.assertRaises(self.kinesis.exceptions.ResourceNotFoundException):
+            self.kinesis.list_shards(StreamName=name, StreamCreationTimestamp=created.timestamp() - 100)
+
+    def test_a_start_that_stays_beside_the_token(self):
+        name = self.stream()
+        paginator = self.kinesis.get_paginator("list_streams")
+        before = [each for page in paginator.paginate(PaginationConfig={"PageSize": 1}) for each in page["StreamNames"]][0]
+        self.kinesis.create_stream(StreamName=name + "-2", ShardCount=1)
+        self.exists(name + "-2")
+        pages = paginator.paginate(ExclusiveStartStreamName=before, PaginationConfig={"PageSize": 1})
+        rest = [each for page in pages for each in page["StreamNames"]]
+        self.assertEqual(rest, sorted(rest))
+        self.assertIn(name + "-2", rest)
+        self.assertNotIn(before, rest)
+
     def test_the_five_iterators(self):
         name = self.stream()
         latest = self.kinesis.get_shard_iterator(StreamName=name, ShardId=FIRST, ShardIteratorType="LATEST")["ShardIterator"]
