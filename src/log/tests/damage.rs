@@ -1,6 +1,7 @@
 //! Bytes that change under the log: told, never served.
 
 use super::*;
+use crate::io::op::{Errno, Op, Sync};
 use crate::log::format::{CommitHeader, header_at};
 
 /// A log of one shard with `commits` commits of one record each, all acknowledged; the disk is at rest.
@@ -173,4 +174,58 @@ fn a_segment_that_the_catalog_knows_and_that_is_gone_is_told() {
     let (found, told, next) = after(&mut rig, disk);
     assert!(told >= 1 && rig.events.iter().any(|event| matches!(event, Event::Missing { .. })));
     assert!(found.len() > 20 && next == 41);
+}
+
+/// Boots over `disk`; reads of `file` from byte `at` on fail, but for the first `sound` ones.
+fn boot_with_failing_reads(rig: &mut Rig, disk: Disk, file: FileName, from: u64, sound: usize) {
+    rig.again(disk);
+    let mut ops = Vec::new();
+    rig.log.recover(&rig.live.clone(), rig.log.settings().memory, &mut ops);
+    rig.take(ops);
+    let mut seen = 0;
+    while let Some(submitted) = rig.pending.first().cloned() {
+        match submitted.op {
+            Op::ReadAt { file: read, at, token, .. } if read == file && at >= from && seen >= sound => {
+                rig.pending.remove(0);
+                rig.deliver(Completion::Done { token, result: Err(Errno(5)) });
+            }
+            Op::ReadAt { file: read, at, .. } => {
+                seen += (read == file && at >= from) as usize;
+                rig.complete(0);
+            }
+            _ => rig.complete(0),
+        }
+    }
+    let epoch = rig.log.epoch() + 1;
+    rig.log.start(epoch);
+    rig.run += 1;
+}
+
+#[test]
+fn a_segment_that_was_sealed_takes_nothing_more_though_its_footer_could_not_be_read() {
+    let mut rig = filled(12, 3000);
+    // It does not fit behind the twelve, but smaller ones would.
+    rig.append(0, 1, 14_000);
+    assert_eq!(rig.log.segments.len(), 2);
+    // The footer of the first arrives, the first commit of the second does not.
+    rig.end_turn();
+    let second = rig.log.files.name(rig.log.segments[1].file);
+    rig.pending.retain(|s| !matches!(s.op, Op::WriteAt { file, .. } if file == second));
+    while !rig.pending.is_empty() {
+        rig.complete(0);
+    }
+    let file = rig.log.files.name(rig.log.segments[0].file);
+    let disk = rig.disk.killed(&[], &mut Random(1));
+    boot_with_failing_reads(&mut rig, disk, file, SEGMENT - BLOCK as u64, 1);
+    rig.check_after_restart();
+    rig.append(0, 1, 100);
+    rig.end_turn();
+    while let Some(index) = rig.pending.iter().position(|s| !matches!(s.op, Op::WriteAt { sync: Sync::Later, .. })) {
+        rig.complete(index);
+        rig.end_turn();
+    }
+    rig.check();
+    let disk = rig.disk.clone();
+    rig.restart(disk);
+    rig.check();
 }
