@@ -229,3 +229,56 @@ fn a_segment_that_was_sealed_takes_nothing_more_though_its_footer_could_not_be_r
     rig.restart(disk);
     rig.check();
 }
+
+/// Reads all of shard `number`: numbers found, and what was told.
+fn read_all(rig: &mut Rig, number: u32) -> (Vec<u64>, Vec<String>) {
+    let mut told = Vec::new();
+    let found = rig.read_with(Reader::new(ShardKey::new(7, number), 0), &mut told);
+    (found.into_iter().map(|(sequence, _)| sequence).collect(), told)
+}
+
+#[test]
+fn damage_stops_only_the_readers_that_lose_something() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    for shard in [0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] {
+        rig.append(shard, 1, 3000);
+        rig.settle();
+    }
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    // The first frame of the other shard; it is in a commit of one block of its own.
+    change(&mut disk, file, 2 * BLOCK as usize + 64 + 20, |b| b ^ 1, 1);
+    rig.again(disk);
+    rig.boot();
+    assert!(rig.log.segments.len() > 1, "sealed");
+    assert_eq!(read_all(&mut rig, 0), ((1..=17).collect(), vec![]));
+    let (found, told) = read_all(&mut rig, 1);
+    assert_eq!((found, told.len()), (vec![2], 1), "{told:?}");
+    assert!(told[0].contains("record 1") && told[0].contains("checksum"), "{told:?}");
+}
+
+#[test]
+fn damage_that_a_start_has_told_does_not_stop_readers() {
+    let mut rig = filled(6, 3000);
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    change(&mut disk, file, 2 * BLOCK as usize, |b| !b, 200);
+    rig.again(disk);
+    rig.boot();
+    assert!(rig.events.iter().any(|event| matches!(event, Event::Damaged { .. })), "{:?}", rig.events);
+    assert_eq!(read_all(&mut rig, 0), (vec![1, 2, 4, 5, 6], vec![]));
+}
+
+#[test]
+fn the_newest_record_of_the_active_segment_is_missed_too() {
+    let mut rig = filled(3, 3000);
+    let (file, disk) = (rig.segment_files()[0], rig.disk.clone());
+    rig.again(disk);
+    rig.boot();
+    change(&mut rig.disk, file, 2 * BLOCK as usize + 64, |b| !b, 20);
+    let (found, told) = read_all(&mut rig, 0);
+    assert_eq!((found, told.len()), (vec![1, 2], 1), "{told:?}");
+    rig.append(0, 1, 10);
+    rig.settle();
+    let (found, told) = read_all(&mut rig, 0);
+    assert_eq!((found, told.len()), (vec![1, 2, 4], 1), "{told:?}");
+}
