@@ -216,6 +216,8 @@ pub struct Log {
     /// When the log's end is vouched for, if nothing is appended until then.
     vouch_due: Option<Mono>,
     newest: Vec<Newest>,
+    /// What only frames in damaged segments say of it; those are not in the chain, so their files may be used again.
+    raised: Vec<Newest>,
     recovery: Option<Box<Recovery>>,
 }
 
@@ -308,6 +310,7 @@ impl Log {
             flushing: None,
             vouch_due: None,
             newest: Vec::new(),
+            raised: Vec::new(),
             recovery: None,
         }
     }

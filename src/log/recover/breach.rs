@@ -150,10 +150,10 @@ impl Log {
                 "a body of this commit fails its checksum, or it does not follow what stands before it".to_owned(),
             );
         }
-        let same = from.candidate == to.candidate;
-        self.tell_lost(r, from, if same { to.byte } else { self.data_end() });
-        if !same && to.candidate < r.candidates.len() {
-            self.tell_lost(r, At { byte: 0, ..to }, to.byte);
+        for candidate in from.candidate..=to.candidate.min(r.candidates.len() - 1) {
+            let begin = if candidate == from.candidate { from.byte } else { 0 };
+            let end = if candidate == to.candidate { to.byte } else { self.data_end() };
+            self.tell_lost(r, At { candidate, byte: begin }, end);
         }
     }
 

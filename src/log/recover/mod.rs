@@ -326,11 +326,16 @@ impl Log {
                 *known = (known.0.max(span.next), known.1.max(span.last_arrival));
             });
         }
-        for raised in &r.raised {
-            let known = newest.entry(raised.shard).or_default();
-            *known = (known.0.max(raised.next), known.1.max(raised.arrival));
+        let mut raised: BTreeMap<_, (u64, u64)> = BTreeMap::new();
+        for frame in &r.raised {
+            for table in [&mut newest, &mut raised] {
+                let known = table.entry(frame.shard).or_default();
+                *known = (known.0.max(frame.next), known.1.max(frame.arrival));
+            }
         }
-        self.newest = newest.into_iter().map(|(shard, (next, arrival))| Newest { shard, next, arrival }).collect();
+        let listed = |(shard, (next, arrival))| Newest { shard, next, arrival };
+        self.raised = raised.into_iter().map(listed).collect();
+        self.newest = newest.into_iter().map(listed).collect();
         self.next_incarnation = r.incarnation_max.max(r.live.last().copied().unwrap_or(0)) + 1;
         self.epoch = r.epoch_max;
         self.durable = r.end;

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::io::op::{Errno, Op, Sync};
+use crate::log::Fate;
 use crate::log::format::{CommitHeader, header_at};
 
 /// A log of one shard with `commits` commits of one record each, all acknowledged; the disk is at rest.
@@ -281,4 +282,37 @@ fn the_newest_record_of_the_active_segment_is_missed_too() {
     rig.settle();
     let (found, told) = read_all(&mut rig, 0);
     assert_eq!((found, told.len()), (vec![1, 2, 4], 1), "{told:?}");
+}
+
+#[test]
+fn a_segment_without_a_whole_commit_is_copied_and_its_numbers_stay_used() {
+    let mut rig = filled(4, 3000);
+    while rig.log.segments.len() < 2 {
+        rig.append(0, 1, 3000);
+        rig.settle();
+    }
+    rig.append(5, 3, 100);
+    while rig.log.segments.len() < 4 {
+        rig.append(0, 1, 3000);
+        rig.settle();
+    }
+    let (file, at) = (rig.log.files.name(rig.log.segments[1].file), rig.log.position(2, 0));
+    let mut disk = rig.disk.clone();
+    for block in 0..SEGMENT as usize / BLOCK as usize {
+        change(&mut disk, file, block * BLOCK as usize + 60, |b| !b, 4);
+    }
+    change(&mut disk, file, SEGMENT as usize - BLOCK as usize, |_| 0, BLOCK as usize);
+    let damaged = disk.files[&file].bytes[..rig.log.data_end() as usize].to_vec();
+    rig.again(disk);
+    rig.boot();
+    let copy = FileName::Quarantine { log: 3, position: at.0 };
+    assert!(rig.disk.files.get(&copy).is_some_and(|copy| copy.bytes == damaged), "{:?}", rig.events);
+    let told = |event: &Event| matches!(event, Event::Damaged { position, .. } if *position == at);
+    assert!(rig.events.iter().any(told), "{:?}", rig.events);
+    let shard = ShardKey::new(7, 5);
+    let next = |rig: &Rig| rig.log.newest().find(|newest| newest.shard == shard).map(|newest| newest.next);
+    assert_eq!(next(&rig), Some(4), "what is left of its frames says so");
+    // The file is not live any more: what it said must be held elsewhere before it is used again.
+    let reclaim = rig.log.reclaim(&mut |_| Fate::ExpiresBefore(0), true).expect("the oldest");
+    assert!(reclaim.resume.iter().any(|newest| newest.shard == shard && newest.next == 4), "{reclaim:?}");
 }
