@@ -28,7 +28,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes read at once, unless the log's memory is smaller.
 const WINDOW_BYTES: u32 = 32 << 20;
-/// Bytes read of a file's start: a damaged first commit does not make a used file look like a free one.
+/// Bytes read of a file's start, an eighth at most: where no commit of ours begins in them, the rest is looked through. A damaged first
+/// commit does not make a used file look like a free one.
 const HEAD_BYTES: u32 = 64 << 10;
 const NOT_THERE: Errno = Errno(2);
 const ALREADY_THERE: Errno = Errno(17);
@@ -120,6 +121,8 @@ pub(super) struct Recovery {
     /// Files found, with their sizes; the first `opened` are dealt with.
     found: Vec<(u32, u64)>,
     opened: usize,
+    /// Byte of the file being dealt with from which on a commit is looked for.
+    head_from: u32,
     removals: Vec<FileName>,
     removed: usize,
     candidates: Vec<Candidate>,
@@ -161,6 +164,7 @@ impl Log {
             step: Step::List,
             found: Vec::new(),
             opened: 0,
+            head_from: 0,
             removals: Vec::new(),
             removed: 0,
             candidates: Vec::new(),
@@ -241,7 +245,7 @@ impl Log {
             Step::SyncTop => self.open_next(&mut r, ops),
             Step::Open => self.read_edge(&mut r, Step::Head, ops),
             Step::Head => {
-                let head = r.memory.first(bytes.min(HEAD_BYTES));
+                let head = r.memory.first(bytes.min(self.head_bytes(&r)));
                 self.on_head(&mut r, buffers.bytes(head), ops);
             }
             Step::Tail => {

@@ -316,3 +316,19 @@ fn a_segment_without_a_whole_commit_is_copied_and_its_numbers_stay_used() {
     let reclaim = rig.log.reclaim(&mut |_| Fate::ExpiresBefore(0), true).expect("the oldest");
     assert!(reclaim.resume.iter().any(|newest| newest.shard == shard && newest.next == 4), "{reclaim:?}");
 }
+
+#[test]
+fn a_segment_whose_long_first_commit_lost_its_header_is_found_by_what_follows() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    for len in [20_000, 3000, 3000] {
+        rig.append(0, 1, len);
+        rig.settle();
+    }
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    change(&mut disk, file, 0, |b| b ^ 1, 1);
+    rig.again(disk);
+    rig.boot();
+    assert!(rig.events.iter().any(|event| matches!(event, Event::Damaged { .. })), "{:?}", rig.events);
+    assert_eq!(read_all(&mut rig, 0).0, [2, 3]);
+}
