@@ -57,6 +57,8 @@ enum Step {
 enum Copying {
     MakeDir,
     SyncTop,
+    /// Only where a copy of that name is there.
+    Unlink,
     Create,
     Read,
     Write,
@@ -223,9 +225,11 @@ impl Log {
         let bytes = match (r.step, result) {
             (_, Ok(bytes)) => bytes,
             (Step::Copy(Copying::Create), Err(ALREADY_THERE)) => {
-                // Copied by an earlier start.
-                r.copies.pop_front();
-                self.copy_next(&mut r, ops);
+                // Of an earlier start, which may have ended before its copy did, or of another torn tail at this place.
+                if let Some(copy) = r.copies.front() {
+                    r.step = Step::Copy(Copying::Unlink);
+                    ops.push(Op::Unlink { file: self.copy_name(copy), token: self.recovery_token() });
+                }
                 self.recovery = Some(r);
                 return;
             }

@@ -105,10 +105,12 @@ fn damage_of_acknowledged_records_is_copied_and_their_numbers_are_not_used_again
     );
     let copy = rig.disk.files.iter().find(|(name, _)| matches!(name, FileName::Quarantine { .. })).expect("a copy");
     assert_eq!(copy.1.bytes, bytes[commit(4)..commit(5)]);
-    // Again: told again, copied once.
-    let disk = rig.disk.clone();
+    // Again: told again, and a copy that a crash has cut short is made whole.
+    let (name, mut disk) = (*copy.0, rig.disk.clone());
+    change(&mut disk, name, 4096, |_| 0, 4096);
     let (found, told, _) = after(&mut rig, disk);
     assert!(found.len() == 5 && told >= 1);
+    assert_eq!(rig.disk.files[&name].bytes, bytes[commit(4)..commit(5)]);
 }
 
 #[test]
