@@ -92,7 +92,7 @@ impl Settings {
                 resets: *r.pick(&[0, 0, 5, 30]),
             },
             faults: if faulty { faults(r) } else { Faults::default() },
-            harm: canary.is_none() && !faulty && r.chance(120),
+            harm: canary.is_none() && !faulty && r.chance(200),
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
