@@ -5,7 +5,7 @@ use crate::io::buffers::Buffers;
 use crate::io::op::Ops;
 use crate::log::format::Position;
 use crate::log::scanner::{Found, claims, may_be_commit, remains};
-use crate::log::{Event, Log, Newest};
+use crate::log::{Event, Log};
 
 impl Log {
     /// Looks for a commit behind the end of the chain that calls it durable.
@@ -127,7 +127,8 @@ impl Log {
                 if self.active {
                     self.building.raise(frame.shard, frame.next(), frame.arrival);
                 } else {
-                    r.raised.push(Newest { shard: frame.shard, next: frame.next(), arrival: frame.arrival });
+                    let known = r.raised.entry(frame.shard).or_default();
+                    *known = (known.0.max(frame.next()), known.1.max(frame.arrival));
                 }
             }
         }

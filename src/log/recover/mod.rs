@@ -19,7 +19,7 @@ mod directory;
 mod quarantine;
 
 use super::footer::Summary;
-use super::format::{CommitKind, Position, Trailer};
+use super::format::{CommitKind, Position, ShardKey, Trailer};
 use super::index::Sealed;
 use super::{Event, Log, Newest, Phase, Purpose, token};
 use crate::io::buffers::{Buffers, Span};
@@ -148,7 +148,7 @@ pub(super) struct Recovery {
     copies: VecDeque<Copy>,
     flushes: Vec<u32>,
     /// Numbers used up by what damage left of frames, where no segment can say so.
-    raised: Vec<Newest>,
+    raised: BTreeMap<ShardKey, (u64, u64)>,
     records: u64,
     torn: u64,
 }
@@ -183,7 +183,7 @@ impl Log {
             end: Position(0),
             copies: VecDeque::new(),
             flushes: Vec::new(),
-            raised: Vec::new(),
+            raised: BTreeMap::new(),
             records: 0,
             torn: 0,
         }));
@@ -334,19 +334,17 @@ impl Log {
                 *known = (known.0.max(span.next), known.1.max(span.last_arrival));
             });
         }
-        let mut raised: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-        for frame in &r.raised {
-            for table in [&mut newest, &mut raised] {
-                let known = table.entry(frame.shard).or_default();
-                *known = (known.0.max(frame.next), known.1.max(frame.arrival));
-            }
+        for (shard, (next, arrival)) in &r.raised {
+            let known = newest.entry(*shard).or_default();
+            *known = (known.0.max(*next), known.1.max(*arrival));
         }
         let listed = |(shard, (next, arrival))| Newest { shard, next, arrival };
-        self.raised = raised.into_iter().map(listed).collect();
+        self.raised = std::mem::take(&mut r.raised).into_iter().map(listed).collect();
         self.newest = newest.into_iter().map(listed).collect();
         self.next_incarnation = r.incarnation_max.max(r.live.last().copied().unwrap_or(0)) + 1;
         self.epoch = r.epoch_max;
         self.durable = r.end;
+        self.unvouched = self.active && !matches!(r.last, Some((CommitKind::Vouch | CommitKind::Stopped, _)) | None);
         self.phase = Phase::Recovered;
         self.events.push_back(Event::Recovered { records: r.records, torn: r.torn });
     }

@@ -334,3 +334,20 @@ fn a_segment_whose_long_first_commit_lost_its_header_is_found_by_what_follows() 
     assert!(rig.events.iter().any(|event| matches!(event, Event::Damaged { .. })), "{:?}", rig.events);
     assert_eq!(read_all(&mut rig, 0).0, [2, 3]);
 }
+
+#[test]
+fn what_a_start_has_recovered_is_vouched_for() {
+    let mut rig = filled(3, 3000);
+    for _ in 0..2 {
+        let disk = rig.disk.clone();
+        rig.again(disk);
+        rig.boot();
+        rig.settle();
+    }
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    let vouches = rig.log.durable().0 % SEGMENT / BLOCK as u64 - 3;
+    assert_eq!(vouches, 1, "once");
+    change(&mut disk, file, 2 * BLOCK as usize, |b| !b, 64);
+    let (found, told, next) = after(&mut rig, disk);
+    assert_eq!((found.len(), told, next), (2, 1, 4), "record 3 was acknowledged");
+}
