@@ -3,7 +3,7 @@
 use super::change::{Change, ClosedShard};
 use super::decide::{Decide, NewStream};
 use super::identity::Identity;
-use super::state::{HashRange, Known, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
+use super::state::{HashRange, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
 use crate::kinesis::error::Kind;
 use crate::log::format::ShardKey;
@@ -303,11 +303,10 @@ fn a_gone_stream_leaves_its_number_and_nothing_else() {
     state.apply(3, &Change::LiveSegments { log: 0, live: vec![4, 5], resume: resume.clone() });
     assert_eq!(state.resume.len(), 1);
     state.apply(4, &Change::StreamGone { stream: 0 });
-    assert_eq!(state.known(0), Known::Present, "only a deleted stream goes");
+    assert!(state.stream_by_number(0).is_some(), "only a deleted stream goes");
     state.apply(5, &Change::DeleteStream { stream: 0 });
     state.apply(6, &Change::StreamGone { stream: 0 });
     state.apply(7, &Change::LiveSegments { log: 0, live: vec![5], resume });
-    assert_eq!((state.known(0), state.known(1)), (Known::Deleted, Known::Never));
-    assert!(state.resume.is_empty() && state.streams.is_empty());
+    assert!(state.stream_by_number(0).is_none() && state.resume.is_empty() && state.streams.is_empty());
     assert_eq!((state.next_stream, &state.live[&0]), (1, &vec![5]));
 }

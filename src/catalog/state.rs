@@ -193,16 +193,6 @@ impl Stream {
     }
 }
 
-/// What the catalog says of a stream number found in a frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
-    Present,
-    /// It was used and is gone: its frames are free.
-    Deleted,
-    /// It was never given out: the frame, or the catalog, is damaged.
-    Never,
-}
-
 impl State {
     pub fn stream(&self, name: &str) -> Option<&Stream> {
         self.streams.get(name)
@@ -219,24 +209,6 @@ impl State {
     /// The shard of stream `stream` that takes a record with this hash key.
     pub fn route(&self, stream: u32, hash: u128) -> Option<&Shard> {
         self.stream_by_number(stream)?.route(hash)
-    }
-
-    /// How many logs there are: 0 .. this.
-    pub fn logs(&self) -> u32 {
-        self.placed.len() as u32
-    }
-
-    pub fn known(&self, stream: u32) -> Known {
-        match self.names.contains_key(&stream) {
-            true => Known::Present,
-            false if stream < self.next_stream => Known::Deleted,
-            false => Known::Never,
-        }
-    }
-
-    /// Every stream with each of its shards, for owners that take over their logs.
-    pub fn shards(&self) -> impl Iterator<Item = (&Stream, &Shard)> {
-        self.streams.values().flat_map(|stream| stream.shards.values().map(move |shard| (stream, shard)))
     }
 
     /// Computes everything derived: after a snapshot has been read, or a state was made by hand.

@@ -1,7 +1,7 @@
 //! Prints the commits and frames of a segment file, for a person: `penstock inspect segment`.
 //!
 //! It believes nothing: what is not right is said, and the next block tried. Blocking, over any source of bytes; the directory's secret
-//! number is taken from the first header, as the file is all there is.
+//! number is taken from the first whole commit, as the file is all there is.
 
 use super::footer::read_footer;
 use super::format::{CommitHeader, Damage, FrameHeader, HEADER, Trailer, header_at};
@@ -26,10 +26,12 @@ pub fn inspect_segment(file: &mut (impl Read + Seek), frames: bool, out: &mut im
                 let header =
                     CommitHeader::peek(header_at(&commit, 0).expect("a commit has a header")).expect("peeked before");
                 let continued = found.count(&header);
-                directory = Some(header.directory);
+                let whole = CommitHeader::decode(&commit).is_ok();
+                // One that is damaged may name any.
+                directory = directory.or(whole.then_some(header.directory));
                 said(print_commit(out, at, &commit, &header, continued, frames))?;
-                found.damaged += CommitHeader::decode(&commit).is_err() as u64;
-                at += header.bytes as u64;
+                found.damaged += !whole as u64;
+                at += if whole { header.bytes as u64 } else { BLOCK };
             }
             None => at += BLOCK,
         }
@@ -80,7 +82,8 @@ fn read_commit(
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(&mut head)?;
     let Ok(header) = CommitHeader::peek(&head) else { return Ok(None) };
-    let sized = header.bytes >= HEADER as u32 && header.bytes <= COMMIT_MAX && at + header.bytes as u64 <= size;
+    let blocks = header.bytes > 0 && (header.bytes as u64).is_multiple_of(BLOCK);
+    let sized = blocks && header.bytes <= COMMIT_MAX && at + header.bytes as u64 <= size;
     if !sized || directory.is_some_and(|directory| directory != header.directory) {
         return Ok(None);
     }

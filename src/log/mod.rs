@@ -215,7 +215,11 @@ pub struct Log {
     flushing: Option<u64>,
     /// When the log's end is vouched for, if nothing is appended until then.
     vouch_due: Option<Mono>,
+    /// Nothing says yet that the end which recovery came to is durable.
+    unvouched: bool,
     newest: Vec<Newest>,
+    /// What only frames in damaged segments say of it; those are not in the chain, so their files may be used again.
+    raised: Vec<Newest>,
     recovery: Option<Box<Recovery>>,
 }
 
@@ -307,7 +311,9 @@ impl Log {
             writing: 0,
             flushing: None,
             vouch_due: None,
+            unvouched: false,
             newest: Vec::new(),
+            raised: Vec::new(),
             recovery: None,
         }
     }
@@ -318,6 +324,10 @@ impl Log {
         assert!(epoch >= self.epoch, "epochs never fall");
         self.epoch = epoch;
         self.phase = Phase::Running;
+        if self.unvouched {
+            // At once: readers are about to see it.
+            self.vouch_due = Some(Mono::default());
+        }
     }
 
     /// It may have `files` files from now on; what it has beyond goes when it is free.

@@ -3,6 +3,9 @@
 //! A reader seeks to a run by the index, then walks: a frame is followed, `stride` bytes on, by the next one of its commit, or by zeros up
 //! to the next block, where a commit header stands. Frames of other shards are passed over; when that would take a read of the device,
 //! the index is asked first for a run further on.
+//!
+//! A reader that meets damage goes on at the next commit, and asks the index whether a record of its shard is missing then: only that is
+//! told. Else a flipped bit of one shard would stop the readers of all.
 
 use super::Log;
 use super::format::{
@@ -26,7 +29,7 @@ pub enum Step {
     Read { file: FileName, at: u64, len: u32 },
     /// All that is durable has been read.
     End,
-    /// Something acknowledged cannot be read; the next call goes on behind it.
+    /// Acknowledged records of the shard cannot be read; the next call goes on behind them. Damage of other shards' frames is passed over.
     Damaged { file: FileName, position: Position, why: String },
 }
 
@@ -61,6 +64,8 @@ pub struct Reader {
     asked: Option<Asked>,
     /// After damage: looks for the next block with a commit header.
     lost: bool,
+    /// Damage that was met since the last frame of the shard: told if the shard is found to have lost something by it.
+    met: Option<(Position, String)>,
 }
 
 /// Where a reader stands in a segment.
@@ -78,7 +83,7 @@ struct Place {
 impl Reader {
     /// From number `sequence`; one no longer held gives the next higher one.
     pub fn new(shard: ShardKey, sequence: u64) -> Reader {
-        Reader { shard, sequence, arrival: None, at: None, chunk: None, asked: None, lost: false }
+        Reader { shard, sequence, arrival: None, at: None, chunk: None, asked: None, lost: false, met: None }
     }
 
     /// From a frame that begins at or before the first record that arrived at or after `arrival` (µs): the caller filters.
@@ -98,15 +103,17 @@ impl Reader {
             };
             let next = log.view(place.index).span(self.shard).map_or(0, |span| span.next);
             if place.byte >= place.end || next <= self.sequence {
-                if position >= log.visible() {
+                // Records that are not durable yet are not missed.
+                let whole = log.position(place.incarnation, log.segment_end(place.index)) <= log.visible();
+                let lost = next > self.sequence && whole && log.view(place.index).holds(self.shard, self.sequence);
+                if position >= log.visible() && !lost {
                     return Step::End;
                 }
-                let lost = next > self.sequence && log.view(place.index).holds(self.shard, self.sequence);
                 let missing = self.sequence;
                 self.sequence = self.sequence.max(next);
                 self.at = None;
-                match lost && !std::mem::take(&mut self.lost) {
-                    true => return lost_number(&place, position, missing),
+                match lost {
+                    true => return self.lost_number(&place, position, missing),
                     false => continue,
                 }
             }
@@ -139,7 +146,9 @@ impl Reader {
 
     /// Looks at what stands at a place and steps over it; `None` when it was not for us.
     fn walk(&mut self, log: &Log, buffers: &Buffers, place: &Place) -> Option<Step> {
-        if let Some(behind) = self.pass_in_memory(log, buffers, place) {
+        if !self.lost
+            && let Some(behind) = self.pass_in_memory(log, buffers, place)
+        {
             self.at = Some(behind);
             return None;
         }
@@ -152,13 +161,13 @@ impl Reader {
                 Ok(header) if header.incarnation == place.incarnation && header.stride <= place.end - place.byte => {
                     self.frame(log, buffers, place, &header)
                 }
-                Ok(_) => Some(self.damaged(log, place, "a frame of another place or time stands here".to_owned())),
-                Err(damage) => Some(self.damaged(log, place, damage.to_string())),
+                Ok(_) => self.damaged(log, place, "a frame of another place or time stands here".to_owned()),
+                Err(damage) => self.damaged(log, place, damage.to_string()),
             };
         }
         let block = log.settings.block;
         if !self.lost && !place.byte.is_multiple_of(block) && bytes.iter().any(|&byte| byte != 0) {
-            return Some(self.damaged(log, place, "neither a frame nor the end of a commit".to_owned()));
+            return self.damaged(log, place, "neither a frame nor the end of a commit".to_owned());
         }
         let next = if self.lost {
             let begins = CommitHeader::peek(bytes).is_ok_and(|header| {
@@ -172,7 +181,7 @@ impl Reader {
         } else if is_commit(bytes) {
             place.byte + HEADER as u32
         } else {
-            return Some(self.damaged(log, place, "no commit begins here".to_owned()));
+            return self.damaged(log, place, "no commit begins here".to_owned());
         };
         self.at = Some(log.position(place.incarnation, next));
         None
@@ -203,7 +212,7 @@ impl Reader {
         }
         if header.sequence > self.sequence && log.view(place.index).holds(self.shard, self.sequence) {
             let missing = std::mem::replace(&mut self.sequence, header.sequence);
-            return Some(lost_number(place, log.position(place.incarnation, place.byte), missing));
+            return Some(self.lost_number(place, log.position(place.incarnation, place.byte), missing));
         }
         let body_at = place.byte + HEADER as u32;
         let Some(body) = self.bytes_at(log, place, body_at, header.body) else {
@@ -213,6 +222,7 @@ impl Reader {
         let from_device = log.commits.holding(position).is_none();
         self.at = Some(behind);
         self.sequence = header.next();
+        self.met = None;
         // In memory it is still as it was when its CRC was taken.
         if from_device && let Err(damage) = header.check_body(buffers.bytes(body)) {
             return Some(Step::Damaged { file: place.file, position, why: damage.to_string() });
@@ -248,25 +258,33 @@ impl Reader {
         let asked = Asked { incarnation: place.incarnation, at, len };
         if self.asked == Some(asked) && self.chunk.is_some_and(|c| (c.incarnation, c.at) == (asked.incarnation, at)) {
             self.asked = None;
-            return Some(self.damaged(log, place, "the device does not give it back".to_owned()));
+            return self.damaged(log, place, "the device does not give it back".to_owned());
         }
         self.asked = Some(asked);
         self.chunk = None;
         Some(Step::Read { file: place.file, at: at as u64, len })
     }
 
-    /// Tells what is wrong at a place, and goes on at the next commit behind it: what names this directory's secret number and its own
+    /// Notes what is wrong at a place, and goes on at the next commit behind it: what names this directory's secret number and its own
     /// position at the start of a block is one, whatever clients have written.
-    fn damaged(&mut self, log: &Log, place: &Place, why: String) -> Step {
+    fn damaged(&mut self, log: &Log, place: &Place, why: String) -> Option<Step> {
         let next = round_up(place.byte as u64 + 1, log.settings.block as u64) as u32;
         self.at = Some(log.position(place.incarnation, next.min(place.end)));
         self.lost = true;
-        Step::Damaged { file: place.file, position: log.position(place.incarnation, place.byte), why }
+        self.met.get_or_insert((log.position(place.incarnation, place.byte), why));
+        None
+    }
+
+    /// The index knows the record, but its frame was not met on the way to `position`.
+    fn lost_number(&mut self, place: &Place, position: Position, sequence: u64) -> Step {
+        let (position, why) = self.met.take().unwrap_or((position, "its frame is not where it was".to_owned()));
+        Step::Damaged { file: place.file, position, why: format!("record {sequence} of the shard: {why}") }
     }
 
     fn seek(&mut self, log: &Log) -> Option<Position> {
         self.chunk = None;
         self.lost = false;
+        self.met = None;
         let (sequence, position) = match self.arrival.take() {
             Some(arrival) => match log.find_arrival(self.shard, arrival) {
                 Some(found) => found,
@@ -280,11 +298,6 @@ impl Reader {
         self.sequence = self.sequence.max(sequence);
         Some(position)
     }
-}
-
-/// The index knows the record, but its frame was not met.
-fn lost_number(place: &Place, position: Position, sequence: u64) -> Step {
-    Step::Damaged { file: place.file, position, why: format!("record {sequence} of the shard is not where it was") }
 }
 
 impl Log {

@@ -2,6 +2,7 @@
 
 use super::{Event, Fate, FooterState, Log, Newest, Reclaim};
 use crate::log::format::ShardKey;
+use std::collections::BTreeMap;
 
 impl Log {
     /// Sealed segments in which every shard's records are past their fate; with `force_oldest`, the oldest one if there is none.
@@ -56,9 +57,9 @@ impl Log {
         self.segment_index(incarnation)
     }
 
-    /// Where shards go on whose newest record lies in a segment that leaves.
+    /// Where shards go on whose newest record lies in a segment that leaves, or lay in one that was damaged.
     fn resume(&self) -> Vec<Newest> {
-        let mut resume: Vec<Newest> = Vec::new();
+        let mut resume: BTreeMap<ShardKey, Newest> = self.raised.iter().map(|raised| (raised.shard, *raised)).collect();
         for (index, segment) in self.segments.iter().enumerate().filter(|(_, segment)| segment.leaving) {
             for span in &segment.index.spans {
                 // A newer record counts only once it is durable: a crash may undo it.
@@ -68,19 +69,13 @@ impl Log {
                     durable && !self.segments[newer].leaving && self.view(newer).span(span.shard).is_some()
                 };
                 if !(index + 1..self.segments.len()).any(held) {
-                    resume.push(Newest { shard: span.shard, next: span.next, arrival: span.last_arrival });
+                    let newest = Newest { shard: span.shard, next: span.next, arrival: span.last_arrival };
+                    let known = resume.entry(span.shard).or_insert(newest);
+                    known.next = known.next.max(newest.next);
+                    known.arrival = known.arrival.max(newest.arrival);
                 }
             }
         }
-        // Of a shard in several of them the newest counts; segments came oldest first, and the sort is stable.
-        resume.sort_by_key(|newest| newest.shard);
-        resume.dedup_by(|later, kept| {
-            let same = later.shard == kept.shard;
-            if same {
-                *kept = *later;
-            }
-            same
-        });
-        resume
+        resume.into_values().collect()
     }
 }

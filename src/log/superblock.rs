@@ -77,12 +77,11 @@ enum Unusable {
 }
 
 impl Superblock {
-    /// One block, ready to be written.
+    /// Whole blocks, ready to be written.
     pub fn encode(&self) -> Vec<u8> {
         // Fails only without memory, or past 2 GiB.
         let body = rkyv::to_bytes::<rancor::Error>(self).expect("a superblock is some hundred bytes");
-        let block = (self.block as usize).max(HEADER).max((HEADER + body.len()).next_multiple_of(4096));
-        let mut bytes = vec![0; block];
+        let mut bytes = vec![0; (HEADER + body.len()).next_multiple_of(self.block as usize)];
         bytes[0..8].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
         bytes[12..16].copy_from_slice(&REVISION.to_le_bytes());

@@ -96,7 +96,8 @@ impl World<'_> {
         let oracle = &self.shared.oracle;
         let holds = |mark: u64| {
             let attempt = &oracle.attempts[mark as usize];
-            self.disk.holds(mark, &attempt.data) || oracle.may_vanish(mark, self.shared.now)
+            // Memory may still serve what was harmed on the disk.
+            self.disk.holds(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)
         };
         match &call.kind {
             Kind::Put { marks, single, .. } => {

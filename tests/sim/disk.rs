@@ -14,7 +14,7 @@ const EEXIST: Errno = Errno(17);
 pub const ENOSPC: Errno = Errno(28);
 
 /// O_DIRECT: places and lengths are multiples of this.
-pub const BLOCK: u64 = 4096;
+const ALIGNMENT: u64 = 4096;
 
 /// Who has a file open: a worker by number, or the companion.
 pub type Who = u16;
@@ -97,6 +97,8 @@ pub struct Disk {
     places: HashMap<u64, (usize, usize)>,
     /// Typical time of a request in ns.
     pub typical: u64,
+    /// What the device writes without touching a neighbour, in bytes: nothing that is to stay shares one with a later write.
+    pub block: u64,
 }
 
 /// Begins the data of every record of the simulation; 12 hexadecimal digits follow.
@@ -118,6 +120,7 @@ impl Disk {
             faults_given: 0,
             places: HashMap::new(),
             typical: 20_000,
+            block: ALIGNMENT,
         }
     }
 
@@ -148,14 +151,16 @@ impl Disk {
         }
     }
 
-    /// The rules of O_DIRECT, and no two writes on the same bytes at once.
+    /// The rules of O_DIRECT and of the device's block, and no two writes on the same bytes at once.
     fn check(&self, inode: Option<usize>, request: &Request) {
-        let (at, len) = match request {
-            Request::Write { at, bytes, .. } => (*at, bytes.len() as u64),
-            Request::Read { at, len, .. } => (*at, *len as u64),
+        let (at, len, unit) = match request {
+            // A draft holds nothing yet.
+            Request::Write { file: FileName::Preparing { .. }, at, bytes, .. } => (*at, bytes.len() as u64, ALIGNMENT),
+            Request::Write { at, bytes, .. } => (*at, bytes.len() as u64, self.block),
+            Request::Read { at, len, .. } => (*at, *len as u64, ALIGNMENT),
             _ => return,
         };
-        let whole = at.is_multiple_of(BLOCK) && len.is_multiple_of(BLOCK) && len > 0;
+        let whole = at.is_multiple_of(unit) && len.is_multiple_of(unit) && len > 0;
         assert!(whole, "not whole blocks: {len} bytes at {at} of {inode:?}");
         if let Request::Write { .. } = request {
             let other = self.writes(inode, at, len).next();
@@ -435,6 +440,22 @@ impl Disk {
             return false;
         }
         self.inodes[inode].harm(byte, bit);
+        true
+    }
+
+    /// Puts the block of one stored record where another's was, as a misdirected write would; false when there are no two.
+    pub fn harm_block(&mut self) -> bool {
+        let mut blocks: Vec<(usize, usize)> =
+            self.places.values().map(|(inode, at)| (*inode, at / self.block as usize * self.block as usize)).collect();
+        blocks.sort_unstable();
+        blocks.dedup();
+        if blocks.len() < 2 {
+            return false;
+        }
+        self.random.shuffle(&mut blocks);
+        let (((from, at), (to, victim)), block) = ((blocks[0], blocks[1]), self.block as usize);
+        let bytes = self.inodes[from].durable[at..at + block].to_vec();
+        self.inodes[to].put_harm(victim, bytes);
         true
     }
 

@@ -14,8 +14,16 @@ pub struct Inode {
     pub live: Vec<u8>,
     pub durable: Vec<u8>,
     unsynced: Vec<Unsynced>,
-    /// Sectors changed behind the node's back, with what they held: apart, so that the harm can be healed.
-    pub harmed: Vec<(usize, Vec<u8>)>,
+    /// Sectors changed behind the node's back, so that the harm can be healed.
+    harmed: Vec<Harm>,
+}
+
+#[derive(Debug)]
+struct Harm {
+    at: usize,
+    /// What the sector held, and what it holds now.
+    sound: Vec<u8>,
+    harmed: Vec<u8>,
 }
 
 /// A completed write that is not durable.
@@ -140,22 +148,31 @@ impl Inode {
         self.live = self.durable.clone();
     }
 
-    /// Changes one bit of what is stored, keeping the sound sector for [`Inode::heal`].
+    /// Changes one bit of what is stored.
     pub fn harm(&mut self, byte: usize, bit: u8) {
         let start = byte / SECTOR * SECTOR;
-        self.harmed.push((start, self.durable[start..start + SECTOR].to_vec()));
-        self.durable[byte] ^= 1 << bit;
-        self.live[byte] ^= 1 << bit;
+        let mut harmed = self.durable[start..start + SECTOR].to_vec();
+        harmed[byte - start] ^= 1 << bit;
+        self.put_harm(start, harmed);
+    }
+
+    /// Puts sectors over what is stored, as a write that went astray does; keeps the sound ones for [`Inode::heal`].
+    pub fn put_harm(&mut self, at: usize, bytes: Vec<u8>) {
+        for (number, harmed) in bytes.chunks(SECTOR).enumerate() {
+            let (at, harmed) = (at + number * SECTOR, harmed.to_vec());
+            let sound = self.durable[at..at + SECTOR].to_vec();
+            put(&mut self.durable, at, &harmed);
+            put(&mut self.live, at, &harmed);
+            self.harmed.push(Harm { at, sound, harmed });
+        }
     }
 
     /// Takes back all harm, but where the node has written since.
     pub fn heal(&mut self) {
-        for (start, sound) in std::mem::take(&mut self.harmed).into_iter().rev() {
-            let now = &self.durable[start..start + SECTOR];
-            let bits: u32 = now.iter().zip(&sound).map(|(a, b)| (a ^ b).count_ones()).sum();
-            if bits == 1 {
-                self.durable[start..start + SECTOR].copy_from_slice(&sound);
-                self.live[start..start + SECTOR].copy_from_slice(&sound);
+        for Harm { at, sound, harmed } in std::mem::take(&mut self.harmed).into_iter().rev() {
+            if self.durable.get(at..at + SECTOR) == Some(&harmed) {
+                put(&mut self.durable, at, &sound);
+                put(&mut self.live, at, &sound);
             }
         }
     }

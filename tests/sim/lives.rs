@@ -61,9 +61,21 @@ impl World<'_> {
             let copy = self.random.below(2) as u8;
             let harmed = self.disk.harm(FileName::Superblock(copy), self.random.below(200), self.random.below(8) as u8);
             self.note(format!("copy {copy} of the superblock is harmed: {harmed}"));
-        } else if self.disk.harm_record() {
+        } else {
+            self.harm_records();
+        }
+    }
+
+    /// Bits of a record flip, or a block of another one lies over it.
+    pub(super) fn harm_records(&mut self) {
+        let (harmed, what) = match self.random.chance(300) {
+            true => (self.disk.harm_block(), "a block is overwritten by another"),
+            false => (self.disk.harm_record(), "a record is harmed"),
+        };
+        if harmed {
             self.shared.oracle.damaged = true;
-            self.note("a record is harmed".into());
+            self.shared.lenient = true;
+            self.note(what.into());
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::clock::Clock;
 use super::companion::{Job, Next};
-use super::disk::{BLOCK, Disk, Request};
+use super::disk::{Disk, Request};
 use super::net::{self, Net};
 use super::random::Random;
 use super::scenario::{Canary, Settings};
@@ -13,6 +13,9 @@ use penstock::observe::counter::Counters;
 use penstock::worker::mailbox::connect;
 use penstock::worker::{Options, Setup, Worker};
 use std::collections::BTreeMap;
+
+/// Of memory that the disk reads or writes, in bytes.
+const ALIGNMENT: u32 = 4096;
 
 pub struct Node {
     pub seats: Vec<Seat>,
@@ -57,7 +60,7 @@ impl Node {
             region: None,
             account: None,
             retention_hour: Some(settings.retention_hour),
-            block: BLOCK as u32,
+            block: settings.block,
             flush: settings.flush,
             segment: Some(settings.segment),
             random: bytes,
@@ -114,7 +117,7 @@ impl Node {
 
     /// Submits a file operation: the request's number and its delay.
     pub fn submit(&mut self, worker: u16, op: Op, disk: &mut Disk) -> (u64, u64) {
-        let aligned = |span: Span| assert!((span.at as u64).is_multiple_of(BLOCK), "not on a block: {op:?}");
+        let aligned = |span: Span| assert!(span.at.is_multiple_of(ALIGNMENT), "not aligned: {op:?}");
         let (request, waiting) = match op {
             Op::Open { file, how, token } => (Request::Open { file, how }, Waiting::Other { worker, token }),
             Op::WriteAt { file, at, from, sync, token } => {

@@ -22,6 +22,8 @@ pub struct Settings {
     pub canary: Option<Canary>,
     pub workers: u16,
     pub limits: Limits,
+    /// What the device writes without touching a neighbour, in bytes.
+    pub block: u32,
     /// Of a segment file, in bytes.
     pub segment: u64,
     /// Segment files of each log at the start.
@@ -43,7 +45,8 @@ pub struct Settings {
     pub manners: Manners,
     /// In force in some lives of the node.
     pub faults: Faults,
-    /// Bits of what is stored flip between two lives: in records, or in one copy of the superblock.
+    /// What is stored changes behind the node's back: bits flip, in records or in one copy of the superblock, blocks are overwritten by
+    /// others. Between two lives, and of records while the node runs.
     pub harm: bool,
     /// Lives of the node before the last one.
     pub lives: u32,
@@ -71,6 +74,7 @@ impl Settings {
             canary,
             workers: *r.pick(&[1, 1, 2, 3]),
             limits: limits(r),
+            block: 4096,
             segment: *r.pick(&[64 << 10, 64 << 10, 128 << 10]),
             files: *r.pick(&[8, 8, 12, 24]),
             flush: r.chance(400),
@@ -88,7 +92,7 @@ impl Settings {
                 resets: *r.pick(&[0, 0, 5, 30]),
             },
             faults: if faulty { faults(r) } else { Faults::default() },
-            harm: canary.is_none() && !faulty && r.chance(120),
+            harm: canary.is_none() && !faulty && r.chance(200),
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
@@ -101,8 +105,25 @@ impl Settings {
             settings.limits.log_bytes = 256 << 10;
         }
         settings.think = settings.think.max(settings.duration / 1500);
+        if canary.is_none() {
+            settings.shape(&mut Random::stream(seed, "shape"));
+        }
         settings.for_canary();
         settings
+    }
+
+    /// Some devices have larger blocks. Then, and on some others, commits and segments are so large that a read brings more than a run.
+    fn shape(&mut self, r: &mut Random) {
+        self.block = *r.pick(&[4096, 4096, 4096, 16 << 10, 64 << 10]);
+        if self.block > 4096 || r.chance(200) {
+            let limits = &mut self.limits;
+            limits.block.1 = limits.block.1.max(self.block);
+            limits.commit_bytes = (4 * self.block).max(256 << 10);
+            limits.large.1 = limits.large.1.max(limits.commit_bytes);
+            limits.log_bytes = 2 * limits.commit_bytes * if self.changing_workers { 3 } else { 1 };
+            self.segment = (16 * self.block as u64).max(512 << 10);
+            self.files = 8;
+        }
     }
 
     /// A canary is looked for where its rule matters.

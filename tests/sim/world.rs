@@ -55,6 +55,8 @@ pub(super) enum Event {
     },
     StepClock,
     Pause,
+    /// A stored record is harmed.
+    Harm,
     /// A look whether the node is quiet after the audit.
     Settle {
         tries: u32,
@@ -141,7 +143,7 @@ impl<'a> World<'a> {
             add(Role::Reader(Reader::default()), 100 + number);
         }
         let mut disk = Disk::new(stream("disk"));
-        disk.typical = settings.disk_typical;
+        (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);
         let net = Net::new(stream("net"), settings.manners);
         let plan = Plan::new(&settings, stream("plan"));
         let random = stream("world");
@@ -194,6 +196,9 @@ impl<'a> World<'a> {
         }
         if self.shared.settings.pauses {
             self.heap.at(self.random.between(1, 3) * SECOND, Event::Pause);
+        }
+        if self.shared.settings.harm {
+            self.heap.at(self.random.between(1, 20) * SECOND, Event::Harm);
         }
         while !self.done {
             let event = self.heap.pop(&mut self.clock).expect("something is always planned");
@@ -255,6 +260,12 @@ impl<'a> World<'a> {
                     self.note(format!("worker {seat} stands still for {} ms", pause / MILLISECOND));
                 }
                 self.heap.at(now + self.random.between(1, 10) * SECOND, Event::Pause);
+            }
+            Event::Harm => {
+                if self.node.as_ref().is_some_and(|node| node.ready) && !self.auditing {
+                    self.harm_records();
+                }
+                self.heap.at(now + self.random.between(5, 60) * SECOND, Event::Harm);
             }
             Event::Settle { tries } => self.settle(tries),
         }

@@ -5,7 +5,7 @@ use crate::io::buffers::Buffers;
 use crate::io::op::Ops;
 use crate::log::format::Position;
 use crate::log::scanner::{Found, claims, may_be_commit, remains};
-use crate::log::{Event, Log, Newest};
+use crate::log::{Event, Log};
 
 impl Log {
     /// Looks for a commit behind the end of the chain that calls it durable.
@@ -127,7 +127,8 @@ impl Log {
                 if self.active {
                     self.building.raise(frame.shard, frame.next(), frame.arrival);
                 } else {
-                    r.raised.push(Newest { shard: frame.shard, next: frame.next(), arrival: frame.arrival });
+                    let known = r.raised.entry(frame.shard).or_default();
+                    *known = (known.0.max(frame.next()), known.1.max(frame.arrival));
                 }
             }
         }
@@ -150,10 +151,10 @@ impl Log {
                 "a body of this commit fails its checksum, or it does not follow what stands before it".to_owned(),
             );
         }
-        let same = from.candidate == to.candidate;
-        self.tell_lost(r, from, if same { to.byte } else { self.data_end() });
-        if !same && to.candidate < r.candidates.len() {
-            self.tell_lost(r, At { byte: 0, ..to }, to.byte);
+        for candidate in from.candidate..=to.candidate.min(r.candidates.len() - 1) {
+            let begin = if candidate == from.candidate { from.byte } else { 0 };
+            let end = if candidate == to.candidate { to.byte } else { self.data_end() };
+            self.tell_lost(r, At { candidate, byte: begin }, end);
         }
     }
 

@@ -17,7 +17,10 @@ impl Log {
                 Mode::Cross { from, next } => self.cross(r, from, next, buffers, ops),
                 Mode::Search { from, at, evidence_end } => self.search(r, from, at, evidence_end, buffers, ops),
                 Mode::Resume { from, at, until } => self.resume_chain(r, from, at, until, buffers, ops),
-                Mode::End => return self.copy_next(r, ops),
+                Mode::End => {
+                    self.keep_sealed(r);
+                    return self.copy_next(r, ops);
+                }
             };
             if !advanced {
                 return;
@@ -165,6 +168,15 @@ impl Log {
             segment.index = self.building.seal();
             segment.end = self.at;
             segment.footer = FooterState::Due;
+        }
+    }
+
+    /// A segment that was sealed stays so, though its footer could not be used: a later start may be able to read it, and would not look
+    /// behind the end that it names.
+    fn keep_sealed(&mut self, r: &Recovery) {
+        let sealed = |incarnation| r.candidates.iter().any(|c| c.incarnation == incarnation && c.trailer.is_some());
+        if self.active && self.segments.back().is_some_and(|segment| sealed(segment.incarnation)) {
+            self.seal_recovered();
         }
     }
 

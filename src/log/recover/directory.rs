@@ -1,6 +1,6 @@
 //! Recovery, first part: what files there are, which can be part of the chain, and the footers of those that were sealed.
 
-use super::{Candidate, HEAD_BYTES, Recovery, Step};
+use super::{Candidate, HEAD_BYTES, Recovery, Step, WINDOW_BYTES};
 use crate::io::buffers::Buffers;
 use crate::io::op::{DirName, Op, OpenHow, Ops};
 use crate::log::footer::{find_trailer, read_footer};
@@ -11,6 +11,7 @@ impl Log {
     /// Opens the next file found; then removes what has to go; then orders the rest.
     pub(super) fn open_next(&mut self, r: &mut Recovery, ops: &mut Ops) {
         let token = self.recovery_token();
+        r.head_from = 0;
         if let Some(&(index, _)) = r.found.get(r.opened) {
             r.step = Step::Open;
             ops.push(Op::Open { file: self.files.name(index), how: OpenHow::Existing, token });
@@ -28,11 +29,18 @@ impl Log {
         ops.push(Op::Unlink { file: r.removals[r.removed], token: self.recovery_token() });
     }
 
+    /// Bytes that are read next where a commit is looked for.
+    pub(super) fn head_bytes(&self, r: &Recovery) -> u32 {
+        let (block, size) = (self.settings.block, self.settings.segment_size as u32);
+        let wanted = if r.head_from == 0 { HEAD_BYTES.min(size / 8) } else { WINDOW_BYTES };
+        wanted.min(r.memory.len).min(size - r.head_from).max(block) / block * block
+    }
+
     pub(super) fn read_edge(&mut self, r: &mut Recovery, step: Step, ops: &mut Ops) {
         let (index, size) = r.found[r.opened];
         let block = self.settings.block;
         let (at, len) = match step {
-            Step::Head => (0, HEAD_BYTES.min(r.memory.len)),
+            Step::Head => (r.head_from as u64, self.head_bytes(r)),
             _ => (size - block as u64, block),
         };
         r.step = step;
@@ -45,13 +53,19 @@ impl Log {
         let (index, size) = r.found[r.opened];
         let whole = size == self.settings.segment_size;
         let block = self.settings.block as usize;
+        let from = r.head_from;
         let ours = head.chunks(block).enumerate().find_map(|(number, bytes)| {
             let header = CommitHeader::peek(header_at(bytes, 0)?).ok()?;
-            let here = self.position(header.incarnation, (number * block) as u32);
+            let here = self.position(header.incarnation, from + (number * block) as u32);
             let ours = header.directory == self.settings.directory && header.log == self.settings.number;
             (ours && header.position == here).then_some(header)
         });
-        let empty = head.iter().all(|&byte| byte == 0);
+        let empty = from == 0 && head.iter().all(|&byte| byte == 0);
+        let behind = from + head.len() as u32;
+        if ours.is_none() && !empty && whole && !head.is_empty() && (behind as u64) < size {
+            r.head_from = behind;
+            return self.read_edge(r, Step::Head, ops);
+        }
         if let Some(header) = ours {
             r.incarnation_max = r.incarnation_max.max(header.incarnation);
             r.candidates.push(Candidate { file: index, incarnation: header.incarnation, trailer: None, footer: None });
@@ -70,8 +84,10 @@ impl Log {
         } else if empty {
             // It may still have a trailer, if the first block was lost.
             r.candidates.push(Candidate { file: index, incarnation: 0, trailer: None, footer: None });
-        } else {
+        } else if whole {
             r.candidates.push(Candidate { file: index, incarnation: u32::MAX, trailer: None, footer: None });
+        } else {
+            r.unknown.push(index);
         }
         match whole {
             true => self.read_edge(r, Step::Tail, ops),

@@ -19,7 +19,7 @@ mod directory;
 mod quarantine;
 
 use super::footer::Summary;
-use super::format::{CommitKind, Position, Trailer};
+use super::format::{CommitKind, Position, ShardKey, Trailer};
 use super::index::Sealed;
 use super::{Event, Log, Newest, Phase, Purpose, token};
 use crate::io::buffers::{Buffers, Span};
@@ -28,7 +28,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Bytes read at once, unless the log's memory is smaller.
 const WINDOW_BYTES: u32 = 32 << 20;
-/// Bytes read of a file's start: a damaged first commit does not make a used file look like a free one.
+/// Bytes read of a file's start, an eighth at most: where no commit of ours begins in them, the rest is looked through. A damaged first
+/// commit does not make a used file look like a free one.
 const HEAD_BYTES: u32 = 64 << 10;
 const NOT_THERE: Errno = Errno(2);
 const ALREADY_THERE: Errno = Errno(17);
@@ -56,6 +57,8 @@ enum Step {
 enum Copying {
     MakeDir,
     SyncTop,
+    /// Only where a copy of that name is there.
+    Unlink,
     Create,
     Read,
     Write,
@@ -120,6 +123,8 @@ pub(super) struct Recovery {
     /// Files found, with their sizes; the first `opened` are dealt with.
     found: Vec<(u32, u64)>,
     opened: usize,
+    /// Byte of the file being dealt with from which on a commit is looked for.
+    head_from: u32,
     removals: Vec<FileName>,
     removed: usize,
     candidates: Vec<Candidate>,
@@ -143,7 +148,7 @@ pub(super) struct Recovery {
     copies: VecDeque<Copy>,
     flushes: Vec<u32>,
     /// Numbers used up by what damage left of frames, where no segment can say so.
-    raised: Vec<Newest>,
+    raised: BTreeMap<ShardKey, (u64, u64)>,
     records: u64,
     torn: u64,
 }
@@ -161,6 +166,7 @@ impl Log {
             step: Step::List,
             found: Vec::new(),
             opened: 0,
+            head_from: 0,
             removals: Vec::new(),
             removed: 0,
             candidates: Vec::new(),
@@ -177,7 +183,7 @@ impl Log {
             end: Position(0),
             copies: VecDeque::new(),
             flushes: Vec::new(),
-            raised: Vec::new(),
+            raised: BTreeMap::new(),
             records: 0,
             torn: 0,
         }));
@@ -219,9 +225,11 @@ impl Log {
         let bytes = match (r.step, result) {
             (_, Ok(bytes)) => bytes,
             (Step::Copy(Copying::Create), Err(ALREADY_THERE)) => {
-                // Copied by an earlier start.
-                r.copies.pop_front();
-                self.copy_next(&mut r, ops);
+                // Of an earlier start, which may have ended before its copy did, or of another torn tail at this place.
+                if let Some(copy) = r.copies.front() {
+                    r.step = Step::Copy(Copying::Unlink);
+                    ops.push(Op::Unlink { file: self.copy_name(copy), token: self.recovery_token() });
+                }
                 self.recovery = Some(r);
                 return;
             }
@@ -241,7 +249,7 @@ impl Log {
             Step::SyncTop => self.open_next(&mut r, ops),
             Step::Open => self.read_edge(&mut r, Step::Head, ops),
             Step::Head => {
-                let head = r.memory.first(bytes.min(HEAD_BYTES));
+                let head = r.memory.first(bytes.min(self.head_bytes(&r)));
                 self.on_head(&mut r, buffers.bytes(head), ops);
             }
             Step::Tail => {
@@ -326,14 +334,17 @@ impl Log {
                 *known = (known.0.max(span.next), known.1.max(span.last_arrival));
             });
         }
-        for raised in &r.raised {
-            let known = newest.entry(raised.shard).or_default();
-            *known = (known.0.max(raised.next), known.1.max(raised.arrival));
+        for (shard, (next, arrival)) in &r.raised {
+            let known = newest.entry(*shard).or_default();
+            *known = (known.0.max(*next), known.1.max(*arrival));
         }
-        self.newest = newest.into_iter().map(|(shard, (next, arrival))| Newest { shard, next, arrival }).collect();
+        let listed = |(shard, (next, arrival))| Newest { shard, next, arrival };
+        self.raised = std::mem::take(&mut r.raised).into_iter().map(listed).collect();
+        self.newest = newest.into_iter().map(listed).collect();
         self.next_incarnation = r.incarnation_max.max(r.live.last().copied().unwrap_or(0)) + 1;
         self.epoch = r.epoch_max;
         self.durable = r.end;
+        self.unvouched = self.active && !matches!(r.last, Some((CommitKind::Vouch | CommitKind::Stopped, _)) | None);
         self.phase = Phase::Recovered;
         self.events.push_back(Event::Recovered { records: r.records, torn: r.torn });
     }

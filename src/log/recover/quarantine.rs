@@ -16,12 +16,12 @@ impl Log {
     pub(super) fn on_copied(&mut self, r: &mut Recovery, copying: Copying, ops: &mut Ops) {
         let token = self.recovery_token();
         let Some(copy) = r.copies.front_mut() else { return };
-        let into = FileName::Quarantine { log: self.settings.number, position: copy.position.0 };
+        let into = self.copy_name(copy);
         let piece = (copy.len - copy.copied).min(self.settings.memory.len.min(WINDOW_BYTES));
         let memory = self.settings.memory;
         let (next, op) = match copying {
             Copying::MakeDir => (Copying::SyncTop, Op::SyncDir { dir: DirName::Top, token }),
-            Copying::SyncTop => {
+            Copying::SyncTop | Copying::Unlink => {
                 (Copying::Create, Op::Open { file: into, how: OpenHow::Create { size: copy.len as u64 }, token })
             }
             Copying::Create => (Copying::Read, self.copy_read(copy, piece, token)),
@@ -41,6 +41,10 @@ impl Log {
         };
         r.step = Step::Copy(next);
         ops.push(op);
+    }
+
+    pub(super) fn copy_name(&self, copy: &Copy) -> FileName {
+        FileName::Quarantine { log: self.settings.number, position: copy.position.0 }
     }
 
     pub(super) fn copy_read(&self, copy: &Copy, piece: u32, token: Token) -> Op {

@@ -132,6 +132,14 @@ fn a_segment_is_printed_for_a_person() {
     assert!(text.contains("no footer: the segment was not sealed"), "{text}");
     bytes[200] ^= 1;
     assert!(print(&bytes).contains("DAMAGED: checksum of the body"), "{}", print(&bytes));
+    bytes[200] ^= 1;
+    // A header that names another directory, or a longer commit, does not hide what stands behind it.
+    for (byte, bit) in [(48, 1), (5, 0x10)] {
+        bytes[byte] ^= bit;
+        let text = print(&bytes);
+        assert!(text.contains("vouch") && text.contains("1 commits damaged"), "{text}");
+        bytes[byte] ^= bit;
+    }
     print(&bytes[..100]);
     print(&[]);
 }

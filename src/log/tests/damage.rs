@@ -1,6 +1,8 @@
 //! Bytes that change under the log: told, never served.
 
 use super::*;
+use crate::io::op::{Errno, Op, Sync};
+use crate::log::Fate;
 use crate::log::format::{CommitHeader, header_at};
 
 /// A log of one shard with `commits` commits of one record each, all acknowledged; the disk is at rest.
@@ -103,10 +105,12 @@ fn damage_of_acknowledged_records_is_copied_and_their_numbers_are_not_used_again
     );
     let copy = rig.disk.files.iter().find(|(name, _)| matches!(name, FileName::Quarantine { .. })).expect("a copy");
     assert_eq!(copy.1.bytes, bytes[commit(4)..commit(5)]);
-    // Again: told again, copied once.
-    let disk = rig.disk.clone();
+    // Again: told again, and a copy that a crash has cut short is made whole.
+    let (name, mut disk) = (*copy.0, rig.disk.clone());
+    change(&mut disk, name, 4096, |_| 0, 4096);
     let (found, told, _) = after(&mut rig, disk);
     assert!(found.len() == 5 && told >= 1);
+    assert_eq!(rig.disk.files[&name].bytes, bytes[commit(4)..commit(5)]);
 }
 
 #[test]
@@ -173,4 +177,177 @@ fn a_segment_that_the_catalog_knows_and_that_is_gone_is_told() {
     let (found, told, next) = after(&mut rig, disk);
     assert!(told >= 1 && rig.events.iter().any(|event| matches!(event, Event::Missing { .. })));
     assert!(found.len() > 20 && next == 41);
+}
+
+/// Boots over `disk`; reads of `file` from byte `at` on fail, but for the first `sound` ones.
+fn boot_with_failing_reads(rig: &mut Rig, disk: Disk, file: FileName, from: u64, sound: usize) {
+    rig.again(disk);
+    let mut ops = Vec::new();
+    rig.log.recover(&rig.live.clone(), rig.log.settings().memory, &mut ops);
+    rig.take(ops);
+    let mut seen = 0;
+    while let Some(submitted) = rig.pending.first().cloned() {
+        match submitted.op {
+            Op::ReadAt { file: read, at, token, .. } if read == file && at >= from && seen >= sound => {
+                rig.pending.remove(0);
+                rig.deliver(Completion::Done { token, result: Err(Errno(5)) });
+            }
+            Op::ReadAt { file: read, at, .. } => {
+                seen += (read == file && at >= from) as usize;
+                rig.complete(0);
+            }
+            _ => rig.complete(0),
+        }
+    }
+    let epoch = rig.log.epoch() + 1;
+    rig.log.start(epoch);
+    rig.run += 1;
+}
+
+#[test]
+fn a_segment_that_was_sealed_takes_nothing_more_though_its_footer_could_not_be_read() {
+    let mut rig = filled(12, 3000);
+    // It does not fit behind the twelve, but smaller ones would.
+    rig.append(0, 1, 14_000);
+    assert_eq!(rig.log.segments.len(), 2);
+    // The footer of the first arrives, the first commit of the second does not.
+    rig.end_turn();
+    let second = rig.log.files.name(rig.log.segments[1].file);
+    rig.pending.retain(|s| !matches!(s.op, Op::WriteAt { file, .. } if file == second));
+    while !rig.pending.is_empty() {
+        rig.complete(0);
+    }
+    let file = rig.log.files.name(rig.log.segments[0].file);
+    let disk = rig.disk.killed(&[], &mut Random(1));
+    boot_with_failing_reads(&mut rig, disk, file, SEGMENT - BLOCK as u64, 1);
+    rig.check_after_restart();
+    rig.append(0, 1, 100);
+    rig.end_turn();
+    while let Some(index) = rig.pending.iter().position(|s| !matches!(s.op, Op::WriteAt { sync: Sync::Later, .. })) {
+        rig.complete(index);
+        rig.end_turn();
+    }
+    rig.check();
+    let disk = rig.disk.clone();
+    rig.restart(disk);
+    rig.check();
+}
+
+/// Reads all of shard `number`: numbers found, and what was told.
+fn read_all(rig: &mut Rig, number: u32) -> (Vec<u64>, Vec<String>) {
+    let mut told = Vec::new();
+    let found = rig.read_with(Reader::new(ShardKey::new(7, number), 0), &mut told);
+    (found.into_iter().map(|(sequence, _)| sequence).collect(), told)
+}
+
+#[test]
+fn damage_stops_only_the_readers_that_lose_something() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    for shard in [0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] {
+        rig.append(shard, 1, 3000);
+        rig.settle();
+    }
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    // The first frame of the other shard; it is in a commit of one block of its own.
+    change(&mut disk, file, 2 * BLOCK as usize + 64 + 20, |b| b ^ 1, 1);
+    rig.again(disk);
+    rig.boot();
+    assert!(rig.log.segments.len() > 1, "sealed");
+    assert_eq!(read_all(&mut rig, 0), ((1..=17).collect(), vec![]));
+    let (found, told) = read_all(&mut rig, 1);
+    assert_eq!((found, told.len()), (vec![2], 1), "{told:?}");
+    assert!(told[0].contains("record 1") && told[0].contains("checksum"), "{told:?}");
+}
+
+#[test]
+fn damage_that_a_start_has_told_does_not_stop_readers() {
+    let mut rig = filled(6, 3000);
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    change(&mut disk, file, 2 * BLOCK as usize, |b| !b, 200);
+    rig.again(disk);
+    rig.boot();
+    assert!(rig.events.iter().any(|event| matches!(event, Event::Damaged { .. })), "{:?}", rig.events);
+    assert_eq!(read_all(&mut rig, 0), (vec![1, 2, 4, 5, 6], vec![]));
+}
+
+#[test]
+fn the_newest_record_of_the_active_segment_is_missed_too() {
+    let mut rig = filled(3, 3000);
+    let (file, disk) = (rig.segment_files()[0], rig.disk.clone());
+    rig.again(disk);
+    rig.boot();
+    change(&mut rig.disk, file, 2 * BLOCK as usize + 64, |b| !b, 20);
+    let (found, told) = read_all(&mut rig, 0);
+    assert_eq!((found, told.len()), (vec![1, 2], 1), "{told:?}");
+    rig.append(0, 1, 10);
+    rig.settle();
+    let (found, told) = read_all(&mut rig, 0);
+    assert_eq!((found, told.len()), (vec![1, 2, 4], 1), "{told:?}");
+}
+
+#[test]
+fn a_segment_without_a_whole_commit_is_copied_and_its_numbers_stay_used() {
+    let mut rig = filled(4, 3000);
+    while rig.log.segments.len() < 2 {
+        rig.append(0, 1, 3000);
+        rig.settle();
+    }
+    rig.append(5, 3, 100);
+    while rig.log.segments.len() < 4 {
+        rig.append(0, 1, 3000);
+        rig.settle();
+    }
+    let (file, at) = (rig.log.files.name(rig.log.segments[1].file), rig.log.position(2, 0));
+    let mut disk = rig.disk.clone();
+    for block in 0..SEGMENT as usize / BLOCK as usize {
+        change(&mut disk, file, block * BLOCK as usize + 60, |b| !b, 4);
+    }
+    change(&mut disk, file, SEGMENT as usize - BLOCK as usize, |_| 0, BLOCK as usize);
+    let damaged = disk.files[&file].bytes[..rig.log.data_end() as usize].to_vec();
+    rig.again(disk);
+    rig.boot();
+    let copy = FileName::Quarantine { log: 3, position: at.0 };
+    assert!(rig.disk.files.get(&copy).is_some_and(|copy| copy.bytes == damaged), "{:?}", rig.events);
+    let told = |event: &Event| matches!(event, Event::Damaged { position, .. } if *position == at);
+    assert!(rig.events.iter().any(told), "{:?}", rig.events);
+    let shard = ShardKey::new(7, 5);
+    let next = |rig: &Rig| rig.log.newest().find(|newest| newest.shard == shard).map(|newest| newest.next);
+    assert_eq!(next(&rig), Some(4), "what is left of its frames says so");
+    // The file is not live any more: what it said must be held elsewhere before it is used again.
+    let reclaim = rig.log.reclaim(&mut |_| Fate::ExpiresBefore(0), true).expect("the oldest");
+    assert!(reclaim.resume.iter().any(|newest| newest.shard == shard && newest.next == 4), "{reclaim:?}");
+}
+
+#[test]
+fn a_segment_whose_long_first_commit_lost_its_header_is_found_by_what_follows() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    for len in [20_000, 3000, 3000] {
+        rig.append(0, 1, len);
+        rig.settle();
+    }
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    change(&mut disk, file, 0, |b| b ^ 1, 1);
+    rig.again(disk);
+    rig.boot();
+    assert!(rig.events.iter().any(|event| matches!(event, Event::Damaged { .. })), "{:?}", rig.events);
+    assert_eq!(read_all(&mut rig, 0).0, [2, 3]);
+}
+
+#[test]
+fn what_a_start_has_recovered_is_vouched_for() {
+    let mut rig = filled(3, 3000);
+    for _ in 0..2 {
+        let disk = rig.disk.clone();
+        rig.again(disk);
+        rig.boot();
+        rig.settle();
+    }
+    let (file, mut disk) = (rig.segment_files()[0], rig.disk.clone());
+    let vouches = rig.log.durable().0 % SEGMENT / BLOCK as u64 - 3;
+    assert_eq!(vouches, 1, "once");
+    change(&mut disk, file, 2 * BLOCK as usize, |b| !b, 64);
+    let (found, told, next) = after(&mut rig, disk);
+    assert_eq!((found.len(), told, next), (2, 1, 4), "record 3 was acknowledged");
 }
