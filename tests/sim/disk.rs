@@ -163,7 +163,7 @@ impl Disk {
         let whole = at.is_multiple_of(unit) && len.is_multiple_of(unit) && len > 0;
         assert!(whole, "not whole blocks: {len} bytes at {at} of {inode:?}");
         if let Request::Write { .. } = request {
-            let other = self.writes(inode, at, len).next();
+            let other = self.writes(inode, at, len).map(|(at, bytes)| (at, bytes.len())).next();
             assert!(other.is_none(), "two writes on the same bytes: {len} bytes at {at}, and {other:?}");
         }
     }
