@@ -1,4 +1,4 @@
-//! The canonical workloads, against a release server on a real file system: `cargo bench --bench canonical [NAME...]`.
+//! The canonical workloads, against a release server on a real file system: `cargo bench --bench canonical -- [NAME...]`.
 //!
 //! The client re-sends prebuilt bodies over blocking sockets, one pinned thread a connection, and shares the machine with the server; it
 //! looks at the status and at `FailedRecordCount` of every answer. What the records contain is proved elsewhere (the simulator, the crash tests,
@@ -18,7 +18,7 @@ mod server;
 
 use client::{Connection, base64, request};
 use hdrhistogram::Histogram;
-use server::Server;
+use server::{DeviceWork, Server};
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 5;
@@ -110,9 +110,17 @@ struct Puts {
     p99: Vec<f64>,
     /// CPU time of the server, companions included, ns a record.
     cpu: Vec<f64>,
+    /// Bytes that the device wrote for each byte of data, and flushes of its cache a second.
+    written: Vec<f64>,
+    flushes: Vec<f64>,
 }
 
 impl Puts {
+    fn device(&mut self, payload: f64, before: DeviceWork, after: DeviceWork) {
+        self.written.push((after.bytes - before.bytes) as f64 / payload);
+        self.flushes.push((after.flushes - before.flushes) as f64 / ROUND.as_secs_f64());
+    }
+
     fn take(&mut self, records: usize, (rate, latencies): (f64, Histogram<u64>), cpu: Duration) {
         let answers = latencies.len() as f64;
         self.rate.push(rate * records as f64);
@@ -126,17 +134,21 @@ impl Puts {
         show("  latency, median", "us", self.p50);
         show("  latency, 99th of 100", "us", self.p99);
         show("  CPU of the server", "ns/rec", self.cpu);
+        show("  written to the device for each byte of data", "", self.written);
+        show("  flushes of the device", "/s", self.flushes);
     }
 }
 
 /// A warm round and a measured one against a new server with 8 shards.
-fn puts(records: usize, connections: usize, requests: &[Vec<u8>], into: &mut Puts) {
+fn puts(records: usize, bytes: usize, connections: usize, requests: &[Vec<u8>], into: &mut Puts) {
     let server = Server::start("4G", &["--when-full", "trim"]);
     create(server.port, 8);
     round(server.port, connections, requests);
-    let before = server.cpu();
+    let (cpu, device) = (server.cpu(), server.device());
     let measured = round(server.port, connections, requests);
-    into.take(records, measured, server.cpu() - before);
+    let payload = measured.1.len() as f64 * (records * bytes) as f64;
+    into.device(payload, device, server.device());
+    into.take(records, measured, server.cpu() - cpu);
     delete(server.port);
 }
 
@@ -159,7 +171,7 @@ fn put_records() {
     let requests = bodies(500, 256, 8);
     let (mut ours, mut redis, mut lite) = (Puts::default(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        puts(500, 8, &requests, &mut ours);
+        puts(500, 256, 8, &requests, &mut ours);
         redis.extend(peer::redis_records(500, 256, 8, ROUND));
         lite.extend(kinesalite(500, 8, &requests));
     }
@@ -175,7 +187,7 @@ fn put_record() {
     let requests: Vec<_> = (0..16).map(|c| request("PutRecord", &body(c))).collect();
     let (mut ours, mut redis, mut lite, mut probe) = (Puts::default(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        puts(1, 16, &requests, &mut ours);
+        puts(1, 1024, 16, &requests, &mut ours);
         redis.extend(peer::redis_records(1, 1024, 16, ROUND));
         lite.extend(kinesalite(1, 16, &requests));
         probe.extend(peer::probe(&["rpc", "durable=1", "conns=16", "msg=1024", "space=zero"], "acks"));

@@ -2,12 +2,20 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// Bytes written to a device, and flushes of its cache.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeviceWork {
+    pub bytes: u64,
+    pub flushes: u64,
+}
 
 pub struct Server {
     child: Child,
@@ -52,6 +60,17 @@ impl Server {
         let fields: Vec<&str> = stat.rsplit(')').next().expect("a name in parentheses").split_whitespace().collect();
         let ticks: u64 = fields[11].parse::<u64>().expect("utime") + fields[12].parse::<u64>().expect("stime");
         Duration::from_millis(ticks * 10)
+    }
+
+    /// What the device below the data has done so far, for anybody.
+    pub fn device(&self) -> DeviceWork {
+        let device = std::fs::metadata(&self.data).expect("the data directory is there").dev();
+        // As the C library's macros take it apart.
+        let (major, minor) = (device >> 8 & 0xfff, device & 0xff | device >> 12 & 0xfff00);
+        let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).unwrap_or_default();
+        let fields: Vec<u64> = text.split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        let field = |number: usize| fields.get(number - 1).copied().unwrap_or(0);
+        DeviceWork { bytes: field(7) * 512, flushes: field(16) }
     }
 
     /// The sum of a metric over the workers.
