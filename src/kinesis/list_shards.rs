@@ -13,6 +13,7 @@ use crate::catalog::identity::Identity;
 use crate::catalog::state::{Shard, State, Stream, StreamStatus};
 use crate::io::clock::Wall;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Shards of one answer, whatever the request's limit.
 const SHARDS_MAX: u32 = 1000;
@@ -135,8 +136,17 @@ fn is_creation(stream: &Stream, created: Wall) -> bool {
     whole || created.millis() == stream.created.millis()
 }
 
-/// Of a token: stream number u32, last shard listed u32, filter u8, its value u64.
-const PAYLOAD: usize = 4 + 4 + 1 + 8;
+/// Of a token: stream number u32, last shard listed u32, shards of the listing's time u32, filter u8, its value u64, horizon u64.
+const PAYLOAD: usize = 4 + 4 + 4 + 1 + 8 + 8;
+
+/// The time that a listing is of: that of its first page. A shard that closes behind a page is open on the next one too, and its children
+/// are not there yet; else the pages together would leave a key out, or have it twice.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    /// Shards from this number on have been opened since.
+    next_shard: u32,
+    horizon: Wall,
+}
 
 impl Filter {
     /// As a token carries it.
@@ -163,26 +173,43 @@ impl Filter {
         })
     }
 
-    fn takes(self, stream: &Stream, shard: &Shard, horizon: Wall) -> bool {
+    /// `closed_since`: the shard was open at the listing's time.
+    fn takes(self, stream: &Stream, shard: &Shard, horizon: Wall, closed_since: bool) -> bool {
+        let took_at = |time| match closed_since {
+            true => stream.opened(shard) <= time,
+            false => stream.took_at(shard, time),
+        };
         match self {
             Filter::AfterShardId(after) => shard.number > after,
-            Filter::AtTrimHorizon => stream.took_at(shard, horizon.max(stream.created)),
+            Filter::AtTrimHorizon => took_at(horizon.max(stream.created)),
             Filter::FromTrimHorizon => true,
-            Filter::AtLatest => !shard.is_closed(),
+            Filter::AtLatest => closed_since || !shard.is_closed(),
             // Before the stream there was no shard: its first ones cover what was asked for.
-            Filter::AtTimestamp(at) => stream.took_at(shard, Wall(at).max(stream.created).max(horizon)),
+            Filter::AtTimestamp(at) => took_at(Wall(at).max(stream.created).max(horizon)),
             Filter::FromTimestamp(at) => is_held(shard, Wall(at).max(horizon)),
         }
     }
 }
 
+/// What a page lists: the shards of `stream` behind number `after`.
+struct Place<'s> {
+    stream: &'s Stream,
+    after: Option<u32>,
+    filter: Filter,
+    moment: Moment,
+}
+
 impl ListShards {
     pub(super) fn answer(&self, state: &State, context: &Context<'_>) -> Result<Vec<u8>, Error> {
-        let (stream, after, filter) = self.place(state, context)?;
-        let horizon = context.horizon(stream.retention_hours);
-        let first = after.map_or(0, |after| after.saturating_add(1));
-        let held = stream.shards.range(first..).map(|(_, shard)| shard).filter(|shard| is_held(shard, horizon));
-        let mut listed = held.filter(|shard| filter.takes(stream, shard, horizon)).peekable();
+        let Place { stream, after, filter, moment } = self.place(state, context)?;
+        let Moment { next_shard, horizon } = moment;
+        let since = stream.shards.range(next_shard..).flat_map(|(_, shard)| shard.parents).flatten();
+        let closed_since: BTreeSet<u32> = since.collect();
+        let first = after.map_or(0, |after| after.saturating_add(1)).min(next_shard);
+        let held = stream.shards.range(first..next_shard).map(|(_, shard)| shard);
+        let held = held.filter(|shard| is_held(shard, horizon));
+        let mut listed =
+            held.filter(|shard| filter.takes(stream, shard, horizon, closed_since.contains(&shard.number))).peekable();
         let mut shards = Vec::new();
         let mut last = 0;
         for shard in listed.by_ref().take(self.limit as usize) {
@@ -192,41 +219,46 @@ impl ListShards {
         let next_token = listed.peek().is_some().then(|| {
             let (kind, value) = filter.pack();
             let mut payload = [0; PAYLOAD];
-            payload[..4].copy_from_slice(&stream.number.to_le_bytes());
-            payload[4..8].copy_from_slice(&last.to_le_bytes());
-            payload[8] = kind;
-            payload[9..].copy_from_slice(&value.to_le_bytes());
+            for (slot, word) in payload.chunks_exact_mut(4).zip([stream.number, last, next_shard]) {
+                slot.copy_from_slice(&word.to_le_bytes());
+            }
+            payload[12] = kind;
+            payload[13..21].copy_from_slice(&value.to_le_bytes());
+            payload[21..].copy_from_slice(&horizon.0.to_le_bytes());
             Page::seal(&payload, Purpose::ListShards, context)
         });
         body(&Answer { shards, next_token })
     }
 
-    /// Stream, shard to go on behind, filter.
-    fn place<'s>(&self, state: &'s State, context: &Context<'_>) -> Result<(&'s Stream, Option<u32>, Filter), Error> {
-        let (stream, after, filter) = match &self.start {
+    fn place<'s>(&self, state: &'s State, context: &Context<'_>) -> Result<Place<'s>, Error> {
+        let place = match &self.start {
             Start::Stream { name, after, created, filter } => {
                 let stream = arn::find_stream(state, name, context.identity)?;
                 if created.is_some_and(|created| !is_creation(stream, Wall(created))) {
                     return Err(arn::stream_not_found(name, context.identity));
                 }
-                (stream, *after, *filter)
+                let horizon = context.horizon(stream.retention_hours);
+                // Not the stream's next number: children that are to open have theirs already.
+                let next_shard = stream.shards.last_key_value().map_or(0, |(number, _)| number + 1);
+                let moment = Moment { next_shard, horizon };
+                Place { stream, after: *after, filter: *filter, moment }
             }
             Start::Token(token) => {
                 let page = Page::open(token, Purpose::ListShards, context)?;
                 let payload: &[u8; PAYLOAD] = page.payload().try_into().map_err(|_| Page::invalid())?;
                 let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| payload[at + i]));
-                let value = u64::from_le_bytes(std::array::from_fn(|i| payload[9 + i]));
-                let filter = Filter::unpack(payload[8], value).ok_or_else(Page::invalid)?;
+                let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| payload[at + i]));
+                let filter = Filter::unpack(payload[12], long(13)).ok_or_else(Page::invalid)?;
                 let stream = state.stream_by_number(word(0)).ok_or_else(Page::invalid)?;
-                (stream, Some(word(4)), filter)
+                let moment = Moment { next_shard: word(8), horizon: Wall(long(21)) };
+                Place { stream, after: Some(word(4)), filter, moment }
             }
         };
-        match stream.status {
-            StreamStatus::Active | StreamStatus::Updating => Ok((stream, after, filter)),
+        match place.stream.status {
+            StreamStatus::Active | StreamStatus::Updating => Ok(place),
             StreamStatus::Deleting => {
-                let account = &context.identity.account;
-                let text =
-                    format!("Stream {} under account {account} not ACTIVE, instead in state DELETING", stream.name);
+                let (name, account) = (&place.stream.name, &context.identity.account);
+                let text = format!("Stream {name} under account {account} not ACTIVE, instead in state DELETING");
                 Err(Error::new(Kind::ResourceInUse, text))
             }
         }

@@ -60,6 +60,12 @@ impl World {
 
     /// Splits or merges, and opens the children a little later.
     fn reshard(&mut self, draw: &mut Draw) {
+        self.begin_resharding(draw);
+        self.step_clock(draw);
+        self.end_resharding(draw);
+    }
+
+    fn begin_resharding(&mut self, draw: &mut Draw) {
         let open: Vec<Shard> = self.stream().open().cloned().collect();
         let shard = &open[draw.below(open.len() as u64) as usize];
         let upper = open.iter().find(|s| Some(s.range.first) == shard.range.last.checked_add(1));
@@ -70,7 +76,9 @@ impl World {
                 self.change(|decide, now| decide.split("s", shard.number, middle, now));
             }
         }
-        self.step_clock(draw);
+    }
+
+    fn end_resharding(&mut self, draw: &mut Draw) {
         let arrival = Wall(self.now.saturating_sub(draw.below(SECOND)));
         let closed = self.stream().ends_of_parents(|_| Some((9, arrival)), Wall(self.now));
         self.change(|_, _| Ok(Change::OpenChildren { stream: 0, closed: closed.clone() }));
@@ -105,6 +113,24 @@ impl World {
             match answer.get("NextToken") {
                 Some(token) => request = json!({ "NextToken": token }),
                 None => return shards,
+            }
+        }
+    }
+
+    /// All pages of a listing, with the halves of reshardings and the passing of time between them, now and then.
+    fn listed_meanwhile(&mut self, mut request: Value, draw: &mut Draw) -> Vec<Value> {
+        let mut shards = Vec::new();
+        request["MaxResults"] = (1 + draw.below(4)).into();
+        loop {
+            let answer = self.ask(&request).expect("a page");
+            shards.extend(answer["Shards"].as_array().expect("a list").clone());
+            let Some(token) = answer.get("NextToken") else { return shards };
+            request = json!({ "NextToken": token, "MaxResults": 1 + draw.below(4) });
+            match draw.below(4) {
+                0 | 1 if self.stream().resharding.is_some() => self.end_resharding(draw),
+                0 => self.begin_resharding(draw),
+                1 => self.now += draw.below(RETENTION),
+                _ => {}
             }
         }
     }
@@ -155,6 +181,28 @@ fn what_was_open_at_one_time_covers_every_key_once() {
                 assert!(ids(&since).is_superset(&ids(&then)), "{what} from {at}");
             }
         }
+    }
+}
+
+#[test]
+fn a_listing_is_of_one_time_whatever_happens_between_its_pages() {
+    for seed in 0..400 {
+        let draw = &mut Draw(seed);
+        let mut world = World::new(2 + draw.below(6) as u32);
+        for _ in 0..6 {
+            world.step_clock(draw);
+            world.reshard(draw);
+        }
+        if draw.below(2) == 0 {
+            world.begin_resharding(draw);
+        }
+        let at = (START + draw.below(world.now + 10 * SECOND - START)) as f64 / 1e6;
+        let kind = ["AT_LATEST", "AT_TRIM_HORIZON", "AT_TIMESTAMP"][draw.below(3) as usize];
+        let request = json!({"StreamName": "s", "ShardFilter": {"Type": kind, "Timestamp": at}});
+        let at_once = world.listed(request.clone(), 1000);
+        let in_pages = world.listed_meanwhile(request, draw);
+        assert_eq!(ids(&in_pages), ids(&at_once), "seed {seed}: {kind}");
+        check_covers_once(&in_pages, &format!("seed {seed}: {kind}"));
     }
 }
 

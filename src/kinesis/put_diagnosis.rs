@@ -1,5 +1,5 @@
 //! What is wrong with a put that the scanner has not taken: syntax first, then types, then constraints, as AWS checks them. Rare, so it
-//! allocates and uses general parsers.
+//! allocates.
 
 use super::base64;
 use super::constraint::{Constraints, Text};

@@ -1,8 +1,8 @@
 //! The first of two passes over a put: everything is validated, nothing is copied.
 //!
 //! The scanner knows the one shape that SDKs send, in any order of members and with any escapes, and notes where names, keys and data lie
-//! in the body. Whatever else it meets, it stops, and [`super::put_diagnosis`] finds the exact error with a general parser. The body is
-//! changed only when all of it is valid: then escapes are undone in place, so that every extent is the text itself.
+//! in the body. Whatever else it meets, it stops, and [`super::put_diagnosis`] finds the exact error. The body is changed
+//! only when all of it is valid: then escapes are undone in place, so that every extent is the text itself.
 
 use super::base64::{self, Text};
 use super::error::Error;
