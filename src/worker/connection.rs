@@ -25,6 +25,8 @@ const BODY_BYTES_PER_MS: u64 = 100;
 const WORK_MS: u64 = 30_000;
 /// A reply must be taken within this time.
 const SEND_MS: u64 = 60_000;
+/// How long a client may go on sending a body that has been refused for its length.
+const DRAIN_MS: u64 = 2_000;
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,9 @@ pub enum Phase {
     /// The request is whole and is worked on.
     Working,
     Sending,
+    /// A refusal has been sent; what the client goes on sending is dropped until it closes. Closing at once would reset the connection,
+    /// and most clients read the reply only when they have sent all.
+    Draining,
     /// `Op::Close` has been emitted.
     Closing,
 }
@@ -59,6 +64,8 @@ pub struct Connection {
     body: Option<Span>,
     chunks: chunked::Decoder,
     pub keep_alive: bool,
+    /// The body was refused for its length: the client is sending it still.
+    too_large: bool,
     /// What the request being read or worked on is for.
     pub route: Route,
     /// `100 Continue` is being sent; the body is received after it.
@@ -92,6 +99,7 @@ fn free(body_max: u32) -> Connection {
         body: None,
         chunks: chunked::Decoder::new(body_max as usize),
         keep_alive: true,
+        too_large: false,
         route: Route::Health,
         continuing: false,
         deadline: Mono(u64::MAX),
@@ -214,6 +222,7 @@ impl Worker {
             Phase::Head => self.read_head(slot, ops),
             Phase::Body => self.read_body(slot, ops),
             Phase::Chunks => self.read_chunks(slot, ops),
+            Phase::Draining => self.drain(slot, ops),
             _ => {}
         }
     }
@@ -397,9 +406,19 @@ impl Worker {
     /// A reply that HTTP itself gives; the connection ends with it.
     fn refuse(&mut self, slot: u16, status: u16, why: &'static str, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
-        c.keep_alive = false;
+        (c.keep_alive, c.too_large) = (false, status == 413);
         c.phase = Phase::Working;
         self.reply(slot, Reply::text(status, why), ops);
+    }
+
+    /// Drops what has come, and asks for more.
+    fn drain(&mut self, slot: u16, ops: &mut Ops) {
+        let c = &mut self.connections.slots[slot as usize];
+        c.filled = 0;
+        if let Some(body) = c.body.take() {
+            self.buffers.give(body);
+        }
+        self.receive(slot, ops);
     }
 
     pub(super) fn on_sent(&mut self, socket: Socket, result: Result<(), Errno>, ops: &mut Ops) {
@@ -417,6 +436,11 @@ impl Worker {
         let c = &mut self.connections.slots[slot as usize];
         if c.phase != Phase::Sending {
             return;
+        }
+        if result.is_ok() && c.too_large && !self.stopping {
+            c.phase = Phase::Draining;
+            c.deadline = self.now.mono.plus_ms(DRAIN_MS);
+            return self.drain(slot, ops);
         }
         if result.is_err() || !c.keep_alive || self.stopping {
             return self.close(slot, ops);

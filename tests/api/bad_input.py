@@ -95,6 +95,16 @@ class BadInput(ApiTest):
         answer = self.turned_away(self.head(f"Content-Length: {BODY_BYTES_MAX + 1}"), b"x" * 100_000)
         self.assertIn(b" 413 ", answer.split(b"\r\n")[0])
 
+    def test_a_client_that_sends_all_before_it_reads_is_told_too(self):
+        for _ in range(5):
+            client = self.server.client()
+            status, headers, _ = client.send("PutRecord", b"x" * (2 * BODY_BYTES_MAX))
+            self.assertEqual((status, headers["Connection"]), (413, "close"))
+            chunk = b"%x\r\n%s\r\n" % (3 << 20, b"x" * (3 << 20))
+            status, _, _ = client.send("PutRecord", iter([chunk] * 7), {"Transfer-Encoding": "chunked"})
+            self.assertEqual(status, 413)
+            client.close()
+
     def test_wrong_chunks(self):
         for chunks in (b"zz\r\n", b"-1\r\n", b"5\r\nabc\r\n0\r\n\r\n", b"ffffffffffffffffff\r\n", b"5;" + b"x" * 20_000, b"5\nabcde\n0\n\n"):
             with self.subTest(chunks=chunks[:20]):
