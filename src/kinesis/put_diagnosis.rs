@@ -5,7 +5,6 @@ use super::base64;
 use super::constraint::{Constraints, Text};
 use super::error::{Error, Kind};
 use super::json::{self, Object, shown};
-use super::put_scan::parse_hash;
 use crate::limits::{RECORD_DATA_MAX, RECORDS_PER_REQUEST_MAX, REQUEST_PAYLOAD_MAX};
 
 /// Which request it is.
@@ -36,6 +35,14 @@ pub fn too_much() -> Error {
     Error::new(Kind::InvalidArgument, text)
 }
 
+/// A hash key that meets its pattern and is too large.
+pub fn beyond_hashes(hash: &str) -> Error {
+    let text = format!(
+        "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {hash}"
+    );
+    Error::new(Kind::InvalidArgument, text)
+}
+
 /// The members of a record, by type only.
 struct Record {
     data: Option<Blob>,
@@ -54,15 +61,13 @@ fn examine(body: &[u8], shape: Shape) -> Result<(), Error> {
     let arn = request.string("StreamARN")?;
     request.boolean("DryRun")?;
     let mut c = Constraints::default();
-    let mut wrong_hash = None;
     match shape {
         Shape::One => {
             let ordering = request.string("SequenceNumberForOrdering")?;
             let record = record(&request)?;
             names(&mut c, stream, arn);
             c.text("sequenceNumberForOrdering", ordering, &Text::SEQUENCE_NUMBER);
-            constrain(&mut c, "", &record);
-            wrong_hash = beyond_hashes(record);
+            constrain(&mut c, "", record);
         }
         Shape::Many => {
             let mut count = 0;
@@ -82,15 +87,13 @@ fn examine(body: &[u8], shape: Shape) -> Result<(), Error> {
                     None => c.missing(&path),
                     Some(object) => {
                         let record = record(&object)?;
-                        constrain(&mut c, &format!("{path}."), &record);
-                        wrong_hash = wrong_hash.or_else(|| beyond_hashes(record));
+                        constrain(&mut c, &format!("{path}."), record);
                     }
                 }
             }
         }
     }
-    c.check()?;
-    wrong_hash.map_or(Ok(()), Err)
+    c.check()
 }
 
 fn names(c: &mut Constraints, stream: Option<String>, arn: Option<String>) {
@@ -99,19 +102,10 @@ fn names(c: &mut Constraints, stream: Option<String>, arn: Option<String>) {
 }
 
 /// `path`: what stands before the names of its members.
-fn constrain(c: &mut Constraints, path: &str, record: &Record) {
+fn constrain(c: &mut Constraints, path: &str, record: Record) {
     c.blob(&format!("{path}data"), record.data.as_ref().map(|blob| blob.len), RECORD_DATA_MAX);
-    c.required_text(&format!("{path}partitionKey"), record.key.clone(), &Text::PARTITION_KEY);
-    c.text(&format!("{path}explicitHashKey"), record.hash.clone(), &Text::HASH_KEY);
-}
-
-/// The error of an explicit hash key that meets its pattern and is too large.
-fn beyond_hashes(record: Record) -> Option<Error> {
-    let hash = record.hash.filter(|hash| parse_hash(hash.as_bytes()).is_none())?;
-    let text = format!(
-        "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was {hash}"
-    );
-    Some(Error::new(Kind::InvalidArgument, text))
+    c.required_text(&format!("{path}partitionKey"), record.key, &Text::PARTITION_KEY);
+    c.text(&format!("{path}explicitHashKey"), record.hash, &Text::HASH_KEY);
 }
 
 fn record(object: &Object<'_>) -> Result<Record, Error> {

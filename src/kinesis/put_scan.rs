@@ -74,9 +74,13 @@ pub struct Scan {
     pub records: Vec<ScannedRecord>,
     /// `SequenceNumberForOrdering` of PutRecord.
     pub ordering: Option<Extent>,
+    /// The first explicit hash key that is a number and too large: refused, but not before the stream has been found.
+    pub beyond_hashes: Option<Extent>,
     pub dry_run: bool,
     /// Bytes of all data and keys.
     pub payload: usize,
+    /// As it was met.
+    beyond: Option<Raw>,
     /// Records with escapes to be undone.
     escapes: Vec<(u16, Field)>,
     /// Records without an explicit hash key.
@@ -111,8 +115,10 @@ impl Scan {
             arn: None,
             records: Vec::with_capacity(RECORDS_PER_REQUEST_MAX),
             ordering: None,
+            beyond_hashes: None,
             dry_run: false,
             payload: 0,
+            beyond: None,
             escapes: Vec::with_capacity(2 * RECORDS_PER_REQUEST_MAX),
             unhashed: Vec::with_capacity(RECORDS_PER_REQUEST_MAX),
             lanes: Lanes::default(),
@@ -134,11 +140,13 @@ impl Scan {
     }
 
     fn clear(&mut self) {
-        (self.stream, self.arn, self.ordering, self.dry_run, self.payload) = (None, None, None, false, 0);
+        (self.stream, self.arn, self.ordering, self.beyond_hashes) = (None, None, None, None);
+        (self.dry_run, self.payload) = (false, 0);
         self.clear_records();
     }
 
     fn clear_records(&mut self) {
+        self.beyond = None;
         self.records.clear();
         self.escapes.clear();
         self.unhashed.clear();
@@ -151,6 +159,7 @@ impl Scan {
         self.stream = plain(names.stream, body);
         self.arn = plain(names.arn, body);
         self.ordering = plain(names.ordering, body);
+        self.beyond_hashes = plain(self.beyond, body);
         for (index, field) in &self.escapes {
             let record = &mut self.records[*index as usize];
             match field {
@@ -240,7 +249,17 @@ impl Scan {
                 self.unhashed.push(index);
                 0
             }
-            Some(raw) => raw.with_text(body, parse_hash).flatten().ok_or(Unexpected)?,
+            Some(raw) => {
+                let (is_number, hash) =
+                    raw.with_text(body, |text| (is_decimal(text, 39), parse_hash(text))).ok_or(Unexpected)?;
+                if !is_number {
+                    return Err(Unexpected);
+                }
+                if hash.is_none() && self.beyond.is_none() {
+                    self.beyond = Some(raw);
+                }
+                hash.unwrap_or(0)
+            }
         };
         self.records.push(ScannedRecord { text: data.extent, data_len, key: key.extent, hash });
         Ok(())
@@ -356,7 +375,7 @@ fn is_decimal(text: &[u8], most: usize) -> bool {
 }
 
 /// A hash key: a decimal number of up to 128 bits.
-pub(super) fn parse_hash(text: &[u8]) -> Option<u128> {
+fn parse_hash(text: &[u8]) -> Option<u128> {
     is_decimal(text, 39).then(|| std::str::from_utf8(text).ok()?.parse().ok())?
 }
 

@@ -233,9 +233,9 @@ fn what_is_wrong_is_said_as_aws_says_it() {
              Member must have length greater than or equal to 1",
         ),
         (
-            r#"{"StreamName":"s","Records":[{"Data":"","PartitionKey":"k","ExplicitHashKey":"340282366920938463463374607431768211456"}]}"#,
-            "InvalidArgumentException: Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was \
-             340282366920938463463374607431768211456",
+            r#"{"StreamName":"s","Records":[{"Data":"","PartitionKey":"k","ExplicitHashKey":"01"}]}"#,
+            "ValidationException: 1 validation error detected: Value '01' at 'records.1.member.explicitHashKey' failed to satisfy \
+             constraint: Member must satisfy regular expression pattern: 0|([1-9]\\d{0,38})",
         ),
     ];
     for (text, expected) in cases {
@@ -279,6 +279,23 @@ fn a_dry_run_may_be_a_word() {
     }
     let body = r#"{"DryRun":"maybe","StreamName":"s","Records":[{"Data":"","PartitionKey":"k"}]}"#;
     assert_eq!(error(body), "SerializationException: 'MAYBE' can not be converted to an Boolean");
+}
+
+#[test]
+fn the_first_hash_key_beyond_all_is_noted() {
+    let mut scan = Scan::new();
+    for (keys, noted) in [
+        (["1", "340282366920938463463374607431768211455"], None),
+        (["340282366920938463463374607431768211456", "1"], Some("340282366920938463463374607431768211456")),
+        (["\\u0039\\u0039".repeat(19).as_str(), "9".repeat(39).as_str()], Some("9".repeat(39).as_str())),
+        (["9".repeat(39).as_str(), "340282366920938463463374607431768211456"], Some("9".repeat(39).as_str())),
+    ] {
+        let record = |key: &str| format!(r#"{{"Data":"","PartitionKey":"k","ExplicitHashKey":"{key}"}}"#);
+        let text = format!(r#"{{"Records":[{},{}],"StreamName":"s"}}"#, record(keys[0]), record(keys[1]));
+        let mut body = text.into_bytes();
+        scan.put_records(&mut body).expect("a number of the pattern");
+        assert_eq!(scan.beyond_hashes.map(|hash| hash.text(&body)), noted, "{keys:?}");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::io::clock::Mono;
 use crate::io::op::Ops;
 use crate::kinesis::base64;
 use crate::kinesis::error::{Error, Kind};
+use crate::kinesis::put_diagnosis;
 use crate::kinesis::put_scan::Scan;
 use crate::kinesis::sequence::Run;
 use crate::limits::{RECORDS_PER_REQUEST_MAX, SHARDS_PER_STREAM_MAX};
@@ -223,6 +224,9 @@ impl Worker {
         let text = self.buffers.bytes(put.text);
         let part = |extent: Option<crate::kinesis::put_scan::Extent>| extent.map(|e| e.text(text));
         let stream = self.resolve_stream(part(put.scan.stream), part(put.scan.arn))?;
+        if let Some(hash) = part(put.scan.beyond_hashes) {
+            return Err(put_diagnosis::beyond_hashes(hash));
+        }
         let (number, most) = (stream.number, stream.max_record_kib as usize * 1024);
         for (at, r) in put.scan.records.iter().enumerate() {
             let size = r.key.len as usize + r.data_len as usize;

@@ -158,8 +158,8 @@ class PutRecord(ApiTest):
             self.refuses("InvalidArgumentException", text, "PutRecord", SequenceNumberForOrdering=wrong, **members)
 
     def test_an_unknown_stream(self):
-        error = self.refused("PutRecord", StreamName="nobody", PartitionKey="k", Data="AA==")
-        self.assertEqual(error.type, "ResourceNotFoundException")
+        error = self.refused("PutRecord", StreamName="nobody", PartitionKey="k", Data="AA==", ExplicitHashKey=str(SPACE))
+        self.assertEqual(error.type, "ResourceNotFoundException", "before the range of the hash key")
         self.assertRegex(error.text, r"^Stream nobody under account \d{12} not found\.$")
 
     def test_a_dry_run_stores_nothing(self):
