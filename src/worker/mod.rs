@@ -14,6 +14,7 @@ pub mod message;
 pub mod notice;
 pub mod put;
 pub mod put_answer;
+pub mod put_lend;
 pub mod serve;
 pub mod setup;
 pub mod space;

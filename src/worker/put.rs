@@ -6,7 +6,7 @@
 
 use super::Worker;
 use super::append::Pending;
-use super::mailbox::{ConnectionId, Message, PutId, PutRefusal};
+use super::mailbox::{ConnectionId, PutId, PutRefusal};
 use super::serve::Reply;
 use crate::catalog::state::{Stream, StreamStatus};
 use crate::io::buffers::{Buffers, Span};
@@ -78,7 +78,7 @@ pub struct Put {
     pub scan: Scan,
     single: bool,
     /// Whom to answer; `None` once that has been done.
-    connection: Option<ConnectionId>,
+    pub(super) connection: Option<ConnectionId>,
     text: Span,
     stream: u32,
     pub frames: Vec<Frame>,
@@ -88,9 +88,9 @@ pub struct Put {
     /// Waits for durability.
     pub undurable: usize,
     /// The buffer of remote frames, and how many of them still read it.
-    lent: Option<(Span, usize)>,
+    pub(super) lent: Option<(Span, usize)>,
     /// Whether it is in [`Puts::unlent`].
-    waits_to_lend: bool,
+    pub(super) waits_to_lend: bool,
     deadline: Mono,
 }
 
@@ -110,7 +110,7 @@ pub struct Puts {
     /// Frames to route again when the catalog has come to a change: (put, frame, change).
     moved: VecDeque<(PutId, u16, u64)>,
     /// Puts with frames that could not be lent yet.
-    unlent: VecDeque<PutId>,
+    pub(super) unlent: VecDeque<PutId>,
 }
 
 impl Puts {
@@ -281,81 +281,6 @@ impl Worker {
         self.put_progress(id, ops);
     }
 
-    /// Decodes the frames that wait for it into one lent buffer, and asks their owners. What finds no buffer, or no room at its owner,
-    /// waits for a later turn.
-    fn put_lend(&mut self, id: PutId) {
-        let put = &self.puts.slots[id.0 as usize];
-        let bytes: usize = put.unlent().map(|(_, frame)| frame.body().next_multiple_of(64)).sum();
-        if bytes == 0 {
-            return;
-        }
-        debug_assert!(put.lent.is_none(), "one buffer is lent at a time");
-        if let Some(buffer) = self.buffers.take_for(bytes) {
-            let mut at = 0;
-            for frame in 0..self.puts.slots[id.0 as usize].frames.len() {
-                let f = self.puts.slots[id.0 as usize].frames[frame];
-                let owner = self.owner_of(f.log);
-                if f.state != FrameState::Unlent || !self.mail.may_ask(owner, 1) {
-                    continue;
-                }
-                let body = buffer.part(at, f.body() as u32);
-                at += f.body().next_multiple_of(64) as u32;
-                self.puts.fill(id, frame as u16, &mut self.buffers, body);
-                let put = &mut self.puts.slots[id.0 as usize];
-                put.frames[frame].state = FrameState::Asked;
-                put.lent = Some((buffer, put.lent.map_or(0, |(_, n)| n) + 1));
-                let seen = self.state().applied;
-                let message = Message::Put { put: id, frame: frame as u16, shard: f.shard, count: f.count, seen, body };
-                self.mail.ask(owner, message);
-            }
-            if self.puts.slots[id.0 as usize].lent.is_none() {
-                self.buffers.give(buffer);
-            }
-        }
-        let put = &mut self.puts.slots[id.0 as usize];
-        if !put.waits_to_lend && put.unlent().next().is_some() {
-            put.waits_to_lend = true;
-            self.puts.unlent.push_back(id);
-        }
-    }
-
-    /// Lends what could not be lent before, as far as there is room now; what nobody waits for any more is refused.
-    pub(super) fn put_unlent(&mut self, ops: &mut Ops) {
-        for _ in 0..self.puts.unlent.len() {
-            let Some(id) = self.puts.unlent.pop_front() else { return };
-            let put = &mut self.puts.slots[id.0 as usize];
-            // The owners still copy the last buffer.
-            if put.lent.is_some() {
-                self.puts.unlent.push_back(id);
-                continue;
-            }
-            put.waits_to_lend = false;
-            if put.connection.is_some() && !self.stopping {
-                self.put_lend(id);
-                continue;
-            }
-            let given_up: Vec<u16> = put.unlent().map(|(frame, _)| frame).collect();
-            // None where they were lent meanwhile, together with frames that were routed again: then the slot may be another put's.
-            let any = !given_up.is_empty();
-            for frame in given_up {
-                self.frame_refused(id, frame, PutRefusal::Failed);
-            }
-            if any {
-                self.put_progress(id, ops);
-            }
-        }
-    }
-
-    /// An owner has copied a lent frame, or refused it.
-    pub(super) fn put_loan_ended(&mut self, id: PutId) {
-        let put = &mut self.puts.slots[id.0 as usize];
-        let (span, left) = put.lent.take().expect("an answer for a frame that was lent");
-        match left {
-            1 => self.buffers.give(span),
-            _ => put.lent = Some((span, left - 1)),
-        }
-    }
-
     /// Frame `frame` is in its log; the put waits until it is durable.
     pub(super) fn frame_appended(&mut self, id: PutId, frame: u16, first: u64, arrival: u64, position: Position) {
         let put = &mut self.puts.slots[id.0 as usize];
@@ -493,7 +418,7 @@ impl Put {
     }
 
     /// Frames that wait to be lent.
-    fn unlent(&self) -> impl Iterator<Item = (u16, &Frame)> {
+    pub(super) fn unlent(&self) -> impl Iterator<Item = (u16, &Frame)> {
         let numbered = self.frames.iter().enumerate().map(|(number, frame)| (number as u16, frame));
         numbered.filter(|(_, frame)| frame.state == FrameState::Unlent)
     }
