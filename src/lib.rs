@@ -1,5 +1,6 @@
 //! penstock: Kinesis Data Streams of one's own, for bare-metal Linux. `src/ARCHITECTURE.md` is the map.
 
+pub mod auth;
 pub mod background;
 pub mod catalog;
 pub mod cli;

@@ -41,11 +41,16 @@ pub struct Request<'a> {
     pub method: &'a str,
     /// Without scheme, authority and query.
     pub path: &'a str,
+    /// What follows the `?`.
+    pub query: &'a str,
     /// Name and port that the client called; empty only from HTTP/1.0.
     pub host: &'a [u8],
     /// `X-Amz-Target`.
     pub target: Option<&'a [u8]>,
     pub content_type: Option<&'a [u8]>,
+    pub authorization: Option<&'a [u8]>,
+    /// It has a `Date` or `X-Amz-Date`.
+    pub dated: bool,
     /// The client waits for [`super::response::CONTINUE`] before it sends the body.
     pub expects_continue: bool,
     /// Another request may follow on the connection.
@@ -125,6 +130,8 @@ struct Seen<'a> {
     host: Option<&'a [u8]>,
     target: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
+    authorization: Option<&'a [u8]>,
+    dated: bool,
     length: Option<usize>,
     chunked: bool,
     expects_continue: bool,
@@ -137,7 +144,7 @@ fn interpret<'a>(raw: &httparse::Request<'_, 'a>, bounds: Bounds) -> Result<(Req
         take_header(&mut seen, header.name, header.value)?;
     }
     let modern = raw.version == Some(1);
-    let (authority, path) = split_target(raw.path.unwrap_or("/"));
+    let (authority, path, query) = split_target(raw.path.unwrap_or("/"));
     let host = match (authority, seen.host) {
         (Some(authority), _) => authority.as_bytes(),
         (None, Some(host)) => host,
@@ -154,9 +161,12 @@ fn interpret<'a>(raw: &httparse::Request<'_, 'a>, bounds: Bounds) -> Result<(Req
     let request = Request {
         method: raw.method.unwrap_or(""),
         path,
+        query,
         host,
         target: seen.target,
         content_type: seen.content_type,
+        authorization: seen.authorization,
+        dated: seen.dated,
         expects_continue: seen.expects_continue && modern,
         keep_alive: modern && !seen.close,
     };
@@ -175,6 +185,10 @@ fn take_header<'a>(seen: &mut Seen<'a>, name: &str, value: &'a [u8]) -> Result<(
     // By length first: most headers are skipped after one comparison of a number.
     match name.len() {
         4 if is(name, "host") => once(&mut seen.host, value),
+        4 if is(name, "date") => {
+            seen.dated = true;
+            Ok(())
+        }
         6 if is(name, "expect") => {
             seen.expects_continue = value.eq_ignore_ascii_case(b"100-continue");
             if seen.expects_continue { Ok(()) } else { Err(Refused::new(417, "Only 100-continue can be expected.")) }
@@ -183,8 +197,13 @@ fn take_header<'a>(seen: &mut Seen<'a>, name: &str, value: &'a [u8]) -> Result<(
             seen.close |= value.split(|&b| b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"));
             Ok(())
         }
+        10 if is(name, "x-amz-date") => {
+            seen.dated = true;
+            Ok(())
+        }
         12 if is(name, "content-type") => once(&mut seen.content_type, value),
         12 if is(name, "x-amz-target") => once(&mut seen.target, value),
+        13 if is(name, "authorization") => once(&mut seen.authorization, value),
         14 if is(name, "content-length") => take_length(seen, value),
         17 if is(name, "transfer-encoding") => {
             if seen.chunked || !value.eq_ignore_ascii_case(b"chunked") {
@@ -217,8 +236,8 @@ fn take_length(seen: &mut Seen<'_>, value: &[u8]) -> Result<(), Refused> {
     }
 }
 
-/// Authority and path of a request target: `/path?query`, or `http://authority/path?query` as to a proxy.
-fn split_target(target: &str) -> (Option<&str>, &str) {
+/// Authority, path and query of a request target: `/path?query`, or `http://authority/path?query` as to a proxy.
+fn split_target(target: &str) -> (Option<&str>, &str, &str) {
     let scheme_end = target.find("://").filter(|&at| is(&target[..at], "http") || is(&target[..at], "https"));
     let (authority, rest) = match scheme_end {
         Some(at) => {
@@ -228,8 +247,8 @@ fn split_target(target: &str) -> (Option<&str>, &str) {
         }
         None => (None, target),
     };
-    let path = &rest[..rest.find('?').unwrap_or(rest.len())];
-    (authority, if path.is_empty() { "/" } else { path })
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    (authority, if path.is_empty() { "/" } else { path }, query)
 }
 
 /// Whether `host` (with or without a port) names this machine's loopback. Anything else may be a web page that has pointed its own name at

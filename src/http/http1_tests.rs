@@ -26,9 +26,12 @@ fn a_request_is_whole_at_its_last_byte_and_not_before() {
     let expect = Request {
         method: "POST",
         path: "/",
+        query: "",
         host: b"localhost:4567",
         target: Some(b"Kinesis_20131202.ListStreams"),
         content_type: Some(b"application/x-amz-json-1.1"),
+        authorization: Some(b"AWS4-HMAC-SHA256 Credential=a/b"),
+        dated: false,
         expects_continue: false,
         keep_alive: true,
     };

@@ -17,6 +17,8 @@ pub enum Kind {
     UnknownOperation,
     InternalFailure,
     DryRunOperation,
+    IncompleteSignature,
+    InvalidSignature,
 }
 
 impl Kind {
@@ -34,6 +36,8 @@ impl Kind {
             Kind::UnknownOperation => "UnknownOperationException",
             Kind::InternalFailure => "InternalFailure",
             Kind::DryRunOperation => "DryRunOperationException",
+            Kind::IncompleteSignature => "IncompleteSignatureException",
+            Kind::InvalidSignature => "InvalidSignatureException",
         }
     }
 

@@ -86,6 +86,11 @@ impl Refusal {
     fn new(status: u16, content_type: ContentType, body: impl Into<Vec<u8>>) -> Refusal {
         Refusal { status, content_type, body: body.into(), dialect: None }
     }
+
+    /// An error of the API, in JSON.
+    pub fn of(error: &Error) -> Refusal {
+        Refusal::new(error.kind.status(), ContentType::AmzJson, error_body(error))
+    }
 }
 
 const ACCESS_DENIED: &str = "<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n\

@@ -4,6 +4,7 @@ use super::Worker;
 use super::connection::Phase;
 use super::mailbox::Message;
 use super::notice::Notice;
+use crate::auth::sigv4;
 use crate::catalog::state::{Stream, StreamStatus};
 use crate::http::http1::{self, HTTP2_REFUSAL};
 use crate::http::response::{ContentType, HEAD_BYTES_MAX, Head, write_head};
@@ -79,7 +80,12 @@ impl Worker {
             ("GET" | "HEAD", "/health") => Route::Health,
             ("GET" | "HEAD", "/metrics") => Route::Metrics,
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
-                Ok(operation) => Route::Api(operation),
+                // An operation that is not there is told before the signature is looked at.
+                Ok(operation @ Operation::Cold(operation::Cold::Unknown)) => Route::Api(operation),
+                Ok(operation) => match sigv4::check_form(request.authorization, request.query, request.dated) {
+                    Ok(()) => Route::Api(operation),
+                    Err(error) => Route::Refused(Box::new(operation::Refusal::of(&error))),
+                },
                 Err(refusal) => Route::Refused(Box::new(refusal)),
             },
         }

@@ -37,6 +37,14 @@ class Protocol(ApiTest):
             status, text, _ = self.request(method, X_Amz_Target=TARGET + "ListStreams", Content_Type=CONTENT_TYPE)
             self.assertEqual((status, text), (403, UNNAMED), method)
 
+    def test_a_signature_is_whole_or_not_there(self):
+        headers = {"X_Amz_Target": TARGET + "ListStreams", "Content_Type": CONTENT_TYPE}
+        self.assertEqual(self.request(**headers)[0], 200, "unsigned requests are taken")
+        status, text, _ = self.request(Authorization=AUTHORIZATION.split(", Signature")[0], Date="now", **headers)
+        self.assertEqual((status, json.loads(text)["__type"]), (400, "IncompleteSignatureException"))
+        self.assertIn("Authorization header requires 'Signature' parameter. Authorization=AWS4", json.loads(text)["message"])
+        self.assertEqual(self.request(Authorization=AUTHORIZATION, Date="now", **headers)[0], 200)
+
     def test_an_empty_body(self):
         headers = {"Authorization": AUTHORIZATION, "Content_Type": CONTENT_TYPE}
         status, text, _ = self.request(body=b"", X_Amz_Target=TARGET + "ListStreams", **headers)

@@ -95,6 +95,7 @@ pub fn request(operation: &str, body: &str, chunked: bool, random: &mut Random) 
              SignedHeaders=host;x-amz-date, Signature=0123456789abcdef"
                 .into(),
         );
+        headers.push("X-Amz-Date: 20261124T000000Z".into());
     }
     headers.push(if chunked { "Transfer-Encoding: chunked".into() } else { format!("Content-Length: {}", body.len()) });
     random.shuffle(&mut headers);
