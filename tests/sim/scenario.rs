@@ -103,6 +103,8 @@ impl Settings {
         if settings.changing_workers {
             // A worker with several logs divides its log memory; each part must hold two of the largest commits.
             settings.limits.log_bytes = 256 << 10;
+            // One worker at first, and space for the logs of three.
+            (settings.workers, settings.files) = (1, 32);
         }
         settings.think = settings.think.max(settings.duration / 1500);
         if canary.is_none() {
