@@ -35,18 +35,44 @@ impl Log {
         {
             evidence_end = evidence_end.max(at.byte + bytes);
         }
-        let broken_at = self.position(r.candidates[from.candidate].incarnation, from.byte);
-        if let Found::Commit { header, .. } = found {
-            r.epoch_max = r.epoch_max.max(header.epoch);
-            if header.durable > broken_at {
-                r.vouched = r.vouched.max(header.durable);
-                let until = Position(header.durable.0.max(header.position.0 + 1));
-                r.mode = Mode::Resume { from, at: from, until };
-                return true;
-            }
+        if !self.is_evidence(r, from, &found) {
+            let next = self.next_block_to_look_at(r, at, buffers);
+            r.mode = Mode::Search { from, at: At { byte: next, ..at }, evidence_end };
         }
-        let next = self.next_block_to_look_at(r, at, buffers);
-        r.mode = Mode::Search { from, at: At { byte: next, ..at }, evidence_end };
+        true
+    }
+
+    /// Looks for one in the rest of the segment only.
+    pub(super) fn prove(
+        &mut self,
+        r: &mut Recovery,
+        from: At,
+        at: At,
+        next: usize,
+        buffers: &Buffers,
+        ops: &mut Ops,
+    ) -> bool {
+        if self.ends(at) {
+            r.mode = Mode::Cross { from: at, next };
+            return true;
+        }
+        let Some(found) = self.look(r, at, false, buffers, ops) else { return false };
+        if !self.is_evidence(r, from, &found) {
+            r.mode = Mode::Prove { from, at: At { byte: self.next_block_to_look_at(r, at, buffers), ..at }, next };
+        }
+        true
+    }
+
+    /// Whether what was found says that the log was durable behind `from`; the chain is then resumed there.
+    fn is_evidence(&self, r: &mut Recovery, from: At, found: &Found) -> bool {
+        let Found::Commit { header, .. } = found else { return false };
+        r.epoch_max = r.epoch_max.max(header.epoch);
+        if header.durable <= self.position(r.candidates[from.candidate].incarnation, from.byte) {
+            return false;
+        }
+        r.vouched = r.vouched.max(header.durable);
+        let until = Position(header.durable.0.max(header.position.0 + 1));
+        r.mode = Mode::Resume { from, at: from, until };
         true
     }
 

@@ -90,6 +90,8 @@ enum Mode {
     Cross { from: At, next: usize },
     /// It ends at `from`, unless something from `at` on says otherwise.
     Search { from: At, at: At, evidence_end: u32 },
+    /// It goes on at candidate `next`, which does not say behind what: unless something from `at` on in the segment of `from` does not end it.
+    Prove { from: At, at: At, next: usize },
     /// It was durable at `from`, and to `until`: the next whole commit from `at` on belongs to it.
     Resume { from: At, at: At, until: Position },
     /// It ends.

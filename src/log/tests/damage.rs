@@ -351,3 +351,39 @@ fn what_a_start_has_recovered_is_vouched_for() {
     let (found, told, next) = after(&mut rig, disk);
     assert_eq!((found.len(), told, next), (2, 1, 4), "record 3 was acknowledged");
 }
+
+#[test]
+fn damage_before_a_segment_that_was_recycled_is_told() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    // A segment of each, and one more record.
+    for (shard, count) in [(0, 15), (1, 15), (0, 16)] {
+        for _ in 0..count {
+            rig.append(shard, 1, 3000);
+            rig.settle();
+        }
+    }
+    // The second one goes: the others say nothing of each other any more.
+    let only_one = &mut |shard: ShardKey| match shard.shard() {
+        0 => Fate::ExpiresBefore(0),
+        _ => Fate::Deleted,
+    };
+    let reclaim = rig.log.reclaim(only_one, false).expect("one is deleted");
+    assert_eq!((&reclaim.freed[..], &reclaim.live[..]), (&[2][..], &[1, 3, 4][..]));
+    rig.reclaimed(reclaim);
+    let held = rig.model[&ShardKey::new(7, 0)].len();
+    let (file, mut disk) = (rig.log.files.name(rig.log.segments[0].file), rig.disk.clone());
+    change(&mut disk, file, SEGMENT as usize - BLOCK as usize, |_| 0, BLOCK as usize);
+    let sound = disk.clone();
+    change(&mut disk, file, 3 * BLOCK as usize + 60, |b| !b, 1);
+    let told = |event: &&Event| matches!(event, Event::Damaged { .. });
+    rig.again(sound);
+    rig.boot();
+    assert_eq!((read_all(&mut rig, 0).0.len(), rig.events.iter().find(told)), (held, None));
+    rig.again(disk);
+    rig.boot();
+    let wanted = rig.log.position(1, 3 * BLOCK);
+    let at = |event: &Event| matches!(event, Event::Damaged { position, .. } if *position == wanted);
+    assert!(rig.events.iter().any(at), "{:?}", rig.events);
+    assert_eq!(read_all(&mut rig, 0).0.len(), held);
+}
