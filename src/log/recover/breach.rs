@@ -177,10 +177,24 @@ impl Log {
                 "a body of this commit fails its checksum, or it does not follow what stands before it".to_owned(),
             );
         }
+        self.tell_missing(r, from, to);
         for candidate in from.candidate..=to.candidate.min(r.candidates.len() - 1) {
             let begin = if candidate == from.candidate { from.byte } else { 0 };
             let end = if candidate == to.candidate { to.byte } else { self.data_end() };
             self.tell_lost(r, At { candidate, byte: begin }, end);
+        }
+    }
+
+    /// The first segment between that no file holds. What the catalog lists has been told already, and the others up to its newest were
+    /// recycled.
+    fn tell_missing(&mut self, r: &mut Recovery, from: At, to: At) {
+        let Some(end) = r.candidates.get(to.candidate).map(|candidate| candidate.incarnation) else { return };
+        let newest_known = r.live.last().copied().unwrap_or(0);
+        let begin = r.candidates[from.candidate].incarnation.max(newest_known) + 1;
+        let held = |incarnation| r.candidates.binary_search_by_key(&incarnation, |c| c.incarnation).is_ok();
+        if let Some(gone) = (begin..end).find(|incarnation| !held(*incarnation)) {
+            r.damage = true;
+            self.events.push_back(Event::Missing { position: self.position(gone, 0) });
         }
     }
 

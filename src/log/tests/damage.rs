@@ -167,16 +167,21 @@ fn single_bits_of_sealed_segments_are_noticed() {
 }
 
 #[test]
-fn a_segment_that_the_catalog_knows_and_that_is_gone_is_told() {
-    let mut rig = filled(40, 3000);
-    let incarnations: Vec<u32> = rig.log.segments.iter().map(|segment| segment.incarnation).collect();
-    rig.live = incarnations.clone();
-    let mut disk = rig.disk.clone();
-    let second = rig.log.files.name(rig.log.segments[1].file);
-    disk.files.remove(&second);
-    let (found, told, next) = after(&mut rig, disk);
-    assert!(told >= 1 && rig.events.iter().any(|event| matches!(event, Event::Missing { .. })));
-    assert!(found.len() > 20 && next == 41);
+fn a_segment_that_is_gone_is_told_also_where_the_catalog_does_not_know_it() {
+    for known in [true, false] {
+        let mut rig = filled(40, 3000);
+        if known {
+            rig.live = rig.log.segments.iter().map(|segment| segment.incarnation).collect();
+        }
+        let mut disk = rig.disk.clone();
+        let second = rig.log.files.name(rig.log.segments[1].file);
+        disk.files.remove(&second);
+        let (found, _, next) = after(&mut rig, disk);
+        let gone = rig.log.position(2, 0);
+        let told: Vec<_> = rig.events.iter().filter(|event| matches!(event, Event::Missing { .. })).collect();
+        assert_eq!(told, [&Event::Missing { position: gone }], "known: {known}");
+        assert!(found.len() > 20 && next == 41);
+    }
 }
 
 /// Boots over `disk`; reads of `file` from byte `at` on fail, but for the first `sound` ones.
