@@ -18,7 +18,10 @@ impl World<'_> {
         self.life += 1;
         self.epoch_before = self.epoch.take().or(self.epoch_before);
         let now = self.clock.mono();
-        let settings = self.shared.settings.clone();
+        let mut settings = self.shared.settings.clone();
+        if settings.resizes && self.life > 1 {
+            settings.files = *self.random.pick(&[8, 9, 16]);
+        }
         self.auditing = self.life > settings.lives + 1;
         if settings.changing_workers && self.life > 1 {
             self.workers = self.random.between(1, 3) as u16;
@@ -66,15 +69,18 @@ impl World<'_> {
         }
     }
 
-    /// Bits of a record flip, or a block of another one lies over it.
+    /// Bits of a record flip, or a block of another one lies over it. After a power cut not the latter: where that was the last commit, nothing
+    /// says that it has been there.
     pub(super) fn harm_records(&mut self) {
-        let (harmed, what) = match self.random.chance(300) {
+        let blocks = self.node.is_some() || self.stopped_cleanly;
+        let (harmed, what) = match blocks && self.random.chance(300) {
             true => (self.disk.harm_block(), "a block is overwritten by another"),
             false => (self.disk.harm_record(), "a record is harmed"),
         };
         if harmed {
             self.shared.oracle.damaged = true;
             self.shared.lenient = true;
+            self.harmed_at = Some(self.clock.mono());
             self.note(what.into());
         }
     }
@@ -140,12 +146,17 @@ impl World<'_> {
     pub(super) fn stopped(&mut self) {
         self.report.stops += 1;
         self.note("stopped".into());
+        self.stopped_cleanly = true;
         self.node_is_gone();
     }
 
     pub(super) fn power_cut(&mut self) {
         self.report.cuts += 1;
         self.note("power cut".into());
+        // The last commit may have been harmed before anything vouched for it.
+        let recent = |at: u64| self.node.is_some() && self.clock.mono() - at < 5 * SECOND;
+        self.damage_told |= self.harmed_at.is_some_and(recent);
+        self.stopped_cleanly = false;
         if self.shared.settings.when_full == WhenFull::Trim {
             // A segment may have been given up whose notice nobody has seen: it was full before the last one that was told.
             let until = self.last_trim.unwrap_or(self.clock.mono());

@@ -26,8 +26,9 @@ pub struct Settings {
     pub block: u32,
     /// Of a segment file, in bytes.
     pub segment: u64,
-    /// Segment files of each log at the start.
+    /// Segment files of each log at the start, and whether later lives get another number.
     pub files: u64,
+    pub resizes: bool,
     pub flush: bool,
     pub when_full: WhenFull,
     /// In s.
@@ -77,6 +78,7 @@ impl Settings {
             block: 4096,
             segment: *r.pick(&[64 << 10, 64 << 10, 128 << 10]),
             files: *r.pick(&[8, 8, 12, 24]),
+            resizes: false,
             flush: r.chance(400),
             when_full: if r.chance(700) { WhenFull::Reject } else { WhenFull::Trim },
             retention_hour,
@@ -126,6 +128,7 @@ impl Settings {
             self.segment = (16 * self.block as u64).max(512 << 10);
             self.files = 8;
         }
+        self.resizes = !self.changing_workers && r.chance(200);
     }
 
     /// A canary is looked for where its rule matters.

@@ -96,6 +96,9 @@ pub struct World<'a> {
     pub(super) epoch: Option<u32>,
     /// The last life came to serve.
     pub(super) was_ready: bool,
+    pub(super) stopped_cleanly: bool,
+    /// When a record was harmed last.
+    pub(super) harmed_at: Option<u64>,
     pub(super) damage_told: bool,
     pub(super) epoch_before: Option<u32>,
     pub report: Report,
@@ -179,6 +182,8 @@ impl<'a> World<'a> {
             last_trim: None,
             epoch: None,
             was_ready: false,
+            stopped_cleanly: false,
+            harmed_at: None,
             damage_told: false,
             epoch_before: None,
             report: Report::default(),

@@ -35,18 +35,44 @@ impl Log {
         {
             evidence_end = evidence_end.max(at.byte + bytes);
         }
-        let broken_at = self.position(r.candidates[from.candidate].incarnation, from.byte);
-        if let Found::Commit { header, .. } = found {
-            r.epoch_max = r.epoch_max.max(header.epoch);
-            if header.durable > broken_at {
-                r.vouched = r.vouched.max(header.durable);
-                let until = Position(header.durable.0.max(header.position.0 + 1));
-                r.mode = Mode::Resume { from, at: from, until };
-                return true;
-            }
+        if !self.is_evidence(r, from, &found) {
+            let next = self.next_block_to_look_at(r, at, buffers);
+            r.mode = Mode::Search { from, at: At { byte: next, ..at }, evidence_end };
         }
-        let next = self.next_block_to_look_at(r, at, buffers);
-        r.mode = Mode::Search { from, at: At { byte: next, ..at }, evidence_end };
+        true
+    }
+
+    /// Looks for one in the rest of the segment only.
+    pub(super) fn prove(
+        &mut self,
+        r: &mut Recovery,
+        from: At,
+        at: At,
+        next: usize,
+        buffers: &Buffers,
+        ops: &mut Ops,
+    ) -> bool {
+        if self.ends(at) {
+            r.mode = Mode::Cross { from: at, next };
+            return true;
+        }
+        let Some(found) = self.look(r, at, false, buffers, ops) else { return false };
+        if !self.is_evidence(r, from, &found) {
+            r.mode = Mode::Prove { from, at: At { byte: self.next_block_to_look_at(r, at, buffers), ..at }, next };
+        }
+        true
+    }
+
+    /// Whether what was found says that the log was durable behind `from`; the chain is then resumed there.
+    fn is_evidence(&self, r: &mut Recovery, from: At, found: &Found) -> bool {
+        let Found::Commit { header, .. } = found else { return false };
+        r.epoch_max = r.epoch_max.max(header.epoch);
+        if header.durable <= self.position(r.candidates[from.candidate].incarnation, from.byte) {
+            return false;
+        }
+        r.vouched = r.vouched.max(header.durable);
+        let until = Position(header.durable.0.max(header.position.0 + 1));
+        r.mode = Mode::Resume { from, at: from, until };
         true
     }
 
@@ -151,10 +177,24 @@ impl Log {
                 "a body of this commit fails its checksum, or it does not follow what stands before it".to_owned(),
             );
         }
+        self.tell_missing(r, from, to);
         for candidate in from.candidate..=to.candidate.min(r.candidates.len() - 1) {
             let begin = if candidate == from.candidate { from.byte } else { 0 };
             let end = if candidate == to.candidate { to.byte } else { self.data_end() };
             self.tell_lost(r, At { candidate, byte: begin }, end);
+        }
+    }
+
+    /// The first segment between that no file holds. What the catalog lists has been told already, and the others up to its newest were
+    /// recycled.
+    fn tell_missing(&mut self, r: &mut Recovery, from: At, to: At) {
+        let Some(end) = r.candidates.get(to.candidate).map(|candidate| candidate.incarnation) else { return };
+        let newest_known = r.live.last().copied().unwrap_or(0);
+        let begin = r.candidates[from.candidate].incarnation.max(newest_known) + 1;
+        let held = |incarnation| r.candidates.binary_search_by_key(&incarnation, |c| c.incarnation).is_ok();
+        if let Some(gone) = (begin..end).find(|incarnation| !held(*incarnation)) {
+            r.damage = true;
+            self.events.push_back(Event::Missing { position: self.position(gone, 0) });
         }
     }
 

@@ -16,6 +16,7 @@ impl Log {
                 Mode::Follow(at) => self.follow_commit(r, at, buffers, ops),
                 Mode::Cross { from, next } => self.cross(r, from, next, buffers, ops),
                 Mode::Search { from, at, evidence_end } => self.search(r, from, at, evidence_end, buffers, ops),
+                Mode::Prove { from, at, next } => self.prove(r, from, at, next, buffers, ops),
                 Mode::Resume { from, at, until } => self.resume_chain(r, from, at, until, buffers, ops),
                 Mode::End => {
                     self.keep_sealed(r);
@@ -217,6 +218,10 @@ impl Log {
         let listed = r.live.binary_search(&candidate.incarnation).is_ok();
         // Between them were segments that have been recycled: their CRC is not known any more.
         let gap = self.segments.back().is_none_or(|last| last.incarnation + 1 != candidate.incarnation);
+        if listed && gap && self.active && !self.ends(from) {
+            r.mode = Mode::Prove { from, at: from, next };
+            return true;
+        }
         if let Some((summary, _)) = &candidate.footer {
             if summary.first_previous == self.last_crc || (listed && gap) {
                 self.accept_footer(r, next);

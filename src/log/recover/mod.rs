@@ -7,8 +7,9 @@
 //! 4. Where the chain ends, everything behind is searched for a commit that calls this place durable. There is none after a crash: what
 //!    stands here was never acknowledged, and is cut off after a copy to quarantine. If there is one, something acknowledged is damaged:
 //!    it is told, copied, its frame headers still use up their numbers, and the chain goes on at the next whole commit that is vouched
-//!    for.
-//! 5. Walked files are flushed: a killed process may have left them in a cache that the next power cut empties.
+//!    for. A segment whose predecessor was recycled does not say where that ended: there the search is of the predecessor's rest only.
+//! 5. Walked files are flushed: a killed process may have left them in a cache that the next power cut empties. A vouch then says so, in
+//!    the log itself, as soon as it is started.
 //!
 //! One operation is on its way at a time, into the log's own memory, which nothing else uses yet. An unreadable device ends recovery
 //! with nothing changed.
@@ -90,6 +91,8 @@ enum Mode {
     Cross { from: At, next: usize },
     /// It ends at `from`, unless something from `at` on says otherwise.
     Search { from: At, at: At, evidence_end: u32 },
+    /// It goes on at candidate `next`, which does not say behind what: unless something from `at` on in the segment of `from` does not end it.
+    Prove { from: At, at: At, next: usize },
     /// It was durable at `from`, and to `until`: the next whole commit from `at` on belongs to it.
     Resume { from: At, at: At, until: Position },
     /// It ends.

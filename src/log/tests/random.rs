@@ -146,7 +146,7 @@ fn random_lives() {
     }
 }
 
-fn act(rig: &mut Rig, random: &mut Random) {
+pub(super) fn act(rig: &mut Rig, random: &mut Random) {
     match random.below(20) {
         0 => rig.now += random.below(100_000),
         1 => {
