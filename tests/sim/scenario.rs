@@ -55,6 +55,8 @@ pub struct Settings {
     pub clean_stops: u32,
     /// The wall clock steps by up to an hour.
     pub clock_steps: bool,
+    /// It only steps back, so that records that expire during the run show whether one does early.
+    pub steps_back: bool,
     /// A worker stands still for a while now and then.
     pub pauses: bool,
     /// The number of workers may differ from life to life.
@@ -98,6 +100,7 @@ impl Settings {
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
+            steps_back: false,
             pauses: r.chance(200),
             changing_workers: r.chance(150),
             reshard: *r.pick(&[0, 150, 400]),
@@ -116,6 +119,9 @@ impl Settings {
 
     /// Some devices have larger blocks. Then, and on some others, commits and segments are so large that a read brings more than a run.
     fn shape(&mut self, r: &mut Random) {
+        if self.clock_steps && r.chance(500) {
+            (self.steps_back, self.retention_hour) = (true, *r.pick(&[1, 2]));
+        }
         self.block = *r.pick(&[4096, 4096, 4096, 16 << 10, 64 << 10]);
         if self.block > 4096 || r.chance(200) {
             let limits = &mut self.limits;
