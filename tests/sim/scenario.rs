@@ -49,6 +49,8 @@ pub struct Settings {
     /// What is stored changes behind the node's back: bits flip, in records or in one copy of the superblock, blocks are overwritten by
     /// others. Between two lives, and of records while the node runs.
     pub harm: bool,
+    /// The harm is taken back before the audit.
+    pub heals: bool,
     /// Lives of the node before the last one.
     pub lives: u32,
     /// In parts of 1,000: a life ends by a clean stop.
@@ -97,6 +99,7 @@ impl Settings {
             },
             faults: if faulty { faults(r) } else { Faults::default() },
             harm: canary.is_none() && !faulty && r.chance(200),
+            heals: true,
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
@@ -119,6 +122,7 @@ impl Settings {
 
     /// Some devices have larger blocks. Then, and on some others, commits and segments are so large that a read brings more than a run.
     fn shape(&mut self, r: &mut Random) {
+        self.heals = r.chance(500);
         if self.clock_steps && r.chance(500) {
             (self.steps_back, self.retention_hour) = (true, *r.pick(&[1, 2]));
         }
