@@ -167,7 +167,7 @@ impl Worker {
             }
         }
         let shard = self.shards.get_mut(key).expect("it was found above");
-        let (first, arrival) = shard.assign(count as u32, self.now.wall);
+        let (first, arrival) = shard.assign(count as u32, self.retention.stamp(self.now));
         let stamp = Stamp {
             kind: FrameKind::Batch,
             shard: key,

@@ -8,7 +8,7 @@ use crate::catalog::change::{Change, ClosedShard};
 use crate::catalog::decide::{Decide, NewStream};
 use crate::catalog::journal::{Catalog, Event};
 use crate::catalog::state::{ShardState, State, Stream, StreamStatus};
-use crate::io::clock::{Mono, Now, Wall};
+use crate::io::clock::{Mono, Wall};
 use crate::io::op::Ops;
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::request::Mutation;
@@ -244,7 +244,7 @@ impl Worker {
                 }
                 continue;
             }
-            let (judged, then) = judge(control, &self.identity, wish, self.now, self.log_count);
+            let (judged, then) = judge(control, &self.identity, wish, self.retention.stamp(self.now), self.log_count);
             match judged {
                 Ok(Some(change)) => {
                     let number = control.catalog.propose(change, &mut self.buffers, ops);
@@ -432,14 +432,14 @@ fn judge(
     control: &mut Control,
     identity: &crate::catalog::identity::Identity,
     wish: Wish,
-    now: Now,
+    now: Wall,
     logs: u32,
 ) -> (Result<Option<Change>, Error>, Option<Then>) {
     let state = control.catalog.ahead();
     let decide = Decide { state, identity };
     match wish {
         Wish::Mutate(asker, mutation) => {
-            let judged = decide_mutation(&decide, *mutation, now.wall, logs);
+            let judged = decide_mutation(&decide, *mutation, now, logs);
             let then = match &judged {
                 Ok(Change::DeleteStream { stream }) => Then::Gone { stream: *stream, asker: Some(asker) },
                 Ok(Change::CloseShards { stream, .. }) => Then::Closing { stream: *stream, asker },
@@ -457,7 +457,7 @@ fn judge(
                 return (Ok(None), None);
             };
             let last = |parent| control.drained.get(&ShardKey::new(stream, parent)).copied();
-            let closed = resharded.ends_of_parents(last, now.wall);
+            let closed = resharded.ends_of_parents(last, now);
             control.drained.retain(|key, _| key.stream() != stream);
             (Ok(Some(Change::OpenChildren { stream, closed })), Some(Then::Opened { stream }))
         }

@@ -227,15 +227,11 @@ impl Worker {
                     get.wants = Some(Wanted { file, at, len });
                     return self.get_read(slot, ops);
                 }
+                // Told to the operator; what lies behind is not kept from the consumer, as it is not after a restart.
                 Step::Damaged { file, position, why } => {
+                    get.next = get.next.max(get.reader.sequence());
                     self.counters.add(Counter::Damaged, 1);
-                    self.tell_operator(super::notice::Notice::Damage {
-                        file,
-                        position: position.0,
-                        why: why.to_string(),
-                    });
-                    let text = "A stored frame is damaged; it was reported to the operator.";
-                    return self.get_fail(slot, Error::new(Kind::InternalFailure, text), ops);
+                    self.tell_operator(super::notice::Notice::Damage { file, position: position.0, why });
                 }
             }
         }

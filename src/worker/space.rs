@@ -39,6 +39,12 @@ impl RetentionClock {
         self.wall
     }
 
+    /// The time that what expires is stamped with: the wall clock's, but not before retention time. A wall clock that has stepped back would
+    /// stamp records so that they expire early, or at once.
+    pub fn stamp(&self, now: Now) -> Wall {
+        now.wall.max(self.wall)
+    }
+
     /// Called once a turn.
     pub fn advance(&mut self, now: Now) {
         if self.wall.0 == 0 {
@@ -312,6 +318,8 @@ mod tests {
             let begun = clock.now();
             clock.advance(at(10, (4_000 + wall as i64) as u64));
             assert_eq!((clock.now().0 - begun.0, clock.stepped), (10 * SECOND, stepped));
+            let now = at(10, (4_000 + wall as i64) as u64);
+            assert_eq!(clock.stamp(now), now.wall.max(clock.now()), "nothing is stamped as older than it is");
         }
     }
 

@@ -459,10 +459,12 @@ impl Disk {
         true
     }
 
-    /// A sound disk again.
-    pub fn heal(&mut self) {
+    /// A sound disk again; `harm`: also what it holds is as it was.
+    pub fn heal(&mut self, harm: bool) {
         self.faults = Faults::default();
-        self.inodes.iter_mut().for_each(Inode::heal);
+        if harm {
+            self.inodes.iter_mut().for_each(Inode::heal);
+        }
         self.note_all_marks();
     }
 

@@ -168,7 +168,7 @@ fn harm_is_healed() {
     run(&mut disk, write(0, 1, Sync::Durable)).expect("sound");
     assert!(disk.harm(FILE, 700, 3));
     assert_eq!(disk.content(FILE).expect("there")[700], 9);
-    disk.heal();
+    disk.heal(true);
     assert_eq!(disk.content(FILE).expect("there")[700], 1);
 }
 

@@ -29,7 +29,7 @@ impl World<'_> {
         let faulty = !self.auditing && self.life > 1 && self.random.chance(600);
         self.disk.faults = if faulty { settings.faults } else { Faults::default() };
         if self.auditing {
-            self.disk.heal();
+            self.disk.heal(settings.heals);
             self.plan.begin_last_life();
             self.net.manners = net::Manners { crumbs: 20, stalls: 0, resets: 0 };
         }

@@ -49,12 +49,16 @@ pub struct Settings {
     /// What is stored changes behind the node's back: bits flip, in records or in one copy of the superblock, blocks are overwritten by
     /// others. Between two lives, and of records while the node runs.
     pub harm: bool,
+    /// The harm is taken back before the audit.
+    pub heals: bool,
     /// Lives of the node before the last one.
     pub lives: u32,
     /// In parts of 1,000: a life ends by a clean stop.
     pub clean_stops: u32,
     /// The wall clock steps by up to an hour.
     pub clock_steps: bool,
+    /// It only steps back, so that records that expire during the run show whether one does early.
+    pub steps_back: bool,
     /// A worker stands still for a while now and then.
     pub pauses: bool,
     /// The number of workers may differ from life to life.
@@ -95,9 +99,11 @@ impl Settings {
             },
             faults: if faulty { faults(r) } else { Faults::default() },
             harm: canary.is_none() && !faulty && r.chance(200),
+            heals: true,
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
+            steps_back: false,
             pauses: r.chance(200),
             changing_workers: r.chance(250),
             reshard: *r.pick(&[0, 150, 400]),
@@ -118,6 +124,10 @@ impl Settings {
 
     /// Some devices have larger blocks. Then, and on some others, commits and segments are so large that a read brings more than a run.
     fn shape(&mut self, r: &mut Random) {
+        self.heals = r.chance(500);
+        if self.clock_steps && r.chance(500) {
+            (self.steps_back, self.retention_hour) = (true, *r.pick(&[1, 2]));
+        }
         self.block = *r.pick(&[4096, 4096, 4096, 16 << 10, 64 << 10]);
         if self.block > 4096 || r.chance(200) {
             let limits = &mut self.limits;

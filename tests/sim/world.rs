@@ -252,7 +252,8 @@ impl<'a> World<'a> {
                 }
             }
             Event::StepClock => {
-                let step = *self.random.pick(&[3_590, -3_590, 60, -60, 1, -1]) * 1_000_000;
+                let step = *self.random.pick(&[3_590, -3_590, 60, -60, 1, -1]) * 1_000_000i64;
+                let step = if self.shared.settings.steps_back { -step.abs() } else { step };
                 self.clock.step(step);
                 self.note(format!("the wall clock steps by {step} µs"));
                 self.heap.at(now + self.random.between(1, 20) * SECOND, Event::StepClock);
