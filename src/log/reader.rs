@@ -131,14 +131,6 @@ impl Reader {
         }
     }
 
-    /// The read that `next` asked for has failed: the next call tells it, and goes on behind.
-    pub fn unreadable(&mut self) {
-        if let Some(asked) = self.asked {
-            let nothing = Span { worker: 0, pool: crate::io::buffers::Pool::Block, slot: 0, at: 0, len: 0 };
-            self.chunk = Some(Chunk { incarnation: asked.incarnation, at: asked.at, span: nothing });
-        }
-    }
-
     /// The number that it goes on from.
     pub fn sequence(&self) -> u64 {
         self.sequence

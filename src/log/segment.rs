@@ -236,6 +236,10 @@ impl Files {
             // The file system has less room than the log was promised: it does with the files that it has.
             Access::Preparing if NO_ROOM.contains(&errno) => {
                 slot.access = Access::Kept;
+                // Nor is there room for the others: making one of them without preparation would fail the log.
+                for absent in self.slots.iter_mut().filter(|slot| slot.access == Access::Absent) {
+                    absent.access = Access::Kept;
+                }
                 false
             }
             Access::Preparing => {

@@ -26,6 +26,9 @@ const SEGMENT_MAX: u64 = 1 << 30;
 pub const SEGMENTS_MIN: u64 = 8;
 const SEGMENTS_AIM: u64 = 64;
 
+/// From here on it is worth a line that retention time is behind the wall clock, in seconds.
+const BEHIND_TOLD_S: u64 = 3600;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     /// Nothing has been done.
@@ -373,6 +376,10 @@ impl Worker {
             Wall(superblock.retention_wall.max(self.view.retention_wall.0)),
             self.options.clock_synchronised,
         );
+        let behind_seconds = self.now.wall.0.saturating_sub(superblock.retention_wall) / 1_000_000;
+        if behind_seconds > BEHIND_TOLD_S {
+            self.tell_operator(Notice::ClockNotBelieved { behind_seconds });
+        }
         self.write_superblock(ops);
     }
 

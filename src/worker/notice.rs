@@ -57,6 +57,10 @@ pub enum Notice {
         workers: u16,
         logs: u32,
     },
+    /// The kernel does not call its clock synchronised: retention time goes on from the last run's.
+    ClockNotBelieved {
+        behind_seconds: u64,
+    },
     /// The log has failed: puts are refused, reads go on.
     LogFailed {
         log: u32,
@@ -136,6 +140,13 @@ impl fmt::Display for Notice {
                 write!(
                     f,
                     "DAMAGE: the segment of log {log} that begins at position {position} is missing; its records are lost; restore the file from a copy"
+                )
+            }
+            Notice::ClockNotBelieved { behind_seconds } => {
+                write!(
+                    f,
+                    "the kernel does not call the clock synchronised: retention goes on from the last run, {behind_seconds} s behind the clock, so \
+                     records live that much longer; start with a synchronised clock (chrony, systemd-timesyncd) to catch up"
                 )
             }
             Notice::MoreLogs { before, now } => {

@@ -1,7 +1,7 @@
 //! One rule each.
 
 use super::*;
-use crate::io::op::{Errno, Op, Sync};
+use crate::io::op::{Errno, Op, OpenHow, Sync};
 use crate::log::{Fate, Newest};
 
 #[test]
@@ -327,11 +327,12 @@ fn a_file_system_without_room_makes_the_log_full_not_failed() {
     let mut rig = Rig::new(false);
     rig.boot();
     rig.append(0, 1, 100);
+    rig.settle();
     let full = (0..200).find_map(|_| {
         rig.end_turn();
         while let Some(submitted) = rig.pending.first().cloned() {
             match submitted.op {
-                Op::Prepare { token, .. } => {
+                Op::Prepare { token, .. } | Op::Open { how: OpenHow::Create { .. }, token, .. } => {
                     rig.pending.remove(0);
                     rig.deliver(Completion::Done { token, result: Err(Errno(28)) });
                 }
