@@ -6,16 +6,17 @@
 use super::Worker;
 use super::ack::LatestWait;
 use super::mailbox::{ConnectionId, GetCall, Message};
+use super::notice::Notice;
 use super::serve::Reply;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Wall;
-use crate::io::op::{Errno, Op, Ops, Token};
+use crate::io::op::{Errno, FileName, Op, Ops, Token};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_records::{Answer, ChildShard, size_max};
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::sequence::{Run, SequenceNumber};
 use crate::limits::GET_BYTES_MAX;
-use crate::log::format::{self, FrameHeader, ShardKey};
+use crate::log::format::{self, FrameHeader, Position, ShardKey};
 use crate::log::reader::{Reader, Step};
 use crate::observe::counter::Counter;
 use crate::shard::Admission;
@@ -25,6 +26,9 @@ use std::collections::VecDeque;
 const TAIL_MAX: usize = 2048;
 /// Frames that one answer looks at before it goes out with what it has: a reader far behind, whose records have expired, comes again.
 const FRAMES_MAX: usize = 20_000;
+
+/// Places of damage that are not told again.
+const DAMAGE_REMEMBERED: usize = 256;
 
 /// Owner of the tokens of reads.
 pub const GET_TOKEN: u8 = 0x47;
@@ -50,7 +54,7 @@ struct Get {
 
 #[derive(Clone, Copy)]
 struct Wanted {
-    file: crate::io::op::FileName,
+    file: FileName,
     at: u64,
     len: u32,
 }
@@ -71,6 +75,8 @@ pub struct Gets {
     queue: VecDeque<(u16, ConnectionId, GetCall)>,
     /// Slots whose read waits for a buffer.
     hungry: VecDeque<usize>,
+    /// Damage that readers have met and the operator knows of.
+    damage: VecDeque<(FileName, Position)>,
 }
 
 impl Gets {
@@ -80,6 +86,7 @@ impl Gets {
             free: (0..slots).rev().collect(),
             queue: VecDeque::with_capacity(slots * 4),
             hungry: VecDeque::with_capacity(slots),
+            damage: VecDeque::new(),
         }
     }
 
@@ -230,11 +237,24 @@ impl Worker {
                 // Told to the operator; what lies behind is not kept from the consumer, as it is not after a restart.
                 Step::Damaged { file, position, why } => {
                     get.next = get.next.max(get.reader.sequence());
-                    self.counters.add(Counter::Damaged, 1);
-                    self.tell_operator(super::notice::Notice::Damage { file, position: position.0, why });
+                    self.tell_damage(file, position, why);
                 }
             }
         }
+    }
+
+    /// Once for each place, as far as they are remembered: every reader that passes meets it again.
+    fn tell_damage(&mut self, file: FileName, position: Position, why: String) {
+        let place = (file, position);
+        if self.gets.damage.contains(&place) {
+            return;
+        }
+        if self.gets.damage.len() == DAMAGE_REMEMBERED {
+            self.gets.damage.pop_front();
+        }
+        self.gets.damage.push_back(place);
+        self.counters.add(Counter::Damaged, 1);
+        self.tell_operator(Notice::DamageRead { file, position: position.0, why });
     }
 
     /// Appends the records of a frame to the answer; `false`: a limit was met.

@@ -36,8 +36,14 @@ pub enum Notice {
     TornJournal {
         file: FileName,
     },
-    /// Something acknowledged cannot be read any more. Kept in quarantine.
+    /// Something acknowledged cannot be read any more. A start has kept a copy in quarantine.
     Damage {
+        file: FileName,
+        position: u64,
+        why: String,
+    },
+    /// The same, met by a reader: nothing was copied, and the file stays as it is until its records expire.
+    DamageRead {
         file: FileName,
         position: u64,
         why: String,
@@ -134,6 +140,12 @@ impl fmt::Display for Notice {
                 write!(
                     f,
                     "DAMAGE in {file} at position {position}: {why}; records acknowledged there may be lost; a copy is in quarantine/"
+                )
+            }
+            Notice::DamageRead { file, position, why } => {
+                write!(
+                    f,
+                    "DAMAGE in {file} at position {position}: {why}; readers go on behind it; copy the file before its records expire"
                 )
             }
             Notice::Missing { log, position } => {

@@ -103,7 +103,7 @@ impl World<'_> {
                 assert!(excused, "the node refuses to start: {why}");
                 self.power_cut();
             }
-            Notice::Damage { file, position, why } => {
+            Notice::Damage { file, position, why } | Notice::DamageRead { file, position, why } => {
                 self.damage_told = true;
                 assert!(self.shared.settings.harm, "damage in {file} at {position}, where the disk is sound: {why}");
             }
