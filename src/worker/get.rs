@@ -37,7 +37,11 @@ pub const GET_TOKEN: u8 = 0x47;
 struct Get {
     asker: u16,
     to: ConnectionId,
+    /// Its floor is not below the horizon.
     call: GetCall,
+    /// The floor that the iterator had. It alone goes into the next one: the horizon may be earlier by then, after a start that does not
+    /// believe the clock.
+    floor_asked: u64,
     reader: Reader,
     out: Span,
     answer: Answer,
@@ -183,7 +187,8 @@ impl Worker {
         let Some(out) = self.buffers.take_for(1) else { return false };
         let slot = self.gets.free.pop().expect("looked at above");
         let horizon = self.horizon(call.shard.stream());
-        let call = GetCall { floor: call.floor.max(horizon), ..call };
+        let floor_asked = call.floor;
+        let call = GetCall { floor: floor_asked.max(horizon), ..call };
         // A reader that starts where everything has expired is taken to the first run that may hold something newer.
         let reader = match call.floor > 0 && call.sequence <= 1 {
             true => Reader::at_arrival(call.shard, call.floor),
@@ -194,6 +199,7 @@ impl Worker {
             asker,
             to,
             call,
+            floor_asked,
             reader,
             out,
             answer,
@@ -391,7 +397,7 @@ impl Worker {
         let mut token = [0u8; TOKEN_LEN];
         let next = (!(closed && end == End::CaughtUp)).then(|| {
             self.nonce += 1;
-            let floor = if get.answer.records() > 0 { 0 } else { get.call.floor };
+            let floor = if get.answer.records() > 0 { 0 } else { get.floor_asked };
             let it = ShardIterator {
                 stream: key.stream(),
                 shard: key.shard(),
