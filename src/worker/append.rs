@@ -140,6 +140,10 @@ impl Worker {
         }
         let log = match self.shards.get(key).map(|shard| (shard.admission, shard.log)) {
             Some((Admission::Open, log)) => log,
+            // It will not end closing before a restart: its last records are never durable.
+            Some((Admission::Closing { .. }, log)) if self.logs[log].failed().is_some() => {
+                return Outcome::Refused(PutRefusal::Failed);
+            }
             Some((Admission::Closing { .. }, _)) => return Outcome::ShardWaits,
             Some((Admission::Closed { .. }, _)) | None => {
                 return Outcome::Refused(PutRefusal::Moved { change: applied });
