@@ -125,6 +125,19 @@ fn read_number(path: &Path) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// What is timed.
+#[derive(Clone, Copy)]
+enum Way {
+    /// One durable write.
+    Single,
+    /// A group of them, side by side.
+    Durable,
+    /// A group of plain writes, with one flush behind them.
+    Flushed,
+}
+
+const WAYS: [Way; 3] = [Way::Single, Way::Durable, Way::Flushed];
+
 /// A file for trying things out.
 struct Trial {
     path: PathBuf,
@@ -169,9 +182,9 @@ impl Trial {
         let begin = Clock.now().mono;
         let mut last = begin;
         while times[2].len() < STRETCH * STRETCHES && last - begin < TIMING_NS_MAX {
-            for (way, times) in times.iter_mut().enumerate() {
+            for (way, times) in WAYS.iter().zip(&mut times) {
                 for _ in 0..STRETCH {
-                    self.round(way, &mut ring, from)?;
+                    self.round(*way, &mut ring, from)?;
                     let now = Clock.now().mono;
                     times.push(now - last);
                     last = now;
@@ -184,11 +197,11 @@ impl Trial {
         Ok([single[0], tenth(durable), tenth(flushed)])
     }
 
-    fn round(&self, way: usize, ring: &mut IoUring, from: &[u8]) -> io::Result<()> {
+    fn round(&self, way: Way, ring: &mut IoUring, from: &[u8]) -> io::Result<()> {
         match way {
-            0 => self.write(ring, from, 1, true),
-            1 => self.write(ring, from, GROUP, true),
-            _ => {
+            Way::Single => self.write(ring, from, 1, true),
+            Way::Durable => self.write(ring, from, GROUP, true),
+            Way::Flushed => {
                 self.write(ring, from, GROUP, false)?;
                 let flush = opcode::Fsync::new(Fd(self.file.as_raw_fd())).flags(FsyncFlags::DATASYNC).build();
                 complete(ring, &[flush], 0)

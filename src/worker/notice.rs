@@ -213,7 +213,17 @@ impl Notice {
                 )
             }
             Notice::Stopped => write!(f, "stopped: the log is closed"),
-            _ => unreachable!("told of the start"),
+            Notice::Ready { .. }
+            | Notice::Refused { .. }
+            | Notice::SuperblockCopy { .. }
+            | Notice::TornTail { .. }
+            | Notice::TornJournal { .. }
+            | Notice::Damage { .. }
+            | Notice::DamageRead { .. }
+            | Notice::Missing { .. }
+            | Notice::ClockNotBelieved { .. }
+            | Notice::MoreLogs { .. }
+            | Notice::NoMoreLogs { .. } => unreachable!("the caller has written it"),
         }
     }
 }

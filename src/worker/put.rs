@@ -176,8 +176,6 @@ impl Worker {
             return;
         };
         let text = self.body_of(slot);
-        // From here on the put's own deadline counts: its text stays until it is settled, or not read any more.
-        self.connections.slots[slot as usize].deadline = Mono(u64::MAX);
         let put = &mut self.puts.slots[index as usize];
         (put.single, put.connection, put.text) = (single, Some(connection), text);
         (put.unresolved, put.undurable, put.lent) = (0, 0, None);
@@ -193,6 +191,8 @@ impl Worker {
                 self.reply(slot, Reply::error(&error), ops);
             }
             Ok(()) => {
+                // From here on the put's own deadline counts: its text stays until it is settled, or not read any more.
+                self.connections.slots[slot as usize].deadline = Mono(u64::MAX);
                 self.put_route_all(id);
                 self.put_hand_out(id, 0, ops);
             }

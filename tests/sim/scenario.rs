@@ -134,7 +134,8 @@ impl Settings {
             limits.block.1 = limits.block.1.max(self.block);
             limits.commit_bytes = (4 * self.block).max(256 << 10);
             limits.large.1 = limits.large.1.max(limits.commit_bytes);
-            limits.log_bytes = 2 * limits.commit_bytes * if self.changing_workers { 3 } else { 1 };
+            limits.log_bytes = 2 * limits.commit_bytes;
+            *limits = limits.with_logs(if self.changing_workers { 3 } else { 1 });
             self.segment = (16 * self.block as u64).max(512 << 10);
             self.files = 8;
         }

@@ -327,12 +327,11 @@ fn a_file_system_without_room_makes_the_log_full_not_failed() {
     let mut rig = Rig::new(false);
     rig.boot();
     rig.append(0, 1, 100);
-    rig.settle();
     let full = (0..200).find_map(|_| {
         rig.end_turn();
         while let Some(submitted) = rig.pending.first().cloned() {
             match submitted.op {
-                Op::Prepare { token, .. } | Op::Open { how: OpenHow::Create { .. }, token, .. } => {
+                Op::Prepare { token, .. } => {
                     rig.pending.remove(0);
                     rig.deliver(Completion::Done { token, result: Err(Errno(28)) });
                 }
@@ -344,6 +343,33 @@ fn a_file_system_without_room_makes_the_log_full_not_failed() {
     });
     assert_eq!((full, rig.log.failed()), (Some(Refusal::Full), None));
     rig.check();
+}
+
+#[test]
+fn no_segment_is_made_where_one_could_not_be_prepared_for_want_of_room() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    rig.append(0, 1, 100);
+    rig.settle();
+    // The file system is full from now on. The companion finds out once; what else it was asked for it has not come to.
+    let mut found_out = false;
+    let refusal = (0..200).find_map(|_| {
+        rig.end_turn();
+        while let Some(at) = rig.pending.iter().position(|s| !found_out || !matches!(s.op, Op::Prepare { .. })) {
+            match rig.pending[at].op {
+                Op::Prepare { token, .. } | Op::Open { how: OpenHow::Create { .. }, token, .. } => {
+                    found_out = true;
+                    rig.pending.remove(at);
+                    rig.deliver(Completion::Done { token, result: Err(Errno(28)) });
+                }
+                _ => rig.complete(at),
+            }
+            rig.end_turn();
+        }
+        rig.try_append(0, 1, 7000).err()
+    });
+    assert!(found_out && rig.log.failed().is_none(), "{refusal:?}");
+    assert!(matches!(refusal, Some(Refusal::Busy | Refusal::Full)), "{refusal:?}");
 }
 
 #[test]
