@@ -40,7 +40,7 @@ impl Log {
                 previous: self.last_crc,
                 directory: self.settings.directory,
             };
-            let from = self.settings.memory.part(commit.at, bytes);
+            let from = commit.elsewhere.unwrap_or_else(|| self.settings.memory.part(commit.at, bytes));
             let memory = buffers.bytes_mut(from);
             memory[commit.used as usize..].fill(0);
             let crc = header.seal(memory);
@@ -58,6 +58,7 @@ impl Log {
             let sync = if self.settings.flush { Sync::Later } else { Sync::Durable };
             let token = token(self.settings.tokens, Purpose::Commit, number);
             ops.push(Op::WriteAt { file: self.files.name(commit.file), at: commit.file_at as u64, from, sync, token });
+            self.commits.get_mut(number).vouches = self.durable;
             self.commits.submit();
             self.writing += 1;
             if self.settings.canary.ack_before_durable {
@@ -123,10 +124,12 @@ impl Log {
             let behind = Position(commit.position.0 + bytes);
             assert!(behind > self.durable || self.settings.canary.ack_before_durable, "durable only rises");
             self.durable = self.durable.max(behind);
+            self.vouched = commit.vouches;
             vouches = commit.kind == CommitKind::Vouch;
-            match vouches {
-                true => self.counters.add(Counter::Vouches, 1),
-                false => {
+            match commit.kind {
+                CommitKind::Vouch => self.counters.add(Counter::Vouches, 1),
+                CommitKind::Moved => self.counters.add(Counter::MovedBytes, bytes),
+                _ => {
                     self.counters.add(Counter::Commits, 1);
                     self.counters.add(Counter::CommitBytes, bytes);
                 }
@@ -179,30 +182,35 @@ impl Log {
             if segment.footer != FooterState::Due || segment.leaving || end > self.durable {
                 continue;
             }
-            let bytes = footer_size(&segment.index, block);
-            if !segment.index.fits || bytes > footer_room(size, block) {
+            let sealed = segment.sealed.as_ref().expect("kept until its footer is written");
+            let bytes = footer_size(sealed, block);
+            if !sealed.fits || bytes > footer_room(size, block) {
+                // Its runs stay in memory.
                 self.segments[index].footer = FooterState::Settled;
                 continue;
             }
             let Some(slot) = buffers.take_for(bytes as usize) else { return };
             let from = slot.first(bytes as u32);
             let summary = self.summary(segment);
-            write_footer(buffers.bytes_mut(from), &summary, &segment.index, self.settings.directory, size);
+            let summary = write_footer(buffers.bytes_mut(from), summary, sealed, self.settings.directory, size);
             let token = token(self.settings.tokens, Purpose::Footer, segment.incarnation as u64);
             let file = self.files.name(segment.file);
             // Not a promise to anyone: a footer that a crash tears is rebuilt from the frames.
             ops.push(Op::WriteAt { file, at: size - bytes, from, sync: Sync::Later, token });
-            self.segments[index].footer = FooterState::Writing(from);
+            self.segments[index].footer = FooterState::Writing { from, runs_from: summary.runs_from };
         }
     }
 
     pub(super) fn on_footer(&mut self, incarnation: u32, result: Result<u32, Errno>, buffers: &mut Buffers) {
         let Some(index) = self.segment_index(incarnation) else { return };
-        if let FooterState::Writing(span) = self.segments[index].footer {
+        if let FooterState::Writing { from: span, runs_from } = self.segments[index].footer {
             buffers.give(span);
             self.segments[index].footer = FooterState::Settled;
             match result {
-                Ok(bytes) if bytes == span.len => {}
+                Ok(bytes) if bytes == span.len => {
+                    self.segments[index].runs_from = runs_from;
+                    self.segments[index].sealed = None;
+                }
                 Ok(_) => self.fail("a footer was written short", SHORT_WRITE),
                 Err(errno) => self.fail("writing a footer", errno),
             }

@@ -30,6 +30,8 @@ counters! {
     Vouches "vouches_total" "Header-only commits written by an idle log.",
     UnpreparedWrites "unprepared_writes_total" "Commits written into space that was not prepared: slower, as durable.",
     SegmentsRecycled "segments_recycled_total" "Segments given back for new use.",
+    SegmentsEmptied "segments_emptied_total" "Segments whose remaining records were moved to newer ones.",
+    MovedBytes "moved_bytes_total" "Bytes of commits of moved records, padding included.",
     SegmentsTrimmed "segments_trimmed_total" "Segments recycled before their records had expired, because the log was full.",
     LogFull "log_full_total" "Frames refused because the log was full.",
     LogBytesUsedNow "log_bytes_used_now" "Bytes of live segments.",

@@ -152,6 +152,7 @@ impl Worker {
         if !self.pending.is_empty() {
             self.append_waiting(ops);
         }
+        self.relocate(ops);
         for log in &mut self.logs {
             log.end_turn(self.now, &mut self.buffers, ops);
         }
@@ -236,7 +237,7 @@ impl Worker {
     pub fn deadline(&self) -> Option<Mono> {
         let logs = self.logs.iter().filter_map(Log::deadline).min();
         let held = !self.returns.is_empty() || self.applied_untold.is_some() || self.boot_waits();
-        let soon = held.then(|| self.now.mono.plus_ms(1));
+        let soon = (held || self.surveys()).then(|| self.now.mono.plus_ms(1));
         [Some(self.tick), logs, soon].into_iter().flatten().min()
     }
 

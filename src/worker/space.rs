@@ -6,7 +6,7 @@ use super::boot::SEGMENTS_MIN;
 use super::mailbox::Message;
 use super::notice::Notice;
 use crate::catalog::change::Change;
-use crate::catalog::state::{Resume, StreamStatus};
+use crate::catalog::state::{Resume, State, StreamStatus};
 use crate::io::clock::{Mono, Now, Wall};
 use crate::io::op::{Errno, Ops};
 use crate::log::format::ShardKey;
@@ -18,6 +18,10 @@ const FILLING_PERCENT: u64 = 80;
 /// With `--when-full trim`, the oldest segment goes when fewer are free.
 const FREE_SEGMENTS_TRIM: u32 = 3;
 const HOUR_US: u64 = 3_600_000_000;
+/// Extents that a survey looks at in one turn: some tens of µs.
+const EXTENTS_A_TURN: usize = 4096;
+/// Between two surveys lies this many times what the last one took.
+const LOOK_REST: u64 = 20;
 /// How often retention time is made durable; what it can fall behind by with each restart, beside the downtime.
 const KEPT_EVERY_US: u64 = 600_000_000;
 
@@ -85,8 +89,11 @@ impl RetentionClock {
 /// What is under way with a log's space.
 #[derive(Default)]
 pub struct Space {
-    /// Something may have expired, or a stream was deleted.
+    /// Something may have expired, or a stream was deleted: all extents are looked at, some in each turn.
     pub look: bool,
+    /// Not before this time again, unless space is wanted at once.
+    look_after: Mono,
+    look_began: Option<Mono>,
     /// A frame waits for the oldest segment to go.
     pub wants_trim: bool,
     /// The catalog has failed: nothing is reclaimed until a restart.
@@ -99,6 +106,18 @@ pub struct Space {
     rate: u64,
 }
 
+/// What the records of each shard are still good for, at retention time `now`.
+fn fates(state: &State, Wall(now): Wall, hour: u32) -> impl FnMut(ShardKey) -> Fate {
+    move |key| match state.stream_by_number(key.stream()) {
+        Some(stream) if stream.status != StreamStatus::Deleting && stream.shards.contains_key(&key.shard()) => {
+            Fate::ExpiresBefore(now.saturating_sub(stream.retention_hours as u64 * hour as u64 * 1_000_000))
+        }
+        // A number that the catalog never gave out is damage of the catalog, not a deleted stream: kept.
+        None if key.stream() >= state.next_stream => Fate::ExpiresBefore(0),
+        _ => Fate::Deleted,
+    }
+}
+
 impl Worker {
     /// Once a second: expiry is looked for, fullness is measured.
     pub(super) fn look_for_space(&mut self) {
@@ -107,7 +126,7 @@ impl Worker {
             let usage = self.logs[at].usage();
             (used, capacity) = (used + usage.live, capacity + usage.capacity);
             let space = &mut self.space[at];
-            space.look = true;
+            space.look |= self.now.mono >= space.look_after;
             let written = self.counters.get(Counter::CommitBytes);
             space.rate = (space.rate * 7 + written.saturating_sub(space.written)) / 8;
             space.written = written;
@@ -150,8 +169,10 @@ impl Worker {
             if ask && !self.mail.may_ask(0, 1) {
                 continue;
             }
-            self.space[at].look = false;
-            let Some(reclaim) = self.find_reclaim(at, trim) else { continue };
+            if !self.survey(at) {
+                continue;
+            }
+            let Some(reclaim) = self.logs[at].reclaim(trim) else { continue };
             let resume =
                 reclaim.resume.iter().map(|n| (n.shard, Resume { next: n.next, arrival: n.arrival })).collect();
             let log = self.logs[at].settings().number;
@@ -164,21 +185,41 @@ impl Worker {
         }
     }
 
-    fn find_reclaim(&mut self, at: usize, trim: bool) -> Option<Reclaim> {
+    /// Goes on with the survey of a log; whether it has come to its end.
+    fn survey(&mut self, at: usize) -> bool {
+        let began = *self.space[at].look_began.get_or_insert(self.now.mono);
         let state = match &self.control {
             Some(control) => control.catalog.state(),
             None => &self.view,
         };
-        let (now, hour) = (self.retention.now().0, self.retention_hour as u64);
-        let mut fate = |key: ShardKey| match state.stream_by_number(key.stream()) {
-            Some(stream) if stream.status != StreamStatus::Deleting && stream.shards.contains_key(&key.shard()) => {
-                Fate::ExpiresBefore(now.saturating_sub(stream.retention_hours as u64 * hour * 1_000_000))
-            }
-            // A number that the catalog never gave out is damage of the catalog, not a deleted stream: kept.
-            None if key.stream() >= state.next_stream => Fate::ExpiresBefore(0),
-            _ => Fate::Deleted,
+        let mut fate = fates(state, self.retention.now(), self.retention_hour);
+        let done = self.logs[at].survey(&mut fate, EXTENTS_A_TURN);
+        if done {
+            let space = &mut self.space[at];
+            (space.look, space.look_began) = (false, None);
+            space.look_after = Mono(self.now.mono.0 + (self.now.mono - began) * LOOK_REST);
+        }
+        done
+    }
+
+    /// Goes on with emptying segments that hold little.
+    pub(super) fn relocate(&mut self, ops: &mut Ops) {
+        if !self.serving || self.stopping {
+            return;
+        }
+        let state = match &self.control {
+            Some(control) => control.catalog.state(),
+            None => &self.view,
         };
-        self.logs[at].reclaim(&mut fate, trim)
+        let mut fate = fates(state, self.retention.now(), self.retention_hour);
+        for log in &mut self.logs {
+            log.relocate(self.now, &mut fate, &mut self.buffers, ops);
+        }
+    }
+
+    /// Whether a survey is under way: the next turn goes on with it.
+    pub(super) fn surveys(&self) -> bool {
+        self.space.iter().any(|space| space.look_began.is_some())
     }
 
     /// The catalog holds what log `log` goes on from: its segments are free.

@@ -165,7 +165,8 @@ impl Log {
                 r.reading += 1;
                 continue;
             };
-            let bytes = self.settings.segment_size - trailer.start;
+            let at = trailer.start / self.settings.block as u64 * self.settings.block as u64;
+            let bytes = self.settings.segment_size - at;
             if bytes > r.memory.len as u64 {
                 r.reading += 1;
                 continue;
@@ -173,7 +174,7 @@ impl Log {
             r.step = Step::Footer;
             let into = r.memory.first(bytes as u32);
             let file = self.files.name(candidate.file);
-            return ops.push(Op::ReadAt { file, at: trailer.start, into, token: self.recovery_token() });
+            return ops.push(Op::ReadAt { file, at, into, token: self.recovery_token() });
         }
         self.follow(r, buffers, ops);
     }
@@ -181,8 +182,12 @@ impl Log {
     pub(super) fn on_footer_read(&mut self, r: &mut Recovery, bytes: u32, buffers: &Buffers) {
         let candidate = &mut r.candidates[r.reading];
         r.reading += 1;
-        let Some(trailer) = candidate.trailer.filter(|trailer| trailer.length <= bytes as u64) else { return };
-        let footer = buffers.bytes(r.memory.first(trailer.length as u32));
+        let Some(trailer) = candidate.trailer else { return };
+        let within = (trailer.start % self.settings.block as u64) as u32;
+        if within as u64 + trailer.length > bytes as u64 {
+            return;
+        }
+        let footer = buffers.bytes(r.memory.part(within, trailer.length as u32));
         candidate.footer = read_footer(footer, &trailer).ok();
     }
 }

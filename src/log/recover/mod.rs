@@ -21,11 +21,12 @@ mod quarantine;
 
 use super::footer::Summary;
 use super::format::{CommitKind, Position, ShardKey, Trailer};
-use super::index::Sealed;
+use super::index::{Entry, KeyHasher};
 use super::{Event, Log, Newest, Phase, Purpose, token};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{DirName, Errno, FileName, Op, Ops, Token};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
 /// Bytes read at once, unless the log's memory is smaller.
 const WINDOW_BYTES: u32 = 32 << 20;
@@ -73,7 +74,7 @@ struct Candidate {
     file: u32,
     incarnation: u32,
     trailer: Option<Trailer>,
-    footer: Option<(Summary, Sealed)>,
+    footer: Option<(Summary, Vec<Entry>)>,
 }
 
 /// A byte of a candidate.
@@ -152,8 +153,24 @@ pub(super) struct Recovery {
     flushes: Vec<u32>,
     /// Numbers used up by what damage left of frames, where no segment can say so.
     raised: BTreeMap<ShardKey, (u64, u64)>,
-    records: u64,
+    /// Of each shard: the next number, and the last arrival.
+    newest: HashMap<ShardKey, (u64, u64), BuildHasherDefault<KeyHasher>>,
     torn: u64,
+}
+
+impl Recovery {
+    /// Numbers of `shard` below `next` are used up.
+    fn used_up(&mut self, shard: ShardKey, next: u64, arrival: u64) {
+        let known = self.newest.entry(shard).or_default();
+        *known = (known.0.max(next), known.1.max(arrival));
+    }
+
+    /// The same, though no frame that can be read says so.
+    fn raise(&mut self, shard: ShardKey, next: u64, arrival: u64) {
+        self.used_up(shard, next, arrival);
+        let known = self.raised.entry(shard).or_default();
+        *known = (known.0.max(next), known.1.max(arrival));
+    }
 }
 
 impl Log {
@@ -187,7 +204,7 @@ impl Log {
             copies: VecDeque::new(),
             flushes: Vec::new(),
             raised: BTreeMap::new(),
-            records: 0,
+            newest: HashMap::default(),
             torn: 0,
         }));
         ops.push(Op::List { dir: DirName::Log(self.settings.number), token: self.recovery_token() });
@@ -330,25 +347,16 @@ impl Log {
         for &file in &r.free {
             self.files.found_free(file);
         }
-        let mut newest: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-        for index in 0..self.segments.len() {
-            self.view(index).for_each_span(|span| {
-                let known = newest.entry(span.shard).or_default();
-                *known = (known.0.max(span.next), known.1.max(span.last_arrival));
-            });
-        }
-        for (shard, (next, arrival)) in &r.raised {
-            let known = newest.entry(*shard).or_default();
-            *known = (known.0.max(*next), known.1.max(*arrival));
-        }
         let listed = |(shard, (next, arrival))| Newest { shard, next, arrival };
         self.raised = std::mem::take(&mut r.raised).into_iter().map(listed).collect();
-        self.newest = newest.into_iter().map(listed).collect();
+        self.newest = std::mem::take(&mut r.newest).into_iter().map(listed).collect();
+        self.newest.sort_unstable_by_key(|newest| newest.shard);
         self.next_incarnation = r.incarnation_max.max(r.live.last().copied().unwrap_or(0)) + 1;
         self.epoch = r.epoch_max;
         self.durable = r.end;
+        self.vouched = r.vouched;
         self.unvouched = self.active && !matches!(r.last, Some((CommitKind::Vouch | CommitKind::Stopped, _)) | None);
         self.phase = Phase::Recovered;
-        self.events.push_back(Event::Recovered { records: r.records, torn: r.torn });
+        self.events.push_back(Event::Recovered { records: self.records(), torn: r.torn });
     }
 }
