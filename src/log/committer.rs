@@ -14,6 +14,8 @@ use crate::observe::counter::Counter;
 
 /// After this many ms without a commit, a log writes that it is durable to its end.
 const VOUCH_AFTER_MS: u64 = 50;
+/// The same behind a commit of moved frames.
+const VOUCH_AFTER_MOVED_MS: u64 = 1_000;
 
 impl Log {
     /// Submits the oldest commits that wait, as many as may be in flight; the filling one is finished by that.
@@ -117,7 +119,7 @@ impl Log {
 
     /// The commits below `end` are durable.
     fn settle(&mut self, now: Now, end: u64) {
-        let mut vouches = false;
+        let mut newest = CommitKind::Data;
         for number in self.commits.durable()..end {
             let commit = self.commits.get(number);
             let bytes = self.commits.extent(commit) as u64;
@@ -125,8 +127,8 @@ impl Log {
             assert!(behind > self.durable || self.settings.canary.ack_before_durable, "durable only rises");
             self.durable = self.durable.max(behind);
             self.vouched = commit.vouches;
-            vouches = commit.kind == CommitKind::Vouch;
-            match commit.kind {
+            newest = commit.kind;
+            match newest {
                 CommitKind::Vouch => self.counters.add(Counter::Vouches, 1),
                 CommitKind::Moved => self.counters.add(Counter::MovedBytes, bytes),
                 _ => {
@@ -136,8 +138,13 @@ impl Log {
             }
         }
         self.commits.set_durable(end);
-        if self.commits.is_settled() && !vouches && matches!(self.phase, Phase::Running) {
-            self.vouch_due = Some(now.mono.plus_ms(VOUCH_AFTER_MS));
+        if self.commits.is_settled() && matches!(self.phase, Phase::Running) {
+            self.vouch_due = match newest {
+                CommitKind::Vouch => None,
+                // The next one will say so, unless there is none.
+                CommitKind::Moved => Some(now.mono.plus_ms(VOUCH_AFTER_MOVED_MS)),
+                _ => Some(now.mono.plus_ms(VOUCH_AFTER_MS)),
+            };
         }
     }
 

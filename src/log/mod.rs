@@ -134,6 +134,7 @@ pub struct Stamp {
 pub struct Usage {
     /// In segments that hold records.
     pub live: u64,
+    /// What records may take up, the reserve for relocation and for vouching not counted.
     pub capacity: u64,
     /// Segments that appending may still go on to.
     pub free_segments: u32,
@@ -148,6 +149,8 @@ pub enum Event {
     TornTail { position: Position, bytes: u64 },
     /// Something that was acknowledged cannot be read.
     Damaged { file: FileName, position: Position, why: String },
+    /// A segment that was to be emptied cannot be read at the moment; told once for each.
+    Unread { file: FileName, position: Position, errno: Errno },
     /// A segment that the catalog knows is not there.
     Missing { position: Position },
     /// Recovery cannot go on; nothing was changed.
@@ -273,6 +276,10 @@ struct Segment {
     emptied: bool,
     /// Something in it cannot be read: it is not emptied in this run.
     unmovable: bool,
+    /// A read of it for that has failed.
+    unread: bool,
+    /// Bytes of moved commits that are no frames, as far as this run has written them.
+    padding: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -439,7 +446,7 @@ impl Log {
         let whole = self.segments.len() as u64 - self.active as u64;
         Usage {
             live: whole * size + if self.active { self.at as u64 } else { 0 },
-            capacity: self.settings.files as u64 * size,
+            capacity: (self.settings.files - self.reserve().min(self.settings.files)) as u64 * size,
             free_segments: self.files.free().saturating_sub(self.reserve()),
         }
     }
@@ -532,6 +539,8 @@ impl Log {
             leaving: false,
             emptied: false,
             unmovable: false,
+            unread: false,
+            padding: 0,
         });
     }
 

@@ -17,7 +17,7 @@ use super::extents::Extent;
 use super::format::{
     CommitHeader, Damage, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, round_up, stride,
 };
-use super::{Event, Fate, Log, Phase, Purpose, token};
+use super::{Event, Fate, Log, Phase, Purpose, Refusal, token};
 use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::clock::{Mono, Now};
 use crate::io::op::{Errno, Op, Ops};
@@ -32,8 +32,11 @@ const REST: (u64, u64) = (4, 1);
 /// Free segments below which it hurries, beside those in reserve.
 const SHORT_OF_SEGMENTS: u32 = 3;
 const REST_MAX_MS: u64 = 500;
-/// How long it waits for a buffer or a segment.
-const WAIT_MS: u64 = 20;
+/// How long it waits for a buffer, and for a segment.
+const BUFFER_WAIT_MS: u64 = 20;
+const SEGMENT_WAIT_MS: u64 = 500;
+/// How long it leaves a device alone that has failed to read.
+const UNREAD_WAIT_MS: u64 = 10_000;
 
 /// A frame to be moved.
 #[derive(Clone, Copy)]
@@ -94,8 +97,12 @@ impl Log {
 
     /// When [`Log::relocate`] has something to do that no completion tells.
     pub(super) fn relocation_deadline(&self) -> Option<Mono> {
-        let moving = self.relocation.as_ref().is_some_and(|r| matches!(r.stage, Stage::Moving));
-        (self.failed.is_none() && (moving || self.survey.candidate.is_some())).then_some(self.relocation_due)
+        let waits = match &self.relocation {
+            Some(r) => matches!(r.stage, Stage::Moving),
+            None => self.survey.candidate.is_some(),
+        };
+        let runs = self.failed.is_none() && matches!(self.phase, Phase::Running);
+        (runs && waits).then_some(self.relocation_due)
     }
 
     /// The segment that a moved commit is on its way into.
@@ -121,17 +128,15 @@ impl Log {
 
     fn begin_relocation(&mut self, now: Now, buffers: &mut Buffers, ops: &mut Ops) {
         let Some(source) = self.survey.candidate else { return };
-        let held = self.segment_index(source).filter(|index| !self.segments[*index].leaving);
-        let free = self.files.free();
-        if held.is_none() {
+        let held = self.segment_index(source).is_some_and(|index| !self.segments[index].leaving);
+        let fits = self.active && self.at + self.settings.commit_max <= self.data_end();
+        if !held || !fits && self.files.free() <= self.relocation_reserve() {
             self.survey.candidate = None;
             return;
         }
-        // A buffer of many, and room for what is moved.
         let spare = buffers.available(Pool::Large) * 2 > buffers.slots(Pool::Large) as usize;
-        let window = if spare && free > self.relocation_reserve() { buffers.take(Pool::Large) } else { None };
-        let Some(window) = window else {
-            self.relocation_due = now.mono.plus_ms(WAIT_MS);
+        let Some(window) = spare.then(|| buffers.take(Pool::Large)).flatten() else {
+            self.relocation_due = now.mono.plus_ms(BUFFER_WAIT_MS);
             return;
         };
         self.survey.candidate = None;
@@ -184,7 +189,11 @@ impl Log {
         match result {
             Ok(bytes) if bytes >= len => r.filled += len,
             Ok(_) => return self.give_up(&r, at, format!("it ends before its {}th byte", at + len), buffers),
-            Err(errno) => return self.give_up(&r, at, format!("it cannot be read: {errno}"), buffers),
+            Err(errno) => {
+                buffers.give(r.window);
+                self.relocation_due = now.mono.plus_ms(UNREAD_WAIT_MS);
+                return self.unread(r.source, at, errno);
+            }
         }
         r.stage = Stage::Moving;
         if r.from + r.filled < self.window_end(&r) {
@@ -195,6 +204,15 @@ impl Log {
         self.rest(now, &r);
         r.began = now.mono;
         self.relocation = Some(r);
+    }
+
+    /// A read that failed may succeed another time.
+    fn unread(&mut self, source: u32, at: u32, errno: Errno) {
+        let Some(index) = self.segment_index(source) else { return };
+        if !std::mem::replace(&mut self.segments[index].unread, true) {
+            let file = self.files.name(self.segments[index].file);
+            self.events.push_back(Event::Unread { file, position: self.position(source, at), errno });
+        }
     }
 
     /// The segment keeps what it has: it is told, and not tried again in this run.
@@ -269,11 +287,19 @@ impl Log {
                 true
             }
             Ok(chosen) => {
-                if !self.append_moved(r, &chosen, buffers) {
-                    r.next -= chosen.len();
-                    self.relocation_due = now.mono.plus_ms(WAIT_MS);
+                match self.append_moved(r, &chosen, buffers) {
+                    Ok(()) => false,
+                    // What was moved so far stays so; the next survey says what is worth a try.
+                    Err(Refusal::Full) => {
+                        self.relocation_due = now.mono.plus_ms(SEGMENT_WAIT_MS);
+                        true
+                    }
+                    Err(_) => {
+                        r.next -= chosen.len();
+                        self.relocation_due = now.mono.plus_ms(BUFFER_WAIT_MS);
+                        false
+                    }
                 }
-                false
             }
         }
     }
@@ -315,18 +341,19 @@ impl Log {
         Ok(chosen)
     }
 
-    /// Appends a commit with these frames; `false`: there is no buffer, or no segment, for it now.
-    fn append_moved(&mut self, r: &mut Relocation, chosen: &[Live], buffers: &mut Buffers) -> bool {
+    /// Appends a commit with these frames, unless there is no buffer or no segment for it now.
+    fn append_moved(&mut self, r: &mut Relocation, chosen: &[Live], buffers: &mut Buffers) -> Result<(), Refusal> {
         let used = HEADER as u64 + chosen.iter().map(|live| stride(live.header.body)).sum::<u64>();
         let bytes = round_up(used, self.settings.block as u64) as u32;
-        let Some(slot) = buffers.take_for(bytes as usize) else { return false };
+        let Some(slot) = buffers.take_for(bytes as usize) else { return Err(Refusal::Busy) };
         self.finish_commit();
         let fits = |log: &Log| {
             log.active && log.at + bytes <= log.data_end() && log.building.frames_max() > chosen.len() as u32 + 1
         };
-        if !fits(self) && (self.next_segment(self.relocation_reserve()).is_err() || !fits(self)) {
+        let room = if fits(self) { Ok(()) } else { self.next_segment(self.relocation_reserve()) };
+        if let Err(refusal) = room {
             buffers.give(slot);
-            return false;
+            return Err(refusal);
         }
         let out = slot.first(bytes);
         let segment = self.segments.back().expect("a segment is active");
@@ -351,7 +378,9 @@ impl Log {
         self.at += bytes;
         self.vouch_due = None;
         r.stage = Stage::Writing { end: Position(position.0 + bytes as u64), out, extents };
-        true
+        // What of it is padding cannot be had by moving it once more.
+        self.segments.back_mut().expect("a segment is active").padding += bytes - at;
+        Ok(())
     }
 
     /// The moved commit is durable: what it holds is owned by where it is now.

@@ -81,7 +81,11 @@ impl Log {
         let worth = self.settings.segment_size * WORTH_PERCENT / 100;
         let candidates = self.segments.iter().take(newest).filter(|segment| {
             let tally = segment.tally;
-            tally.counts && tally.live < worth && !segment.leaving && !segment.emptied && !segment.unmovable
+            tally.counts
+                && tally.live + (segment.padding as u64) < worth
+                && !segment.leaving
+                && !segment.emptied
+                && !segment.unmovable
         });
         let sparse = candidates.filter(|segment| segment.tally.live > 0 && segment.footer == FooterState::Settled);
         sparse.min_by_key(|segment| segment.tally.live).map(|segment| segment.incarnation)

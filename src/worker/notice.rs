@@ -48,6 +48,12 @@ pub enum Notice {
         position: u64,
         why: String,
     },
+    /// A segment that was to be emptied could not be read.
+    Unread {
+        file: FileName,
+        position: u64,
+        errno: Errno,
+    },
     /// A segment that the catalog knows is not there.
     Missing {
         log: u32,
@@ -148,6 +154,12 @@ impl fmt::Display for Notice {
                     "DAMAGE in {file} at position {position}: {why}; readers go on behind it; copy the file before its records expire"
                 )
             }
+            Notice::Unread { file, position, errno } => {
+                write!(
+                    f,
+                    "{file} cannot be read at position {position} ({errno}): its space is not given back yet; it is tried again; look at the device"
+                )
+            }
             Notice::Missing { log, position } => {
                 write!(
                     f,
@@ -220,6 +232,7 @@ impl Notice {
             | Notice::TornJournal { .. }
             | Notice::Damage { .. }
             | Notice::DamageRead { .. }
+            | Notice::Unread { .. }
             | Notice::Missing { .. }
             | Notice::ClockNotBelieved { .. }
             | Notice::MoreLogs { .. }

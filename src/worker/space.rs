@@ -204,7 +204,7 @@ impl Worker {
 
     /// Goes on with emptying segments that hold little.
     pub(super) fn relocate(&mut self, ops: &mut Ops) {
-        if !self.serving || self.stopping {
+        if !self.serving {
             return;
         }
         let state = match &self.control {
@@ -219,7 +219,8 @@ impl Worker {
 
     /// Whether a survey is under way: the next turn goes on with it.
     pub(super) fn surveys(&self) -> bool {
-        self.space.iter().any(|space| space.look_began.is_some())
+        let goes_on = self.serving && !self.stopping && self.retention.stepped == 0;
+        goes_on && self.space.iter().any(|space| space.look_began.is_some())
     }
 
     /// The catalog holds what log `log` goes on from: its segments are free.
@@ -256,6 +257,9 @@ impl Worker {
                     Event::Damaged { file, position, why } => {
                         self.counters.add(Counter::Damaged, 1);
                         self.tell_operator(Notice::Damage { file, position: position.0, why });
+                    }
+                    Event::Unread { file, position, errno } => {
+                        self.tell_operator(Notice::Unread { file, position: position.0, errno });
                     }
                     Event::Missing { position } => {
                         self.counters.add(Counter::Damaged, 1);

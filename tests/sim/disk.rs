@@ -94,7 +94,7 @@ pub struct Disk {
     /// Faults that were given since the last power cut.
     pub faults_given: u64,
     /// Marker → (inode, place): where a record's durable bytes are.
-    places: HashMap<u64, (usize, usize)>,
+    places: HashMap<u64, Vec<(usize, usize)>>,
     /// Typical time of a request in ns.
     pub typical: u64,
     /// What the device writes without touching a neighbour, in bytes: nothing that is to stay shares one with a later write.
@@ -405,14 +405,19 @@ impl Disk {
         for found in memchr::memmem::find_iter(durable, MARK) {
             let digits = durable.get(found + MARK.len()..found + MARKED).and_then(|d| std::str::from_utf8(d).ok());
             if let Some(mark) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
-                self.places.insert(mark, (inode, at + found));
+                // Also in several: a record that was moved, until its old place is written over.
+                let places = self.places.entry(mark).or_default();
+                if !places.contains(&(inode, at + found)) {
+                    places.push((inode, at + found));
+                }
             }
         }
     }
 
     /// Whether the durable bytes of a segment hold the record `mark`, whose whole data is `data`.
     pub fn holds(&self, mark: u64, data: &[u8]) -> bool {
-        self.places.get(&mark).is_some_and(|(inode, at)| self.inodes[*inode].durable[*at..].starts_with(data))
+        let there = |(inode, at): &(usize, usize)| self.inodes[*inode].durable[*at..].starts_with(data);
+        self.places.get(&mark).is_some_and(|places| places.iter().any(there))
     }
 
     /// Flips a bit of a file; false when there is no such file, or no durable byte there.
@@ -433,7 +438,7 @@ impl Disk {
         if marks.is_empty() {
             return false;
         }
-        let (inode, at) = self.places[self.random.pick(&marks)];
+        let (inode, at) = *self.places[self.random.pick(&marks)].last().expect("each has a place");
         let byte = (at + self.random.index(MARKED)).saturating_sub(self.random.index(200));
         let bit = self.random.below(8) as u8;
         if (byte / SECTOR + 1) * SECTOR > self.inodes[inode].durable.len() {
@@ -445,8 +450,9 @@ impl Disk {
 
     /// Puts the block of one stored record where another's was, as a misdirected write would; false when there are no two.
     pub fn harm_block(&mut self) -> bool {
+        let places = self.places.values().filter_map(|places| places.last());
         let mut blocks: Vec<(usize, usize)> =
-            self.places.values().map(|(inode, at)| (*inode, at / self.block as usize * self.block as usize)).collect();
+            places.map(|(inode, at)| (*inode, at / self.block as usize * self.block as usize)).collect();
         blocks.sort_unstable();
         blocks.dedup();
         if blocks.len() < 2 {
