@@ -1,7 +1,8 @@
 //! Following the chain at start.
 //!
-//! 1. The directory is listed; what a crash left of files in the making is removed; each segment file's first and last blocks are read.
-//! 2. Footers are read: a sealed segment is known by its footer.
+//! 1. The directory is listed; what a crash left of files in the making is removed; the end of each segment file is read, where it is known
+//!    by a footer, else its start.
+//! 2. Footers that did not come with that are read.
 //! 3. The other segments are walked, commit by commit. A commit belongs to the chain when it stands where the one before it ends (or at
 //!    the start of the next incarnation), names that one's CRC, and its epoch is not lower.
 //! 4. Where the chain ends, everything behind is searched for a commit that calls this place durable. There is none after a crash: what
@@ -33,6 +34,8 @@ const WINDOW_BYTES: u32 = 32 << 20;
 /// Bytes read of a file's start, an eighth at most: where no commit of ours begins in them, the rest is looked through. A damaged first
 /// commit does not make a used file look like a free one.
 const HEAD_BYTES: u32 = 64 << 10;
+/// Bytes read of a file's end: the trailer, and mostly all of the footer but its runs.
+const TAIL_BYTES: u32 = 32 << 10;
 const NOT_THERE: Errno = Errno(2);
 const ALREADY_THERE: Errno = Errno(17);
 
@@ -129,6 +132,8 @@ pub(super) struct Recovery {
     opened: usize,
     /// Byte of the file being dealt with from which on a commit is looked for.
     head_from: u32,
+    /// The trailer at its end, if that is not enough to know it by.
+    trailer: Option<Trailer>,
     removals: Vec<FileName>,
     removed: usize,
     candidates: Vec<Candidate>,
@@ -187,6 +192,7 @@ impl Log {
             found: Vec::new(),
             opened: 0,
             head_from: 0,
+            trailer: None,
             removals: Vec::new(),
             removed: 0,
             candidates: Vec::new(),
@@ -267,16 +273,12 @@ impl Log {
                 ops.push(Op::SyncDir { dir: DirName::Top, token: self.recovery_token() });
             }
             Step::SyncTop => self.open_next(&mut r, ops),
-            Step::Open => self.read_edge(&mut r, Step::Head, ops),
+            Step::Open => self.read_opened(&mut r, ops),
             Step::Head => {
                 let head = r.memory.first(bytes.min(self.head_bytes(&r)));
                 self.on_head(&mut r, buffers.bytes(head), ops);
             }
-            Step::Tail => {
-                let tail = r.memory.first(bytes.min(self.settings.block));
-                self.on_tail(&mut r, buffers.bytes(tail));
-                self.open_next(&mut r, ops);
-            }
+            Step::Tail => self.on_tail(&mut r, bytes, buffers, ops),
             Step::Close => self.unlink(&mut r, ops),
             Step::Unlink => {
                 r.removed += 1;
