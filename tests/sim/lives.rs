@@ -171,6 +171,7 @@ impl World<'_> {
         self.was_ready = node.ready;
         self.report.recycled +=
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
+        self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();
         self.disk.cut();
         let mut later = Vec::new();
         self.net.cut(&mut later);

@@ -66,6 +66,7 @@ fn hold(part: u64) {
         seeds < 20 || total.acked > 100 && total.reads > 100 && total.cuts > 1,
         "the seeds have tried nothing: {total:?}"
     );
+    assert!(seeds < 200 || total.emptied > 100, "hardly a segment was emptied by relocation: {total:?}");
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
 }
 

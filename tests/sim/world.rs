@@ -114,6 +114,8 @@ pub struct Report {
     pub cuts: u32,
     pub stops: u32,
     pub recycled: u64,
+    /// Segments whose remaining records were moved.
+    pub emptied: u64,
     /// Starts that made more logs.
     pub grown: u32,
     pub virtual_seconds: f64,
@@ -128,6 +130,7 @@ impl Report {
         self.cuts += other.cuts;
         self.stops += other.stops;
         self.recycled += other.recycled;
+        self.emptied += other.emptied;
         self.grown += other.grown;
         self.virtual_seconds += other.virtual_seconds;
     }
