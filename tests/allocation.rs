@@ -78,6 +78,8 @@ impl Bench {
             segment: Some(64 << 20),
             random: [7; 32],
             clock_synchronised: true,
+            accept_clock: false,
+            scrub: None,
             canary: Canary::default(),
             no_epoch_bump: false,
         };

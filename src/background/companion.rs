@@ -1,18 +1,24 @@
-//! The companion of a worker: prepares segments, writing them full of zeros before the log uses them. Its thread waits in a plain queue and
-//! starts its executor with the first request, so that an appliance that never fills a segment has none.
+//! The companion of a worker: prepares segments, writing them full of zeros before the log uses them, and between that scrubs sealed ones,
+//! chunk by chunk. Its thread waits in a plain queue and starts its executor with the first request, so that an appliance that never fills a
+//! segment has none.
 
+use super::scrub::Scrubbing;
 use super::watchdog::{Steps, Watchdog};
+use crate::io::clock::Clock;
+use crate::io::companion::{Answer, Link, Request};
 use crate::io::op::{DirName, Errno, FileName};
 use crate::io::peers::Peers;
-use crate::io::prepare::{Answer, Link, Request, STEP};
+use crate::io::prepare::{self, STEP};
 use crate::io::process::lower_priority;
+use crate::observe::counter::Counters;
 use glommio::io::{Directory, DmaFile, OpenOptions};
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 /// glommio registers this on each of its three rings, out of the limit of locked memory. Preparing needs none of it.
@@ -26,12 +32,14 @@ const FILE_MODE: libc::mode_t = 0o600;
 
 /// What a companion is given.
 pub struct Post {
-    /// The worker whose segments it prepares.
+    /// The worker whose segments it prepares and scrubs.
     pub worker: u16,
     pub data: PathBuf,
     /// The core to run on; at a lower priority, as it may be a worker's.
     pub core: usize,
     pub peers: Arc<Peers>,
+    /// Of its worker; the companion counts its stalls in them, and nothing else.
+    pub counters: Counters,
     /// Where to say that it cannot start, or that it had to be woken.
     pub say: Box<dyn Fn(&str) + Send>,
 }
@@ -48,32 +56,87 @@ pub fn start(post: Post) -> io::Result<Link> {
 fn serve(post: Post, asked: &Receiver<Request>, answering: Sender<Answer>) {
     let Ok(first) = asked.recv() else { return };
     lower_priority();
-    let begun = executor(&post).and_then(|executor| Ok((executor, Watchdog::start("watchdog")?)));
+    let begun =
+        executor(&post).and_then(|executor| Ok((executor, Watchdog::start("watchdog", post.counters.clone())?)));
     let (executor, dog) = match begun {
         Ok(begun) => begun,
         Err(error) => {
             let worker = post.worker;
             (post.say)(&format!(
-                "the companion of worker {worker} cannot start ({error}): the worker prepares its segments itself"
+                "the companion of worker {worker} cannot start ({error}): the worker prepares its segments itself, and scrubs none"
             ));
             // Closed before the worker looks: it then does what is owed.
             drop(answering);
             return post.peers.peer(worker).wake();
         }
     };
+    let mut desk = Desk::default();
+    desk.put(&post.data, first);
     let mut stalls = 0;
-    let mut next = Some(first);
-    while let Some(request) = next {
-        let result = executor.run(dog.watch(prepare(&post.data, request, dog.steps())));
+    while desk.fill(&post.data, asked) {
+        let answer = desk.work(&post.data, &executor, &dog);
         if dog.stalls() > stalls {
             stalls = dog.stalls();
             (post.say)(&format!("the companion of worker {} had to be woken, {stalls} times so far", post.worker));
         }
-        if answering.send(Answer { request, result }).is_err() {
+        let Some(answer) = answer else { continue };
+        if answering.send(answer).is_err() {
             return;
         }
         post.peers.peer(post.worker).wake();
-        next = asked.recv().ok();
+    }
+}
+
+/// What has been asked and is not done. The log waits for a segment that is prepared, and nobody for a scrub.
+#[derive(Default)]
+struct Desk {
+    prepares: VecDeque<prepare::Request>,
+    scrubs: VecDeque<Scrubbing>,
+}
+
+impl Desk {
+    fn put(&mut self, data: &Path, request: Request) {
+        match request {
+            Request::Prepare(request) => self.prepares.push_back(request),
+            Request::Scrub(request) => self.scrubs.push_back(Scrubbing::new(data, request)),
+        }
+    }
+
+    /// Takes what has been asked, and waits until something is to be done; `false`: nobody will ask any more.
+    fn fill(&mut self, data: &Path, asked: &Receiver<Request>) -> bool {
+        loop {
+            let pause = match (self.prepares.front(), self.scrubs.front()) {
+                (Some(_), _) => Some(Duration::ZERO),
+                (None, Some(scrub)) => Some(scrub.pause(Clock.now().mono)),
+                (None, None) => None,
+            };
+            let request = match pause {
+                Some(pause) if pause.is_zero() => asked.try_recv().map_err(|e| e == TryRecvError::Disconnected),
+                Some(pause) => asked.recv_timeout(pause).map_err(|e| e == RecvTimeoutError::Disconnected),
+                None => asked.recv().map_err(|_| true),
+            };
+            match request {
+                Ok(request) => self.put(data, request),
+                Err(true) => return false,
+                Err(false) if pause.is_some_and(|pause| pause.is_zero()) => return true,
+                Err(false) => {}
+            }
+        }
+    }
+
+    /// Prepares a segment, or verifies one chunk of another.
+    fn work(&mut self, data: &Path, executor: &LocalExecutor, dog: &Watchdog) -> Option<Answer> {
+        if let Some(request) = self.prepares.pop_front() {
+            let result = executor.run(dog.watch(prepare(data, request, dog.steps())));
+            return Some(Answer::Prepared { request, result });
+        }
+        let scrub = self.scrubs.front_mut()?;
+        executor.run(dog.watch(scrub.step(Clock.now().mono, dog.steps())));
+        if !scrub.is_over() {
+            return None;
+        }
+        let scrub = self.scrubs.pop_front()?;
+        Some(Answer::Scrubbed { request: scrub.request, report: scrub.report() })
     }
 }
 
@@ -83,7 +146,7 @@ fn executor(post: &Post) -> io::Result<LocalExecutor> {
 }
 
 /// Writes the segment under its draft name, and renames it when it is durable; a failure leaves nothing.
-async fn prepare(data: &Path, request: Request, steps: Steps) -> Result<(), Errno> {
+async fn prepare(data: &Path, request: prepare::Request, steps: Steps) -> Result<(), Errno> {
     let path = |file: FileName| data.join(file.to_string());
     let (draft, segment) = (path(request.draft()), path(request.segment()));
     let result = write(&draft, &segment, request.size, &steps).await;
@@ -147,7 +210,7 @@ async fn sync_dir(data: &Path, dir: DirName) -> Result<(), GlommioError<()>> {
     synced
 }
 
-fn errno_of(error: &GlommioError<()>) -> Errno {
+pub(super) fn errno_of(error: &GlommioError<()>) -> Errno {
     Errno(error.raw_os_error().unwrap_or(libc::EIO))
 }
 

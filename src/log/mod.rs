@@ -8,6 +8,7 @@
 //! * `committer.rs`: commits to the device, and what follows when they arrive there
 //! * `commits.rs`: the log's memory; `segment.rs`: its files; `index.rs`, `footer.rs`: where a shard's frames lie
 //! * `recover.rs`: following the chain at start; `reclaim.rs`: giving segments back; `reader.rs`: a shard's frames in order
+//! * `scrub.rs`, `verify.rs`: sealed segments, and whether one is still what was written
 //! * `format.rs`: the bytes
 
 mod appender;
@@ -24,6 +25,7 @@ pub mod reader;
 mod reclaim;
 mod recover;
 mod scanner;
+mod scrub;
 mod segment;
 pub mod steps;
 pub mod superblock;
@@ -31,6 +33,7 @@ pub mod superblock;
 mod superblock_tests;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::{Mono, Now};

@@ -40,6 +40,11 @@ counters! {
     ColdReadBytes "cold_read_bytes_total" "Bytes read for them.",
     Turns "turns_total" "Turns of the worker.",
     SlowTurns "slow_turns_total" "Turns of more than 2 ms.",
+    ScrubbedBytes "scrubbed_bytes_total" "Bytes of sealed segments that were read and verified.",
+    ScrubFindings "scrub_findings_total" "Places of sealed segments that scrubbing has found damaged.",
+    ScrubAgeSecondsNow "scrub_age_seconds_now" "Seconds since the sealed byte that waits longest was sealed, verified, or found by this start.",
+    CompanionStalls "companion_stalls_total" "Times that a companion was parked with work to do, and had to be woken.",
+    ClockSteppedSecondsNow "clock_stepped_seconds_now" "Seconds, either way, by which the wall clock has stepped: not 0 means that no space is reclaimed.",
     Damaged "damaged_total" "Places of the log found damaged.",
 }
 

@@ -1,5 +1,7 @@
 //! What a worker tells the operator: one line on standard error each.
 
+use super::clock::ClockNews;
+use super::scrub::Told;
 use crate::io::op::{Errno, FileName};
 use std::fmt;
 
@@ -67,6 +69,8 @@ pub enum Notice {
     ClockNotBelieved {
         behind_seconds: u64,
     },
+    /// More about the clock, at start.
+    Clock(ClockNews),
     /// The log has failed: puts are refused, reads go on.
     LogFailed {
         log: u32,
@@ -110,6 +114,8 @@ pub enum Notice {
     ClockStep {
         seconds: i64,
     },
+    /// Of verifying what is stored.
+    Scrub(Told),
     Stopped,
 }
 
@@ -158,9 +164,11 @@ impl fmt::Display for Notice {
                 write!(
                     f,
                     "the kernel does not call the clock synchronised: retention goes on from the last run, {behind_seconds} s behind the clock, so \
-                     records live that much longer; start with a synchronised clock (chrony, systemd-timesyncd) to catch up"
+                     records live that much longer; to catch up, start with a synchronised clock (chrony, systemd-timesyncd), or with \
+                     --accept-clock"
                 )
             }
+            Notice::Clock(news) => write!(f, "{news}"),
             Notice::MoreLogs { before, now } => {
                 write!(
                     f,
@@ -209,9 +217,11 @@ impl Notice {
             Notice::ClockStep { seconds } => {
                 write!(
                     f,
-                    "the wall clock stepped by {seconds} s: expiry goes on by the boot clock, and no space is reclaimed until a restart"
+                    "the wall clock stepped by {seconds} s: expiry goes on by the boot clock, and no space is reclaimed until a restart; \
+                     with --accept-clock that one believes the clock in any case, else where the kernel calls it synchronised"
                 )
             }
+            Notice::Scrub(told) => write!(f, "{told}"),
             Notice::Stopped => write!(f, "stopped: the log is closed"),
             Notice::Ready { .. }
             | Notice::Refused { .. }
@@ -222,6 +232,7 @@ impl Notice {
             | Notice::DamageRead { .. }
             | Notice::Missing { .. }
             | Notice::ClockNotBelieved { .. }
+            | Notice::Clock(_)
             | Notice::MoreLogs { .. }
             | Notice::NoMoreLogs { .. } => unreachable!("the caller has written it"),
         }

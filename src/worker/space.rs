@@ -59,10 +59,10 @@ impl RetentionClock {
         }
     }
 
-    /// At start: the wall clock is believed if it is not before the persisted time and the kernel calls it synchronised; else retention
-    /// time goes on from the persisted one. µs since 1970.
-    pub fn settle(&mut self, now: Now, persisted: Wall, synchronised: bool) -> u64 {
-        let believed = now.wall >= persisted && synchronised;
+    /// At start: the wall clock is believed if it is not before the persisted time and the kernel calls it synchronised, or if the operator
+    /// accepts it; else retention time goes on from the persisted one. µs since 1970.
+    pub fn settle(&mut self, now: Now, persisted: Wall, synchronised: bool, accepted: bool) -> u64 {
+        let believed = accepted || now.wall >= persisted && synchronised;
         self.begin(now, if believed { now.wall } else { persisted });
         self.wall.0
     }
@@ -234,6 +234,7 @@ impl Worker {
         }
         if self.retention.stepped != 0 && !self.step_told {
             self.step_told = true;
+            self.counters.set(Counter::ClockSteppedSecondsNow, self.retention.stepped.unsigned_abs());
             self.tell_operator(Notice::ClockStep { seconds: self.retention.stepped });
         }
     }
@@ -302,11 +303,11 @@ mod tests {
     fn downtime_is_no_step_also_where_the_clock_is_not_believed() {
         let persisted = Wall(at(0, 0).wall.0 - 5 * HOUR_US);
         let mut clock = RetentionClock::default();
-        clock.settle(at(0, 0), persisted, false);
+        clock.settle(at(0, 0), persisted, false, false);
         clock.advance(at(7_200, 7_200));
         assert_eq!((clock.now(), clock.stepped), (Wall(persisted.0 + 7_200 * SECOND), 0));
         let mut believed = RetentionClock::default();
-        believed.settle(at(0, 0), persisted, true);
+        believed.settle(at(0, 0), persisted, true, false);
         assert_eq!(believed.now(), at(0, 0).wall);
     }
 
@@ -314,7 +315,7 @@ mod tests {
     fn a_step_of_the_wall_clock_moves_nothing_and_is_told() {
         for (wall, stepped) in [(10 + 3_700, 3_700), (10 - 3_700, -3_700), (10 + 3_500, 0)] {
             let mut clock = RetentionClock::default();
-            clock.settle(at(0, 4_000), Wall(1), true);
+            clock.settle(at(0, 4_000), Wall(1), true, false);
             let begun = clock.now();
             clock.advance(at(10, (4_000 + wall as i64) as u64));
             assert_eq!((clock.now().0 - begun.0, clock.stepped), (10 * SECOND, stepped));
@@ -326,7 +327,7 @@ mod tests {
     #[test]
     fn retention_time_is_kept_now_and_then() {
         let mut clock = RetentionClock::default();
-        clock.settle(at(0, 0), Wall(1), true);
+        clock.settle(at(0, 0), Wall(1), true, false);
         clock.advance(at(599, 599));
         assert_eq!(clock.to_keep(), None);
         clock.advance(at(600, 600));

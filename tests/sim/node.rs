@@ -65,6 +65,8 @@ impl Node {
             segment: Some(settings.segment),
             random: bytes,
             clock_synchronised: true,
+            accept_clock: settings.accepts_clock,
+            scrub: settings.scrub,
             canary: log::Canary {
                 ack_before_durable: canary(Canary::AckBeforeDurable),
                 read_undurable: canary(Canary::ReadUndurable),
