@@ -218,31 +218,107 @@ pub(super) fn errno_of(error: &GlommioError<()>) -> Errno {
 mod tests {
     use super::*;
     use crate::io::op::Token;
+    use crate::io::scrub::{self, CHUNK, Report, Segment};
     use std::sync::Mutex;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Scene {
+        data: PathBuf,
+        link: Link,
+        said: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Scene {
+        fn new(name: &str) -> Scene {
+            let data = std::env::temp_dir().join(format!("penstock-companion-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(data.join("log-000")).expect("a directory");
+            let said = Arc::new(Mutex::new(Vec::new()));
+            let hears = said.clone();
+            let say = Box::new(move |text: &str| hears.lock().expect("no panic").push(text.to_string()));
+            let (peers, counters) = (Peers::new(1).expect("eventfds"), Counters::default());
+            let post = Post { worker: 0, data: data.clone(), core: 0, peers, counters, say };
+            Scene { data, link: start(post).expect("a thread"), said }
+        }
+
+        fn ask(&self, request: Request) {
+            self.link.requests.send(request).expect("it listens");
+        }
+
+        fn hear(&self) -> Answer {
+            let answer = self.link.answers.recv_timeout(PATIENCE);
+            answer.unwrap_or_else(|_| panic!("no answer; said: {:?}", self.said.lock()))
+        }
+    }
+
+    impl Drop for Scene {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.data);
+        }
+    }
 
     #[test]
     fn a_segment_is_prepared_and_a_failure_is_told() {
-        let data = std::env::temp_dir().join(format!("penstock-companion-{}", std::process::id()));
-        let dir = data.join("log-000");
-        std::fs::create_dir_all(&dir).expect("a directory");
+        let scene = Scene::new("prepares");
+        let dir = scene.data.join("log-000");
         std::fs::write(dir.join("segment-000004.preparing"), b"left by a crash").expect("written");
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let hears = said.clone();
-        let say = Box::new(move |text: &str| hears.lock().expect("no panic").push(text.to_string()));
-        let peers = Peers::new(1).expect("eventfds");
-        let link = start(Post { worker: 0, data: data.clone(), core: 0, peers, say }).expect("a thread");
         let size = (3 << 20) + 8192;
-        let ask = |log| {
-            let request = Request { log, index: 4, size, token: Token(9) };
-            link.requests.send(request).expect("it listens");
-            let answer = link.answers.recv_timeout(Duration::from_secs(20));
-            answer.unwrap_or_else(|_| panic!("no answer; said: {:?}", said.lock())).result
-        };
-        assert_eq!(ask(0), Ok(()));
-        assert_eq!(ask(7), Err(Errno(libc::ENOENT)));
+        for (log, result) in [(0, Ok(())), (7, Err(Errno(libc::ENOENT)))] {
+            let request = prepare::Request { log, index: 4, size, token: Token(9) };
+            scene.ask(Request::Prepare(request));
+            assert_eq!(scene.hear(), Answer::Prepared { request, result });
+        }
         let bytes = std::fs::read(dir.join("segment-000004")).expect("it is there");
         assert!(bytes.len() as u64 == size && bytes.iter().all(|byte| *byte == 0));
         assert_eq!(std::fs::read_dir(&dir).expect("listed").count(), 1);
-        std::fs::remove_dir_all(&data).expect("removed");
+    }
+
+    #[test]
+    fn a_scrub_reads_all_of_it_and_a_preparation_goes_before_its_next_chunk() {
+        let scene = Scene::new("scrubs");
+        // Zeros: no commit stands where one should.
+        let (size, end) = (8 << 20, 5 * CHUNK + 4096);
+        std::fs::write(scene.data.join("log-000/segment-000001"), vec![0; size]).expect("written");
+        let segment = Segment {
+            log: 0,
+            index: 1,
+            incarnation: 3,
+            directory: 7,
+            block: 4096,
+            size: size as u64,
+            end,
+            footer: false,
+        };
+        let report = |segment, rate| {
+            let request = scrub::Request { segment, rate, token: Token(1) };
+            scene.ask(Request::Scrub(request));
+            request
+        };
+        // A chunk a week: whatever else is asked comes first.
+        let slow = report(segment, 1);
+        let request = prepare::Request { log: 0, index: 2, size: 1 << 20, token: Token(2) };
+        scene.ask(Request::Prepare(request));
+        assert_eq!(scene.hear(), Answer::Prepared { request, result: Ok(()) });
+        drop(slow);
+        drop(scene);
+
+        let scene = Scene::new("scrubs-fast");
+        std::fs::write(scene.data.join("log-000/segment-000001"), vec![0; size]).expect("written");
+        let ask = |segment| {
+            scene.ask(Request::Scrub(scrub::Request { segment, rate: 1 << 40, token: Token(1) }));
+            match scene.hear() {
+                Answer::Scrubbed { report, .. } => report,
+                other => panic!("{other:?}"),
+            }
+        };
+        let Report { bytes, findings, .. } = ask(segment);
+        assert_eq!(
+            (bytes, findings.len()),
+            (end as u64 + 4096, 1),
+            "the commits and the trailer's block: {findings:?}"
+        );
+        assert_eq!((findings[0].at, findings[0].bytes), (0, end as u64));
+        let gone = ask(Segment { index: 9, ..segment });
+        assert!(gone.findings[0].why.contains("No such file"), "{gone:?}");
     }
 }

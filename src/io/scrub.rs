@@ -43,7 +43,7 @@ pub struct Request {
 pub struct Finding {
     /// Byte of the file where it begins.
     pub at: u64,
-    /// To the next whole commit, or to the end of the damaged one.
+    /// To the next commit.
     pub bytes: u64,
     pub why: String,
 }

@@ -41,9 +41,8 @@ enum Stage {
 
 /// Damage whose end has not been met.
 struct Lost {
-    /// Byte of the file where it begins, and where the damaged commit ends, if it still says so.
+    /// Byte of the file where it begins.
     from: u64,
-    claimed: Option<u64>,
     why: String,
 }
 
@@ -101,8 +100,7 @@ impl Verifier {
             self.stage = Stage::Over;
             return;
         }
-        let claimed = self.claimed(&self.window);
-        self.lost.get_or_insert(Lost { from: self.at, claimed, why });
+        self.lost.get_or_insert(Lost { from: self.at, why });
         (self.at, self.previous) = (at + len as u64, None);
         self.window.clear();
         self.go_on();
@@ -160,7 +158,7 @@ impl Verifier {
             Found::Needs(_) => Damage::Field { what: "size of a commit" }.to_string(),
             Found::Nothing(damage) => damage.to_string(),
         };
-        (self.lost, self.previous) = (Some(Lost { from: self.at, claimed: self.claimed(rest), why }), None);
+        (self.lost, self.previous) = (Some(Lost { from: self.at, why }), None);
         Some(self.segment.block as usize)
     }
 
@@ -173,21 +171,11 @@ impl Verifier {
         0
     }
 
-    /// The damage, if there is any, ends before byte `end`. Where the damaged commit ended earlier, what was behind it is damage of its own.
+    /// The damage, if there is any, ends before byte `end`.
     fn end_gap(&mut self, end: u64) {
-        let Some(Lost { from, claimed, why }) = self.lost.take() else { return };
-        let middle = claimed.unwrap_or(end).min(end);
-        self.find(from, middle - from, why);
-        if middle < end {
-            self.find(middle, end - middle, Damage::Magic { what: "commit header" }.to_string());
+        if let Some(Lost { from, why }) = self.lost.take() {
+            self.find(from, end - from, why);
         }
-    }
-
-    /// Where the commit at the start of `rest` says that it ends.
-    fn claimed(&self, rest: &[u8]) -> Option<u64> {
-        let block = self.segment.block;
-        let bytes = claims(rest, &self.place()).filter(|bytes| *bytes >= block && bytes.is_multiple_of(block))?;
-        Some(self.at + bytes as u64)
     }
 
     fn place(&self) -> Place {

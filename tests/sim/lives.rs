@@ -9,6 +9,7 @@ use penstock::io::op::FileName;
 use penstock::observe::counter::Counter;
 use penstock::worker::WhenFull;
 use penstock::worker::notice::Notice;
+use penstock::worker::scrub::Told;
 
 /// A node that is not serving this long after its start is stuck.
 const START_MAX: u64 = 60 * SECOND;
@@ -36,6 +37,7 @@ impl World<'_> {
         if self.shared.settings.harm && self.life > 1 && !self.auditing {
             self.harm();
         }
+        self.scrubs.begin_life();
         let node = Node::start(&settings, self.workers, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
         self.note(format!(
@@ -119,6 +121,13 @@ impl World<'_> {
                 self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
             }
             Notice::MoreLogs { .. } => self.report.grown += 1,
+            Notice::Scrub(told) => {
+                let excused = self.shared.settings.harm || self.shared.lenient;
+                let late = matches!(told, Told::Late { .. });
+                assert!(excused || late, "a scrub finds what is not there: {told}");
+                self.damage_told |= !late;
+                self.scrubs.tells(&told, self.shared.settings.segment);
+            }
             _ => {}
         }
     }

@@ -21,6 +21,7 @@ mod random;
 mod reader;
 mod run;
 mod scenario;
+mod scrub;
 mod trace;
 mod wire;
 mod world;
@@ -66,6 +67,7 @@ fn hold(part: u64) {
         seeds < 20 || total.acked > 100 && total.reads > 100 && total.cuts > 1,
         "the seeds have tried nothing: {total:?}"
     );
+    assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
 }
 

@@ -6,6 +6,7 @@ use super::disk::{Disk, Request};
 use super::net::{self, Net};
 use super::random::Random;
 use super::scenario::{Canary, Settings};
+use super::scrub;
 use penstock::io::buffers::{ALL_POOLS, Buffers, Span};
 use penstock::io::op::{Completion, Completions, Op, Ops, Token};
 use penstock::log;
@@ -46,6 +47,7 @@ enum Waiting {
     List { worker: u16, token: Token },
     Other { worker: u16, token: Token },
     Prepare(Job),
+    Scrub(Box<scrub::Job>),
 }
 
 impl Node {
@@ -147,6 +149,14 @@ impl Node {
                 self.waiting.insert(number, Waiting::Prepare(job));
                 return (number, delay);
             }
+            Op::Scrub { segment, rate, token } => {
+                let scrub::Next::Step(job, number, delay) = scrub::Job::new(worker, segment, rate, token).begin(disk)
+                else {
+                    unreachable!("a segment has bytes")
+                };
+                self.waiting.insert(number, Waiting::Scrub(job));
+                return (number, delay);
+            }
             Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Wake { .. } => {
                 unreachable!("not a file operation")
             }
@@ -180,6 +190,15 @@ impl Node {
                 let result = disk.finish(number).map(|answer| answer.count);
                 Ok((worker, Completion::Done { token, result }))
             }
+            Waiting::Scrub(job) => match job.go_on(disk, number) {
+                scrub::Next::Step(job, number, delay) => {
+                    self.waiting.insert(number, Waiting::Scrub(job));
+                    Err((number, delay))
+                }
+                scrub::Next::Done { worker, token, report } => {
+                    Ok((worker, Completion::Scrubbed { token, report: Some(Box::new(report)) }))
+                }
+            },
             Waiting::Prepare(job) => match job.go_on(disk, number) {
                 Next::Step(job, number, delay) => {
                     self.waiting.insert(number, Waiting::Prepare(job));

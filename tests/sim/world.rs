@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
+use super::scrub;
 use super::trace::{Entry, Trace};
 use super::wire::Replies;
 use super::writer::Writer;
@@ -101,6 +102,7 @@ pub struct World<'a> {
     pub(super) harmed_at: Option<u64>,
     pub(super) damage_told: bool,
     pub(super) epoch_before: Option<u32>,
+    pub(super) scrubs: scrub::Watch,
     pub report: Report,
 }
 
@@ -116,6 +118,8 @@ pub struct Report {
     pub recycled: u64,
     /// Starts that made more logs.
     pub grown: u32,
+    /// Flipped bytes that scrubs have found.
+    pub scrubbed: u64,
     pub virtual_seconds: f64,
 }
 
@@ -129,6 +133,7 @@ impl Report {
         self.stops += other.stops;
         self.recycled += other.recycled;
         self.grown += other.grown;
+        self.scrubbed += other.scrubbed;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
@@ -186,6 +191,7 @@ impl<'a> World<'a> {
             harmed_at: None,
             damage_told: false,
             epoch_before: None,
+            scrubs: scrub::Watch::default(),
             report: Report::default(),
         }
     }
@@ -215,6 +221,7 @@ impl<'a> World<'a> {
         self.report.acked = self.shared.oracle.acked;
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
+        self.report.scrubbed = self.scrubs.found;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
@@ -357,6 +364,7 @@ impl<'a> World<'a> {
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
             file => {
                 self.check_epoch(worker, file);
+                self.scrubs.begins(&file, &self.disk);
                 let node = self.node.as_mut().expect("it is running");
                 let (number, delay) = node.submit(worker, file, &mut self.disk);
                 self.heap.at(now + delay, Event::Disk { life: self.life, number });
