@@ -144,7 +144,7 @@ pub fn run(args: Args) -> Result<(), String> {
         canary: Canary::default(),
         no_epoch_bump: false,
     };
-    let facts = Facts { endpoint, cores: chosen, data, device, when_full };
+    let facts = Facts { endpoint, cores: chosen, data, device, when_full, scrub: options.scrub };
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =

@@ -210,11 +210,12 @@ impl fmt::Display for Told {
     }
 }
 
-/// `14 days`, `36 hours`, `90 s`, from ns.
+/// `14 days`, `36 hours`, `90 s`, `20 ms`, from ns.
 pub fn show_time(ns: u64) -> String {
     match ns / 1_000_000_000 {
         s if s >= 3 * 86_400 => format!("{} days", s / 86_400),
         s if s >= 3 * 3_600 => format!("{} hours", s / 3_600),
+        0 => format!("{} ms", ns / 1_000_000),
         s => format!("{s} s"),
     }
 }

@@ -309,6 +309,12 @@ mod tests {
         let mut believed = RetentionClock::default();
         believed.settle(at(0, 0), persisted, true, false);
         assert_eq!(believed.now(), at(0, 0).wall);
+        // The operator knows better than the kernel and than the last run.
+        for (persisted, synchronised) in [(persisted, false), (Wall(at(0, 7_200).wall.0), true)] {
+            let mut accepted = RetentionClock::default();
+            accepted.settle(at(0, 0), persisted, synchronised, true);
+            assert_eq!(accepted.now(), at(0, 0).wall);
+        }
     }
 
     #[test]

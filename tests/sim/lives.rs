@@ -8,11 +8,14 @@ use super::world::{Event, World};
 use penstock::io::op::FileName;
 use penstock::observe::counter::Counter;
 use penstock::worker::WhenFull;
+use penstock::worker::clock::ClockNews;
 use penstock::worker::notice::Notice;
 use penstock::worker::scrub::Told;
 
 /// A node that is not serving this long after its start is stuck.
 const START_MAX: u64 = 60 * SECOND;
+/// By then, an accepted clock is one that the next start goes on from.
+const ACCEPTED_WITHIN: u64 = 10 * SECOND;
 
 impl World<'_> {
     pub(super) fn start(&mut self) {
@@ -38,6 +41,8 @@ impl World<'_> {
             self.harm();
         }
         self.scrubs.begin_life();
+        self.accepting = settings.accepts_clock && self.random.chance(500);
+        settings.accepts_clock = self.accepting;
         let node = Node::start(&settings, self.workers, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
         self.note(format!(
@@ -94,6 +99,7 @@ impl World<'_> {
             Notice::Ready { .. } => {
                 let node = self.node.as_mut().expect("it is running");
                 node.ready = true;
+                self.accepted = if self.accepting { Some(now) } else { self.accepted };
                 self.taken = node.taken();
                 if self.auditing {
                     self.begin_audit();
@@ -121,6 +127,14 @@ impl World<'_> {
                 self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
             }
             Notice::MoreLogs { .. } => self.report.grown += 1,
+            Notice::Clock(ClockNews::Accepted { .. }) => {
+                assert!(self.accepting, "a clock is accepted that nobody has: {notice}");
+                self.report.accepted += 1;
+            }
+            Notice::Clock(ClockNews::Behind { .. }) => {
+                let kept = self.accepted.is_none() || self.shared.oracle.damaged;
+                assert!(!self.accepting && kept, "a clock that was accepted is not believed any more: {notice}");
+            }
             Notice::Scrub(told) => {
                 let excused = self.shared.settings.harm || self.shared.lenient;
                 let late = matches!(told, Told::Late { .. });
@@ -178,6 +192,9 @@ impl World<'_> {
         let now = self.clock.mono();
         let node = self.node.take().expect("it has been running");
         self.was_ready = node.ready;
+        // What was accepted becomes durable a moment after the start.
+        let brief = |at: &u64| self.accepting && (now - at < ACCEPTED_WITHIN || self.shared.lenient);
+        self.accepted = self.accepted.filter(|at| !brief(at));
         self.report.recycled +=
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
         self.disk.cut();

@@ -103,6 +103,10 @@ pub struct World<'a> {
     pub(super) damage_told: bool,
     pub(super) epoch_before: Option<u32>,
     pub(super) scrubs: scrub::Watch,
+    /// This life believes the clock whatever it says.
+    pub(super) accepting: bool,
+    /// When a life began to serve whose clock was accepted; the clock has not gone back since.
+    pub(super) accepted: Option<u64>,
     pub report: Report,
 }
 
@@ -118,6 +122,8 @@ pub struct Report {
     pub recycled: u64,
     /// Starts that made more logs.
     pub grown: u32,
+    /// Starts that accepted a clock which had gone back.
+    pub accepted: u32,
     /// Flipped bytes that scrubs have found.
     pub scrubbed: u64,
     pub virtual_seconds: f64,
@@ -133,6 +139,7 @@ impl Report {
         self.stops += other.stops;
         self.recycled += other.recycled;
         self.grown += other.grown;
+        self.accepted += other.accepted;
         self.scrubbed += other.scrubbed;
         self.virtual_seconds += other.virtual_seconds;
     }
@@ -192,6 +199,8 @@ impl<'a> World<'a> {
             damage_told: false,
             epoch_before: None,
             scrubs: scrub::Watch::default(),
+            accepting: false,
+            accepted: None,
             report: Report::default(),
         }
     }
@@ -262,6 +271,7 @@ impl<'a> World<'a> {
                 let step = *self.random.pick(&[3_590, -3_590, 60, -60, 1, -1]) * 1_000_000i64;
                 let step = if self.shared.settings.steps_back { -step.abs() } else { step };
                 self.clock.step(step);
+                self.accepted = self.accepted.filter(|_| step > 0);
                 self.note(format!("the wall clock steps by {step} µs"));
                 self.heap.at(now + self.random.between(1, 20) * SECOND, Event::StepClock);
             }
