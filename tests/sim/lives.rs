@@ -135,6 +135,11 @@ impl World<'_> {
                 let kept = self.accepted.is_none() || self.shared.oracle.damaged;
                 assert!(!self.accepting && kept, "a clock that was accepted is not believed any more: {notice}");
             }
+            Notice::ClockStep { seconds } => {
+                let counters = &self.node.as_ref().expect("it is running").counters;
+                let shown = counters.iter().any(|c| c.get(Counter::ClockSteppedSecondsNow) == seconds.unsigned_abs());
+                assert!(shown && seconds.abs() > 3600, "a step that nothing shows: {notice}");
+            }
             Notice::Scrub(told) => {
                 let excused = self.shared.settings.harm || self.shared.lenient;
                 let late = matches!(told, Told::Late { .. });

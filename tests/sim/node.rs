@@ -25,6 +25,7 @@ pub struct Node {
     pub ready: bool,
     pub stopping: bool,
     pub counters: Vec<Counters>,
+    scrub_slow: u64,
 }
 
 /// A worker and what it is about to be told.
@@ -95,7 +96,14 @@ impl Node {
             Seat { worker, done: Vec::new(), ops: Vec::new(), turn: None, paused: 0, restless: 0 }
         });
         let seats = seats.collect();
-        Node { seats, waiting: BTreeMap::new(), ready: false, stopping: false, counters }
+        Node {
+            seats,
+            waiting: BTreeMap::new(),
+            ready: false,
+            stopping: false,
+            counters,
+            scrub_slow: settings.scrub_slow,
+        }
     }
 
     /// The bytes of a span of `worker`'s memory, or of what it has been lent.
@@ -150,7 +158,8 @@ impl Node {
                 return (number, delay);
             }
             Op::Scrub { segment, rate, token } => {
-                let scrub::Next::Step(job, number, delay) = scrub::Job::new(worker, segment, rate, token).begin(disk)
+                let scrub::Next::Step(job, number, delay) =
+                    scrub::Job::new(worker, segment, rate / self.scrub_slow, token).begin(disk)
                 else {
                     unreachable!("a segment has bytes")
                 };

@@ -55,6 +55,8 @@ pub struct Settings {
     pub lives: u32,
     /// Nanoseconds within which every sealed byte is verified.
     pub scrub: Option<u64>,
+    /// The companion takes so many times longer for it than it is asked to: segments are recycled under it.
+    pub scrub_slow: u64,
     /// The operator has the wall clock believed at every start.
     pub accepts_clock: bool,
     /// In parts of 1,000: a life ends by a clean stop.
@@ -105,6 +107,7 @@ impl Settings {
             harm: canary.is_none() && !faulty && r.chance(200),
             heals: true,
             scrub: None,
+            scrub_slow: 1,
             accepts_clock: false,
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
@@ -125,6 +128,7 @@ impl Settings {
             settings.shape(&mut Random::stream(seed, "shape"));
             let r = &mut Random::stream(seed, "care");
             settings.scrub = *r.pick(&[None, Some(2 * SECOND), Some(10 * SECOND), Some(60 * SECOND)]);
+            settings.scrub_slow = *r.pick(&[1, 1, 20, 400]);
             settings.accepts_clock = r.chance(300);
         }
         settings.for_canary();
