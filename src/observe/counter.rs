@@ -1,4 +1,4 @@
-//! Counters: one enum, one array a worker, written by that worker alone and read by whoever answers `/metrics`.
+//! Counters: one enum, one array a worker, written by that worker alone (and one by its companion), read by whoever answers `/metrics`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -59,7 +59,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Adds `n`. Only the worker that owns the counters calls it, so a load and a store are enough.
+    /// Adds `n`. A counter has one writer, the worker, or its companion for `CompanionStalls`: a load and a store are enough.
     pub fn add(&self, counter: Counter, n: u64) {
         let cell = &self.0[counter as usize];
         cell.store(cell.load(Relaxed) + n, Relaxed);

@@ -19,6 +19,8 @@ const RATE_MIN: u64 = 4 << 20;
 pub const RATE_MAX: u64 = 64 << 20;
 /// A pass takes so many hundredths of the period: the rest is for waiting behind preparations.
 const PASS_PERCENT: u64 = 80;
+/// A line that stood still for longer does not hurry for the rest: the next segments keep their distance.
+const CREDIT_NS: u64 = 10_000_000_000;
 /// Findings that are not told again.
 const FINDINGS_REMEMBERED: usize = 256;
 
@@ -53,13 +55,31 @@ pub struct Scrub {
     known: Vec<u32>,
     /// With the companion, and since when.
     under_way: Option<(Segment, Waiting, Mono)>,
-    /// When the next one may begin.
-    due: Mono,
+    pace: Pace,
     /// There is no companion: nothing is verified in this run.
     idle: bool,
     late: bool,
     /// (log, incarnation, byte, bytes) of what has been told.
     told: VecDeque<(u32, u32, u64, u64)>,
+}
+
+/// When the next segment may begin: the one before was due at `at`, and has `bytes` bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Pace {
+    at: Mono,
+    bytes: u32,
+}
+
+impl Pace {
+    /// At `rate` bytes a second, which may have risen since the last one began.
+    fn due(self, rate: u64) -> Mono {
+        self.at + (self.bytes as u128 * 1_000_000_000 / rate.max(1) as u128) as u64
+    }
+
+    /// The next one, of `bytes` bytes, begins `now`. What was missed is made up for, but no more than [`CREDIT_NS`] of it.
+    fn begin(self, now: Mono, rate: u64, bytes: u32) -> Pace {
+        Pace { at: self.due(rate).max(Mono(now.0.saturating_sub(CREDIT_NS))), bytes }
+    }
 }
 
 /// Bytes a second that verify `bytes` in `period` ns.
@@ -115,14 +135,14 @@ impl Worker {
 
     /// The first in the line goes to the companion, if it is time and nothing is there.
     fn scrub_next(&mut self, period: u64, ops: &mut Ops) {
-        if self.scrub.idle || self.scrub.under_way.is_some() || self.now.mono < self.scrub.due {
+        let needed = rate_for(self.scrub_bytes(), period);
+        if self.scrub.idle || self.scrub.under_way.is_some() || self.now.mono < self.scrub.pace.due(needed) {
             return;
         }
         let Some(waiting) = self.scrub.line.front().copied() else { return };
         let Some(segment) = self.logs[waiting.log].sealed(waiting.incarnation) else { return };
         self.scrub.line.pop_front();
-        let needed = rate_for(self.scrub_bytes(), period);
-        self.scrub.due = self.now.mono + (segment.end as u128 * 1_000_000_000 / needed as u128) as u64;
+        self.scrub.pace = self.scrub.pace.begin(self.now.mono, needed, segment.end);
         self.scrub.under_way = Some((segment, waiting, self.now.mono));
         let token = Token((SCRUB_TOKEN as u64) << 56 | segment.incarnation as u64);
         ops.push(Op::Scrub { segment, rate: needed.clamp(RATE_MIN, RATE_MAX), token });
@@ -228,6 +248,21 @@ mod tests {
     fn a_pass_takes_four_fifths_of_the_period() {
         let day = 86_400 * 1_000_000_000;
         assert_eq!(rate_for(86_400 << 20, day), (1 << 20) * 100 / PASS_PERCENT);
+        // Looked at once a second, what takes half of one is not put off: on average the distance holds.
+        let second = 1_000_000_000;
+        let (mut pace, mut now, mut begun) = (Pace { at: Mono(100 * second), bytes: 0 }, Mono(100 * second), 0);
+        while now.0 < 200 * second {
+            while pace.due(1 << 20) <= now {
+                pace = pace.begin(now, 1 << 20, 1 << 19);
+                begun += 1;
+            }
+            now = now + second;
+        }
+        assert!((199..=201).contains(&begun), "{begun} halves of a second in 100");
+        // More to verify brings the next one forward, and a long rest is not made up for.
+        let pace = Pace { at: Mono(100 * second), bytes: 1 << 20 };
+        assert_eq!((pace.due(1 << 10), pace.due(1 << 20)), (Mono(1124 * second), Mono(101 * second)));
+        assert_eq!(pace.begin(Mono(900 * second), 1 << 20, 7), Pace { at: Mono(890 * second), bytes: 7 });
         // Nothing to do is no division by zero, nor is no time.
         assert_eq!((rate_for(0, day), rate_for(1, 0)), (1, 1_250_000_000));
     }
