@@ -142,12 +142,16 @@ impl World<'_> {
             }
             Notice::Scrub(told) => {
                 let excused = self.shared.settings.harm || self.shared.lenient;
+                let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
                 let late = matches!(told, Told::Late { .. });
                 let settings = &self.shared.settings;
-                let quick = settings.scrub_slow == 1 && !settings.pauses && settings.scrub >= Some(10 * SECOND);
+                let quick = settings.scrub_slow == 1
+                    && !settings.pauses
+                    && !settings.no_companion
+                    && settings.scrub >= Some(10 * SECOND);
                 assert!(!late || !quick, "a pass does not end within the period: {told}");
-                assert!(excused || late, "a scrub finds what is not there: {told}");
-                self.damage_told |= !late;
+                assert!(excused || unproven, "a scrub finds what is not there: {told}");
+                self.damage_told |= !unproven;
                 self.scrubs.tells(&told, self.shared.settings.segment);
             }
             _ => {}

@@ -6,7 +6,7 @@ use penstock::io::scrub::{Report, Segment};
 use penstock::log::format::{CommitHeader, HEADER, header_at};
 use penstock::log::verify::Verifier;
 use penstock::worker::scrub::Told;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of one read.
 const CHUNK: u32 = 16 << 10;
@@ -93,6 +93,9 @@ pub struct Watch {
     owed: BTreeMap<(FileName, u32), Vec<u64>>,
     /// (file, incarnation, first byte, byte behind) of what this life has told.
     told: Vec<(FileName, u32, u64, u64)>,
+    /// Workers without a companion that have asked for one in this life, and those that have said so.
+    refused: BTreeSet<u16>,
+    off: BTreeSet<u16>,
     /// Flipped bytes that a scrub has found in time.
     pub found: u64,
 }
@@ -102,6 +105,8 @@ impl Watch {
     pub fn begin_life(&mut self) {
         self.owed.clear();
         self.told.clear();
+        self.refused.clear();
+        self.off.clear();
     }
 
     /// A scrub begins. The one of this segment before it has been answered, and the segment is still live, as it is scrubbed again: what
@@ -120,6 +125,11 @@ impl Watch {
         self.owed.insert((file, incarnation), flipped(segment, disk));
     }
 
+    /// There is no companion. Whoever has been told so does not ask again.
+    pub fn refuses(&mut self, worker: u16) {
+        assert!(self.refused.insert(worker), "worker {worker} goes on asking a companion that is not there");
+    }
+
     pub fn tells(&mut self, told: &Told, segment_size: u64) {
         match told {
             Told::Damage { file, position, at, bytes, .. } => {
@@ -130,7 +140,13 @@ impl Watch {
                 self.owed.retain(|(owed, _), _| owed != file);
             }
             Told::Late { .. } => {}
-            Told::Off { .. } => panic!("there is a companion here: {told}"),
+            Told::Off { worker } => {
+                let first = self.off.insert(*worker);
+                assert!(
+                    first && self.refused.contains(worker),
+                    "there is a companion here, or it was said before: {told}"
+                );
+            }
         }
     }
 }

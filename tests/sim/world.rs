@@ -372,6 +372,10 @@ impl<'a> World<'a> {
             }
             Op::Close { socket } => self.with_net(|net, later| net.close(worker, socket, now, later)),
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
+            Op::Scrub { token, .. } if self.shared.settings.no_companion => {
+                self.scrubs.refuses(worker);
+                self.tell(worker, Completion::Scrubbed { token, report: None });
+            }
             file => {
                 self.check_epoch(worker, file);
                 self.scrubs.begins(&file, &self.disk);
