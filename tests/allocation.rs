@@ -78,6 +78,8 @@ impl Bench {
             segment: Some(64 << 20),
             random: [7; 32],
             clock_synchronised: true,
+            accept_clock: false,
+            scrub: Some(14 * 86_400 * 1_000_000_000),
             canary: Canary::default(),
             no_epoch_bump: false,
         };
@@ -127,7 +129,7 @@ impl Bench {
                     self.done.push(Completion::Sent { socket, result: Ok(()) });
                     continue;
                 }
-                Op::Wake { .. } | Op::Close { .. } => continue,
+                Op::Scrub { .. } | Op::Wake { .. } | Op::Close { .. } => continue,
                 Op::List { token, .. } => {
                     self.done.push(Completion::Listed { token, result: Err(Errno(2)) });
                     continue;

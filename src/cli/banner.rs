@@ -2,6 +2,7 @@
 
 use super::{cores, size};
 use crate::io::device::Device;
+use crate::worker::scrub::{RATE_MAX, rate_for, show_time};
 use crate::worker::setup::WhenFull;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,8 @@ pub struct Facts {
     pub data: PathBuf,
     pub device: Device,
     pub when_full: WhenFull,
+    /// Nanoseconds within which every sealed byte is verified; `None`: never.
+    pub scrub: Option<u64>,
 }
 
 /// What the log says: [`crate::worker::notice::Notice::Ready`].
@@ -53,6 +56,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         format!("  data      {} ({state})", data.display()),
         format!("  space     {disk}: 24 h at {rate}/s, in {} log(s) of {} segments; {full}", opened.logs, size::show(opened.segment)),
         format!("  device    {} on {}: {}; {how}, from {} µs", device.number, device.file_system, device.durability, device.write_ns / 1000),
+        format!("  scrub     {}", scrub(facts, opened)),
         "  ack       the record is durable on this one machine; it is not replicated: if its disks die, the records die".to_string(),
         String::new(),
         format!("  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"),
@@ -63,6 +67,20 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
             .to_string(),
     ];
     lines.join("\n")
+}
+
+/// How often what is stored is verified, and whether that can be.
+fn scrub(facts: &Facts, opened: &Opened<'_>) -> String {
+    let Some(period) = facts.scrub else {
+        return "off: what is stored is verified when it is read (--scrub-days)".to_string();
+    };
+    let often = format!("every sealed byte is verified within {}", show_time(period));
+    let share = opened.disk / facts.cores.len().max(1) as u64;
+    if rate_for(share, period) <= RATE_MAX {
+        return often;
+    }
+    let pass = share as u128 * 1_000_000_000 / RATE_MAX as u128;
+    format!("{often}, as far as {} MiB/s a worker go; a full log takes {}", RATE_MAX >> 20, show_time(pass as u64))
 }
 
 #[cfg(test)]
@@ -88,6 +106,7 @@ mod tests {
             data: "/var/lib/penstock".into(),
             device,
             when_full: WhenFull::Reject,
+            scrub: Some(14 * 86_400 * 1_000_000_000),
         };
         let opened = Opened {
             new: false,
@@ -106,11 +125,37 @@ mod tests {
             "36 GB: 24 h at 417 KB/s",
             "(FUA)",
             "110 µs",
+            "verified within 14 days",
             "not replicated",
             "AWS_REGION=eu-central-1",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("aws kinesis")).count(), 3);
+    }
+    #[test]
+    fn a_period_that_cannot_be_held_is_said_and_so_is_none() {
+        let line = |scrub, disk, workers: usize| {
+            let device = Device {
+                block: 4096,
+                durability: Durability::WriteThrough,
+                file_system: "ext4",
+                tried: true,
+                number: String::new(),
+                free: 0,
+                flush: false,
+                write_ns: 0,
+            };
+            let (endpoint, cores) = ("127.0.0.1:1".parse().expect("an address"), (0..workers).collect());
+            let facts = Facts { endpoint, cores, data: "/d".into(), device, when_full: WhenFull::Reject, scrub };
+            let opened = Opened { new: true, streams: 0, records: 0, disk, logs: 1, segment: 1 << 30, region: "r" };
+            super::scrub(&facts, &opened)
+        };
+        let day = 86_400 * 1_000_000_000;
+        assert!(line(None, 1 << 40, 1).starts_with("off"));
+        assert_eq!(line(Some(14 * day), 1 << 40, 1), "every sealed byte is verified within 14 days");
+        let late = line(Some(14 * day), 200 << 40, 1);
+        assert!(late.contains("64 MiB/s") && late.contains("takes 37 days"), "{late}");
+        assert!(!line(Some(14 * day), 200 << 40, 4).contains("takes"), "four workers can");
     }
 }

@@ -25,6 +25,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+const DAY_NS: f64 = 86_400e9;
+/// A period of more than ten years is a slip.
+const SCRUB_DAYS_MAX: f64 = 3650.0;
 /// How long a clean stop may take before the process ends without one; recovery then does what is left.
 const STOP_SECONDS: u32 = 30;
 /// Signals that follow the first one within this time belong to it.
@@ -61,6 +64,12 @@ pub struct Args {
     /// Account in ARNs, 12 digits; kept in the directory [default: as the directory says, 000000000000 in a new one]
     #[arg(long, value_parser = parse_account)]
     account: Option<String>,
+    /// Believe the wall clock at this start, also if nothing synchronises it or it has gone back: retention goes on from it
+    #[arg(long)]
+    accept_clock: bool,
+    /// Days within which every sealed byte is read and verified; 0: never
+    #[arg(long, value_name = "DAYS", default_value = "14", value_parser = parse_days)]
+    scrub_days: f64,
     /// Seconds that an hour of retention lasts, for tests; fixed when the directory is made
     #[arg(long, value_name = "SECONDS", hide = true, value_parser = clap::value_parser!(u32).range(1..=3600))]
     retention_hour: Option<u32>,
@@ -72,6 +81,11 @@ struct Cores(Vec<usize>);
 
 fn parse_cores(text: &str) -> Result<Cores, String> {
     cores::parse(text).map(Cores)
+}
+
+fn parse_days(text: &str) -> Result<f64, String> {
+    let days: f64 = text.parse().map_err(|_| "a number of days, as in 14 or 0.5".to_string())?;
+    if (0.0..=SCRUB_DAYS_MAX).contains(&days) { Ok(days) } else { Err(format!("0 to {SCRUB_DAYS_MAX} days")) }
 }
 
 fn parse_account(text: &str) -> Result<String, String> {
@@ -125,10 +139,12 @@ pub fn run(args: Args) -> Result<(), String> {
         segment: None,
         random: process::random().map_err(|error| format!("no random bytes from the kernel: {error}"))?,
         clock_synchronised: process::clock_is_synchronised(),
+        accept_clock: args.accept_clock,
+        scrub: (args.scrub_days > 0.0).then_some((args.scrub_days * DAY_NS) as u64),
         canary: Canary::default(),
         no_epoch_bump: false,
     };
-    let facts = Facts { endpoint, cores: chosen, data, device, when_full };
+    let facts = Facts { endpoint, cores: chosen, data, device, when_full, scrub: options.scrub };
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
@@ -199,6 +215,7 @@ fn start(
             data: facts.data.clone(),
             core: cores::for_companion(core, &facts.cores),
             peers: peers.clone(),
+            counters: counters[worker as usize].clone(),
             say: Box::new(log),
         });
         let post = driver::Post {

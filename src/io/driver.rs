@@ -8,9 +8,9 @@
 
 use super::buffers::Pool;
 use super::clock::{Clock, Mono, Now};
+use super::companion::Link;
 use super::op::{Completions, Ops};
 use super::peers::Peers;
-use super::prepare::Link;
 use super::uring::{Ring, RingSetup, Wait};
 use crate::worker::Worker;
 use crate::worker::notice::Notice;

@@ -2,6 +2,7 @@
 
 pub mod buffers;
 pub mod clock;
+pub mod companion;
 pub mod cpu;
 pub mod device;
 pub mod driver;
@@ -12,6 +13,7 @@ pub mod peers;
 pub mod prepare;
 pub mod probe;
 pub mod process;
+pub mod scrub;
 pub mod socket;
 pub mod uring;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! [`Socket`]. Every op but [`Op::Wake`] is answered by exactly one completion ([`Op::Accept`] by one for each connection).
 
 use super::buffers::Span;
+use super::scrub;
 use std::fmt;
 
 /// Slot of a connected socket in a worker's table, below `Limits::connections`. Reused only after [`Completion::Closed`].
@@ -211,6 +212,12 @@ pub enum Op {
         size: u64,
         token: Token,
     },
+    /// Asks the companion to verify a sealed segment, at `rate` bytes a second. Answered by [`Completion::Scrubbed`].
+    Scrub {
+        segment: scrub::Segment,
+        rate: u64,
+        token: Token,
+    },
     /// Wakes another worker, which has a message.
     Wake {
         worker: u16,
@@ -252,6 +259,11 @@ pub enum Completion {
     Listed {
         token: Token,
         result: Result<Vec<(FileName, u64)>, Errno>,
+    },
+    /// Of [`Op::Scrub`]; `None`: there is no companion to do it.
+    Scrubbed {
+        token: Token,
+        report: Option<Box<scrub::Report>>,
     },
     /// Another worker has sent a message.
     Woken,

@@ -1,9 +1,10 @@
 //! Preparing segments: written full of zeros before their first use, as writes into such space are 2 to 3 times faster than into fresh or
 //! merely allocated space. A companion does it; a ring without one does it itself, one write of 1 MiB at a time, between everything else.
 
+use super::companion;
 use super::files::path_of;
 use super::flight::Flight;
-use super::op::{Completion, Errno, FileName, Token};
+use super::op::{Errno, FileName, Token};
 use super::uring::{Ring, again, opened, outcome};
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
@@ -11,7 +12,6 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 /// Bytes of one write: short enough that a commit behind it does not wait long.
 pub const STEP: u32 = 1 << 20;
@@ -23,19 +23,6 @@ pub struct Request {
     pub index: u32,
     pub size: u64,
     pub token: Token,
-}
-
-/// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub request: Request,
-    pub result: Result<(), Errno>,
-}
-
-/// A companion, as its worker sees it. Whoever answers wakes the worker.
-pub struct Link {
-    pub requests: Sender<Request>,
-    pub answers: Receiver<Answer>,
 }
 
 impl Request {
@@ -65,10 +52,8 @@ struct Job {
     segment: CString,
 }
 
+#[derive(Default)]
 pub(super) struct Preparing {
-    companion: Option<Link>,
-    /// With the companion.
-    asked: Vec<Request>,
     /// To be done by the ring, one after the other.
     waiting: VecDeque<Request>,
     job: Option<Job>,
@@ -76,43 +61,18 @@ pub(super) struct Preparing {
     zeros: Vec<Page>,
 }
 
-impl Preparing {
-    pub fn new(companion: Option<Link>) -> Preparing {
-        Preparing { companion, asked: Vec::new(), waiting: VecDeque::new(), job: None, zeros: Vec::new() }
-    }
-}
-
 impl Ring {
     pub(super) fn prepare(&mut self, log: u32, index: u32, size: u64, token: Token) -> io::Result<()> {
         let request = Request { log, index, size, token };
-        let companion = self.preparing.companion.as_ref();
-        if companion.is_some_and(|link| link.requests.send(request).is_ok()) {
-            self.preparing.asked.push(request);
-            return Ok(());
+        match self.ask_companion(companion::Request::Prepare(request)) {
+            true => Ok(()),
+            false => self.prepare_itself(request),
         }
-        self.preparing.waiting.push_back(request);
-        self.prepare_next()
     }
 
-    /// Takes the companion's answers. If it has ended, what it owes is done here.
-    pub(super) fn hear_companion(&mut self) -> io::Result<()> {
-        let Some(link) = &self.preparing.companion else { return Ok(()) };
-        if self.preparing.asked.is_empty() {
-            return Ok(());
-        }
-        loop {
-            match link.answers.try_recv() {
-                Ok(Answer { request, result }) => {
-                    self.preparing.asked.retain(|asked| *asked != request);
-                    self.early.push(Completion::Done { token: request.token, result: result.map(|()| 0) });
-                }
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => break,
-            }
-        }
-        self.preparing.companion = None;
-        let owed = std::mem::take(&mut self.preparing.asked);
-        self.preparing.waiting.extend(owed);
+    /// What no companion does.
+    pub(super) fn prepare_itself(&mut self, request: Request) -> io::Result<()> {
+        self.preparing.waiting.push_back(request);
         self.prepare_next()
     }
 

@@ -8,11 +8,13 @@
 //! This file has the queues; `socket`, `files` and `prepare` have what an operation of each kind takes to be carried out.
 
 use super::buffers::{Loans, Pool, Span};
+use super::companion::{Companion, Link};
 use super::files::Files;
 use super::flight::{Flight, Flights};
 use super::op::{Completion, Completions, Errno, Op, Ops};
 use super::peers::Peers;
-use super::prepare::{Link, Preparing};
+use super::prepare::Preparing;
+use super::scrub;
 use super::socket::Sockets;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -81,6 +83,7 @@ pub struct Ring {
     pub(super) sockets: Sockets,
     pub(super) files: Files,
     pub(super) preparing: Preparing,
+    pub(super) companion: Companion,
     /// Completions of the kernel that have not been turned into ours.
     taken: Vec<cqueue::Entry>,
     /// Answers that need no kernel.
@@ -116,7 +119,8 @@ impl Ring {
             flights,
             sockets: Sockets::new(setup.connections, setup.listener),
             files: Files::new(setup.data)?,
-            preparing: Preparing::new(setup.companion),
+            preparing: Preparing::default(),
+            companion: Companion::new(setup.companion),
             taken: Vec::with_capacity(COMPLETIONS as usize),
             early: Completions::with_capacity(64),
             ring,
@@ -142,6 +146,10 @@ impl Ring {
             Op::Send { socket, from, then } => self.send(socket, from, then),
             Op::Close { socket } => self.close(socket),
             Op::Prepare { log, index, size, token } => self.prepare(log, index, size, token),
+            Op::Scrub { segment, rate, token } => {
+                self.scrub(scrub::Request { segment, rate, token });
+                Ok(())
+            }
             Op::Wake { worker } => self.wake(worker),
             Op::List { dir, token } => {
                 let result = self.files.list(dir);

@@ -10,6 +10,7 @@
 //! * `index.rs`, `footer.rs`, `extents.rs`: where a shard's frames lie, in the active segment, in a sealed one, in all of them
 //! * `recover.rs`: following the chain at start; `reader.rs`: a shard's frames in order
 //! * `survey.rs`, `reclaim.rs`, `relocate.rs`: what is still good for something, giving segments back, making them worth it
+//! * `scrub.rs`, `verify.rs`: sealed segments, and whether one is still what was written
 //! * `format.rs`: the bytes
 
 mod appender;
@@ -28,6 +29,7 @@ mod reclaim;
 mod recover;
 mod relocate;
 mod scanner;
+mod scrub;
 mod segment;
 pub mod steps;
 pub mod superblock;
@@ -36,6 +38,7 @@ mod superblock_tests;
 mod survey;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::{Mono, Now};

@@ -1,6 +1,7 @@
 //! Giving segments back, in two steps: what must be durable elsewhere first, then the files.
 
-use super::{Event, FooterState, Log, Newest, Reclaim, Segment};
+use super::{Event, FooterState, Log, Newest, Phase, Reclaim, Segment};
+use crate::io::clock::Mono;
 use crate::log::format::ShardKey;
 use std::collections::BTreeMap;
 
@@ -12,8 +13,13 @@ impl Log {
         // above which a file is newer than all that the catalog knows.
         let newest = self.newest_durable_segment()?;
         // What was moved out of a segment is as safe as it was there only when a later commit calls it durable.
-        let vouched = self.moved_until <= self.vouched;
-        if !std::mem::take(&mut self.survey.done) || !vouched || self.segments.iter().any(|segment| segment.leaving) {
+        if self.moved_until > self.vouched {
+            if self.commits.is_settled() && matches!(self.phase, Phase::Running) && self.failed.is_none() {
+                self.vouch_due = Some(Mono::default());
+            }
+            return None;
+        }
+        if !std::mem::take(&mut self.survey.done) || self.segments.iter().any(|segment| segment.leaving) {
             return None;
         }
         let mut trimmed_until = 0;

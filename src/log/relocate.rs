@@ -132,6 +132,7 @@ impl Log {
         let fits = self.active && self.at + self.settings.commit_max <= self.data_end();
         if !held || !fits && self.files.free() <= self.relocation_reserve() {
             self.survey.candidate = None;
+            self.relocation_due = now.mono.plus_ms(SEGMENT_WAIT_MS);
             return;
         }
         let spare = buffers.available(Pool::Large) * 2 > buffers.slots(Pool::Large) as usize;

@@ -26,9 +26,6 @@ const SEGMENT_MAX: u64 = 1 << 30;
 pub const SEGMENTS_MIN: u64 = 8;
 const SEGMENTS_AIM: u64 = 64;
 
-/// From here on it is worth a line that retention time is behind the wall clock, in seconds.
-const BEHIND_TOLD_S: u64 = 3600;
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
     /// Nothing has been done.
@@ -54,7 +51,7 @@ pub struct Boot {
     stage: Stage,
     superblocks: Option<Superblocks>,
     superblock: Option<Superblock>,
-    is_new: bool,
+    pub(super) is_new: bool,
     /// Logs of this worker that have recovered, and the records in them.
     recovered: usize,
     records: u64,
@@ -371,15 +368,9 @@ impl Worker {
         if !self.options.no_epoch_bump {
             superblock.epoch = superblock.epoch.max(boot.epoch) + 1;
         }
-        superblock.retention_wall = self.retention.settle(
-            self.now,
-            Wall(superblock.retention_wall.max(self.view.retention_wall.0)),
-            self.options.clock_synchronised,
-        );
-        let behind_seconds = self.now.wall.0.saturating_sub(superblock.retention_wall) / 1_000_000;
-        if behind_seconds > BEHIND_TOLD_S {
-            self.tell_operator(Notice::ClockNotBelieved { behind_seconds });
-        }
+        let persisted = Wall(superblock.retention_wall.max(self.view.retention_wall.0));
+        let wall = self.settle_clock(persisted);
+        self.boot.as_mut().and_then(|b| b.superblock.as_mut()).expect("as above").retention_wall = wall;
         self.write_superblock(ops);
     }
 
@@ -422,6 +413,7 @@ impl Worker {
         }
         self.control.as_mut().expect("worker 0 has the catalog").begin();
         self.serve(superblock.epoch, ops);
+        self.keep_accepted_clock(ops);
         let placed = self.state().placed.len() as u32;
         if placed < superblock.logs {
             let control = self.control.as_mut().expect("as above");

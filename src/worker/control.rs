@@ -72,7 +72,7 @@ pub struct Control {
     resharding: Vec<(u32, Asker, Mono)>,
     deleting: BTreeMap<u32, Asker>,
     /// Nothing can be journaled any more.
-    failed: bool,
+    pub(super) failed: bool,
 }
 
 impl Control {

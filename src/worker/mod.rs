@@ -6,6 +6,7 @@
 pub mod ack;
 pub mod append;
 pub mod boot;
+pub mod clock;
 pub mod connection;
 pub mod control;
 pub mod get;
@@ -15,6 +16,7 @@ pub mod notice;
 pub mod put;
 pub mod put_answer;
 pub mod put_lend;
+pub mod scrub;
 pub mod serve;
 pub mod setup;
 pub mod space;
@@ -39,6 +41,7 @@ use get::{GET_TOKEN, Gets};
 use mailbox::{ConnectionId, Mailboxes, Message};
 use notice::Notice;
 use put::Puts;
+use scrub::Scrub;
 pub use setup::{Options, Setup, WhenFull};
 use space::{RetentionClock, Space};
 use std::collections::{BTreeMap, VecDeque};
@@ -103,6 +106,7 @@ pub struct Worker {
     retention: RetentionClock,
     /// Lent spans that wait for room to be returned.
     returns: VecDeque<Span>,
+    scrub: Scrub,
     notices: VecDeque<Notice>,
     dialects_told: [u64; 2],
     date: Date,
@@ -142,6 +146,7 @@ impl Worker {
             self.sweep_puts(ops);
             self.look_for_space();
             self.expire_shards();
+            self.scrub(ops);
             self.keep_retention_time(ops);
         }
         self.close_turn(ops);
@@ -189,6 +194,7 @@ impl Worker {
                 LOG_TOKEN => self.logs[log_slot(token)].on_listed(token, result, ops),
                 _ => self.boot_listed(token, result, ops),
             },
+            Completion::Scrubbed { report, .. } => self.scrubbed(report, ops),
             Completion::Woken => {}
         }
     }
@@ -237,8 +243,8 @@ impl Worker {
     pub fn deadline(&self) -> Option<Mono> {
         let logs = self.logs.iter().filter_map(Log::deadline).min();
         let held = !self.returns.is_empty() || self.applied_untold.is_some() || self.boot_waits();
-        let soon = (held || self.surveys()).then(|| self.now.mono.plus_ms(1));
-        [Some(self.tick), logs, soon].into_iter().flatten().min()
+        let soon = held.then(|| self.now.mono.plus_ms(1));
+        [Some(self.tick), logs, soon, self.space_deadline()].into_iter().flatten().min()
     }
 
     /// Whether a commit is in flight and nothing else is to do: then sleeping beats spinning.

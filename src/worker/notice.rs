@@ -1,5 +1,7 @@
 //! What a worker tells the operator: one line on standard error each.
 
+use super::clock::ClockNews;
+use super::scrub::Told;
 use crate::io::op::{Errno, FileName};
 use std::fmt;
 
@@ -73,6 +75,8 @@ pub enum Notice {
     ClockNotBelieved {
         behind_seconds: u64,
     },
+    /// More about the clock, at start.
+    Clock(ClockNews),
     /// The log has failed: puts are refused, reads go on.
     LogFailed {
         log: u32,
@@ -116,6 +120,8 @@ pub enum Notice {
     ClockStep {
         seconds: i64,
     },
+    /// Of verifying what is stored.
+    Scrub(Told),
     Stopped,
 }
 
@@ -154,12 +160,6 @@ impl fmt::Display for Notice {
                     "DAMAGE in {file} at position {position}: {why}; readers go on behind it; copy the file before its records expire"
                 )
             }
-            Notice::Unread { file, position, errno } => {
-                write!(
-                    f,
-                    "{file} cannot be read at position {position} ({errno}): its space is not given back yet; it is tried again; look at the device"
-                )
-            }
             Notice::Missing { log, position } => {
                 write!(
                     f,
@@ -170,9 +170,11 @@ impl fmt::Display for Notice {
                 write!(
                     f,
                     "the kernel does not call the clock synchronised: retention goes on from the last run, {behind_seconds} s behind the clock, so \
-                     records live that much longer; start with a synchronised clock (chrony, systemd-timesyncd) to catch up"
+                     records live that much longer; to catch up, start with a synchronised clock (chrony, systemd-timesyncd), or with \
+                     --accept-clock"
                 )
             }
+            Notice::Clock(news) => write!(f, "{news}"),
             Notice::MoreLogs { before, now } => {
                 write!(
                     f,
@@ -201,6 +203,12 @@ impl Notice {
                     "log {log} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
                 )
             }
+            Notice::Unread { file, position, errno } => {
+                write!(
+                    f,
+                    "{file} cannot be read at position {position} ({errno}): its space is not given back yet; it is tried again; look at the device"
+                )
+            }
             Notice::CatalogFailed { what, errno } => {
                 write!(
                     f,
@@ -221,9 +229,11 @@ impl Notice {
             Notice::ClockStep { seconds } => {
                 write!(
                     f,
-                    "the wall clock stepped by {seconds} s: expiry goes on by the boot clock, and no space is reclaimed until a restart"
+                    "the wall clock stepped by {seconds} s: expiry goes on by the boot clock, and no space is reclaimed until a restart; \
+                     with --accept-clock that one believes the clock in any case, else where the kernel calls it synchronised"
                 )
             }
+            Notice::Scrub(told) => write!(f, "{told}"),
             Notice::Stopped => write!(f, "stopped: the log is closed"),
             Notice::Ready { .. }
             | Notice::Refused { .. }
@@ -232,9 +242,9 @@ impl Notice {
             | Notice::TornJournal { .. }
             | Notice::Damage { .. }
             | Notice::DamageRead { .. }
-            | Notice::Unread { .. }
             | Notice::Missing { .. }
             | Notice::ClockNotBelieved { .. }
+            | Notice::Clock(_)
             | Notice::MoreLogs { .. }
             | Notice::NoMoreLogs { .. } => unreachable!("the caller has written it"),
         }

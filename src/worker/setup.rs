@@ -5,6 +5,7 @@ use super::connection::Connections;
 use super::get::Gets;
 use super::mailbox::Mailboxes;
 use super::put::Puts;
+use super::scrub::Scrub;
 use super::space::RetentionClock;
 use super::{Boot, Worker};
 use crate::catalog::identity::Identity;
@@ -51,6 +52,10 @@ pub struct Options {
     pub random: [u8; 32],
     /// The kernel calls the wall clock synchronised.
     pub clock_synchronised: bool,
+    /// The operator wants the wall clock to be believed at start whatever the kernel and the last run say.
+    pub accept_clock: bool,
+    /// Nanoseconds within which every sealed byte is verified; `None`: never.
+    pub scrub: Option<u64>,
     /// Rules broken on purpose, by the simulator only.
     pub canary: Canary,
     /// Another of them: the epoch is not raised at start.
@@ -116,6 +121,7 @@ impl Worker {
             applied_untold: None,
             retention: RetentionClock::default(),
             returns: VecDeque::with_capacity(limits.connections as usize),
+            scrub: Scrub::default(),
             notices: VecDeque::new(),
             dialects_told: [0; 2],
             date: Date::new(Wall(0)),

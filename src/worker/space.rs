@@ -22,6 +22,8 @@ const HOUR_US: u64 = 3_600_000_000;
 const EXTENTS_A_TURN: usize = 4096;
 /// Between two surveys lies this many times what the last one took.
 const LOOK_REST: u64 = 20;
+/// After this time, in ms, a log in which nothing could be trimmed is looked at again.
+const TRIM_AGAIN_MS: u64 = 10;
 /// How often retention time is made durable; what it can fall behind by with each restart, beside the downtime.
 const KEPT_EVERY_US: u64 = 600_000_000;
 
@@ -63,10 +65,10 @@ impl RetentionClock {
         }
     }
 
-    /// At start: the wall clock is believed if it is not before the persisted time and the kernel calls it synchronised; else retention
-    /// time goes on from the persisted one. µs since 1970.
-    pub fn settle(&mut self, now: Now, persisted: Wall, synchronised: bool) -> u64 {
-        let believed = now.wall >= persisted && synchronised;
+    /// At start: the wall clock is believed if it is not before the persisted time and the kernel calls it synchronised, or if the operator
+    /// accepts it; else retention time goes on from the persisted one. µs since 1970.
+    pub fn settle(&mut self, now: Now, persisted: Wall, synchronised: bool, accepted: bool) -> u64 {
+        let believed = accepted || now.wall >= persisted && synchronised;
         self.begin(now, if believed { now.wall } else { persisted });
         self.wall.0
     }
@@ -94,6 +96,8 @@ pub struct Space {
     /// Not before this time again, unless space is wanted at once.
     look_after: Mono,
     look_began: Option<Mono>,
+    /// Nothing could be trimmed: not tried again before this time.
+    trim_after: Mono,
     /// A frame waits for the oldest segment to go.
     pub wants_trim: bool,
     /// The catalog has failed: nothing is reclaimed until a restart.
@@ -161,6 +165,7 @@ impl Worker {
             let trim = self.options.when_full == WhenFull::Trim
                 && (self.space[at].wants_trim
                     || self.logs[at].usage().free_segments < FREE_SEGMENTS_TRIM.min(SEGMENTS_MIN as u32));
+            let trim = trim && self.now.mono >= self.space[at].trim_after;
             let due = (self.space[at].look || trim) && self.space[at].reclaiming.is_none();
             if !due || !self.serving || self.stopping || self.retention.stepped != 0 && !trim {
                 continue;
@@ -172,7 +177,10 @@ impl Worker {
             if !self.survey(at) {
                 continue;
             }
-            let Some(reclaim) = self.logs[at].reclaim(trim) else { continue };
+            let Some(reclaim) = self.logs[at].reclaim(trim) else {
+                self.space[at].trim_after = self.now.mono.plus_ms(TRIM_AGAIN_MS);
+                continue;
+            };
             let resume =
                 reclaim.resume.iter().map(|n| (n.shard, Resume { next: n.next, arrival: n.arrival })).collect();
             let log = self.logs[at].settings().number;
@@ -217,10 +225,13 @@ impl Worker {
         }
     }
 
-    /// Whether a survey is under way: the next turn goes on with it.
-    pub(super) fn surveys(&self) -> bool {
-        let goes_on = self.serving && !self.stopping && self.retention.stepped == 0;
-        goes_on && self.space.iter().any(|space| space.look_began.is_some())
+    /// When the next turn goes on with a survey, or tries again to trim.
+    pub(super) fn space_deadline(&self) -> Option<Mono> {
+        let soon = self.now.mono.plus_ms(1);
+        let surveys = self.retention.stepped == 0 && self.space.iter().any(|space| space.look_began.is_some());
+        let trims = self.space.iter().filter(|space| space.wants_trim && space.reclaiming.is_none());
+        let next = trims.map(|space| space.trim_after.max(soon)).chain(surveys.then_some(soon)).min();
+        next.filter(|_| self.serving && !self.stopping)
     }
 
     /// The catalog holds what log `log` goes on from: its segments are free.
@@ -279,6 +290,7 @@ impl Worker {
         }
         if self.retention.stepped != 0 && !self.step_told {
             self.step_told = true;
+            self.counters.set(Counter::ClockSteppedSecondsNow, self.retention.stepped.unsigned_abs());
             self.tell_operator(Notice::ClockStep { seconds: self.retention.stepped });
         }
     }
@@ -347,19 +359,25 @@ mod tests {
     fn downtime_is_no_step_also_where_the_clock_is_not_believed() {
         let persisted = Wall(at(0, 0).wall.0 - 5 * HOUR_US);
         let mut clock = RetentionClock::default();
-        clock.settle(at(0, 0), persisted, false);
+        clock.settle(at(0, 0), persisted, false, false);
         clock.advance(at(7_200, 7_200));
         assert_eq!((clock.now(), clock.stepped), (Wall(persisted.0 + 7_200 * SECOND), 0));
         let mut believed = RetentionClock::default();
-        believed.settle(at(0, 0), persisted, true);
+        believed.settle(at(0, 0), persisted, true, false);
         assert_eq!(believed.now(), at(0, 0).wall);
+        // The operator knows better than the kernel and than the last run.
+        for (persisted, synchronised) in [(persisted, false), (Wall(at(0, 7_200).wall.0), true)] {
+            let mut accepted = RetentionClock::default();
+            accepted.settle(at(0, 0), persisted, synchronised, true);
+            assert_eq!(accepted.now(), at(0, 0).wall);
+        }
     }
 
     #[test]
     fn a_step_of_the_wall_clock_moves_nothing_and_is_told() {
         for (wall, stepped) in [(10 + 3_700, 3_700), (10 - 3_700, -3_700), (10 + 3_500, 0)] {
             let mut clock = RetentionClock::default();
-            clock.settle(at(0, 4_000), Wall(1), true);
+            clock.settle(at(0, 4_000), Wall(1), true, false);
             let begun = clock.now();
             clock.advance(at(10, (4_000 + wall as i64) as u64));
             assert_eq!((clock.now().0 - begun.0, clock.stepped), (10 * SECOND, stepped));
@@ -371,7 +389,7 @@ mod tests {
     #[test]
     fn retention_time_is_kept_now_and_then() {
         let mut clock = RetentionClock::default();
-        clock.settle(at(0, 0), Wall(1), true);
+        clock.settle(at(0, 0), Wall(1), true, false);
         clock.advance(at(599, 599));
         assert_eq!(clock.to_keep(), None);
         clock.advance(at(600, 600));

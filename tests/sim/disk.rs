@@ -5,6 +5,7 @@
 
 use super::inode::{Inode, MOODS, Mood, SECTOR};
 use super::random::Random;
+use super::scrub::reads_only;
 use penstock::io::op::{DirName, Errno, FileName, OpenHow, Sync};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -320,7 +321,7 @@ impl Disk {
     }
 
     fn finish_unlink(&mut self, file: FileName) -> Result<Answer, Errno> {
-        assert!(self.open.keys().all(|(_, open)| *open != file), "{file} is unlinked while open");
+        assert!(!self.is_open(file), "{file} is unlinked while open");
         let made = self.events;
         let directory = self.directories.get_mut(&file.dir()).ok_or(ENOENT)?;
         directory.entries.remove(&file).ok_or(ENOENT)?;
@@ -486,8 +487,15 @@ impl Disk {
         Some(&self.inodes[*inode].live)
     }
 
+    /// The bytes of a file without the harm that is still there.
+    pub fn sound(&self, file: FileName) -> Option<Vec<u8>> {
+        let inode = self.directories.get(&file.dir())?.entries.get(&file)?;
+        Some(self.inodes[*inode].sound())
+    }
+
+    /// Whether someone writes to it; one who only reads may lose it.
     pub fn is_open(&self, file: FileName) -> bool {
-        self.open.keys().any(|(_, open)| *open == file)
+        self.open.keys().any(|(who, open)| *open == file && !reads_only(*who))
     }
 }
 

@@ -8,10 +8,14 @@ use super::world::{Event, World};
 use penstock::io::op::FileName;
 use penstock::observe::counter::Counter;
 use penstock::worker::WhenFull;
+use penstock::worker::clock::ClockNews;
 use penstock::worker::notice::Notice;
+use penstock::worker::scrub::Told;
 
 /// A node that is not serving this long after its start is stuck.
 const START_MAX: u64 = 60 * SECOND;
+/// By then, an accepted clock is one that the next start goes on from.
+const ACCEPTED_WITHIN: u64 = 10 * SECOND;
 
 impl World<'_> {
     pub(super) fn start(&mut self) {
@@ -36,6 +40,9 @@ impl World<'_> {
         if self.shared.settings.harm && self.life > 1 && !self.auditing {
             self.harm();
         }
+        self.scrubs.begin_life();
+        self.accepting = settings.accepts_clock && self.random.chance(500);
+        settings.accepts_clock = self.accepting;
         let node = Node::start(&settings, self.workers, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
         self.note(format!(
@@ -92,6 +99,7 @@ impl World<'_> {
             Notice::Ready { .. } => {
                 let node = self.node.as_mut().expect("it is running");
                 node.ready = true;
+                self.accepted = if self.accepting { Some(now) } else { self.accepted };
                 self.taken = node.taken();
                 if self.auditing {
                     self.begin_audit();
@@ -119,6 +127,33 @@ impl World<'_> {
                 self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
             }
             Notice::MoreLogs { .. } => self.report.grown += 1,
+            Notice::Clock(ClockNews::Accepted { .. }) => {
+                assert!(self.accepting, "a clock is accepted that nobody has: {notice}");
+                self.report.accepted += 1;
+            }
+            Notice::Clock(ClockNews::Behind { .. }) => {
+                let kept = self.accepted.is_none() || self.shared.oracle.damaged;
+                assert!(!self.accepting && kept, "a clock that was accepted is not believed any more: {notice}");
+            }
+            Notice::ClockStep { seconds } => {
+                let counters = &self.node.as_ref().expect("it is running").counters;
+                let shown = counters.iter().any(|c| c.get(Counter::ClockSteppedSecondsNow) == seconds.unsigned_abs());
+                assert!(shown && seconds.abs() > 3600, "a step that nothing shows: {notice}");
+            }
+            Notice::Scrub(told) => {
+                let excused = self.shared.settings.harm || self.shared.lenient;
+                let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
+                let late = matches!(told, Told::Late { .. });
+                let settings = &self.shared.settings;
+                let quick = settings.scrub_slow == 1
+                    && !settings.pauses
+                    && !settings.no_companion
+                    && settings.scrub >= Some(10 * SECOND);
+                assert!(!late || !quick, "a pass does not end within the period: {told}");
+                assert!(excused || unproven, "a scrub finds what is not there: {told}");
+                self.damage_told |= !unproven;
+                self.scrubs.tells(&told, self.shared.settings.segment);
+            }
             _ => {}
         }
     }
@@ -169,6 +204,9 @@ impl World<'_> {
         let now = self.clock.mono();
         let node = self.node.take().expect("it has been running");
         self.was_ready = node.ready;
+        // What was accepted becomes durable a moment after the start.
+        let brief = |at: &u64| self.accepting && (now - at < ACCEPTED_WITHIN || self.shared.lenient);
+        self.accepted = self.accepted.filter(|at| !brief(at));
         self.report.recycled +=
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
         self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();

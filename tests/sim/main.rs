@@ -21,6 +21,7 @@ mod random;
 mod reader;
 mod run;
 mod scenario;
+mod scrub;
 mod trace;
 mod wire;
 mod world;
@@ -67,6 +68,7 @@ fn hold(part: u64) {
         "the seeds have tried nothing: {total:?}"
     );
     assert!(seeds < 200 || total.emptied > 100, "hardly a segment was emptied by relocation: {total:?}");
+    assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
 }
 

@@ -6,6 +6,7 @@ use super::disk::{Disk, Request};
 use super::net::{self, Net};
 use super::random::Random;
 use super::scenario::{Canary, Settings};
+use super::scrub;
 use penstock::io::buffers::{ALL_POOLS, Buffers, Span};
 use penstock::io::op::{Completion, Completions, Op, Ops, Token};
 use penstock::log;
@@ -24,6 +25,7 @@ pub struct Node {
     pub ready: bool,
     pub stopping: bool,
     pub counters: Vec<Counters>,
+    scrub_slow: u64,
 }
 
 /// A worker and what it is about to be told.
@@ -46,6 +48,7 @@ enum Waiting {
     List { worker: u16, token: Token },
     Other { worker: u16, token: Token },
     Prepare(Job),
+    Scrub(Box<scrub::Job>),
 }
 
 impl Node {
@@ -65,6 +68,8 @@ impl Node {
             segment: Some(settings.segment),
             random: bytes,
             clock_synchronised: true,
+            accept_clock: settings.accepts_clock,
+            scrub: settings.scrub,
             canary: log::Canary {
                 ack_before_durable: canary(Canary::AckBeforeDurable),
                 read_undurable: canary(Canary::ReadUndurable),
@@ -91,7 +96,14 @@ impl Node {
             Seat { worker, done: Vec::new(), ops: Vec::new(), turn: None, paused: 0, restless: 0 }
         });
         let seats = seats.collect();
-        Node { seats, waiting: BTreeMap::new(), ready: false, stopping: false, counters }
+        Node {
+            seats,
+            waiting: BTreeMap::new(),
+            ready: false,
+            stopping: false,
+            counters,
+            scrub_slow: settings.scrub_slow,
+        }
     }
 
     /// The bytes of a span of `worker`'s memory, or of what it has been lent.
@@ -145,6 +157,15 @@ impl Node {
                 self.waiting.insert(number, Waiting::Prepare(job));
                 return (number, delay);
             }
+            Op::Scrub { segment, rate, token } => {
+                let scrub::Next::Step(job, number, delay) =
+                    scrub::Job::new(worker, segment, rate / self.scrub_slow, token).begin(disk)
+                else {
+                    unreachable!("a segment has bytes")
+                };
+                self.waiting.insert(number, Waiting::Scrub(job));
+                return (number, delay);
+            }
             Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Wake { .. } => {
                 unreachable!("not a file operation")
             }
@@ -178,6 +199,15 @@ impl Node {
                 let result = disk.finish(number).map(|answer| answer.count);
                 Ok((worker, Completion::Done { token, result }))
             }
+            Waiting::Scrub(job) => match job.go_on(disk, number) {
+                scrub::Next::Step(job, number, delay) => {
+                    self.waiting.insert(number, Waiting::Scrub(job));
+                    Err((number, delay))
+                }
+                scrub::Next::Done { worker, token, report } => {
+                    Ok((worker, Completion::Scrubbed { token, report: Some(Box::new(report)) }))
+                }
+            },
             Waiting::Prepare(job) => match job.go_on(disk, number) {
                 Next::Step(job, number, delay) => {
                     self.waiting.insert(number, Waiting::Prepare(job));

@@ -53,6 +53,14 @@ pub struct Settings {
     pub heals: bool,
     /// Lives of the node before the last one.
     pub lives: u32,
+    /// Nanoseconds within which every sealed byte is verified.
+    pub scrub: Option<u64>,
+    /// The companion takes so many times longer for it than it is asked to: segments are recycled under it.
+    pub scrub_slow: u64,
+    /// No companion can start: nothing is scrubbed, and that is said. (It prepares nevertheless, in place of the ring.)
+    pub no_companion: bool,
+    /// The operator has the wall clock believed at every start.
+    pub accepts_clock: bool,
     /// In parts of 1,000: a life ends by a clean stop.
     pub clean_stops: u32,
     /// The wall clock steps by up to an hour.
@@ -100,6 +108,10 @@ impl Settings {
             faults: if faulty { faults(r) } else { Faults::default() },
             harm: canary.is_none() && !faulty && r.chance(200),
             heals: true,
+            scrub: None,
+            scrub_slow: 1,
+            no_companion: false,
+            accepts_clock: false,
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
@@ -117,6 +129,11 @@ impl Settings {
         settings.think = settings.think.max(settings.duration / 1500);
         if canary.is_none() {
             settings.shape(&mut Random::stream(seed, "shape"));
+            let r = &mut Random::stream(seed, "care");
+            settings.scrub = *r.pick(&[None, Some(2 * SECOND), Some(10 * SECOND), Some(60 * SECOND)]);
+            settings.scrub_slow = *r.pick(&[1, 1, 20, 400]);
+            settings.accepts_clock = r.chance(300);
+            settings.no_companion = r.chance(50);
         }
         settings.for_canary();
         settings

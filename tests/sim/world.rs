@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
+use super::scrub;
 use super::trace::{Entry, Trace};
 use super::wire::Replies;
 use super::writer::Writer;
@@ -101,6 +102,11 @@ pub struct World<'a> {
     pub(super) harmed_at: Option<u64>,
     pub(super) damage_told: bool,
     pub(super) epoch_before: Option<u32>,
+    pub(super) scrubs: scrub::Watch,
+    /// This life believes the clock whatever it says.
+    pub(super) accepting: bool,
+    /// When a life began to serve whose clock was accepted; the clock has not gone back since.
+    pub(super) accepted: Option<u64>,
     pub report: Report,
 }
 
@@ -118,6 +124,10 @@ pub struct Report {
     pub emptied: u64,
     /// Starts that made more logs.
     pub grown: u32,
+    /// Starts that accepted a clock which had gone back.
+    pub accepted: u32,
+    /// Flipped bytes that scrubs have found.
+    pub scrubbed: u64,
     pub virtual_seconds: f64,
 }
 
@@ -132,6 +142,8 @@ impl Report {
         self.recycled += other.recycled;
         self.emptied += other.emptied;
         self.grown += other.grown;
+        self.accepted += other.accepted;
+        self.scrubbed += other.scrubbed;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
@@ -189,6 +201,9 @@ impl<'a> World<'a> {
             harmed_at: None,
             damage_told: false,
             epoch_before: None,
+            scrubs: scrub::Watch::default(),
+            accepting: false,
+            accepted: None,
             report: Report::default(),
         }
     }
@@ -218,6 +233,7 @@ impl<'a> World<'a> {
         self.report.acked = self.shared.oracle.acked;
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
+        self.report.scrubbed = self.scrubs.found;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
@@ -258,6 +274,7 @@ impl<'a> World<'a> {
                 let step = *self.random.pick(&[3_590, -3_590, 60, -60, 1, -1]) * 1_000_000i64;
                 let step = if self.shared.settings.steps_back { -step.abs() } else { step };
                 self.clock.step(step);
+                self.accepted = self.accepted.filter(|_| step > 0);
                 self.note(format!("the wall clock steps by {step} µs"));
                 self.heap.at(now + self.random.between(1, 20) * SECOND, Event::StepClock);
             }
@@ -358,8 +375,13 @@ impl<'a> World<'a> {
             }
             Op::Close { socket } => self.with_net(|net, later| net.close(worker, socket, now, later)),
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
+            Op::Scrub { token, .. } if self.shared.settings.no_companion => {
+                self.scrubs.refuses(worker);
+                self.tell(worker, Completion::Scrubbed { token, report: None });
+            }
             file => {
                 self.check_epoch(worker, file);
+                self.scrubs.begins(&file, &self.disk);
                 let node = self.node.as_mut().expect("it is running");
                 let (number, delay) = node.submit(worker, file, &mut self.disk);
                 self.heap.at(now + delay, Event::Disk { life: self.life, number });
