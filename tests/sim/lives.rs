@@ -71,6 +71,8 @@ impl World<'_> {
             let copy = self.random.below(2) as u8;
             let harmed = self.disk.harm(FileName::Superblock(copy), self.random.below(200), self.random.below(8) as u8);
             self.note(format!("copy {copy} of the superblock is harmed: {harmed}"));
+            // If it was the newer one, and no commit of the life before has reached the disk, nothing is left that knows its epoch.
+            self.epoch_before = self.epoch_before.map(|before| before - 1);
         } else {
             self.harm_records();
         }
