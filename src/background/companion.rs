@@ -28,7 +28,8 @@ const FILE_MODE: libc::mode_t = 0o600;
 pub struct Post {
     /// The worker whose segments it prepares.
     pub worker: u16,
-    pub data: PathBuf,
+    /// The data directories in the order of this start.
+    pub data: Vec<PathBuf>,
     /// The core to run on; at a lower priority, as it may be a worker's.
     pub core: usize,
     pub peers: Arc<Peers>,
@@ -64,7 +65,7 @@ fn serve(post: Post, asked: &Receiver<Request>, answering: Sender<Answer>) {
     let mut stalls = 0;
     let mut next = Some(first);
     while let Some(request) = next {
-        let result = executor.run(dog.watch(prepare(&post.data, request, dog.steps())));
+        let result = executor.run(dog.watch(prepare(&post.data[request.given as usize], request, dog.steps())));
         if dog.stalls() > stalls {
             stalls = dog.stalls();
             (post.say)(&format!("the companion of worker {} had to be woken, {stalls} times so far", post.worker));
@@ -167,10 +168,10 @@ mod tests {
         let hears = said.clone();
         let say = Box::new(move |text: &str| hears.lock().expect("no panic").push(text.to_string()));
         let peers = Peers::new(1).expect("eventfds");
-        let link = start(Post { worker: 0, data: data.clone(), core: 0, peers, say }).expect("a thread");
+        let link = start(Post { worker: 0, data: vec![data.clone()], core: 0, peers, say }).expect("a thread");
         let size = (3 << 20) + 8192;
         let ask = |log| {
-            let request = Request { log, index: 4, size, token: Token(9) };
+            let request = Request { given: 0, log, index: 4, size, token: Token(9) };
             link.requests.send(request).expect("it listens");
             let answer = link.answers.recv_timeout(Duration::from_secs(20));
             answer.unwrap_or_else(|_| panic!("no answer; said: {:?}", said.lock())).result

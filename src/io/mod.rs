@@ -13,6 +13,7 @@ pub mod prepare;
 pub mod probe;
 pub mod process;
 pub mod socket;
+pub mod topology;
 pub mod uring;
 #[cfg(test)]
 mod uring_tests;

@@ -126,6 +126,13 @@ impl MemoryDisk {
                 };
                 Completion::Listed { token, result: if self.has_catalog { Ok(list().collect()) } else { Err(ENOENT) } }
             }
+            Op::List { dir: dir @ DirName::Given(_), token } => {
+                let files = self.files().into_iter().filter(|(file, _)| file.dir() == dir);
+                Completion::Listed {
+                    token,
+                    result: Ok(files.map(|(file, bytes)| (file, bytes.len() as u64)).collect()),
+                }
+            }
             Op::Open { file, how, token } => done(token, self.open(file, how)),
             Op::WriteAt { file, at, from, sync, token } => {
                 let bytes = buffers.bytes(from).to_vec();

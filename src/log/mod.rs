@@ -14,8 +14,12 @@ mod appender;
 pub mod checksum;
 mod commits;
 mod committer;
+pub mod directories;
 mod footer;
 pub mod format;
+pub mod identity;
+#[cfg(test)]
+mod identity_tests;
 mod index;
 pub mod inspect;
 #[cfg(test)]
@@ -24,6 +28,7 @@ pub mod reader;
 mod reclaim;
 mod recover;
 mod scanner;
+mod sealed;
 mod segment;
 pub mod steps;
 pub mod superblock;
