@@ -188,11 +188,7 @@ fn refusals_have_the_types_and_texts_of_aws() {
     let under = "under account 123456789012";
     let check = |what, kind, text: String| assert_eq!(refused(what), (kind, text));
     let d = decide(&state, &identity);
-    check(
-        d.create_stream(&new_stream("s", 1), now),
-        Kind::ResourceInUse,
-        format!("Stream s {under} already exists."),
-    );
+    check(d.create_stream(&new_stream("s", 1), now), Kind::ResourceInUse, format!("Stream s {under} already exists."));
     check(d.delete_stream("t"), Kind::ResourceNotFound, format!("Stream t {under} not found."));
     check(d.split("t", 0, 5, now), Kind::ResourceNotFound, format!("Stream t {under} not found."));
     check(

@@ -3,6 +3,7 @@
 use super::boot::Stage;
 use super::notice::{Notice, Share};
 use super::{IDENTITY_TOKEN, Worker};
+use crate::catalog::state::Shard;
 use crate::io::op::Ops;
 use crate::log::directories::{add, recognise, settle_space, spread};
 use crate::log::identity::{Event, Found, Identities};
@@ -131,6 +132,11 @@ impl Worker {
             space: directory.space,
         };
         (0..).zip(&superblock.directories).map(share).collect()
+    }
+
+    /// The shard that takes records of stream `stream` with this hash key, as this worker knows it: for whoever checks what it does.
+    pub fn shard_for(&self, stream: &str, hash: u128) -> Option<&Shard> {
+        self.state().stream(stream)?.route(hash)
     }
 
     /// Where log `log` lies, when that is not plain.

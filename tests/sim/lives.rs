@@ -28,6 +28,7 @@ impl World<'_> {
         }
         let faulty = !self.auditing && self.life > 1 && self.random.chance(600);
         self.disk.faults = if faulty { settings.faults } else { Faults::default() };
+        self.disk.faulty_drive = settings.faulty_drive;
         if self.auditing {
             self.disk.heal(settings.heals);
             self.plan.begin_last_life();
@@ -36,7 +37,8 @@ impl World<'_> {
         if self.shared.settings.harm && self.life > 1 && !self.auditing {
             self.harm();
         }
-        let node = Node::start(&settings, self.workers, &mut self.random);
+        let (given, disk) = self.mount(&settings);
+        let node = Node::start(&settings, self.workers, given, disk, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
         self.note(format!(
             "life {} starts with {} workers{}",
@@ -89,7 +91,8 @@ impl World<'_> {
         self.note(format!("notice: {notice}"));
         let now = self.clock.mono();
         match notice {
-            Notice::Ready { .. } => {
+            Notice::Ready { directories, .. } => {
+                self.mounted(&directories);
                 let node = self.node.as_mut().expect("it is running");
                 node.ready = true;
                 self.taken = node.taken();
@@ -97,6 +100,7 @@ impl World<'_> {
                     self.begin_audit();
                 }
             }
+            Notice::Refused { why } if self.is_missed(&why) => self.power_cut(),
             Notice::Refused { why } => {
                 let excused = self.shared.lenient || self.shared.oracle.damaged;
                 self.damage_told |= excused;
@@ -111,6 +115,7 @@ impl World<'_> {
             Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
                 assert!(self.shared.lenient, "a failure without a fault of the disk: {notice}");
+                self.check_drive_failed(&notice);
             }
             Notice::Trimmed { records_until, .. } => {
                 self.last_trim = Some(now);

@@ -10,8 +10,10 @@ mod clock;
 mod companion;
 mod disk;
 mod disk_tests;
+mod drives;
 mod inode;
 mod lives;
+mod mounting;
 mod net;
 mod net_tests;
 mod node;
@@ -67,6 +69,8 @@ fn hold(part: u64) {
         "the seeds have tried nothing: {total:?}"
     );
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
+    let drives = total.added > 0 && total.refused > 0 && total.spared > 0;
+    assert!(seeds < 200 || drives, "no drive was added, missed, or failed beside one that took puts: {total:?}");
 }
 
 #[test]

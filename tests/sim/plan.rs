@@ -44,7 +44,7 @@ impl Kind {
         Some(match op {
             Op::Fsync { .. } | Op::SyncDir { .. } => Kind::Sync,
             Op::Open { .. } | Op::Rename { .. } | Op::Unlink { .. } | Op::MakeDir { .. } => Kind::Name,
-            Op::WriteAt { file: FileName::Superblock(_), .. } => Kind::Superblock,
+            Op::WriteAt { file: FileName::Superblock(_) | FileName::IdentityDraft { .. }, .. } => Kind::Superblock,
             Op::WriteAt { file: FileName::Segment { .. }, .. } => Kind::Commit,
             Op::WriteAt { .. } => Kind::Catalog,
             Op::Send { .. } => Kind::Send,

@@ -63,6 +63,11 @@ pub struct Settings {
     pub pauses: bool,
     /// The number of workers may differ from life to life.
     pub changing_workers: bool,
+    /// Data directories at first, and the most that there will be.
+    pub drives: u8,
+    pub drives_max: u8,
+    /// The only drive that faults strike; `None`: all.
+    pub faulty_drive: Option<u8>,
     /// Resharding, in parts of 1,000 of the administrator's calls.
     pub reshard: u32,
 }
@@ -106,6 +111,9 @@ impl Settings {
             steps_back: false,
             pauses: r.chance(200),
             changing_workers: r.chance(250),
+            drives: 1,
+            drives_max: 1,
+            faulty_drive: None,
             reshard: *r.pick(&[0, 150, 400]),
         };
         if settings.changing_workers {
@@ -117,6 +125,7 @@ impl Settings {
         settings.think = settings.think.max(settings.duration / 1500);
         if canary.is_none() {
             settings.shape(&mut Random::stream(seed, "shape"));
+            settings.several_drives(&mut Random::stream(seed, "drives"));
         }
         settings.for_canary();
         settings
@@ -142,6 +151,22 @@ impl Settings {
         self.resizes = !self.changing_workers && r.chance(200);
     }
 
+    /// Several data directories; some come in later lives, and sometimes only one of them has faults.
+    fn several_drives(&mut self, r: &mut Random) {
+        if !r.chance(300) {
+            return;
+        }
+        self.drives_max = r.between(2, 3) as u8;
+        self.drives = r.between(1, self.drives_max as u64) as u8;
+        if self.drives < self.drives_max || r.chance(500) {
+            self.lives = self.lives.max(2);
+        }
+        self.faulty_drive = r.chance(700).then(|| r.below(self.drives as u64) as u8);
+        self.resizes = false;
+        // A worker may come to have every log.
+        self.limits = self.limits.with_logs(6);
+    }
+
     /// A canary is looked for where its rule matters.
     fn for_canary(&mut self) {
         let Some(canary) = self.canary else { return };
@@ -160,7 +185,7 @@ impl Settings {
     }
 
     pub fn disk(&self) -> u64 {
-        self.segment * self.files * self.workers as u64
+        self.segment * self.files * self.workers as u64 * self.drives_max as u64
     }
 }
 
