@@ -197,12 +197,6 @@ impl Worker {
     /// size of a segment, is chosen for all directories given.
     fn new_superblock(&self) -> Result<Superblock, String> {
         let o = &self.options;
-        if o.given[0].has_logs {
-            return Err(format!(
-                "{} holds logs but no superblock: nothing was touched; restore one from a copy, or name an empty directory",
-                o.given[0].path
-            ));
-        }
         let rooms: Vec<u64> = o.given.iter().map(|given| given.free).collect();
         let disk = o.disk.unwrap_or(rooms.iter().map(|free| free / 2).sum());
         let spaces = divide(disk, &rooms);

@@ -31,18 +31,26 @@ impl Worker {
     }
 
     fn directories_found(&mut self, found: &[Found], ops: &mut Ops) {
-        let boot = self.boot.as_mut().expect("part of the boot");
+        let boot = self.boot.as_ref().expect("part of the boot");
         let superblock = boot.superblock.as_ref().expect("it comes before the directories");
         let recognised = match recognise(superblock, found, &self.options.given) {
             Ok(recognised) => recognised,
             Err(why) => return self.refuse_start(why),
         };
+        let home = &self.options.given[0];
+        if boot.is_new && home.has_logs {
+            return self.refuse_start(format!(
+                "{} holds logs but no superblock: nothing was touched; restore one from a copy, or name an empty directory",
+                home.path
+            ));
+        }
         // What cannot be divided is refused before anything is written.
         let mut tried = superblock.clone();
         let added = !add(&mut tried, &recognised, &self.options.given).is_empty();
         if let Err(why) = settle_space(&mut tried, self.options.disk, added, &self.options.given) {
             return self.refuse_start(why);
         }
+        let boot = self.boot.as_mut().expect("part of the boot");
         boot.recognised = Some(recognised);
         match boot.is_new {
             true => {
