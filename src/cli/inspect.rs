@@ -95,7 +95,7 @@ fn further(superblock: &Superblock, path: &Path) -> Result<u32, String> {
     let identity = Identity::decode(&bytes).map_err(|why| format!("its identity cannot be used: {why}"))?;
     if identity.home != superblock.directory {
         let Identity { number, home_path, .. } = identity;
-        return Err(format!("directory {number} of another penstock, whose home was last at {home_path}"));
+        return Err(format!("directory {number} of another penstock, whose home was {home_path} when it joined"));
     }
     let known = (0..).zip(&superblock.directories).find(|(_, directory)| directory.id == identity.id);
     known.map(|(number, _)| number).ok_or("its addition did not end: the home does not name it yet".to_string())

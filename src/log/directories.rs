@@ -62,7 +62,7 @@ pub fn recognise(superblock: &Superblock, found: &[Found], given: &[Given]) -> R
         }
         Found::Identity(Identity { number, home_path, .. }) => {
             return Err(format!(
-                "{home} is no home: it is directory {number} of the penstock whose home was last at {home_path}; name that home first, \
+                "{home} is no home: it is directory {number} of the penstock whose home was {home_path} when it joined; name that home first, \
                  this one after it (--data HOME --data {home})"
             ));
         }
@@ -117,7 +117,7 @@ fn known(superblock: &Superblock, found: &Found, given: &Given) -> Result<Option
     };
     if identity.home != superblock.directory {
         return Err(format!(
-            "{path} belongs to another penstock: it is directory {} of the one whose home was last at {}; nothing was touched; start that \
+            "{path} belongs to another penstock: it is directory {} of the one whose home was {} when it joined; nothing was touched; start that \
              one with it, or name an empty directory",
             identity.number, identity.home_path
         ));

@@ -105,9 +105,13 @@ class Directories(unittest.TestCase):
             self.put_some(self.ready(server), ["a"])
             server.stop()
         mine, theirs = one.further[0], other.further[0]
+        self.ready(other)
+        one.further = [mine, theirs]
+        self.assertIn(f"{theirs} is in use by process {other.process.pid}", one.refused())
+        other.stop()
         one.further = [mine, theirs]
         said = one.refused()
-        self.assertIn(f"{theirs} belongs to another penstock: it is directory 1 of the one whose home was last at {other.data}", said)
+        self.assertIn(f"{theirs} belongs to another penstock: it is directory 1 of the one whose home was {other.data} when it joined", said)
         one.further = [mine, other.data]
         self.assertIn(f"{other.data} holds data of a penstock but no identity", one.refused())
         one.further = [mine, mine / "../" / mine.name]
@@ -120,7 +124,7 @@ class Directories(unittest.TestCase):
         shutil.rmtree(copy)
         # A further directory alone is not taken for an empty home.
         strays = Appliance("--cores", "0", disk="2G", data=mine)
-        self.assertIn(f"{mine} is no home: it is directory 1 of the penstock whose home was last at {one.data}", strays.refused())
+        self.assertIn(f"{mine} is no home: it is directory 1 of the penstock whose home was {one.data} when it joined", strays.refused())
         (mine / "identity").rename(mine / "kept")
         self.assertIn(f"{mine} holds logs but no superblock", strays.refused())
         one.further = [mine]

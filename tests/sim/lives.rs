@@ -52,6 +52,9 @@ impl World<'_> {
         self.heap.at(now + START_MAX, Event::Served { life });
         if !self.auditing {
             let end = self.plan.begin_life(now);
+            if self.adds_drive() {
+                self.plan.adds_drive();
+            }
             self.heap.at(end, Event::End { life });
         }
         for worker in 0..self.workers {

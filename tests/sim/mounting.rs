@@ -66,6 +66,11 @@ impl World<'_> {
         (given, asks.then(|| settings.disk()))
     }
 
+    /// Whether this life adds a drive, or goes on with an addition that did not come to its end.
+    pub(super) fn adds_drive(&self) -> bool {
+        (1..self.mounting.drives).any(|drive| !self.mounting.named.contains(&drive))
+    }
+
     /// The node serves.
     pub(super) fn mounted(&mut self, shares: &[Share]) {
         let drive = |share: &Share| share.path.rsplit('/').next().and_then(|n| n.parse().ok()).expect("as given");
