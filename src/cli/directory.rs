@@ -126,12 +126,18 @@ pub fn survey(paths: &[PathBuf]) -> Result<Vec<(Device, Given)>, String> {
         };
         found.push((device, given));
     }
-    // What several directories find free on one file system is the same space.
-    let numbers: Vec<String> = found.iter().map(|(device, _)| device.number.clone()).collect();
-    for (device, given) in &mut found {
-        given.free /= numbers.iter().filter(|number| **number == device.number).count() as u64;
-    }
+    share_free(&mut found);
     Ok(found)
+}
+
+/// What several directories find free on one device is the same space, though each may have read another number: they share the least.
+fn share_free(found: &mut [(Device, Given)]) {
+    let seen: Vec<(String, u64)> = found.iter().map(|(device, given)| (device.number.clone(), given.free)).collect();
+    for (device, given) in found {
+        let same = seen.iter().filter(|(number, _)| *number == device.number);
+        let least = same.clone().map(|(_, free)| *free).min().unwrap_or(given.free);
+        given.free = least / same.count() as u64;
+    }
 }
 
 /// Whether the directory has logs, and the bytes of their files.
@@ -178,6 +184,19 @@ mod tests {
         assert_eq!(chosen(&[("HOME", "/h")], false).as_deref(), Ok("/h/.local/state/penstock"));
         assert_eq!(chosen(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x")], false).as_deref(), Ok("/x/penstock"));
         assert!(chosen(&[], false).is_err());
+    }
+
+    #[test]
+    fn directories_of_one_device_share_what_is_free() {
+        let scratch = std::env::temp_dir().join(format!("penstock-share-{}", std::process::id()));
+        let device = device::examine(&open(&scratch).expect("a directory")).expect("direct I/O works here");
+        let one = |number: &str, free| {
+            (Device { number: number.into(), ..device.clone() }, Given { free, ..Given::default() })
+        };
+        let mut found = [one("8:1", 1_000), one("8:2", 700), one("8:1", 998)];
+        share_free(&mut found);
+        assert_eq!(found.map(|(_, given)| given.free), [499, 700, 499]);
+        std::fs::remove_dir_all(&scratch).expect("removed");
     }
 
     #[test]

@@ -181,29 +181,37 @@ pub fn settle_space(
     } else if added {
         superblock.disk = superblock.directories.iter().map(|directory| directory.space).sum();
     }
-    for number in 0..superblock.directories.len() as u32 {
-        let logs = superblock.logs_in(number).max(1);
-        if (superblock.files_with(number, logs) as u64) < SEGMENTS_MIN {
-            return Err(too_small(superblock, number, logs));
-        }
+    let wants = |number: u32| least_disk(superblock, number).map(|disk| (disk, number));
+    match (0..superblock.directories.len() as u32).filter_map(wants).max() {
+        Some((disk, number)) => Err(too_small(superblock, number, disk)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn too_small(superblock: &Superblock, number: u32, logs: u32) -> String {
+/// Bytes that the logs of directory `number` need.
+fn least_space(superblock: &Superblock, number: u32) -> u64 {
+    SEGMENTS_MIN * superblock.logs_in(number).max(1) as u64 * superblock.segment_size
+}
+
+/// MiB of all directories together that give directory `number` enough at its present part; `None`: it has enough.
+fn least_disk(superblock: &Superblock, number: u32) -> Option<u64> {
+    let space = superblock.directories[number as usize].space;
+    let least = least_space(superblock, number);
+    let disk = least as u128 * superblock.disk.max(1) as u128 / space.max(1) as u128;
+    (space < least).then_some((disk >> 20) as u64 + 1)
+}
+
+fn too_small(superblock: &Superblock, number: u32, disk: u64) -> String {
     let Directory { space, path, .. } = &superblock.directories[number as usize];
-    let least = SEGMENTS_MIN * logs as u64 * superblock.segment_size;
-    // Of all directories together, where each has its present part.
-    let disk = least as u128 * superblock.disk.max(1) as u128 / (*space).max(1) as u128;
-    let disk = (disk >> 20) as u64 + 1;
     let part = match superblock.directories.len() {
         1 => "the log may use".to_string(),
         _ => format!("{path} would get"),
     };
     format!(
-        "{part} {} MiB, but needs at least {} MiB: {logs} log(s) of {SEGMENTS_MIN} segments of {} MiB; give it more (--disk {disk}M)",
+        "{part} {} MiB, but needs at least {} MiB: {} log(s) of {SEGMENTS_MIN} segments of {} MiB; give it more (--disk {disk}M)",
         space >> 20,
-        least >> 20,
+        least_space(superblock, number) >> 20,
+        superblock.logs_in(number).max(1),
         superblock.segment_size >> 20
     )
 }
@@ -374,6 +382,13 @@ mod tests {
         let refused = settle_space(&mut sb, Some(16 * SEGMENT), false, &two).expect_err("4 segments are too few");
         assert!(refused.contains("/given/1 would get 256 MiB, but needs at least 512 MiB"), "{refused}");
         assert!(refused.contains("--disk 2049M"), "{refused}");
+        settle_space(&mut sb, Some(2049 << 20), false, &two).expect("what it said is enough");
+        // What is told is enough for all, not only for the first.
+        let mut sb = superblock(&[60, 20, 30], &[0, 1, 2]);
+        let mut three = given(3);
+        three.iter_mut().zip([50, 10, 20]).for_each(|(given, room)| given.free = room * SEGMENT);
+        let refused = settle_space(&mut sb, Some(7 * SEGMENT), false, &three).expect_err("none has enough");
+        assert!(refused.contains("/1 would get 56 MiB") && refused.contains("--disk 4097M"), "{refused}");
     }
 
     #[test]
