@@ -69,8 +69,8 @@ fn hold(part: u64) {
         "the seeds have tried nothing: {total:?}"
     );
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
-    let drives = total.added > 0 && total.refused > 0 && total.spared > 0;
-    assert!(seeds < 200 || drives, "no drive was added, missed, or failed beside one that took puts: {total:?}");
+    assert!(seeds < 200 || total.added > 0 && total.refused > 0, "no drive was added, or none was missed: {total:?}");
+    assert!(seeds < 600 || total.spared > 0, "no put was refused for a drive beside one that works: {total:?}");
 }
 
 #[test]

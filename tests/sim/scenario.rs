@@ -161,6 +161,9 @@ impl Settings {
         if self.drives < self.drives_max || r.chance(500) {
             self.lives = self.lives.max(2);
         }
+        if self.faults == Faults::default() && !self.harm && r.chance(400) {
+            self.faults = faults(r);
+        }
         self.faulty_drive = r.chance(700).then(|| r.below(self.drives as u64) as u8);
         self.resizes = false;
         // A worker may come to have every log.
