@@ -34,7 +34,8 @@ const FILE_MODE: libc::mode_t = 0o600;
 pub struct Post {
     /// The worker whose segments it prepares and scrubs.
     pub worker: u16,
-    pub data: PathBuf,
+    /// The data directories in the order of this start.
+    pub data: Vec<PathBuf>,
     /// The core to run on; at a lower priority, as it may be a worker's.
     pub core: usize,
     pub peers: Arc<Peers>,
@@ -95,15 +96,15 @@ struct Desk {
 }
 
 impl Desk {
-    fn put(&mut self, data: &Path, request: Request) {
+    fn put(&mut self, data: &[PathBuf], request: Request) {
         match request {
             Request::Prepare(request) => self.prepares.push_back(request),
-            Request::Scrub(request) => self.scrubs.push_back(Scrubbing::new(data, request)),
+            Request::Scrub(request) => self.scrubs.push_back(Scrubbing::new(&data[request.given as usize], request)),
         }
     }
 
     /// Takes what has been asked, and waits until something is to be done; `false`: nobody will ask any more.
-    fn fill(&mut self, data: &Path, asked: &Receiver<Request>) -> bool {
+    fn fill(&mut self, data: &[PathBuf], asked: &Receiver<Request>) -> bool {
         loop {
             let pause = match (self.prepares.front(), self.scrubs.front()) {
                 (Some(_), _) => Some(Duration::ZERO),
@@ -125,9 +126,9 @@ impl Desk {
     }
 
     /// Prepares a segment, or verifies one chunk of another.
-    fn work(&mut self, data: &Path, executor: &LocalExecutor, dog: &Watchdog) -> Option<Answer> {
+    fn work(&mut self, data: &[PathBuf], executor: &LocalExecutor, dog: &Watchdog) -> Option<Answer> {
         if let Some(request) = self.prepares.pop_front() {
-            let result = executor.run(dog.watch(prepare(data, request, dog.steps())));
+            let result = executor.run(dog.watch(prepare(&data[request.given as usize], request, dog.steps())));
             return Some(Answer::Prepared { request, result });
         }
         let scrub = self.scrubs.front_mut()?;
@@ -165,8 +166,9 @@ async fn prepare(data: &Path, request: prepare::Request, steps: Steps) -> Result
 /// glommio finds out whether a device can be polled by reading from the first file that it opens there, and believes the answer for good. An
 /// empty file answers yes on a device that cannot, and every later read of a written one fails: so a written one comes first.
 async fn learn_device(data: &Path) {
-    for copy in 0..2 {
-        let path = data.join(FileName::Superblock(copy).to_string());
+    // The first directory has these, the others that.
+    for file in [FileName::Superblock(0), FileName::Superblock(1), FileName::Identity { given: 0 }] {
+        let path = data.join(file.to_string());
         if let Ok(file) = OpenOptions::new().read(true).dma_open(path).await {
             // Only the probe was wanted; a superblock that cannot be closed is not this thread's to tell.
             let _ = file.close().await;
@@ -251,7 +253,7 @@ mod tests {
             let hears = said.clone();
             let say = Box::new(move |text: &str| hears.lock().expect("no panic").push(text.to_string()));
             let (peers, counters) = (Peers::new(1).expect("eventfds"), Counters::default());
-            let post = Post { worker: 0, data: data.clone(), core: 0, peers, counters, say };
+            let post = Post { worker: 0, data: vec![data.clone()], core: 0, peers, counters, say };
             Scene { data, link: start(post).expect("a thread"), said }
         }
 
@@ -278,7 +280,7 @@ mod tests {
         std::fs::write(dir.join("segment-000004.preparing"), b"left by a crash").expect("written");
         let size = (3 << 20) + 8192;
         for (log, result) in [(0, Ok(())), (7, Err(Errno(libc::ENOENT)))] {
-            let request = prepare::Request { log, index: 4, size, token: Token(9) };
+            let request = prepare::Request { given: 0, log, index: 4, size, token: Token(9) };
             scene.ask(Request::Prepare(request));
             assert_eq!(scene.hear(), Answer::Prepared { request, result });
         }
@@ -300,9 +302,9 @@ mod tests {
     fn a_preparation_goes_before_the_next_chunk_of_a_scrub() {
         let scene = Scene::new("yields");
         // A chunk in three days.
-        let scrub = scrub::Request { segment: zeros(&scene), rate: 1, token: Token(1) };
+        let scrub = scrub::Request { given: 0, segment: zeros(&scene), rate: 1, token: Token(1) };
         scene.ask(Request::Scrub(scrub));
-        let request = prepare::Request { log: 0, index: 2, size: 1 << 20, token: Token(2) };
+        let request = prepare::Request { given: 0, log: 0, index: 2, size: 1 << 20, token: Token(2) };
         scene.ask(Request::Prepare(request));
         assert_eq!(scene.hear(), Answer::Prepared { request, result: Ok(()) });
     }
@@ -311,11 +313,11 @@ mod tests {
     fn a_scrub_reads_all_that_was_sealed_also_after_a_preparation() {
         let scene = Scene::new("scrubs");
         let segment = zeros(&scene);
-        let request = prepare::Request { log: 0, index: 2, size: 1 << 20, token: Token(2) };
+        let request = prepare::Request { given: 0, log: 0, index: 2, size: 1 << 20, token: Token(2) };
         scene.ask(Request::Prepare(request));
         assert_eq!(scene.hear(), Answer::Prepared { request, result: Ok(()) });
         let scrub = |segment| {
-            scene.ask(Request::Scrub(scrub::Request { segment, rate: 1 << 40, token: Token(1) }));
+            scene.ask(Request::Scrub(scrub::Request { given: 0, segment, rate: 1 << 40, token: Token(1) }));
             match scene.hear() {
                 Answer::Scrubbed { report, .. } => report,
                 other => panic!("{other:?}"),

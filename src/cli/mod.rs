@@ -22,7 +22,7 @@ struct Cli {
 enum Command {
     /// Serves the Kinesis API from a data directory, until SIGTERM or SIGINT.
     Serve(serve::Args),
-    /// Prints what is in a file of a data directory.
+    /// Prints what is in data directories and their files.
     Inspect(inspect::Args),
 }
 

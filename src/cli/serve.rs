@@ -5,13 +5,14 @@ use super::{cores, directory, size};
 use crate::background::companion;
 use crate::io::buffers::Buffers;
 use crate::io::clock::Clock;
-use crate::io::device::{self, Device, Durability};
+use crate::io::device::{Device, Durability};
 use crate::io::driver::{self, Event, Say};
 use crate::io::peers::Peers;
 use crate::io::process::{self, Signals, timestamp};
 use crate::io::{probe, socket};
 use crate::limits::Limits;
 use crate::log::Canary;
+use crate::log::directories::logs_wanted;
 use crate::observe::counter::Counters;
 use crate::worker::mailbox;
 use crate::worker::notice::Notice;
@@ -43,16 +44,17 @@ enum Full {
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Data directory [default: $STATE_DIRECTORY, /var/lib/penstock as root, else the user's state directory]
+    /// Data directory [default: $STATE_DIRECTORY, /var/lib/penstock as root, else the user's state directory]; again for each further
+    /// drive: the first is the home, which knows the others, and every one holds logs
     #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    data: Vec<PathBuf>,
     /// Address of the HTTP endpoint; loopback only. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: SocketAddr,
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
-    /// Space for records, as 512M or 4G [default: half of the free space of a new directory]
+    /// Space for records in all directories, as 512M or 4G; divided by the room of each [default: half of the free space of a new directory]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     disk: Option<u64>,
     /// What a put finds when the space is used up
@@ -114,28 +116,23 @@ pub fn run(args: Args) -> Result<(), String> {
     process::raise_limits();
     probe::kernel().map_err(|missing| missing.to_string())?;
     let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()))?;
-    let data = directory::open(&match &args.data {
-        Some(data) => data.clone(),
-        None => directory::default()?,
-    })?;
-    let lock = directory::lock(&data)?;
+    let data = directory::open_all(&args.data)?;
+    let locks = data.iter().map(|data| directory::lock(data)).collect::<Result<Vec<_>, _>>()?;
     let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
-    let device = device::examine(&data)
-        .map_err(|error| format!("the data directory {} cannot be used: {error}", data.display()))?;
-    warn(&device);
+    let (devices, given): (Vec<Device>, Vec<_>) = directory::survey(&data)?.into_iter().unzip();
+    warn(&data, &devices);
     let when_full = match args.when_full {
         Full::Reject => WhenFull::Reject,
         Full::Trim => WhenFull::Trim,
     };
     let options = Options {
         disk: args.disk,
-        free: device.free,
+        given,
+        nodes: directory::nodes(&chosen),
         when_full,
         region: args.region,
         account: args.account,
         retention_hour: args.retention_hour,
-        block: device.block,
-        flush: device.flush,
         segment: None,
         random: process::random().map_err(|error| format!("no random bytes from the kernel: {error}"))?,
         clock_synchronised: process::clock_is_synchronised(),
@@ -144,12 +141,12 @@ pub fn run(args: Args) -> Result<(), String> {
         canary: Canary::default(),
         no_epoch_bump: false,
     };
-    let facts = Facts { endpoint, cores: chosen, data, device, when_full, scrub: options.scrub };
+    let facts = Facts { endpoint, cores: chosen, data, devices, when_full, scrub: options.scrub };
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
         Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
-    let threads = start(&facts, options, listeners, &lock, &peers)?;
+    let threads = start(&facts, options, listeners, &locks, &peers)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)
@@ -172,17 +169,22 @@ fn listeners(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<TcpLi
     Ok((claimed, listeners))
 }
 
-fn warn(device: &Device) {
-    if device.durability == Durability::Memory {
-        log(&format!(
-            "WARNING: the data directory is {}: what is acknowledged is lost with the machine's power",
-            device.file_system
-        ));
-    } else if !device.tried {
-        log(&format!(
-            "WARNING: the log has not been tried on {}; ext4 and xfs are known to keep what is durable",
-            device.file_system
-        ));
+fn warn(data: &[PathBuf], devices: &[Device]) {
+    for (at, (path, device)) in data.iter().zip(devices).enumerate() {
+        let (path, system) = (path.display(), device.file_system);
+        if device.durability == Durability::Memory {
+            log(&format!("WARNING: {path} is {system}: what is acknowledged is lost with the machine's power"));
+        } else if !device.tried {
+            log(&format!(
+                "WARNING: the log has not been tried on {system}, on which {path} lies; ext4 and xfs are known to keep what is durable"
+            ));
+        }
+        if let Some(twin) = devices[..at].iter().position(|other| other.number == device.number) {
+            log(&format!(
+                "WARNING: {} and {path} lie on one device: together they are no faster than one, and fail together",
+                data[twin].display()
+            ));
+        }
     }
 }
 
@@ -197,11 +199,13 @@ fn start(
     facts: &Facts,
     options: Options,
     listeners: Vec<TcpListener>,
-    lock: &Arc<File>,
+    locks: &[Arc<File>],
     peers: &Arc<Peers>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
     let count = facts.cores.len() as u16;
-    let limits = Limits::standard().with_logs(directory::logs(&facts.data).div_ceil(count as u32));
+    let logs = directory::superblock(&facts.data[0]).map_or(Vec::new(), |superblock| superblock.logs);
+    let wanted = logs_wanted(&logs, facts.data.len() as u32, count as u32);
+    let limits = Limits::standard().with_logs(wanted.div_ceil(count as u32));
     let memory: Vec<Buffers> = (0..count).map(|worker| Buffers::new(worker, limits.layouts())).collect();
     let loans: Vec<_> = memory.iter().map(Buffers::loans).collect();
     let counters: Vec<_> = (0..count).map(|_| Counters::default()).collect();
@@ -232,7 +236,7 @@ fn start(
             core,
             data: facts.data.clone(),
             listener,
-            lock: lock.clone(),
+            locks: locks.to_vec(),
             peers: peers.clone(),
             companion: Some(companion.map_err(no_thread)?),
             say: say.clone(),
@@ -262,7 +266,7 @@ fn say(facts: Facts) -> Say {
             std::process::exit(1);
         }
         Event::Notice(notice) => {
-            if let Notice::Ready { new, streams, records, disk, logs, segment, region, .. } = notice {
+            if let Notice::Ready { new, streams, records, disk, logs, segment, directories, region, .. } = notice {
                 let opened = Opened {
                     new: *new,
                     streams: *streams,
@@ -270,6 +274,7 @@ fn say(facts: Facts) -> Say {
                     disk: *disk,
                     logs: *logs,
                     segment: *segment,
+                    directories,
                     region,
                 };
                 let text = banner::text(&facts, &opened);

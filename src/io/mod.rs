@@ -15,6 +15,7 @@ pub mod probe;
 pub mod process;
 pub mod scrub;
 pub mod socket;
+pub mod topology;
 pub mod uring;
 #[cfg(test)]
 mod uring_tests;

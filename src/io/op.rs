@@ -16,7 +16,7 @@ pub struct Socket(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
-/// A file of the data directory, by its role. `Display` is its path inside the directory.
+/// A file of the data directories, by its role. `Display` is its path inside the one that it lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileName {
     /// One of the two copies, 0 or 1.
@@ -33,15 +33,25 @@ pub enum FileName {
     SnapshotDraft { number: u64 },
     /// Copy of what recovery cut off or found damaged in log `log` at `position`.
     Quarantine { log: u32, position: u64 },
+    /// Whose the data directory `given` of this start is.
+    Identity { given: u8 },
+    /// The same, being written; renamed when durable.
+    IdentityDraft { given: u8 },
 }
 
-/// A directory of the data directory.
+/// A directory of the data directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DirName {
+    /// The home: the first data directory, which has everything but logs to itself.
     Top,
     Catalog,
+    /// Of a log, in the data directory that [`Op::Locate`] has named; in the home until then.
     Log(u32),
     Quarantine,
+    /// The data directory that the log's lies in.
+    Above(u32),
+    /// A data directory, by its place among those that this start was given; 0 is the home.
+    Given(u8),
 }
 
 impl FileName {
@@ -52,6 +62,7 @@ impl FileName {
             FileName::Segment { log, .. } | FileName::Preparing { log, .. } => DirName::Log(log),
             FileName::Journal { .. } | FileName::Snapshot { .. } | FileName::SnapshotDraft { .. } => DirName::Catalog,
             FileName::Quarantine { .. } => DirName::Quarantine,
+            FileName::Identity { given } | FileName::IdentityDraft { given } => DirName::Given(given),
         }
     }
 
@@ -76,6 +87,9 @@ impl FileName {
                 let (log, position) = name.strip_prefix("log-")?.split_once('-')?;
                 FileName::Quarantine { log: log.parse().ok()?, position: u64::from_str_radix(position, 16).ok()? }
             }
+            DirName::Given(given) if name == "identity" => FileName::Identity { given },
+            DirName::Given(given) => FileName::IdentityDraft { given },
+            DirName::Above(_) => return None,
         };
         (file.to_string().rsplit('/').next() == Some(name)).then_some(file)
     }
@@ -84,7 +98,7 @@ impl FileName {
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            FileName::Superblock(_) => {}
+            FileName::Superblock(_) | FileName::Identity { .. } | FileName::IdentityDraft { .. } => {}
             other => write!(f, "{}/", other.dir())?,
         }
         match *self {
@@ -95,6 +109,8 @@ impl fmt::Display for FileName {
             FileName::Snapshot { number } => write!(f, "snapshot-{number:012}"),
             FileName::SnapshotDraft { number } => write!(f, "snapshot-{number:012}.draft"),
             FileName::Quarantine { log, position } => write!(f, "log-{log:03}-{position:016x}"),
+            FileName::Identity { .. } => f.write_str("identity"),
+            FileName::IdentityDraft { .. } => f.write_str("identity.draft"),
         }
     }
 }
@@ -102,7 +118,7 @@ impl fmt::Display for FileName {
 impl fmt::Display for DirName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            DirName::Top => f.write_str("."),
+            DirName::Top | DirName::Above(_) | DirName::Given(_) => f.write_str("."),
             DirName::Catalog => f.write_str("catalog"),
             DirName::Log(log) => write!(f, "log-{log:03}"),
             DirName::Quarantine => f.write_str("quarantine"),
@@ -218,6 +234,11 @@ pub enum Op {
         rate: u64,
         token: Token,
     },
+    /// The files of log `log` lie in the data directory `given` of this start. Comes before any other operation on them.
+    Locate {
+        log: u32,
+        given: u8,
+    },
     /// Wakes another worker, which has a message.
     Wake {
         worker: u16,
@@ -288,6 +309,8 @@ mod tests {
             FileName::Snapshot { number: 8 },
             FileName::SnapshotDraft { number: 8 },
             FileName::Quarantine { log: 2, position: 0xfeed },
+            FileName::Identity { given: 1 },
+            FileName::IdentityDraft { given: 2 },
         ];
         for file in files {
             let path = file.to_string();
@@ -296,5 +319,6 @@ mod tests {
         }
         assert_eq!(FileName::parse(DirName::Top, "superblock-01"), None);
         assert_eq!(FileName::parse(DirName::Log(0), "notes.txt"), None);
+        assert_eq!(FileName::parse(DirName::Given(1), "superblock-0"), None);
     }
 }

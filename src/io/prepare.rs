@@ -16,9 +16,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Bytes of one write: short enough that a commit behind it does not wait long.
 pub const STEP: u32 = 1 << 20;
 
-/// A segment wanted: file `index` of log `log`, of `size` bytes.
+/// A segment wanted: file `index` of log `log`, which lies in the data directory `given`, of `size` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
+    pub given: u8,
     pub log: u32,
     pub index: u32,
     pub size: u64,
@@ -63,7 +64,7 @@ pub(super) struct Preparing {
 
 impl Ring {
     pub(super) fn prepare(&mut self, log: u32, index: u32, size: u64, token: Token) -> io::Result<()> {
-        let request = Request { log, index, size, token };
+        let request = Request { given: self.files.given(log), log, index, size, token };
         match self.ask_companion(companion::Request::Prepare(request)) {
             true => Ok(()),
             false => self.prepare_itself(request),
@@ -83,7 +84,7 @@ impl Ring {
         let Some(request) = self.preparing.waiting.pop_front() else { return Ok(()) };
         let (draft, segment) = (path_of(&request.draft()), path_of(&request.segment()));
         // A draft that a crash has left is written anew.
-        let entry = self.open_entry(&draft, libc::O_CREAT | libc::O_TRUNC);
+        let entry = self.open_entry(request.segment().dir(), &draft, libc::O_CREAT | libc::O_TRUNC);
         self.preparing.job = Some(Job { request, stage: Stage::Open, fd: None, draft, segment });
         self.launch(entry, Flight::Prepare)
     }
@@ -143,9 +144,10 @@ impl Ring {
 
     fn stage_entry(&mut self, job: &Job, stage: &Stage) -> Result<squeue::Entry, Errno> {
         let fd = Fd(job.fd.as_ref().ok_or(Errno(libc::EBADF))?.as_raw_fd());
-        let top = self.files.top();
+        let dir = job.request.segment().dir();
+        let top = self.files.top(dir);
         Ok(match *stage {
-            Stage::Open => self.open_entry(&job.draft, libc::O_CREAT | libc::O_TRUNC),
+            Stage::Open => self.open_entry(dir, &job.draft, libc::O_CREAT | libc::O_TRUNC),
             Stage::Allocate => opcode::Fallocate::new(fd, job.request.size).build(),
             Stage::Write { at } => {
                 let zeros = &mut self.preparing.zeros;
@@ -155,7 +157,7 @@ impl Ring {
             }
             Stage::Flush => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
             Stage::Rename => opcode::RenameAt::new(top, job.draft.as_ptr(), top, job.segment.as_ptr()).build(),
-            Stage::SyncDir => opcode::Fsync::new(Fd(self.files.dir(job.request.segment().dir())?)).build(),
+            Stage::SyncDir => opcode::Fsync::new(Fd(self.files.dir(dir)?)).build(),
         })
     }
 }

@@ -33,6 +33,8 @@ impl Segment {
 /// A segment to be verified, at `rate` bytes a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
+    /// The data directory that it lies in, of those of this start.
+    pub given: u8,
     pub segment: Segment,
     pub rate: u64,
     pub token: Token,

@@ -22,7 +22,7 @@ use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Entries of the submission queue; a fuller turn submits in between.
@@ -52,12 +52,12 @@ pub struct RingSetup<'a> {
     pub loans: Vec<Loans>,
     /// The worker's log memory, to be registered.
     pub log: Option<Span>,
-    /// The data directory.
-    pub data: &'a Path,
+    /// The data directories, the home first.
+    pub data: &'a [PathBuf],
     pub listener: Option<TcpListener>,
-    /// The lock of the data directory. The ring holds it too, for a killed process is gone before its ring is: the kernel takes a ring
+    /// The locks of the data directories. The ring holds them too, for a killed process is gone before its ring is: the kernel takes a ring
     /// apart when the last of its operations has ended, and until then a write of the dead may still land in the log.
-    pub lock: Option<Arc<File>>,
+    pub locks: Vec<Arc<File>>,
     pub peers: Arc<Peers>,
     /// Who prepares segments; without it the ring does.
     pub companion: Option<Link>,
@@ -94,10 +94,10 @@ impl Ring {
     /// Makes the ring on the thread that will use it. The text tells what works with less than it could.
     pub fn new(setup: RingSetup<'_>) -> io::Result<(Ring, Option<String>)> {
         let ring = build(SUBMISSIONS, COMPLETIONS)?;
-        let held = setup.lock.as_ref().map(|lock| lock.as_raw_fd());
-        ring.submitter().register_files_sparse(setup.connections as u32 + held.iter().len() as u32)?;
-        if let Some(lock) = held {
-            ring.submitter().register_files_update(setup.connections as u32, &[lock])?;
+        let held: Vec<RawFd> = setup.locks.iter().map(|lock| lock.as_raw_fd()).collect();
+        ring.submitter().register_files_sparse(setup.connections as u32 + held.len() as u32)?;
+        if !held.is_empty() {
+            ring.submitter().register_files_update(setup.connections as u32, &held)?;
         }
         let mut notice = None;
         let mut registered = false;
@@ -147,7 +147,11 @@ impl Ring {
             Op::Close { socket } => self.close(socket),
             Op::Prepare { log, index, size, token } => self.prepare(log, index, size, token),
             Op::Scrub { segment, rate, token } => {
-                self.scrub(scrub::Request { segment, rate, token });
+                self.scrub(scrub::Request { given: self.files.given(segment.log), segment, rate, token });
+                Ok(())
+            }
+            Op::Locate { log, given } => {
+                self.files.locate(log, given);
                 Ok(())
             }
             Op::Wake { worker } => self.wake(worker),

@@ -17,9 +17,13 @@ mod appender;
 pub mod checksum;
 mod commits;
 mod committer;
+pub mod directories;
 pub mod extents;
 pub mod footer;
 pub mod format;
+pub mod identity;
+#[cfg(test)]
+mod identity_tests;
 pub mod index;
 pub mod inspect;
 #[cfg(test)]
@@ -30,6 +34,7 @@ mod recover;
 mod relocate;
 mod scanner;
 mod scrub;
+mod sealed;
 mod segment;
 pub mod steps;
 pub mod superblock;

@@ -9,6 +9,7 @@ pub mod boot;
 pub mod clock;
 pub mod connection;
 pub mod control;
+pub mod directories;
 pub mod get;
 pub mod mailbox;
 pub mod message;
@@ -22,6 +23,7 @@ pub mod setup;
 pub mod space;
 
 use crate::catalog::identity::Identity;
+use crate::catalog::place::LogPlace;
 use crate::catalog::state::State;
 use crate::http::response::Date;
 use crate::io::buffers::{Buffers, Loans, Span};
@@ -55,6 +57,7 @@ const NOTICES_MAX: usize = 256;
 
 /// Owner of a token, in its top byte.
 const CATALOG_TOKEN: u8 = 0x43;
+const IDENTITY_TOKEN: u8 = 0x49;
 const SUPERBLOCK_TOKEN: u8 = 0x53;
 const LOG_TOKEN: u8 = 0x4c;
 
@@ -85,6 +88,9 @@ pub struct Worker {
     stopped_workers: Vec<bool>,
     logs: Vec<Log>,
     log_count: u32,
+    /// Where each log lies, by its number; and where the directories are.
+    places: Vec<LogPlace>,
+    paths: Vec<String>,
     space: Vec<Space>,
     tell: Vec<Tell>,
     shards: Shards,

@@ -5,6 +5,17 @@ use super::scrub::Told;
 use crate::io::op::{Errno, FileName};
 use std::fmt;
 
+/// What a data directory has of all space.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    pub path: String,
+    /// Its place in this start.
+    pub given: u8,
+    pub logs: u32,
+    /// Bytes that they may use together.
+    pub space: u64,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// Worker 0, once: the data directory is open and requests are taken.
@@ -15,7 +26,7 @@ pub enum Notice {
         disk: u64,
         logs: u32,
         segment: u64,
-        files: u32,
+        directories: Vec<Share>,
         region: String,
         account: String,
     },
@@ -61,7 +72,7 @@ pub enum Notice {
         log: u32,
         position: u64,
     },
-    /// There are more workers than there were logs: new ones were made, for new shards.
+    /// There are more workers or directories than there were: logs are made for them, for new shards.
     MoreLogs {
         before: u32,
         now: u32,
@@ -80,6 +91,8 @@ pub enum Notice {
     /// The log has failed: puts are refused, reads go on.
     LogFailed {
         log: u32,
+        /// Where it lies, if there are several directories.
+        path: Option<String>,
         what: String,
         errno: Errno,
     },
@@ -178,7 +191,7 @@ impl fmt::Display for Notice {
             Notice::MoreLogs { before, now } => {
                 write!(
                     f,
-                    "there are {now} logs now instead of {before}, as there are more workers: new shards use them too"
+                    "there are {now} logs now instead of {before}, as there are more workers or directories: new shards use them too"
                 )
             }
             Notice::NoMoreLogs { workers, logs } => {
@@ -197,10 +210,11 @@ impl Notice {
     /// What is told while records come and go.
     fn fmt_of_the_run(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Notice::LogFailed { log, what, errno } => {
+            Notice::LogFailed { log, path, what, errno } => {
+                let place = path.as_ref().map(|path| format!(" in {path}")).unwrap_or_default();
                 write!(
                     f,
-                    "log {log} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
+                    "log {log}{place} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
                 )
             }
             Notice::Unread { file, position, errno } => {

@@ -282,7 +282,8 @@ impl Worker {
                     }
                     Event::Failed { what, errno } => {
                         self.counters.add(Counter::LogsFailedNow, 1);
-                        self.tell_operator(Notice::LogFailed { log, what: what.to_string(), errno });
+                        let path = self.path_of(log);
+                        self.tell_operator(Notice::LogFailed { log, path, what: what.to_string(), errno });
                     }
                     Event::Recycled { .. } => self.counters.add(Counter::SegmentsRecycled, 1),
                 }

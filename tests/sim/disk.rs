@@ -3,6 +3,7 @@
 //! A request takes effect when it is finished; a power cut decides about the rest. Names: until its directory is synced, a change of
 //! entries may be there or not after a power cut, a rename as one; later changes of a name never without the earlier ones.
 
+use super::drives::Drives;
 use super::inode::{Inode, MOODS, Mood, SECTOR};
 use super::random::Random;
 use super::scrub::reads_only;
@@ -64,10 +65,14 @@ struct Flight {
     /// Size of the file then.
     size: usize,
     fault: Option<Errno>,
+    /// It goes to a drive that faults strike.
+    exposed: bool,
 }
 
 #[derive(Debug, Default)]
 struct Directory {
+    /// The drive that it lies on.
+    drive: u8,
     durable: bool,
     made: u64,
     entries: BTreeMap<FileName, usize>,
@@ -91,7 +96,10 @@ pub struct Disk {
     flights: BTreeMap<u64, Flight>,
     events: u64,
     random: Random,
+    pub drives: Drives,
     pub faults: Faults,
+    /// The only drive that faults strike; `None`: all.
+    pub faulty_drive: Option<u8>,
     /// Faults that were given since the last power cut.
     pub faults_given: u64,
     /// Marker → (inode, place): where a record's durable bytes are.
@@ -107,17 +115,20 @@ pub const MARK: &[u8] = b"~mark:";
 pub const MARKED: usize = MARK.len() + 12;
 
 impl Disk {
-    /// An empty data directory.
-    pub fn new(random: Random) -> Disk {
-        let top = Directory { durable: true, ..Directory::default() };
+    /// `drives` empty data directories.
+    pub fn new(random: Random, drives: u8) -> Disk {
+        let top = |drive| Directory { drive, durable: true, ..Directory::default() };
+        let further = (0..drives).map(|drive| (DirName::Given(drive), top(drive)));
         Disk {
             inodes: Vec::new(),
-            directories: BTreeMap::from([(DirName::Top, top)]),
+            directories: further.chain([(DirName::Top, top(0))]).collect(),
             open: BTreeMap::new(),
             flights: BTreeMap::new(),
             events: 0,
             random,
+            drives: Drives::default(),
             faults: Faults::default(),
+            faulty_drive: None,
             faults_given: 0,
             places: HashMap::new(),
             typical: 20_000,
@@ -128,13 +139,19 @@ impl Disk {
     /// Takes a request: its number, and after how many ns it is to be finished. Panics where a real disk or kernel would be misused.
     pub fn submit(&mut self, who: Who, request: Request) -> (u64, u64) {
         self.events += 1;
+        let request = self.drives.placed(request);
         let inode = self.target(who, &request);
         self.check(inode, &request);
-        let fault = self.draw_fault(&request);
+        let drive = self.drives.of(request.dir());
+        if let Some(made) = self.directories.get(&request.dir()) {
+            assert_eq!(made.drive, drive, "looked for on another drive: {request:?}");
+        }
+        let exposed = self.faulty_drive.is_none_or(|faulty| faulty == drive);
+        let fault = self.draw_fault(&request).filter(|_| exposed);
         self.faults_given += fault.is_some() as u64;
         let size = inode.map_or(0, |inode| self.inodes[inode].live.len());
         let number = self.events;
-        self.flights.insert(number, Flight { who, request, inode, submitted: number, size, fault });
+        self.flights.insert(number, Flight { who, request, inode, submitted: number, size, fault, exposed });
         (number, self.random.delay(self.typical))
     }
 
@@ -202,7 +219,7 @@ impl Disk {
         match std::mem::replace(&mut flight.request, Request::List { dir: DirName::Top }) {
             Request::Open { file, how } => self.finish_open(flight.who, file, how),
             Request::Write { at, bytes, sync, .. } => {
-                Ok(self.finish_write(inode.expect("a write has a file"), at, bytes, sync))
+                Ok(self.finish_write(inode.expect("a write has a file"), at, bytes, sync, flight.exposed))
             }
             Request::Read { at, len, .. } => Ok(self.finish_read(inode.expect("a read has a file"), at, len)),
             Request::Fsync { .. } => {
@@ -218,15 +235,16 @@ impl Disk {
                 Ok(Answer::default())
             }
             Request::MakeDir { dir } => {
-                let made = self.events;
-                self.directories.entry(dir).or_insert(Directory { made, ..Directory::default() });
+                let (made, drive) = (self.events, self.drives.of(dir));
+                self.directories.entry(dir).or_insert(Directory { drive, made, ..Directory::default() });
                 Ok(Answer::default())
             }
             Request::SyncDir { dir } => self.finish_sync_dir(dir, flight.submitted),
             Request::List { dir } => {
                 let directory = self.directories.get(&dir).ok_or(ENOENT)?;
                 let size = |inode: &usize| self.inodes[*inode].live.len() as u64;
-                let files = directory.entries.iter().map(|(file, inode)| (*file, size(inode))).collect();
+                let files =
+                    directory.entries.iter().map(|(file, inode)| (self.drives.shown(*file), size(inode))).collect();
                 Ok(Answer { files, ..Answer::default() })
             }
         }
@@ -287,8 +305,8 @@ impl Disk {
         Answer { count: bytes.len() as u32, bytes, ..Answer::default() }
     }
 
-    fn finish_write(&mut self, inode: usize, at: u64, bytes: Vec<u8>, sync: Sync) -> Answer {
-        let short = self.faults.write_short > 0 && self.random.chance(self.faults.write_short);
+    fn finish_write(&mut self, inode: usize, at: u64, bytes: Vec<u8>, sync: Sync, exposed: bool) -> Answer {
+        let short = exposed && self.faults.write_short > 0 && self.random.chance(self.faults.write_short);
         let mut done = bytes;
         if short {
             self.faults_given += 1;
@@ -336,8 +354,9 @@ impl Disk {
         directory.changes = rest;
         let covered: Vec<(u64, Change)> = covered;
         covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));
-        if dir == DirName::Top {
-            for child in self.directories.values_mut() {
+        if matches!(dir, DirName::Top | DirName::Given(_)) {
+            let drive = self.drives.of(dir);
+            for child in self.directories.values_mut().filter(|child| child.drive == drive) {
                 child.durable |= child.made < submitted;
             }
         }
@@ -491,6 +510,11 @@ impl Disk {
     pub fn sound(&self, file: FileName) -> Option<Vec<u8>> {
         let inode = self.directories.get(&file.dir())?.entries.get(&file)?;
         Some(self.inodes[*inode].sound())
+    }
+
+    /// Whether a drive has logs.
+    pub fn has_logs(&self, drive: u8) -> bool {
+        self.directories.iter().any(|(dir, directory)| matches!(dir, DirName::Log(_)) && directory.drive == drive)
     }
 
     /// Whether someone writes to it; one who only reads may lose it.

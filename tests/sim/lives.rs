@@ -32,6 +32,7 @@ impl World<'_> {
         }
         let faulty = !self.auditing && self.life > 1 && self.random.chance(600);
         self.disk.faults = if faulty { settings.faults } else { Faults::default() };
+        self.disk.faulty_drive = settings.faulty_drive;
         if self.auditing {
             self.disk.heal(settings.heals);
             self.plan.begin_last_life();
@@ -43,7 +44,8 @@ impl World<'_> {
         self.scrubs.begin_life();
         self.accepting = settings.accepts_clock && self.random.chance(500);
         settings.accepts_clock = self.accepting;
-        let node = Node::start(&settings, self.workers, &mut self.random);
+        let (given, disk) = self.mount(&settings);
+        let node = Node::start(&settings, self.workers, given, disk, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
         self.note(format!(
             "life {} starts with {} workers{}",
@@ -57,6 +59,9 @@ impl World<'_> {
         self.heap.at(now + START_MAX, Event::Served { life });
         if !self.auditing {
             let end = self.plan.begin_life(now);
+            if self.adds_drive() {
+                self.plan.adds_drive();
+            }
             self.heap.at(end, Event::End { life });
         }
         for worker in 0..self.workers {
@@ -98,7 +103,8 @@ impl World<'_> {
         self.note(format!("notice: {notice}"));
         let now = self.clock.mono();
         match notice {
-            Notice::Ready { .. } => {
+            Notice::Ready { directories, .. } => {
+                self.mounted(&directories);
                 let node = self.node.as_mut().expect("it is running");
                 node.ready = true;
                 self.accepted = if self.accepting { Some(now) } else { self.accepted };
@@ -107,6 +113,7 @@ impl World<'_> {
                     self.begin_audit();
                 }
             }
+            Notice::Refused { why } if self.is_missed(&why) => self.power_cut(),
             Notice::Refused { why } => {
                 let excused = self.shared.lenient || self.shared.oracle.damaged;
                 self.damage_told |= excused;
@@ -121,6 +128,7 @@ impl World<'_> {
             Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
                 assert!(self.shared.lenient, "a failure without a fault of the disk: {notice}");
+                self.check_drive_failed(&notice);
             }
             Notice::Trimmed { records_until, .. } => {
                 self.last_trim = Some(now);

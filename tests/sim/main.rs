@@ -10,8 +10,10 @@ mod clock;
 mod companion;
 mod disk;
 mod disk_tests;
+mod drives;
 mod inode;
 mod lives;
+mod mounting;
 mod net;
 mod net_tests;
 mod node;
@@ -70,6 +72,8 @@ fn hold(part: u64) {
     assert!(seeds < 200 || total.emptied > 100, "hardly a segment was emptied by relocation: {total:?}");
     assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
+    assert!(seeds < 200 || total.added > 0 && total.refused > 0, "no drive was added, or none was missed: {total:?}");
+    assert!(seeds < 600 || total.spared > 0, "no put was refused for a drive beside one that works: {total:?}");
 }
 
 #[test]

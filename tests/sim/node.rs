@@ -10,6 +10,7 @@ use super::scrub;
 use penstock::io::buffers::{ALL_POOLS, Buffers, Span};
 use penstock::io::op::{Completion, Completions, Op, Ops, Token};
 use penstock::log;
+use penstock::log::directories::Given;
 use penstock::observe::counter::Counters;
 use penstock::worker::mailbox::connect;
 use penstock::worker::{Options, Setup, Worker};
@@ -52,19 +53,19 @@ enum Waiting {
 }
 
 impl Node {
-    pub fn start(settings: &Settings, workers: u16, random: &mut Random) -> Node {
+    /// `given`: the data directories of this life, the home first; `disk`: what the operator says with `--disk`.
+    pub fn start(settings: &Settings, workers: u16, given: Vec<Given>, disk: Option<u64>, random: &mut Random) -> Node {
         let canary = |which| settings.canary == Some(which);
         let mut bytes = [0; 32];
         bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next().to_le_bytes()));
         let options = Options {
-            disk: Some(settings.disk()),
-            free: 1 << 30,
+            disk,
+            given,
+            nodes: (0..workers).map(|worker| Some(worker as u32 % 2)).collect(),
             when_full: settings.when_full,
             region: None,
             account: None,
             retention_hour: Some(settings.retention_hour),
-            block: settings.block,
-            flush: settings.flush,
             segment: Some(settings.segment),
             random: bytes,
             clock_synchronised: true,
@@ -166,7 +167,7 @@ impl Node {
                 self.waiting.insert(number, Waiting::Scrub(job));
                 return (number, delay);
             }
-            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Wake { .. } => {
+            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
                 unreachable!("not a file operation")
             }
         };

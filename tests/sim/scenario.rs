@@ -71,6 +71,11 @@ pub struct Settings {
     pub pauses: bool,
     /// The number of workers may differ from life to life.
     pub changing_workers: bool,
+    /// Data directories at first, and the most that there will be.
+    pub drives: u8,
+    pub drives_max: u8,
+    /// The only drive that faults strike; `None`: all.
+    pub faulty_drive: Option<u8>,
     /// Resharding, in parts of 1,000 of the administrator's calls.
     pub reshard: u32,
 }
@@ -118,6 +123,9 @@ impl Settings {
             steps_back: false,
             pauses: r.chance(200),
             changing_workers: r.chance(250),
+            drives: 1,
+            drives_max: 1,
+            faulty_drive: None,
             reshard: *r.pick(&[0, 150, 400]),
         };
         if settings.changing_workers {
@@ -134,6 +142,7 @@ impl Settings {
             settings.scrub_slow = *r.pick(&[1, 1, 20, 400]);
             settings.accepts_clock = r.chance(300);
             settings.no_companion = r.chance(50);
+            settings.several_drives(&mut Random::stream(seed, "drives"));
         }
         settings.for_canary();
         settings
@@ -159,6 +168,25 @@ impl Settings {
         self.resizes = !self.changing_workers && r.chance(200);
     }
 
+    /// Several data directories; some come in later lives, and sometimes only one of them has faults.
+    fn several_drives(&mut self, r: &mut Random) {
+        if !r.chance(300) {
+            return;
+        }
+        self.drives_max = r.between(2, 3) as u8;
+        self.drives = r.between(1, self.drives_max as u64) as u8;
+        if self.drives < self.drives_max || r.chance(500) {
+            self.lives = self.lives.max(2);
+        }
+        if self.faults == Faults::default() && !self.harm && r.chance(400) {
+            self.faults = faults(r);
+        }
+        self.faulty_drive = r.chance(700).then(|| r.below(self.drives as u64) as u8);
+        self.resizes = false;
+        // A worker may come to have every log.
+        self.limits = self.limits.with_logs(6);
+    }
+
     /// A canary is looked for where its rule matters.
     fn for_canary(&mut self) {
         let Some(canary) = self.canary else { return };
@@ -177,7 +205,7 @@ impl Settings {
     }
 
     pub fn disk(&self) -> u64 {
-        self.segment * self.files * self.workers as u64
+        self.segment * self.files * self.workers as u64 * self.drives_max as u64
     }
 }
 

@@ -4,6 +4,7 @@ use super::administrator::Administrator;
 use super::client::{Client, Role, Shared};
 use super::clock::{Clock, Heap, MICROSECOND, MILLISECOND, SECOND};
 use super::disk::Disk;
+use super::mounting::Mounting;
 use super::net::{self, Net};
 use super::node::Node;
 use super::oracle::Oracle;
@@ -92,6 +93,7 @@ pub struct World<'a> {
     pub(super) audited: bool,
     pub(super) done: bool,
     pub(super) workers: u16,
+    pub(super) mounting: Mounting,
     pub(super) last_trim: Option<u64>,
     /// In the commits of this life, and the highest of earlier ones.
     pub(super) epoch: Option<u32>,
@@ -122,12 +124,16 @@ pub struct Report {
     pub recycled: u64,
     /// Segments whose remaining records were moved.
     pub emptied: u64,
-    /// Starts that made more logs.
-    pub grown: u32,
     /// Starts that accepted a clock which had gone back.
     pub accepted: u32,
     /// Flipped bytes that scrubs have found.
     pub scrubbed: u64,
+    /// Starts that made more logs, that were given one more drive, that were refused for one that was missing.
+    pub grown: u32,
+    pub added: u32,
+    pub refused: u32,
+    /// Puts that were refused as their drive had failed, while another worked.
+    pub spared: u32,
     pub virtual_seconds: f64,
 }
 
@@ -144,6 +150,9 @@ impl Report {
         self.grown += other.grown;
         self.accepted += other.accepted;
         self.scrubbed += other.scrubbed;
+        self.added += other.added;
+        self.refused += other.refused;
+        self.spared += other.spared;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
@@ -160,12 +169,12 @@ impl<'a> World<'a> {
         for number in 1..=settings.readers {
             add(Role::Reader(Reader::default()), 100 + number);
         }
-        let mut disk = Disk::new(stream("disk"));
+        let mut disk = Disk::new(stream("disk"), settings.drives_max);
         (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);
         let net = Net::new(stream("net"), settings.manners);
         let plan = Plan::new(&settings, stream("plan"));
         let random = stream("world");
-        let workers = settings.workers;
+        let (workers, mounting) = (settings.workers, Mounting::new(&settings, stream("mounting")));
         let shared = Shared {
             settings,
             oracle: Oracle::default(),
@@ -173,6 +182,7 @@ impl<'a> World<'a> {
             wall: 0,
             lenient: false,
             stopping: false,
+            failed_puts: Vec::new(),
             answered: 0,
             lost: 0,
         };
@@ -194,6 +204,7 @@ impl<'a> World<'a> {
             audited: false,
             done: false,
             workers,
+            mounting,
             last_trim: None,
             epoch: None,
             was_ready: false,
@@ -374,6 +385,7 @@ impl<'a> World<'a> {
                 self.with_net(|net, later| net.send(worker, socket, (from, then), bytes, now, later));
             }
             Op::Close { socket } => self.with_net(|net, later| net.close(worker, socket, now, later)),
+            Op::Locate { log, given } => self.disk.drives.locate(log, given),
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
             Op::Scrub { token, .. } if self.shared.settings.no_companion => {
                 self.scrubs.refuses(worker);
@@ -382,6 +394,7 @@ impl<'a> World<'a> {
             file => {
                 self.check_epoch(worker, file);
                 self.scrubs.begins(&file, &self.disk);
+                self.check_mounted(file);
                 let node = self.node.as_mut().expect("it is running");
                 let (number, delay) = node.submit(worker, file, &mut self.disk);
                 self.heap.at(now + delay, Event::Disk { life: self.life, number });
@@ -406,6 +419,7 @@ impl<'a> World<'a> {
             net::Event::Deliver(id, bytes) => {
                 if let Some(client) = self.client_of(id) {
                     self.clients[client].receive(&bytes, &mut self.shared);
+                    self.check_failed_puts();
                     self.note_progress(client);
                 }
             }

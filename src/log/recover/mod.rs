@@ -270,7 +270,7 @@ impl Log {
             Step::List => {}
             Step::MakeDir => {
                 r.step = Step::SyncTop;
-                ops.push(Op::SyncDir { dir: DirName::Top, token: self.recovery_token() });
+                ops.push(Op::SyncDir { dir: DirName::Above(self.settings.number), token: self.recovery_token() });
             }
             Step::SyncTop => self.open_next(&mut r, ops),
             Step::Open => self.read_opened(&mut r, ops),
