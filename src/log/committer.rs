@@ -4,10 +4,10 @@
 //! prefix: one that lands before an older one releases nothing. A write makes itself durable (`Sync::Durable`), or a flush does for the
 //! writes whose completions were seen before it was submitted.
 
-use super::footer::{footer_room, footer_size, write_footer};
+use super::footer::{footer_room, footer_size, runs_size, write_footer};
 use super::format::{CommitHeader, CommitKind, Position};
 use super::{FooterState, Log, Phase, Purpose, SHORT_WRITE, token};
-use crate::io::buffers::Buffers;
+use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::Now;
 use crate::io::op::{Errno, Op, Ops, Sync};
 use crate::observe::counter::Counter;
@@ -182,45 +182,84 @@ impl Log {
 
     /// Writes the footers of sealed segments that are durable to their end, while memory for them is free.
     pub(super) fn write_footers(&mut self, buffers: &mut Buffers, ops: &mut Ops) {
-        let (size, block) = (self.settings.segment_size, self.settings.block);
         for index in 0..self.segments.len() {
-            let segment = &self.segments[index];
-            let end = self.position(segment.incarnation, segment.end);
-            if segment.footer != FooterState::Due || segment.leaving || end > self.durable {
-                continue;
+            match self.segments[index].footer {
+                FooterState::Due => {
+                    let segment = &self.segments[index];
+                    let end = self.position(segment.incarnation, segment.end);
+                    if !segment.leaving && end <= self.durable && !self.begin_footer(index, buffers, ops) {
+                        return;
+                    }
+                }
+                FooterState::RestDue { from, runs_from, runs } => {
+                    self.write_footer_part(index, runs_from + runs, from.part(runs, from.len - runs), Sync::Later, ops);
+                    self.segments[index].footer = FooterState::Writing { from, runs_from, runs };
+                }
+                _ => {}
             }
-            let sealed = segment.sealed.as_ref().expect("kept until its footer is written");
-            let bytes = footer_size(sealed, block);
-            if !sealed.fits || bytes > footer_room(size, block) {
-                // Its runs stay in memory.
-                self.segments[index].footer = FooterState::Settled;
-                continue;
-            }
-            let Some(slot) = buffers.take_for(bytes as usize) else { return };
-            let from = slot.first(bytes as u32);
-            let summary = self.summary(segment);
-            let summary = write_footer(buffers.bytes_mut(from), summary, sealed, self.settings.directory, size);
-            let token = token(self.settings.tokens, Purpose::Footer, segment.incarnation as u64);
-            let file = self.files.name(segment.file);
-            // Not a promise to anyone: a footer that a crash tears is rebuilt from the frames.
-            ops.push(Op::WriteAt { file, at: size - bytes, from, sync: Sync::Later, token });
-            self.segments[index].footer = FooterState::Writing { from, runs_from: summary.runs_from };
         }
+    }
+
+    /// Begins the footer of a segment; `false`: there is no memory for it.
+    fn begin_footer(&mut self, index: usize, buffers: &mut Buffers, ops: &mut Ops) -> bool {
+        let (size, block) = (self.settings.segment_size, self.settings.block);
+        let segment = &self.segments[index];
+        let sealed = segment.sealed.as_ref().expect("kept until its footer is written");
+        let bytes = footer_size(sealed, block);
+        if !sealed.fits || bytes > footer_room(size, block) {
+            // Its runs stay in memory.
+            self.segments[index].footer = FooterState::Settled;
+            return true;
+        }
+        let Some(slot) = buffers.take_for(bytes as usize) else { return false };
+        let from = slot.first(bytes as u32);
+        let runs = if bytes > block as u64 { runs_size(sealed, block) as u32 } else { 0 };
+        let summary = self.summary(segment);
+        let place = (self.settings.directory, size, block);
+        let runs_from = write_footer(buffers.bytes_mut(from), summary, sealed, place).runs_from;
+        self.segments[index].footer = match runs {
+            0 => {
+                // Not a promise to anyone: a footer that a crash tears is rebuilt from the frames.
+                self.write_footer_part(index, runs_from, from, Sync::Later, ops);
+                FooterState::Writing { from, runs_from, runs }
+            }
+            _ => {
+                self.write_footer_part(index, runs_from, from.first(runs), Sync::Durable, ops);
+                FooterState::WritingRuns { from, runs_from, runs }
+            }
+        };
+        true
+    }
+
+    fn write_footer_part(&self, index: usize, at: u32, from: Span, sync: Sync, ops: &mut Ops) {
+        let segment = &self.segments[index];
+        let token = token(self.settings.tokens, Purpose::Footer, segment.incarnation as u64);
+        ops.push(Op::WriteAt { file: self.files.name(segment.file), at: at as u64, from, sync, token });
     }
 
     pub(super) fn on_footer(&mut self, incarnation: u32, result: Result<u32, Errno>, buffers: &mut Buffers) {
         let Some(index) = self.segment_index(incarnation) else { return };
-        if let FooterState::Writing { from: span, runs_from } = self.segments[index].footer {
-            buffers.give(span);
-            self.segments[index].footer = FooterState::Settled;
-            match result {
-                Ok(bytes) if bytes == span.len => {
-                    self.segments[index].runs_from = runs_from;
-                    self.segments[index].sealed = None;
-                }
-                Ok(_) => self.fail("a footer was written short", SHORT_WRITE),
-                Err(errno) => self.fail("writing a footer", errno),
+        let (from, expected, next) = match self.segments[index].footer {
+            FooterState::WritingRuns { from, runs_from, runs } => {
+                (from, runs, FooterState::RestDue { from, runs_from, runs })
             }
+            FooterState::Writing { from, runs, .. } => (from, from.len - runs, FooterState::Settled),
+            _ => return,
+        };
+        if result == Ok(expected) {
+            if let FooterState::Writing { runs_from, .. } = self.segments[index].footer {
+                buffers.give(from);
+                self.segments[index].runs_from = runs_from;
+                self.segments[index].sealed = None;
+            }
+            self.segments[index].footer = next;
+            return;
+        }
+        buffers.give(from);
+        self.segments[index].footer = FooterState::Settled;
+        match result {
+            Ok(_) => self.fail("a footer was written short", SHORT_WRITE),
+            Err(errno) => self.fail("writing a footer", errno),
         }
     }
 }

@@ -82,18 +82,39 @@ struct FooterV2<'a> {
     entries: &'a [EntryV1],
 }
 
+/// Bytes of the table of runs: in a footer of several blocks it has blocks of its own, which are durable before the others are written.
+/// Whoever finds the trailer of such a footer finds the runs too; one of a single block is checked whole.
+pub fn runs_size(index: &Sealed, block: u32) -> u64 {
+    let runs = (index.runs.len() * RUN_SIZE) as u64;
+    match runs + rest_size(index) <= block as u64 {
+        true => runs,
+        false => round_up(runs, block as u64),
+    }
+}
+
+/// Bytes of summary, entries and trailer.
+fn rest_size(index: &Sealed) -> u64 {
+    (index.entries.len() * ENTRY_SIZE + size_of::<ArchivedFooterV2>() + HEADER) as u64
+}
+
 /// Bytes of the footer of `index` with its trailer, in whole blocks.
 pub fn footer_size(index: &Sealed, block: u32) -> u64 {
-    let rkyv = index.entries.len() * ENTRY_SIZE + index.runs.len() * RUN_SIZE + size_of::<ArchivedFooterV2>();
-    round_up((rkyv + HEADER) as u64, block as u64)
+    round_up(runs_size(index, block) + rest_size(index), block as u64)
 }
 
 /// Writes the footer into `into`, which is the last `into.len()` bytes (whole blocks, [`footer_size`]) of a file of `segment_size`.
 /// Returns the summary with what it says of the runs.
-pub fn write_footer(into: &mut [u8], summary: Summary, index: &Sealed, directory: u64, segment_size: u64) -> Summary {
+pub fn write_footer(
+    into: &mut [u8],
+    summary: Summary,
+    index: &Sealed,
+    (directory, segment_size, block): (u64, u64, u32),
+) -> Summary {
     into.fill(0);
     let whole = into.len();
-    let (runs, rest) = into.split_at_mut(index.runs.len() * RUN_SIZE);
+    let runs_room = runs_size(index, block) as usize;
+    let (runs, rest) = into.split_at_mut(runs_room);
+    let runs = &mut runs[..index.runs.len() * RUN_SIZE];
     for (run, slot) in index.runs.iter().zip(runs.chunks_exact_mut(RUN_SIZE)) {
         let run = RunV1 { shard: run.shard.0, first: run.first, arrival: run.arrival, at: run.at, end: run.end };
         low::to_bytes_in_with_alloc::<_, _, Failure>(&run, Buffer::from(slot), SubAllocator::empty())
@@ -118,7 +139,7 @@ pub fn write_footer(into: &mut [u8], summary: Summary, index: &Sealed, directory
         runs_crc: summary.runs_crc,
         entries: &entries,
     };
-    let (body, trailer) = rest.split_at_mut(whole - index.runs.len() * RUN_SIZE - HEADER);
+    let (body, trailer) = rest.split_at_mut(whole - runs_room - HEADER);
     let length = low::to_bytes_in_with_alloc::<_, _, Failure>(&footer, Buffer::from(&mut *body), SubAllocator::empty())
         .expect("the room was sized for it")
         .pos();
@@ -126,7 +147,7 @@ pub fn write_footer(into: &mut [u8], summary: Summary, index: &Sealed, directory
         directory,
         incarnation: summary.incarnation,
         log: summary.log,
-        start: segment_size - whole as u64 + (index.runs.len() * RUN_SIZE) as u64,
+        start: segment_size - (whole - runs_room) as u64,
         length: length as u64,
         footer_crc: crc(&body[..length]),
     };
@@ -152,6 +173,12 @@ pub fn find_trailer(last_block: &[u8], directory: u64, log: u32, segment_size: u
     let end = trailer.start.checked_add(trailer.length)?;
     let inside = end <= segment_size - HEADER as u64;
     (trailer.directory == directory && trailer.log == log && inside).then_some(trailer)
+}
+
+/// Whether the runs are those that the footer was written with; `tail`: the last bytes of the file. `None`: they do not reach that far.
+pub fn check_runs(tail: &[u8], summary: &Summary, segment_size: u64) -> Option<bool> {
+    let from = (summary.runs_from as u64).checked_sub(segment_size - tail.len() as u64)? as usize;
+    Some(tail.get(from..from + summary.runs as usize * RUN_SIZE).is_some_and(|runs| crc(runs) == summary.runs_crc))
 }
 
 /// Reads a footer: `bytes` are exactly those that the trailer names.

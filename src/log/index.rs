@@ -125,8 +125,10 @@ pub struct Room {
 
 impl Room {
     /// What a footer room of `footer_room` bytes holds, of a segment of `segment_size`.
-    pub fn new(footer_room: u64, segment_size: u64) -> Room {
-        Room { bytes: footer_room as usize - 256, segment_size }
+    pub fn new(footer_room: u64, segment_size: u64, block: u32) -> Room {
+        // Where there are several blocks, the runs have some to themselves.
+        let padding = if footer_room > block as u64 { block } else { 0 };
+        Room { bytes: footer_room as usize - padding as usize - 256, segment_size }
     }
 
     /// Frames, each of another shard, that an index holds.

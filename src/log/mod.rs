@@ -296,12 +296,31 @@ enum FooterState {
     Open,
     /// To be written when all of the segment is durable.
     Due,
+    /// Its runs are being written, `runs` bytes; then the rest is due; then that is being written.
+    WritingRuns {
+        from: Span,
+        runs_from: u32,
+        runs: u32,
+    },
+    RestDue {
+        from: Span,
+        runs_from: u32,
+        runs: u32,
+    },
     Writing {
         from: Span,
         runs_from: u32,
+        runs: u32,
     },
     /// Written, or found, or too large to be.
     Settled,
+}
+
+impl FooterState {
+    /// Whether a write of it is on its way, or half of it is done.
+    fn is_writing(self) -> bool {
+        matches!(self, FooterState::WritingRuns { .. } | FooterState::RestDue { .. } | FooterState::Writing { .. })
+    }
 }
 
 /// What an operation was for: bits 40..48 of a token; the number it concerns lies below.
@@ -327,7 +346,7 @@ fn token(base: u64, purpose: Purpose, number: u64) -> Token {
 impl Log {
     pub fn new(settings: Settings, counters: Counters) -> Log {
         let (block, size) = (settings.block, settings.segment_size);
-        let room = Room::new(footer_room(size, block), size);
+        let room = Room::new(footer_room(size, block), size, block);
         assert!(
             size <= 1 << 31 && size.is_multiple_of(block as u64),
             "a segment is whole blocks, and its bytes fit 31 bits"
@@ -469,7 +488,8 @@ impl Log {
 
     /// Whether the stop is complete (or cannot be, because the log has failed).
     pub fn closed(&self) -> bool {
-        let writing_footer = |s: &Segment| matches!(s.footer, FooterState::Writing { .. });
+        let writing_footer =
+            |s: &Segment| matches!(s.footer, FooterState::WritingRuns { .. } | FooterState::Writing { .. });
         let stopped = matches!(self.phase, Phase::Stopping) && self.commits.is_settled();
         let reads = self.in_flight() || self.relocation_reads();
         !reads && (self.failed.is_some() || stopped) && !self.segments.iter().any(writing_footer)
@@ -528,7 +548,7 @@ impl Log {
 
     fn room(&self) -> Room {
         let size = self.settings.segment_size;
-        Room::new(footer_room(size, self.settings.block), size)
+        Room::new(footer_room(size, self.settings.block), size, self.settings.block)
     }
 
     /// A segment at the end of the chain.

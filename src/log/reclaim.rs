@@ -1,6 +1,6 @@
 //! Giving segments back, in two steps: what must be durable elsewhere first, then the files.
 
-use super::{Event, FooterState, Log, Newest, Phase, Reclaim, Segment};
+use super::{Event, Log, Newest, Phase, Reclaim, Segment};
 use crate::io::clock::Mono;
 use crate::log::format::ShardKey;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ impl Log {
         let mut trimmed_until = 0;
         let moving = self.moving_from();
         let may_go = |segment: &Segment| {
-            let writing = matches!(segment.footer, FooterState::Writing { .. });
+            let writing = segment.footer.is_writing();
             segment.tally.counts && !writing && moving != Some(segment.incarnation)
         };
         for segment in self.segments.iter_mut().take(newest).filter(|segment| may_go(segment)) {

@@ -3,7 +3,7 @@
 use super::{Candidate, HEAD_BYTES, Recovery, Step, TAIL_BYTES, WINDOW_BYTES};
 use crate::io::buffers::Buffers;
 use crate::io::op::{DirName, Op, OpenHow, Ops};
-use crate::log::footer::{find_trailer, footer_room, read_footer};
+use crate::log::footer::{check_runs, find_trailer, footer_room, read_footer};
 use crate::log::format::{CommitHeader, Position, header_at};
 use crate::log::{Event, Log};
 
@@ -77,6 +77,7 @@ impl Log {
         };
         let from = trailer.start.checked_sub(size - tail.len() as u64).map(|from| from as usize);
         let footer = from.and_then(|from| read_footer(&tail[from..from + trailer.length as usize], &trailer).ok());
+        let footer = footer.filter(|(summary, _)| check_runs(tail, summary, size) != Some(false));
         r.incarnation_max = r.incarnation_max.max(trailer.incarnation);
         r.candidates.push(Candidate { file, incarnation: trailer.incarnation, trailer: Some(trailer), footer });
         r.opened += 1;
@@ -192,6 +193,8 @@ impl Log {
             return;
         }
         let footer = buffers.bytes(r.memory.part(within, trailer.length as u32));
-        candidate.footer = read_footer(footer, &trailer).ok();
+        let tail = buffers.bytes(r.memory.first(bytes));
+        let sound = |summary: &_| check_runs(tail, summary, self.settings.segment_size) != Some(false);
+        candidate.footer = read_footer(footer, &trailer).ok().filter(|(summary, _)| sound(summary));
     }
 }
