@@ -6,7 +6,7 @@
 //!
 //! * `appender.rs`: frames into the filling commit, and on to the next segment
 //! * `committer.rs`: commits to the device, and what follows when they arrive there
-//! * `commits.rs`: the log's memory; `segment.rs`: its files
+//! * `commits.rs`: the log's memory; `segment.rs`: its files; `chain.rs`: its segments
 //! * `index.rs`, `footer.rs`, `extents.rs`: where a shard's frames lie, in the active segment, in a sealed one, in all of them
 //! * `recover.rs`: following the chain at start; `reader.rs`: a shard's frames in order
 //! * `survey.rs`, `reclaim.rs`, `relocate.rs`: what is still good for something, giving segments back, making them worth it
@@ -14,6 +14,7 @@
 //! * `format.rs`: the bytes
 
 mod appender;
+mod chain;
 pub mod checksum;
 mod commits;
 mod committer;
@@ -49,16 +50,17 @@ use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::{Mono, Now};
 use crate::io::op::{Errno, FileName, Ops, Token};
 use crate::observe::counter::Counters;
+use chain::{FooterState, Segment};
 use commits::Commits;
 use extents::Extents;
 use footer::{Summary, footer_room};
 use format::{FrameKind, Position, ShardKey};
-use index::{Building, Room, Sealed};
+use index::{Building, Room};
 use recover::Recovery;
 use relocate::Relocation;
 use segment::Files;
 use std::collections::VecDeque;
-use survey::{Survey, Tally};
+use survey::Survey;
 
 /// What a log is made with. All sizes in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -260,67 +262,6 @@ enum Phase {
     Closing,
     /// It was appended (or cannot be).
     Stopping,
-}
-
-/// A segment of the chain.
-struct Segment {
-    file: u32,
-    incarnation: u32,
-    /// Byte behind its last commit; of the active one, kept in `Log::at`.
-    end: u32,
-    epoch: u32,
-    first_previous: u32,
-    last_crc: u32,
-    /// Its index from when it was sealed until its footer is written.
-    sealed: Option<Box<Sealed>>,
-    /// Byte of the file where its footer's table of runs begins; 0: it has none.
-    runs_from: u32,
-    footer: FooterState,
-    /// What the last survey found of it.
-    tally: Tally,
-    /// A reclaim waits for the catalog.
-    leaving: bool,
-    /// All that it held was moved, or has expired.
-    emptied: bool,
-    /// Something in it cannot be read: it is not emptied in this run.
-    unmovable: bool,
-    /// A read of it for that has failed.
-    unread: bool,
-    /// Bytes of moved commits that are no frames, as far as this run has written them.
-    padding: u32,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FooterState {
-    /// The segment is active.
-    Open,
-    /// To be written when all of the segment is durable.
-    Due,
-    /// Its runs are being written, `runs` bytes; then the rest is due; then that is being written.
-    WritingRuns {
-        from: Span,
-        runs_from: u32,
-        runs: u32,
-    },
-    RestDue {
-        from: Span,
-        runs_from: u32,
-        runs: u32,
-    },
-    Writing {
-        from: Span,
-        runs_from: u32,
-        runs: u32,
-    },
-    /// Written, or found, or too large to be.
-    Settled,
-}
-
-impl FooterState {
-    /// Whether a write of it is on its way, or half of it is done.
-    fn is_writing(self) -> bool {
-        matches!(self, FooterState::WritingRuns { .. } | FooterState::RestDue { .. } | FooterState::Writing { .. })
-    }
 }
 
 /// What an operation was for: bits 40..48 of a token; the number it concerns lies below.
@@ -549,27 +490,6 @@ impl Log {
     fn room(&self) -> Room {
         let size = self.settings.segment_size;
         Room::new(footer_room(size, self.settings.block), size, self.settings.block)
-    }
-
-    /// A segment at the end of the chain.
-    fn push_segment(&mut self, file: u32, incarnation: u32, summary: Summary, footer: FooterState) {
-        self.segments.push_back(Segment {
-            file,
-            incarnation,
-            end: summary.end,
-            epoch: summary.epoch,
-            first_previous: summary.first_previous,
-            last_crc: summary.last_crc,
-            sealed: None,
-            runs_from: summary.runs_from,
-            footer,
-            tally: Tally::default(),
-            leaving: false,
-            emptied: false,
-            unmovable: false,
-            unread: false,
-            padding: 0,
-        });
     }
 
     fn position(&self, incarnation: u32, at: u32) -> Position {
