@@ -124,7 +124,11 @@ impl Commits {
     /// Drops the oldest commits while they satisfy `wanted`; `false` when one of them is not durable.
     fn evict_while(&mut self, wanted: impl Fn(&Commit, u32) -> bool) -> bool {
         loop {
-            // What lies elsewhere goes with what is behind it.
+            // What lies elsewhere is in nobody's way: it goes as soon as it is the oldest.
+            while self.first < self.durable && self.queue.front().is_some_and(|commit| commit.elsewhere.is_some()) {
+                self.queue.pop_front();
+                self.first += 1;
+            }
             let in_ring = |commit: &&Commit| commit.elsewhere.is_none();
             let Some(oldest) = self.queue.iter().find(in_ring) else { break };
             if !wanted(oldest, self.blocks(oldest.used)) {
