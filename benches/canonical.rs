@@ -11,17 +11,22 @@
 
 #[path = "canonical/client.rs"]
 mod client;
+#[path = "canonical/load.rs"]
+mod load;
 #[path = "canonical/peer.rs"]
 mod peer;
 #[path = "canonical/server.rs"]
 mod server;
 
-use client::{Connection, base64, request};
+use client::{Connection, Consumer, request, shard_name};
 use hdrhistogram::Histogram;
+use load::{create, delete, put_records as bodies, round};
 use server::{DeviceWork, Server};
 use std::time::{Duration, Instant};
 
 const ROUNDS: usize = 5;
+/// The stream of every workload.
+const STREAM: &str = "bench";
 const ROUND: Duration = Duration::from_secs(3);
 
 fn main() {
@@ -47,61 +52,6 @@ fn show(what: &str, unit: &str, mut figures: Vec<f64>) {
     println!("  {what:<44} {median:>12.1} {unit}   ({:.1} .. {:.1})", figures[0], figures[last]);
 }
 
-/// Of 1 µs to a minute: one that grows by itself would clamp what is saved in it before it has grown.
-fn latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds and digits are valid")
-}
-
-/// Sends `requests[i % n]` over `connections` connections for a round; (answers a second, latencies in µs).
-fn round(port: u16, connections: usize, requests: &[Vec<u8>]) -> (f64, Histogram<u64>) {
-    let began = Instant::now();
-    let threads: Vec<_> = (0..connections)
-        .map(|c| {
-            let request = requests[c % requests.len()].clone();
-            std::thread::spawn(move || {
-                client::pin(c);
-                let mut connection = Connection::open(port);
-                let mut seen = latencies();
-                let mut answers = 0u64;
-                while began.elapsed() < ROUND {
-                    let sent = Instant::now();
-                    connection.ask(&request);
-                    seen.saturating_record(sent.elapsed().as_micros() as u64);
-                    answers += 1;
-                }
-                (answers, seen)
-            })
-        })
-        .collect();
-    let mut all = latencies();
-    let mut answers = 0;
-    for thread in threads {
-        let (n, latencies) = thread.join().expect("a connection failed");
-        answers += n;
-        all.add(latencies).expect("the same digits");
-    }
-    (answers as f64 / began.elapsed().as_secs_f64(), all)
-}
-
-fn bodies(records: usize, bytes: usize, variants: usize) -> Vec<Vec<u8>> {
-    let body = |variant: usize| {
-        let data = base64(&vec![variant as u8 ^ 0x5a; bytes]);
-        let record = |r: usize| format!("{{\"Data\":\"{data}\",\"PartitionKey\":\"key-{variant}-{r}\"}}");
-        let records: Vec<String> = (0..records).map(record).collect();
-        request("PutRecords", &format!("{{\"StreamName\":\"bench\",\"Records\":[{}]}}", records.join(",")))
-    };
-    (0..variants).map(body).collect()
-}
-
-fn create(port: u16, shards: usize) {
-    let body = format!("{{\"StreamName\":\"bench\",\"ShardCount\":{shards}}}");
-    Connection::open(port).ask(&request("CreateStream", &body));
-}
-
-fn delete(port: u16) {
-    Connection::open(port).ask(&request("DeleteStream", "{\"StreamName\":\"bench\"}"));
-}
-
 /// What a round of puts has shown.
 #[derive(Default)]
 struct Puts {
@@ -110,8 +60,11 @@ struct Puts {
     p99: Vec<f64>,
     /// CPU time of the server, companions included, ns a record.
     cpu: Vec<f64>,
-    /// Bytes that the device wrote for each byte of data, and flushes of its cache a second.
+    /// Bytes that the device wrote for each byte of data.
     written: Vec<f64>,
+    /// Those that the server sent there: the rest is the file system's, or others'.
+    own: Vec<f64>,
+    /// Flushes of its cache a second.
     flushes: Vec<f64>,
 }
 
@@ -135,6 +88,7 @@ impl Puts {
         show("  latency, 99th of 100", "us", self.p99);
         show("  CPU of the server", "ns/rec", self.cpu);
         show("  written to the device for each byte of data", "", self.written);
+        show("  written by the server for each byte of data", "", self.own);
         show("  flushes of the device", "/s", self.flushes);
     }
 }
@@ -142,22 +96,23 @@ impl Puts {
 /// A warm round and a measured one against a new server with 8 shards.
 fn puts(records: usize, bytes: usize, connections: usize, requests: &[Vec<u8>], into: &mut Puts) {
     let server = Server::start("4G", &["--when-full", "trim"]);
-    create(server.port, 8);
-    round(server.port, connections, requests);
-    let (cpu, device) = (server.cpu(), server.device());
-    let measured = round(server.port, connections, requests);
+    create(server.port, STREAM, 8);
+    round(server.port, connections, requests, ROUND);
+    let (cpu, device, own) = (server.cpu(), server.device(), server.written());
+    let measured = round(server.port, connections, requests, ROUND);
     let payload = measured.1.len() as f64 * (records * bytes) as f64;
+    into.own.push((server.written() - own) as f64 / payload);
     into.device(payload, device, server.device());
     into.take(records, measured, server.cpu() - cpu);
-    delete(server.port);
+    delete(server.port, STREAM);
 }
 
 /// The same against kinesalite, where it is.
 fn kinesalite(records: usize, connections: usize, requests: &[Vec<u8>]) -> Option<f64> {
     let (_peer, port) = peer::kinesalite()?;
-    create(port, 8);
+    create(port, STREAM, 8);
     std::thread::sleep(Duration::from_millis(100));
-    Some(round(port, connections, requests).0 * records as f64)
+    Some(round(port, connections, requests, ROUND).0 * records as f64)
 }
 
 fn show_peer(what: &str, figures: Vec<f64>) {
@@ -168,7 +123,7 @@ fn show_peer(what: &str, figures: Vec<f64>) {
 
 /// 500 records of 256 bytes a call, 8 connections, 8 shards.
 fn put_records() {
-    let requests = bodies(500, 256, 8);
+    let requests = bodies(STREAM, 500, 256, 8);
     let (mut ours, mut redis, mut lite) = (Puts::default(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         puts(500, 256, 8, &requests, &mut ours);
@@ -182,9 +137,7 @@ fn put_records() {
 
 /// One record of 1 KiB a call, 16 connections, 8 shards.
 fn put_record() {
-    let data = base64(&[0x5a; 1024]);
-    let body = |c: usize| format!("{{\"StreamName\":\"bench\",\"Data\":\"{data}\",\"PartitionKey\":\"key-{c}\"}}");
-    let requests: Vec<_> = (0..16).map(|c| request("PutRecord", &body(c))).collect();
+    let requests = load::put_record(STREAM, 1024, 16);
     let (mut ours, mut redis, mut lite, mut probe) = (Puts::default(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         puts(1, 1024, 16, &requests, &mut ours);
@@ -201,8 +154,8 @@ fn put_record() {
 /// Four readers, each of its own shard, read the newest 30 MB again and again: they still lie in log memory.
 fn get_records() {
     let server = Server::start("4G", &[]);
-    create(server.port, 4);
-    let requests = bodies(500, 1024, 4);
+    create(server.port, STREAM, 4);
+    let requests = bodies(STREAM, 500, 1024, 4);
     let mut writer = Connection::open(server.port);
     for n in 0..60 {
         writer.ask(&requests[n % 4]);
@@ -215,15 +168,33 @@ fn get_records() {
                 let port = server.port;
                 std::thread::spawn(move || {
                     client::pin(shard);
-                    client::read_again(port, "bench", shard, began, ROUND)
+                    read_again(port, shard, began)
                 })
             })
             .collect();
         let bytes: u64 = readers.into_iter().map(|reader| reader.join().expect("a reader failed")).sum();
         figures.push(bytes as f64 / began.elapsed().as_secs_f64() / 1e6);
     }
-    delete(server.port);
+    delete(server.port, STREAM);
     show("GetRecords at the tail, 4 readers, payload", "MB/s", figures);
+}
+
+/// Reads a shard from its beginning again and again for a round; bytes of payload. The first time through, records are counted; later ones
+/// are reckoned by the length of the answers, which are the same.
+fn read_again(port: u16, shard: usize, began: Instant) -> u64 {
+    let (mut payload, mut length, mut counted) = (0, 0, None);
+    while began.elapsed() < ROUND {
+        let mut consumer = Consumer::open(port, STREAM, &shard_name(shard), "\"TRIM_HORIZON\"");
+        while let Some(body) = consumer.next("") {
+            length += body.len() as u64;
+            if counted.is_none() {
+                payload += client::payload_of(body);
+            }
+        }
+        counted.get_or_insert((payload, length));
+    }
+    let (payload, counted) = counted.expect("a round is longer than a pass");
+    (length as u128 * payload as u128 / counted as u128) as u64
 }
 
 /// 2,000 connections that have asked once and say nothing more.
@@ -246,27 +217,14 @@ fn idle() {
 
 /// Fills the log with `gigabytes` of records.
 fn fill(server: &Server, gigabytes: u64) {
-    let requests = bodies(500, 4096, 8);
-    let calls = gigabytes * (1 << 30) / (500 * 4096) / 8;
-    let threads: Vec<_> = (0..8)
-        .map(|c| {
-            let (request, port) = (requests[c].clone(), server.port);
-            std::thread::spawn(move || {
-                let mut connection = Connection::open(port);
-                for _ in 0..calls {
-                    connection.ask(&request);
-                }
-            })
-        })
-        .collect();
-    threads.into_iter().for_each(|thread| thread.join().expect("a connection failed"));
+    load::repeat(server.port, &bodies(STREAM, 500, 4096, 8), gigabytes * (1 << 30) / (500 * 4096) / 8);
 }
 
 /// Ready again over 4 GB of log, after SIGKILL and after SIGTERM.
 fn restart() {
     // Eight shards lie on one log: twice the space where there are two.
     let mut server = Server::start("12G", &[]);
-    create(server.port, 8);
+    create(server.port, STREAM, 8);
     fill(&server, 4);
     let (mut killed, mut stopped) = (Vec::new(), Vec::new());
     for _ in 0..3 {
@@ -276,7 +234,7 @@ fn restart() {
     show("ready over 4 GB after SIGKILL", "ms", killed);
     show("ready over 4 GB after SIGTERM", "ms", stopped);
     let began = Instant::now();
-    delete(server.port);
+    delete(server.port, STREAM);
     show("deleting the stream", "ms", vec![began.elapsed().as_secs_f64() * 1e3]);
     std::thread::sleep(Duration::from_secs(3));
     show("space in use 3 s after the deletion", "MB", vec![server.gauge("log_bytes_used_now") / 1e6]);
@@ -285,7 +243,7 @@ fn restart() {
 /// 20 GB through a log of 4 GB that recycles its oldest segments.
 fn trim() {
     let server = Server::start("4G", &["--when-full", "trim"]);
-    create(server.port, 8);
+    create(server.port, STREAM, 8);
     fill(&server, 1);
     let first = server.resident_mb();
     let mut memory = vec![first];
@@ -300,5 +258,5 @@ fn trim() {
     println!("  memory after each GB: {memory:.0?}");
     show("payload rate of each GB", "MB/s", rates.clone());
     println!("  rate of each GB: {rates:.0?}");
-    delete(server.port);
+    delete(server.port, STREAM);
 }

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Servers of the API want to see one; neither of those measured here checks it.
 const SIGNATURE: &str = "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20260101/us-east-1/kinesis/aws4_request, \
@@ -83,43 +83,27 @@ pub fn pin(number: usize) {
     }
 }
 
-/// Reads a shard from its beginning again and again; bytes of payload. The first time through, records are counted; later ones are
-/// reckoned by the length of the answers, which are the same.
-pub fn read_again(port: u16, stream: &str, shard: usize, began: Instant, most: Duration) -> u64 {
-    let mut connection = Connection::open(port);
-    let first = request(
-        "GetShardIterator",
-        &format!(
-            "{{\"StreamName\":\"{stream}\",\"ShardId\":\"shardId-{shard:012}\",\"ShardIteratorType\":\"TRIM_HORIZON\"}}"
-        ),
-    );
-    let text = |body: &[u8], name: &str| {
-        let body = String::from_utf8_lossy(body).into_owned();
-        let at = body.rfind(&format!("\"{name}\":\"")).expect("the member is there") + name.len() + 4;
-        body[at..].split('"').next().expect("split gives one").to_string()
-    };
-    let (mut payload, mut length, mut counted) = (0, 0, None);
-    while began.elapsed() < most {
-        let mut iterator = text(connection.ask(&first), "ShardIterator");
-        loop {
-            let body = connection.ask(&request("GetRecords", &format!("{{\"ShardIterator\":\"{iterator}\"}}")));
-            length += body.len() as u64;
-            if counted.is_none() {
-                payload += payload_of(body);
-            }
-            if body.starts_with(b"{\"Records\":[]") {
-                break;
-            }
-            iterator = text(&body[body.len().saturating_sub(400)..], "NextShardIterator");
-        }
-        counted.get_or_insert((payload, length));
-    }
-    let (payload, counted) = counted.expect("a round is longer than a pass");
-    (length as u128 * payload as u128 / counted as u128) as u64
+/// Of GetShardIterator: `kind` is the type, with what else it needs, as JSON members.
+pub fn iterator_request(stream: &str, shard: &str, kind: &str) -> Vec<u8> {
+    let body = format!("{{\"StreamName\":\"{stream}\",\"ShardId\":\"{shard}\",\"ShardIteratorType\":{kind}}}");
+    request("GetShardIterator", &body)
+}
+
+/// The last member `name` of an answer, if it is a string.
+pub fn member(body: &[u8], name: &str) -> Option<String> {
+    let wanted = format!("\"{name}\":\"");
+    let at = memchr::memmem::rfind(body, wanted.as_bytes())? + wanted.len();
+    let len = memchr::memchr(b'"', &body[at..])?;
+    Some(String::from_utf8_lossy(&body[at..at + len]).into_owned())
+}
+
+/// Name of a shard that was made with its stream.
+pub fn shard_name(number: usize) -> String {
+    format!("shardId-{number:012}")
 }
 
 /// Bytes of data and keys in an answer of GetRecords whose strings have no escapes.
-fn payload_of(body: &[u8]) -> u64 {
+pub fn payload_of(body: &[u8]) -> u64 {
     let text = std::str::from_utf8(body).expect("JSON is UTF-8");
     let values = |name: &str| -> Vec<&str> {
         text.split(&format!("\"{name}\":\"")).skip(1).map(|part| part.split('"').next().unwrap_or_default()).collect()
@@ -127,4 +111,30 @@ fn payload_of(body: &[u8]) -> u64 {
     let decoded = |data: &&str| data.trim_end_matches('=').len() * 3 / 4;
     let (data, keys) = (values("Data"), values("PartitionKey"));
     data.iter().map(decoded).sum::<usize>() as u64 + keys.iter().map(|key| key.len()).sum::<usize>() as u64
+}
+
+/// A shard read call by call.
+pub struct Consumer {
+    connection: Connection,
+    iterator: String,
+}
+
+impl Consumer {
+    /// From where `kind` says ([`iterator_request`]).
+    pub fn open(port: u16, stream: &str, shard: &str, kind: &str) -> Consumer {
+        let mut connection = Connection::open(port);
+        let answer = connection.ask(&iterator_request(stream, shard, kind));
+        let iterator = member(answer, "ShardIterator").expect("an iterator is given");
+        Consumer { connection, iterator }
+    }
+
+    /// The body of the next answer; `None`: it has caught up. `limit`: as JSON member, or empty.
+    pub fn next(&mut self, limit: &str) -> Option<&[u8]> {
+        let body = format!("{{\"ShardIterator\":\"{}\"{limit}}}", self.iterator);
+        let body = self.connection.ask(&request("GetRecords", &body));
+        self.iterator =
+            member(&body[body.len().saturating_sub(400)..], "NextShardIterator").expect("the shard is open");
+        let caught_up = body.starts_with(b"{\"Records\":[]") && body.ends_with(b"\"MillisBehindLatest\":0}");
+        (!caught_up).then_some(body)
+    }
 }

@@ -19,7 +19,7 @@ pub struct DeviceWork {
 
 pub struct Server {
     child: Child,
-    data: PathBuf,
+    pub data: PathBuf,
     flags: Vec<String>,
     pub port: u16,
 }
@@ -73,14 +73,40 @@ impl Server {
         DeviceWork { bytes: field(7) * 512, flushes: field(16) }
     }
 
-    /// The sum of a metric over the workers.
-    pub fn gauge(&self, name: &str) -> f64 {
+    /// Bytes that the server has sent to the device itself: what others wrote, and the file system's journal, are not in it.
+    pub fn written(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).expect("it runs");
+        let line = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+        line.and_then(|bytes| bytes.parse().ok()).expect("the kernel says it")
+    }
+
+    pub fn metrics(&self) -> Metrics {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("taken");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("answered");
-        let lines = text.lines().filter(|line| line.starts_with(&format!("penstock_{name}{{")));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        Metrics(text)
+    }
+
+    /// The sum of a metric over the workers.
+    pub fn gauge(&self, name: &str) -> f64 {
+        self.metrics().sum(name)
+    }
+}
+
+/// What `/metrics` said at one moment.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// One figure for each worker; none where the server does not have the metric.
+    pub fn each(&self, name: &str) -> Vec<f64> {
+        let start = format!("penstock_{name}{{");
+        let lines = self.0.lines().filter(|line| line.starts_with(&start));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect()
+    }
+
+    pub fn sum(&self, name: &str) -> f64 {
+        self.each(name).iter().sum()
     }
 }
 
