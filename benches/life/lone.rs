@@ -48,17 +48,19 @@ pub fn run(table: &mut Table, extent: &Extent) {
             if rounds.iter().any(|shares| shares.moved > 0.0) {
                 table.row("  of it moved", "", each(|shares| shares.moved));
             }
+            table.row("  flushes of the device for each put, anybody's", "", each(|shares| shares.flushes));
             table.row("  puts", "/s", each(|shares| shares.rate));
         }
     }
 }
 
-/// Bytes for each byte of payload, and puts a second.
+/// Bytes for each byte of payload, flushes for each put, and puts a second.
 struct Shares {
     log: f64,
     own: f64,
     device: f64,
     moved: f64,
+    flushes: f64,
     rate: f64,
 }
 
@@ -87,6 +89,7 @@ fn measure(server: &Server, bytes: usize, puts: Puts, time: Duration) -> Shares 
         own: (server.written() - own) as f64 / payload,
         device: (device_after.bytes - device.bytes) as f64 / payload,
         moved: risen("moved_bytes_total") / payload,
+        flushes: (device_after.flushes - device.flushes) as f64 / risen("records_acked_total"),
         rate: risen("records_acked_total") / took,
     };
     delete(server.port, "lone");
