@@ -160,7 +160,8 @@ impl Extents {
             return;
         }
         let extents = self.of_mut(shard);
-        let from = extents.partition_point(|e| e.end() <= extent.first);
+        let follows = extents.last().is_none_or(|last| last.end() <= extent.first);
+        let from = if follows { extents.len() } else { extents.partition_point(|e| e.end() <= extent.first) };
         let to = from + extents[from..].partition_point(|e| e.first < extent.end());
         if from == to {
             let before = from.checked_sub(1).map(|at| &mut extents[at]);
