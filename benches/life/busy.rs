@@ -1,4 +1,4 @@
-//! `busy`: what an ack waits for while the log is being looked after: 2,000 PutRecord calls a second over 16 connections, without other work
+//! `busy`: what an ack waits for while the log is being looked after: 2,000 PutRecord calls a second over 64 connections, without other work
 //! and with it, in turn.
 //!
 //! * *preparing*: 16 KiB records on a new log with one worker. Every segment that is begun has the next one prepared; a file
@@ -17,7 +17,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 const RATE: usize = 2_000;
-const CONNECTIONS: usize = 16;
+/// So many that one that waits for a slow ack does not hold back what is due on the others.
+const CONNECTIONS: usize = 64;
 /// Of a record while nothing but the puts is to fill the log, and while it is to turn segments over.
 const SMALL: usize = 3_000;
 const LARGE: usize = 16 << 10;
