@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Readable by the owner alone: records may be secrets.
@@ -62,6 +63,16 @@ impl Files {
         }
         found.sort();
         Ok(found)
+    }
+
+    /// The directories of captures are about to be others.
+    pub fn forget_capture(&mut self) {
+        self.dirs.retain(|dir, _| !matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_)));
+    }
+
+    /// The data directory.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Removes what a failed creation has left; a failure is told by the next attempt to create it.
@@ -183,7 +194,7 @@ impl Ring {
             Flight::Allocate { file, fd, size, token } => match self.allocated(&fd, size, result) {
                 Ok(()) => {
                     self.files.open.insert(file, fd);
-                    (token, Ok(0))
+                    (token, Ok(1))
                 }
                 Err(errno) => {
                     self.files.discard(file);
@@ -191,16 +202,16 @@ impl Ring {
                 }
             },
             Flight::MakeDir { token, .. } if result == -libc::EEXIST => (token, Ok(0)),
-            Flight::MakeDir { token, .. } | Flight::Plain { token, .. } => (token, outcome(result)),
+            Flight::MakeDir { token, .. } | Flight::Plain { token, .. } => (token, outcome(result).map(|_| 0)),
             Flight::Rename { from, to, token, .. } => {
                 if result >= 0 {
                     self.renamed(from, to);
                 }
-                (token, outcome(result))
+                (token, outcome(result).map(|_| 0))
             }
             _ => unreachable!("not an operation on files"),
         };
-        done.push(Completion::Done { token, result: result.map(|_| 0) });
+        done.push(Completion::Done { token, result });
         Ok(())
     }
 
@@ -218,8 +229,12 @@ impl Ring {
                     let entry = opcode::Fallocate::new(Fd(fd.as_raw_fd()), size).build();
                     return self.launch(entry, Flight::Allocate { file, fd, size, token });
                 }
-                self.files.open.insert(file, fd);
-                Ok(0)
+                let file_of_it = File::from(fd);
+                let links = file_of_it.metadata().map_err(errno).map(|metadata| metadata.nlink() as u32);
+                if links.is_ok() {
+                    self.files.open.insert(file, file_of_it.into());
+                }
+                links
             }
         };
         done.push(Completion::Done { token, result });

@@ -7,6 +7,7 @@ pub mod device;
 pub mod driver;
 mod files;
 mod flight;
+pub mod link;
 pub mod op;
 pub mod peers;
 pub mod prepare;

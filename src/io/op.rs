@@ -32,6 +32,26 @@ pub enum FileName {
     SnapshotDraft { number: u64 },
     /// Copy of what recovery cut off or found damaged in log `log` at `position`.
     Quarantine { log: u32, position: u64 },
+    /// A file of the snapshot that is being taken.
+    Captured(Piece),
+}
+
+/// What a snapshot is made of. Under `capture/`, its files have the names that they have in a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Piece {
+    /// What belongs to it; written last, so a snapshot without it is none.
+    Manifest,
+    Superblock(u8),
+    Snapshot {
+        number: u64,
+    },
+    Journal {
+        number: u64,
+    },
+    Segment {
+        log: u32,
+        index: u32,
+    },
 }
 
 /// A directory of the data directory.
@@ -41,6 +61,23 @@ pub enum DirName {
     Catalog,
     Log(u32),
     Quarantine,
+    /// Where a snapshot is taken, and its directories.
+    Capture,
+    CaptureCatalog,
+    CaptureLog(u32),
+}
+
+impl Piece {
+    /// The file of a data directory that it is; the manifest is of none.
+    pub const fn original(self) -> Option<FileName> {
+        Some(match self {
+            Piece::Manifest => return None,
+            Piece::Superblock(copy) => FileName::Superblock(copy),
+            Piece::Snapshot { number } => FileName::Snapshot { number },
+            Piece::Journal { number } => FileName::Journal { number },
+            Piece::Segment { log, index } => FileName::Segment { log, index },
+        })
+    }
 }
 
 impl FileName {
@@ -51,6 +88,9 @@ impl FileName {
             FileName::Segment { log, .. } | FileName::Preparing { log, .. } => DirName::Log(log),
             FileName::Journal { .. } | FileName::Snapshot { .. } | FileName::SnapshotDraft { .. } => DirName::Catalog,
             FileName::Quarantine { .. } => DirName::Quarantine,
+            FileName::Captured(Piece::Manifest | Piece::Superblock(_)) => DirName::Capture,
+            FileName::Captured(Piece::Snapshot { .. } | Piece::Journal { .. }) => DirName::CaptureCatalog,
+            FileName::Captured(Piece::Segment { log, .. }) => DirName::CaptureLog(log),
         }
     }
 
@@ -75,6 +115,8 @@ impl FileName {
                 let (log, position) = name.strip_prefix("log-")?.split_once('-')?;
                 FileName::Quarantine { log: log.parse().ok()?, position: u64::from_str_radix(position, 16).ok()? }
             }
+            // Never listed: what is there is written anew, or taken away whole.
+            DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => return None,
         };
         (file.to_string().rsplit('/').next() == Some(name)).then_some(file)
     }
@@ -83,7 +125,7 @@ impl FileName {
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            FileName::Superblock(_) => {}
+            FileName::Superblock(_) | FileName::Captured(_) => {}
             other => write!(f, "{}/", other.dir())?,
         }
         match *self {
@@ -94,6 +136,10 @@ impl fmt::Display for FileName {
             FileName::Snapshot { number } => write!(f, "snapshot-{number:012}"),
             FileName::SnapshotDraft { number } => write!(f, "snapshot-{number:012}.draft"),
             FileName::Quarantine { log, position } => write!(f, "log-{log:03}-{position:016x}"),
+            FileName::Captured(piece) => match piece.original() {
+                Some(original) => write!(f, "{}/{original}", DirName::Capture),
+                None => write!(f, "{}/manifest", DirName::Capture),
+            },
         }
     }
 }
@@ -105,6 +151,9 @@ impl fmt::Display for DirName {
             DirName::Catalog => f.write_str("catalog"),
             DirName::Log(log) => write!(f, "log-{log:03}"),
             DirName::Quarantine => f.write_str("quarantine"),
+            DirName::Capture => f.write_str("capture"),
+            DirName::CaptureCatalog => write!(f, "{}/{}", DirName::Capture, DirName::Catalog),
+            DirName::CaptureLog(log) => write!(f, "{}/{}", DirName::Capture, DirName::Log(log)),
         }
     }
 }
@@ -147,7 +196,8 @@ pub enum Op {
     Close {
         socket: Socket,
     },
-    /// Opens a file under its name; the name is then used by the file operations until [`Op::CloseFile`] (or rename).
+    /// Opens a file under its name; the name is then used by the file operations until [`Op::CloseFile`] (or rename). Answered with the
+    /// number of names (links) that the file has.
     Open {
         file: FileName,
         how: OpenHow,
@@ -211,10 +261,44 @@ pub enum Op {
         size: u64,
         token: Token,
     },
+    /// Gives the content of a closed-off segment a second name, durable but for the entry: a reflink where the file system has them, else a
+    /// hard link, on another file system a copy. Answered with a [`Linked`].
+    Link {
+        from: FileName,
+        to: FileName,
+        token: Token,
+    },
+    /// Removes a directory with all that is in it, if it is there: first its own files, durably, then what is below; the rest is durable
+    /// after [`Op::SyncDir`] of its parent.
+    Clear {
+        dir: DirName,
+        token: Token,
+    },
     /// Wakes another worker, which has a message.
     Wake {
         worker: u16,
     },
+}
+
+/// How an [`Op::Link`] was done: the number that it is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Linked {
+    /// The extents are shared until one of the two is written to.
+    Reflink = 0,
+    /// One file with two names.
+    Hard = 1,
+    Copied = 2,
+}
+
+impl Linked {
+    pub fn of(answer: u32) -> Linked {
+        match answer {
+            0 => Linked::Reflink,
+            1 => Linked::Hard,
+            _ => Linked::Copied,
+        }
+    }
 }
 
 /// Errno of a failed operation; printed with its name by `io::Error`.
@@ -243,7 +327,7 @@ pub enum Completion {
     Closed {
         socket: Socket,
     },
-    /// Of a file operation: bytes moved, else 0.
+    /// Of a file operation: bytes moved; links of a file opened; how it was linked; else 0.
     Done {
         token: Token,
         result: Result<u32, Errno>,
@@ -282,6 +366,11 @@ mod tests {
             let last = path.rsplit('/').next().expect("rsplit gives one at least");
             assert_eq!(FileName::parse(file.dir(), last), Some(file), "{path}");
         }
+        assert_eq!(
+            FileName::Captured(Piece::Segment { log: 3, index: 12 }).to_string(),
+            "capture/log-003/segment-000012"
+        );
+        assert_eq!(FileName::Captured(Piece::Superblock(1)).to_string(), "capture/superblock-1");
         assert_eq!(FileName::parse(DirName::Top, "superblock-01"), None);
         assert_eq!(FileName::parse(DirName::Log(0), "notes.txt"), None);
     }

@@ -10,6 +10,7 @@
 use super::buffers::{Loans, Pool, Span};
 use super::files::Files;
 use super::flight::{Flight, Flights};
+use super::link::Linking;
 use super::op::{Completion, Completions, Errno, Op, Ops};
 use super::peers::Peers;
 use super::prepare::{Link, Preparing};
@@ -72,8 +73,8 @@ pub enum Wait {
 
 pub struct Ring {
     ring: IoUring,
-    worker: u16,
-    peers: Arc<Peers>,
+    pub(super) worker: u16,
+    pub(super) peers: Arc<Peers>,
     loans: Vec<Loans>,
     /// Whether [`Pool::Log`] of this worker is registered, as buffer 0.
     registered: bool,
@@ -81,6 +82,7 @@ pub struct Ring {
     pub(super) sockets: Sockets,
     pub(super) files: Files,
     pub(super) preparing: Preparing,
+    pub(super) linking: Linking,
     /// Completions of the kernel that have not been turned into ours.
     taken: Vec<cqueue::Entry>,
     /// Answers that need no kernel.
@@ -117,6 +119,7 @@ impl Ring {
             sockets: Sockets::new(setup.connections, setup.listener),
             files: Files::new(setup.data)?,
             preparing: Preparing::new(setup.companion),
+            linking: Linking::default(),
             taken: Vec::with_capacity(COMPLETIONS as usize),
             early: Completions::with_capacity(64),
             ring,
@@ -142,6 +145,8 @@ impl Ring {
             Op::Send { socket, from, then } => self.send(socket, from, then),
             Op::Close { socket } => self.close(socket),
             Op::Prepare { log, index, size, token } => self.prepare(log, index, size, token),
+            Op::Link { from, to, token } => self.link(from, to, token),
+            Op::Clear { dir, token } => self.clear(dir, token),
             Op::Wake { worker } => self.wake(worker),
             Op::List { dir, token } => {
                 let result = self.files.list(dir);
@@ -169,6 +174,7 @@ impl Ring {
     /// Turns what has completed into completions, after those of operations that needed no kernel.
     pub fn collect(&mut self, done: &mut Completions) -> io::Result<()> {
         self.hear_companion()?;
+        self.hear_linker();
         self.take_completions();
         // By index: a completion may submit its continuation, which may take further completions into the same list.
         let mut next = 0;

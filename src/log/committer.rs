@@ -180,7 +180,7 @@ impl Log {
                 continue;
             }
             let bytes = footer_size(&segment.index, block);
-            if !segment.index.fits || bytes > footer_room(size, block) {
+            if !segment.index.fits || bytes > footer_room(size, block) || self.files.is_shared(segment.file) {
                 self.segments[index].footer = FooterState::Settled;
                 continue;
             }

@@ -8,6 +8,7 @@
 //! * `committer.rs`: commits to the device, and what follows when they arrive there
 //! * `commits.rs`: the log's memory; `segment.rs`: its files; `index.rs`, `footer.rs`: where a shard's frames lie
 //! * `recover.rs`: following the chain at start; `reclaim.rs`: giving segments back; `reader.rs`: a shard's frames in order
+//! * `snapshot.rs`: sealing and holding segments for a snapshot; `manifest.rs`: what belongs to one
 //! * `format.rs`: the bytes
 
 mod appender;
@@ -18,6 +19,7 @@ mod footer;
 pub mod format;
 mod index;
 pub mod inspect;
+pub mod manifest;
 #[cfg(test)]
 pub(crate) mod memory_disk;
 pub mod reader;
@@ -25,6 +27,7 @@ mod reclaim;
 mod recover;
 mod scanner;
 mod segment;
+mod snapshot;
 pub mod steps;
 pub mod superblock;
 #[cfg(test)]
@@ -42,6 +45,8 @@ use format::{FrameKind, Position, ShardKey};
 use index::{Building, Room, Sealed, View};
 use recover::Recovery;
 use segment::Files;
+pub use snapshot::Held;
+use snapshot::Pin;
 use std::collections::VecDeque;
 
 /// What a log is made with. All sizes in bytes.
@@ -148,6 +153,8 @@ pub enum Event {
     Failed { what: &'static str, errno: Errno },
     /// A segment is free for new use.
     Recycled { incarnation: u32 },
+    /// The file system has no room for another file of the log, or (`back`) has it again.
+    Room { back: bool },
 }
 
 /// What the records of a shard are still good for.
@@ -221,6 +228,8 @@ pub struct Log {
     /// What only frames in damaged segments say of it; those are not in the chain, so their files may be used again.
     raised: Vec<Newest>,
     recovery: Option<Box<Recovery>>,
+    /// What a snapshot holds of it.
+    pin: Pin,
 }
 
 enum Phase {
@@ -315,6 +324,7 @@ impl Log {
             newest: Vec::new(),
             raised: Vec::new(),
             recovery: None,
+            pin: Pin::default(),
         }
     }
 
@@ -364,12 +374,16 @@ impl Log {
             return;
         }
         debug_assert_eq!(self.open_frames, 0, "frames are closed or cancelled before the turn ends");
+        self.seal_for_snapshot();
         self.complete_indexes();
         self.append_bare_commits(now);
         let (base, closing) = (self.settings.tokens, !matches!(self.phase, Phase::Running));
         // The last thing that a stopping log wants is a gigabyte of new segment.
         if !closing || !self.commits.is_settled() {
-            self.files.advance(|index| token(base, Purpose::File, index as u64), ops);
+            self.files.advance(now.mono, |index| token(base, Purpose::File, index as u64), ops);
+        }
+        if let Some(back) = self.files.room_news() {
+            self.events.push_back(Event::Room { back });
         }
         self.submit(buffers, ops);
         self.flush(ops);

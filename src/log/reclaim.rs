@@ -1,6 +1,6 @@
 //! Giving segments back, in two steps: what must be durable elsewhere first, then the files.
 
-use super::{Event, Fate, FooterState, Log, Newest, Reclaim};
+use super::{Event, Fate, FooterState, Log, Newest, Reclaim, Segment};
 use crate::log::format::ShardKey;
 use std::collections::BTreeMap;
 
@@ -24,11 +24,14 @@ impl Log {
             };
             let leaves =
                 segment.index.spans.iter().all(|span| span.records == 0 || gone(fate(span.shard), span.last_arrival));
-            self.segments[index].leaving = leaves && !writing;
+            self.segments[index].leaving = leaves && !writing && !self.pin.holds(segment.incarnation);
         }
         if force_oldest && !self.segments.iter().any(|segment| segment.leaving) {
+            // Where a snapshot holds it and the file system is full, its going would give nothing back.
+            let gives = |file| !(self.files.lacks_room() && self.files.is_shared(file));
             let settled = |footer| !matches!(footer, FooterState::Writing(_));
-            let oldest = self.segments.iter_mut().take(newest).find(|segment| settled(segment.footer))?;
+            let may_go = |s: &&mut Segment| settled(s.footer) && !self.pin.holds(s.incarnation) && gives(s.file);
+            let oldest = self.segments.iter_mut().take(newest).find(may_go)?;
             oldest.leaving = true;
             trimmed_until = oldest.index.spans.iter().map(|span| span.last_arrival).max().unwrap_or(0);
         }
