@@ -77,6 +77,7 @@ impl Bench {
             flush,
             segment: Some(64 << 20),
             random: [7; 32],
+            admin_key: [7; 16],
             clock_synchronised: true,
             canary: Canary::default(),
             no_epoch_bump: false,

@@ -1,11 +1,14 @@
 //! The command line: one file per subcommand.
 
+pub mod admin;
 pub mod banner;
 pub mod cores;
 pub mod directory;
 pub mod inspect;
+pub mod restore;
 pub mod serve;
 pub mod size;
+pub mod snapshot;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -24,6 +27,10 @@ enum Command {
     Serve(serve::Args),
     /// Prints what is in a file of a data directory.
     Inspect(inspect::Args),
+    /// Takes a snapshot of a running server into a new directory.
+    Snapshot(snapshot::Args),
+    /// Makes a data directory from a snapshot.
+    Restore(restore::Args),
 }
 
 /// Runs what the arguments say. 0: done; 1: it could not be, and standard error says why; 2: the arguments are wrong.
@@ -31,6 +38,8 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Snapshot(args) => snapshot::run(&args),
+        Command::Restore(args) => restore::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 //! `penstock serve`: from arguments to running workers, and to their clean end.
 
 use super::banner::{self, Facts, Opened};
-use super::{cores, directory, size};
+use super::{admin, cores, directory, size};
 use crate::background::companion;
 use crate::io::buffers::Buffers;
 use crate::io::clock::Clock;
@@ -113,6 +113,8 @@ pub fn run(args: Args) -> Result<(), String> {
         Full::Reject => WhenFull::Reject,
         Full::Trim => WhenFull::Trim,
     };
+    let random = || process::random().map_err(|error| format!("no random bytes from the kernel: {error}"));
+    let admin_key = admin::announce(&data, endpoint, &random()?)?;
     let options = Options {
         disk: args.disk,
         free: device.free,
@@ -123,7 +125,8 @@ pub fn run(args: Args) -> Result<(), String> {
         block: device.block,
         flush: device.flush,
         segment: None,
-        random: process::random().map_err(|error| format!("no random bytes from the kernel: {error}"))?,
+        random: random()?,
+        admin_key,
         clock_synchronised: process::clock_is_synchronised(),
         canary: Canary::default(),
         no_epoch_bump: false,

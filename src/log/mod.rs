@@ -34,6 +34,7 @@ pub mod superblock;
 mod superblock_tests;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::{Mono, Now};

@@ -1,7 +1,7 @@
 //! Holding segments for a snapshot.
 //!
 //! A snapshot is a prefix of each log, as a crash might have left it: [`Log::pin`] seals the active segment, and from then on no segment is
-//! given back; when all that is sealed is durable, [`Log::held`] lists it. Each segment then gets a second name ([`Log::link`],
+//! given back; when all that is sealed is durable, [`Log::held`] lists it, and the catalog can be written down. Each segment then gets a second name ([`Log::link`],
 //! [`Log::linked`], oldest first), after which it may be given back again: one with two names is not written any more, but replaced.
 
 use super::{FooterState, Log};
@@ -26,7 +26,8 @@ pub(super) enum Pin {
     Nothing,
     /// Everything; the active segment is sealed when the turn ends.
     Seal,
-    /// Incarnations `from..=to`. `linking`: `from` is getting its second name; whether its file had one before.
+    /// Incarnations `from..=to`; while `from` is 0, nothing may go at all: what goes is written into the catalog, which is to be as it was.
+    /// `linking`: `from` is getting its second name; whether its file had one before.
     Sealed { from: u32, to: u32, linking: Option<bool> },
 }
 
@@ -36,7 +37,7 @@ impl Pin {
         match self {
             Pin::Nothing => false,
             Pin::Seal => true,
-            Pin::Sealed { from, to, .. } => (from..=to).contains(&incarnation),
+            Pin::Sealed { from, to, .. } => from == 0 || (from..=to).contains(&incarnation),
         }
     }
 }

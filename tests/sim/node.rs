@@ -64,6 +64,7 @@ impl Node {
             flush: settings.flush,
             segment: Some(settings.segment),
             random: bytes,
+            admin_key: [7; 16],
             clock_synchronised: true,
             canary: log::Canary {
                 ack_before_durable: canary(Canary::AckBeforeDurable),
