@@ -151,7 +151,9 @@ impl Bench {
                 | Op::Unlink { token, .. }
                 | Op::CloseFile { token, .. }
                 | Op::MakeDir { token, .. }
-                | Op::SyncDir { token, .. } => (token, Ok(0)),
+                | Op::SyncDir { token, .. }
+                | Op::Link { token, .. }
+                | Op::Clear { token, .. } => (token, Ok(0)),
             };
             self.done.push(Completion::Done { token, result });
         }

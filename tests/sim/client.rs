@@ -9,7 +9,8 @@ use super::oracle::{Fate, Oracle};
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
-use super::wire::{Replies, request};
+use super::snapshot::Asked;
+use super::wire::{Replies, request, snapshot_request};
 use super::writer::Writer;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub lenient: bool,
     /// The node is being stopped, or has been for a moment.
     pub stopping: bool,
+    /// The snapshot that was asked for.
+    pub snapshot: Asked,
     /// Calls answered, and calls lost.
     pub answered: u64,
     pub lost: u64,
@@ -116,7 +119,10 @@ impl Client {
         let Some((operation, body, kind)) = wish else { return Act::Nothing };
         // Nothing is sent behind a chunked request before its reply: the server refuses that, and says so.
         self.alone = self.outstanding.is_empty() && random.chance(100);
-        let bytes = request(operation, &body, self.alone, random);
+        let bytes = match kind {
+            Kind::Snapshot => snapshot_request(),
+            _ => request(operation, &body, self.alone, random),
+        };
         let call = self.first + self.outstanding.len() as u64;
         self.outstanding.push_back(Call { operation, body, kind, issued: shared.now });
         self.half_closed = !matches!(self.role, Role::Auditor(_)) && random.chance(shared.settings.manners.resets / 4);

@@ -5,7 +5,8 @@
 
 use super::inode::{Inode, MOODS, Mood, SECTOR};
 use super::random::Random;
-use penstock::io::op::{DirName, Errno, FileName, OpenHow, Sync};
+use penstock::io::op::{DirName, Errno, FileName, Linked, OpenHow, Piece, Sync};
+use penstock::log::manifest::{Manifest, Small};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub const EIO: Errno = Errno(5);
@@ -31,6 +32,8 @@ pub enum Request {
     MakeDir { dir: DirName },
     SyncDir { dir: DirName },
     List { dir: DirName },
+    Link { from: FileName, to: FileName },
+    Clear { dir: DirName },
 }
 
 /// What a finished request gives.
@@ -99,6 +102,12 @@ pub struct Disk {
     pub typical: u64,
     /// What the device writes without touching a neighbour, in bytes: nothing that is to stay shares one with a later write.
     pub block: u64,
+    /// Whether a link shares extents, or is a second name of one file.
+    pub reflinks: bool,
+    /// The file system has no room for another segment.
+    pub full: bool,
+    /// Files of snapshots that were taken away: they have a name elsewhere.
+    taken: Vec<usize>,
 }
 
 /// Begins the data of every record of the simulation; 12 hexadecimal digits follow.
@@ -121,6 +130,9 @@ impl Disk {
             places: HashMap::new(),
             typical: 20_000,
             block: ALIGNMENT,
+            reflinks: false,
+            full: false,
+            taken: Vec::new(),
         }
     }
 
@@ -163,6 +175,8 @@ impl Disk {
         let whole = at.is_multiple_of(unit) && len.is_multiple_of(unit) && len > 0;
         assert!(whole, "not whole blocks: {len} bytes at {at} of {inode:?}");
         if let Request::Write { .. } = request {
+            let names = inode.map_or(0, |inode| self.names(inode));
+            assert!(names < 2, "{request:?} writes into a file that a snapshot holds");
             let other = self.writes(inode, at, len).map(|(at, bytes)| (at, bytes.len())).next();
             assert!(other.is_none(), "two writes on the same bytes: {len} bytes at {at}, and {other:?}");
         }
@@ -178,7 +192,19 @@ impl Disk {
         writes.filter(move |(other, bytes)| at < other + bytes.len() as u64 && *other < at + len)
     }
 
+    /// Names that a file has, here and in snapshots that were taken away.
+    fn names(&self, inode: usize) -> usize {
+        let entries = self.directories.values().flat_map(|directory| directory.entries.values());
+        entries.chain(&self.taken).filter(|other| **other == inode).count()
+    }
+
     fn draw_fault(&mut self, request: &Request) -> Option<Errno> {
+        let of_segments = |file: &FileName| {
+            matches!(file, FileName::Segment { .. } | FileName::Preparing { .. } | FileName::Captured(_))
+        };
+        if self.full && matches!(request, Request::Open { file, how: OpenHow::Create { .. } } if of_segments(file)) {
+            return Some(ENOSPC);
+        }
         let (part, errno) = match request {
             Request::Write { .. } => (self.faults.write_fails, EIO),
             Request::Fsync { .. } => (self.faults.flush_fails, EIO),
@@ -228,7 +254,102 @@ impl Disk {
                 let files = directory.entries.iter().map(|(file, inode)| (*file, size(inode))).collect();
                 Ok(Answer { files, ..Answer::default() })
             }
+            Request::Link { from, to } => self.finish_link(from, to),
+            Request::Clear { dir } => {
+                assert_eq!(dir, DirName::Capture, "nothing else is cleared");
+                Ok(self.finish_clear())
+            }
         }
+    }
+
+    /// A second name for a file at rest, or a file of its own with the same bytes; durable but for the entry.
+    fn finish_link(&mut self, from: FileName, to: FileName) -> Result<Answer, Errno> {
+        let inode = *self.directories[&from.dir()].entries.get(&from).ok_or(ENOENT)?;
+        assert!(self.writes(Some(inode), 0, u64::MAX).next().is_none(), "{from} is linked while it is written to");
+        let (made, size) = (self.events, self.inodes[inode].live.len());
+        let (inode, linked) = match self.reflinks {
+            true => {
+                let mut copy = Inode::allocated(0);
+                copy.write_durable(0, &self.inodes[inode].live);
+                self.inodes.push(copy);
+                (self.inodes.len() - 1, Linked::Reflink)
+            }
+            false => {
+                let ranges = self.inodes[inode].flush(made, size);
+                ranges.into_iter().for_each(|(at, len)| self.note_marks(inode, at, len));
+                (inode, Linked::Hard)
+            }
+        };
+        let directory = self.directories.get_mut(&to.dir()).ok_or(ENOENT)?;
+        if directory.entries.contains_key(&to) {
+            return Err(EEXIST);
+        }
+        directory.entries.insert(to, inode);
+        directory.changes.push((made, Change::Add(to, inode)));
+        Ok(Answer { count: linked as u32, ..Answer::default() })
+    }
+
+    fn finish_clear(&mut self) -> Answer {
+        let made = self.events;
+        for (dir, directory) in self.directories.iter_mut().filter(|(dir, _)| is_of_capture(**dir)) {
+            assert!(
+                self.open.keys().all(|(_, open)| open.dir() != *dir),
+                "{dir} is cleared while a file in it is open"
+            );
+            if *dir == DirName::Capture {
+                directory.changes.clear();
+                directory.entries_durable.clear();
+            }
+            for file in std::mem::take(&mut directory.entries).into_keys().filter(|_| *dir != DirName::Capture) {
+                directory.changes.push((made, Change::Remove(file)));
+            }
+        }
+        Answer::default()
+    }
+
+    /// Whether a snapshot with a manifest would be found now, after a power cut.
+    pub fn has_capture(&self) -> bool {
+        self.content(FileName::Captured(Piece::Manifest)).is_some_and(|bytes| Manifest::decode(bytes).is_ok())
+    }
+
+    /// Takes a whole snapshot away, as a rename of its directory does: what belongs to it, by name.
+    pub fn take_capture(&mut self) -> BTreeMap<Piece, usize> {
+        let mut pieces = BTreeMap::new();
+        for (_, directory) in self.directories.iter_mut().filter(|(dir, _)| is_of_capture(**dir)) {
+            assert!(directory.changes.is_empty(), "the snapshot is not durable: {:?}", directory.changes);
+            for (file, inode) in std::mem::take(&mut directory.entries) {
+                let FileName::Captured(piece) = file else { unreachable!("nothing else lies there") };
+                pieces.insert(piece, inode);
+            }
+            directory.entries_durable.clear();
+        }
+        self.taken.extend(pieces.values());
+        pieces
+    }
+
+    /// A disk with what a restore makes of a snapshot that was taken away.
+    pub fn restored(&self, pieces: &BTreeMap<Piece, usize>, random: Random) -> Disk {
+        let manifest = &self.inodes[pieces[&Piece::Manifest]].durable;
+        let manifest = Manifest::decode(manifest).unwrap_or_else(|why| panic!("the manifest: {why}"));
+        assert_eq!(manifest.files.len() + manifest.segments.len() + 1, pieces.len(), "{manifest:?}");
+        let mut disk = Disk::new(random);
+        (disk.typical, disk.block) = (self.typical, self.block);
+        for (piece, inode) in pieces {
+            let Some(file) = piece.original() else { continue };
+            let bytes = &self.inodes[*inode].durable;
+            if let Some(small) = manifest.files.iter().find(|small| small.path == file.to_string()) {
+                assert_eq!(Small::of(file.to_string(), bytes), *small, "not what the manifest says");
+            }
+            let mut copy = Inode::allocated(0);
+            copy.write_durable(0, bytes);
+            disk.inodes.push(copy);
+            let directory = disk.directories.entry(file.dir()).or_default();
+            directory.durable = true;
+            directory.entries.insert(file, disk.inodes.len() - 1);
+            directory.entries_durable.insert(file, disk.inodes.len() - 1);
+        }
+        disk.note_all_marks();
+        disk
     }
 
     /// A failed write may have got somewhere, and a failed flush gives up what it should have covered.
@@ -264,7 +385,7 @@ impl Disk {
             }
         };
         self.open.insert((who, file), inode);
-        Ok(Answer::default())
+        Ok(Answer { count: self.names(inode) as u32, ..Answer::default() })
     }
 
     /// A read of bytes that are being written sees each sector as it was or as it will be.
@@ -461,7 +582,7 @@ impl Disk {
 
     /// A sound disk again; `harm`: also what it holds is as it was.
     pub fn heal(&mut self, harm: bool) {
-        self.faults = Faults::default();
+        (self.faults, self.full) = (Faults::default(), false);
         if harm {
             self.inodes.iter_mut().for_each(Inode::heal);
         }
@@ -483,6 +604,10 @@ impl Disk {
     pub fn is_open(&self, file: FileName) -> bool {
         self.open.keys().any(|(_, open)| *open == file)
     }
+}
+
+fn is_of_capture(dir: DirName) -> bool {
+    matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_))
 }
 
 impl Change {

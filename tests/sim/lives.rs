@@ -88,6 +88,16 @@ impl World<'_> {
     pub(super) fn noticed(&mut self, notice: Notice) {
         self.note(format!("notice: {notice}"));
         let now = self.clock.mono();
+        let clean = !matches!(
+            notice,
+            Notice::Refused { .. }
+                | Notice::SuperblockCopy { .. }
+                | Notice::TornTail { .. }
+                | Notice::TornJournal { .. }
+                | Notice::Damage { .. }
+                | Notice::Missing { .. }
+        );
+        assert!(clean || !self.restored, "restored from a snapshot: {notice}");
         match notice {
             Notice::Ready { .. } => {
                 let node = self.node.as_mut().expect("it is running");
@@ -118,6 +128,7 @@ impl World<'_> {
                 let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
                 self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
             }
+            Notice::Room { back, .. } => self.report.room_returned += back as u64,
             Notice::MoreLogs { .. } => self.report.grown += 1,
             _ => {}
         }
@@ -172,6 +183,7 @@ impl World<'_> {
         self.report.recycled +=
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
         self.disk.cut();
+        self.snapshot_after_cut();
         let mut later = Vec::new();
         self.net.cut(&mut later);
         for (delay, event) in later {

@@ -21,6 +21,7 @@ mod random;
 mod reader;
 mod run;
 mod scenario;
+mod snapshot;
 mod trace;
 mod wire;
 mod world;
@@ -67,6 +68,8 @@ fn hold(part: u64) {
         "the seeds have tried nothing: {total:?}"
     );
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
+    assert!(seeds < 20 || total.restored > 0, "no node has been restored from a snapshot: {total:?}");
+    assert!(seeds < 200 || total.snapshots_cut > 0 && total.room_returned > 0, "no cut and no room: {total:?}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use super::disk::{Disk, Request};
 use super::net::{self, Net};
 use super::random::Random;
 use super::scenario::{Canary, Settings};
+use super::wire;
 use penstock::io::buffers::{ALL_POOLS, Buffers, Span};
 use penstock::io::op::{Completion, Completions, Op, Ops, Token};
 use penstock::log;
@@ -64,7 +65,7 @@ impl Node {
             flush: settings.flush,
             segment: Some(settings.segment),
             random: bytes,
-            admin_key: [7; 16],
+            admin_key: wire::ADMIN_KEY.to_be_bytes(),
             clock_synchronised: true,
             canary: log::Canary {
                 ack_before_durable: canary(Canary::AckBeforeDurable),
@@ -138,6 +139,8 @@ impl Node {
             Op::CloseFile { file, token } => (Request::Close { file }, Waiting::Other { worker, token }),
             Op::MakeDir { dir, token } => (Request::MakeDir { dir }, Waiting::Other { worker, token }),
             Op::SyncDir { dir, token } => (Request::SyncDir { dir }, Waiting::Other { worker, token }),
+            Op::Link { from, to, token } => (Request::Link { from, to }, Waiting::Other { worker, token }),
+            Op::Clear { dir, token } => (Request::Clear { dir }, Waiting::Other { worker, token }),
             Op::List { dir, token } => (Request::List { dir }, Waiting::List { worker, token }),
             Op::Prepare { log, index, size, token } => {
                 let Next::Step(job, number, delay) = Job::new(worker, log, index, size, token).begin(disk) else {

@@ -33,7 +33,7 @@ impl Number {
 }
 
 /// One try to put one record. Its number stands in the record's data, so that each stored copy is known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Attempt {
     pub stream: usize,
     pub key: String,
@@ -81,7 +81,7 @@ pub enum Life {
     Going,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream {
     pub name: String,
     pub life: Life,
@@ -134,7 +134,7 @@ pub enum From {
     Anywhere,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Oracle {
     pub attempts: Vec<Attempt>,
     pub streams: Vec<Stream>,
@@ -169,6 +169,44 @@ impl Oracle {
         };
         self.attempts.push(attempt);
         (mark, data)
+    }
+
+    /// What is to be expected of a snapshot that was asked for when `self` was known, and taken by the time of `later`: all that was acked or
+    /// read before; of what came since, each record and change may be in it or not, but where it is, it is as it is there.
+    pub fn of_snapshot(mut self, later: &Oracle) -> Oracle {
+        for (mark, now) in later.attempts.iter().enumerate() {
+            match self.attempts.get_mut(mark) {
+                Some(before) if before.fate != Fate::Sent || before.place.is_some() => {}
+                Some(before) => {
+                    before.fate = if now.fate == Fate::Refused { Fate::Refused } else { Fate::Unknown };
+                    before.place = now.place.clone();
+                }
+                None => {
+                    let fate = if now.fate == Fate::Refused { Fate::Refused } else { Fate::Unknown };
+                    self.attempts.push(Attempt { fate, ..now.clone() });
+                }
+            }
+        }
+        for (number, now) in later.streams.iter().enumerate() {
+            match self.streams.get_mut(number) {
+                Some(before) => {
+                    before.life = if now.life == Life::Going { Life::Going } else { before.life };
+                    before.retention = before.retention.min(now.retention);
+                    before.retention_most = before.retention_most.max(now.retention_most);
+                }
+                None => {
+                    let mut coming = Stream::new(&now.name, now.retention);
+                    (coming.life, coming.retention_most) = (now.life, now.retention_most);
+                    if coming.life == Life::Live {
+                        coming.life = Life::Coming;
+                    }
+                    self.streams.push(coming);
+                }
+            }
+        }
+        self.trimmed_until = later.trimmed_until;
+        self.damaged |= later.damaged;
+        self
     }
 
     /// An ack has come.

@@ -65,6 +65,11 @@ pub struct Settings {
     pub changing_workers: bool,
     /// Resharding, in parts of 1,000 of the administrator's calls.
     pub reshard: u32,
+    /// Weight of snapshots among the administrator's calls, and whether the file system has reflinks.
+    pub snapshots: u32,
+    pub reflinks: bool,
+    /// The file system has no room for more segments at times.
+    pub room_varies: bool,
 }
 
 impl Settings {
@@ -107,6 +112,9 @@ impl Settings {
             pauses: r.chance(200),
             changing_workers: r.chance(250),
             reshard: *r.pick(&[0, 150, 400]),
+            snapshots: 0,
+            reflinks: false,
+            room_varies: false,
         };
         if settings.changing_workers {
             // A worker with several logs divides its log memory; each part must hold two of the largest commits.
@@ -140,6 +148,9 @@ impl Settings {
             self.files = 8;
         }
         self.resizes = !self.changing_workers && r.chance(200);
+        self.snapshots = *r.pick(&[0, 5, 30]);
+        self.reflinks = r.chance(300);
+        self.room_varies = r.chance(150);
     }
 
     /// A canary is looked for where its rule matters.

@@ -11,6 +11,7 @@ use super::plan::Plan;
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
+use super::snapshot::{Asked, Kept};
 use super::trace::{Entry, Trace};
 use super::wire::Replies;
 use super::writer::Writer;
@@ -54,6 +55,8 @@ pub(super) enum Event {
         life: u32,
     },
     StepClock,
+    /// The file system has no room for segments, or has it again.
+    Room,
     Pause,
     /// A stored record is harmed.
     Harm,
@@ -101,6 +104,9 @@ pub struct World<'a> {
     pub(super) harmed_at: Option<u64>,
     pub(super) damage_told: bool,
     pub(super) epoch_before: Option<u32>,
+    pub(super) kept: Vec<Kept>,
+    /// This run audits a node that is restored from a snapshot: nothing may be wrong with what it finds.
+    pub(super) restored: bool,
     pub report: Report,
 }
 
@@ -116,6 +122,12 @@ pub struct Report {
     pub recycled: u64,
     /// Starts that made more logs.
     pub grown: u32,
+    /// Snapshots taken, those of them that a power cut found whole, and nodes restored from them.
+    pub snapshots: u64,
+    pub snapshots_cut: u64,
+    pub restored: u64,
+    /// Times that the file system had room again.
+    pub room_returned: u64,
     pub virtual_seconds: f64,
 }
 
@@ -129,6 +141,10 @@ impl Report {
         self.stops += other.stops;
         self.recycled += other.recycled;
         self.grown += other.grown;
+        self.snapshots += other.snapshots;
+        self.snapshots_cut += other.snapshots_cut;
+        self.restored += other.restored;
+        self.room_returned += other.room_returned;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
@@ -147,6 +163,7 @@ impl<'a> World<'a> {
         }
         let mut disk = Disk::new(stream("disk"));
         (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);
+        disk.reflinks = settings.reflinks;
         let net = Net::new(stream("net"), settings.manners);
         let plan = Plan::new(&settings, stream("plan"));
         let random = stream("world");
@@ -158,6 +175,7 @@ impl<'a> World<'a> {
             wall: 0,
             lenient: false,
             stopping: false,
+            snapshot: Asked::default(),
             answered: 0,
             lost: 0,
         };
@@ -186,8 +204,19 @@ impl<'a> World<'a> {
             harmed_at: None,
             damage_told: false,
             epoch_before: None,
+            kept: Vec::new(),
+            restored: false,
             report: Report::default(),
         }
+    }
+
+    /// Runs the audit of a node that is restored from a snapshot.
+    pub(super) fn run_restored(&mut self) {
+        self.restored = true;
+        self.life = self.shared.settings.lives + 1;
+        self.auditing = true;
+        self.heap.at(self.clock.mono(), Event::Start);
+        self.handle_all();
     }
 
     /// Runs to the end; a violation panics.
@@ -205,6 +234,18 @@ impl<'a> World<'a> {
         if self.shared.settings.harm {
             self.heap.at(self.random.between(1, 20) * SECOND, Event::Harm);
         }
+        if self.shared.settings.room_varies {
+            self.heap.at(self.random.between(1, 20) * SECOND, Event::Room);
+        }
+        self.handle_all();
+        self.audit_snapshots();
+        self.report.acked = self.shared.oracle.acked;
+        self.report.reads = self.shared.oracle.reads;
+        (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
+        self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
+    }
+
+    fn handle_all(&mut self) {
         while !self.done {
             let event = self.heap.pop(&mut self.clock).expect("something is always planned");
             assert!(self.trace.events < EVENTS_MAX, "the run does not come to an end");
@@ -212,10 +253,6 @@ impl<'a> World<'a> {
             (self.shared.now, self.shared.wall) = (self.clock.mono(), now.wall.0);
             self.handle(event);
         }
-        self.report.acked = self.shared.oracle.acked;
-        self.report.reads = self.shared.oracle.reads;
-        (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
-        self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
     pub(super) fn note(&mut self, text: String) {
@@ -257,6 +294,11 @@ impl<'a> World<'a> {
                 self.clock.step(step);
                 self.note(format!("the wall clock steps by {step} µs"));
                 self.heap.at(now + self.random.between(1, 20) * SECOND, Event::StepClock);
+            }
+            Event::Room => {
+                self.disk.full = !self.disk.full && !self.auditing;
+                self.note(format!("the file system has {}", if self.disk.full { "no room" } else { "room" }));
+                self.heap.at(now + self.random.between(1, 25) * SECOND, Event::Room);
             }
             Event::Pause => {
                 let pause = self.random.between(10, 3_000) * MILLISECOND;
@@ -381,6 +423,7 @@ impl<'a> World<'a> {
             net::Event::Deliver(id, bytes) => {
                 if let Some(client) = self.client_of(id) {
                     self.clients[client].receive(&bytes, &mut self.shared);
+                    self.take_snapshot();
                     self.note_progress(client);
                 }
             }
