@@ -68,7 +68,7 @@ impl Administrator {
             return self.reshard(stream, random, shared);
         }
         let name = shared.oracle.streams[stream].name.clone();
-        match random.weighted(&[20, 10, 15, 10, 15, 6, 24, shared.settings.snapshots]) {
+        match random.weighted(&[20, 10, 15, 10, 15, 6, 24]) {
             0 => Some(("DescribeStream", of(&name).shuffled(random), Kind::Describe { stream })),
             1 => Some(("DescribeStreamSummary", of(&name).shuffled(random), Kind::Summary { stream })),
             2 => Some(shards(stream, random, shared)),
@@ -77,10 +77,6 @@ impl Administrator {
             5 => {
                 self.todo.push_back(Todo::Delete { stream });
                 self.next(random, shared)
-            }
-            7 => {
-                shared.snapshot.asked(&shared.oracle);
-                Some(("Snapshot", String::new(), Kind::Snapshot))
             }
             _ => {
                 let (operation, body, _) = random.pick(BAD);
@@ -170,9 +166,6 @@ impl Administrator {
         let doing = self.doing.take();
         if let Kind::Bad = call.kind {
             return check_bad(&call, status, value, shared);
-        }
-        if let Kind::Snapshot = call.kind {
-            return shared.snapshot.answered(status, value);
         }
         if status == 200 {
             return self.done(&call, value, shared);

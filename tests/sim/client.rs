@@ -9,7 +9,7 @@ use super::oracle::{Fate, Oracle};
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
-use super::snapshot::Asked;
+use super::snapshot::{Asked, Keeper};
 use super::wire::{Replies, request, snapshot_request};
 use super::writer::Writer;
 use serde_json::Value;
@@ -38,6 +38,7 @@ pub enum Role {
     Writer(Writer),
     Reader(Reader),
     Administrator(Administrator),
+    Keeper(Keeper),
     Auditor(Auditor),
 }
 
@@ -92,6 +93,7 @@ impl Client {
             Role::Auditor(_) => MILLISECOND,
             Role::Administrator(admin) if admin.is_busy() => 5 * MILLISECOND,
             Role::Administrator(_) => self.random.delay(settings.think * 12),
+            Role::Keeper(_) => self.random.delay(settings.duration / settings.snapshots),
             _ => self.random.delay(settings.think),
         }
     }
@@ -114,6 +116,7 @@ impl Client {
             Role::Writer(role) => role.next(random, shared),
             Role::Reader(role) => role.next(random, shared),
             Role::Administrator(role) => role.next(random, shared),
+            Role::Keeper(role) => role.next(shared),
             Role::Auditor(role) => role.next(random, shared),
         };
         let Some((operation, body, kind)) = wish else { return Act::Nothing };
@@ -153,6 +156,7 @@ impl Client {
             Role::Writer(role) => role.reply(call, status, &value, shared),
             Role::Reader(role) => role.reply(call, status, &value, random, shared),
             Role::Administrator(role) => role.reply(call, status, &value, shared),
+            Role::Keeper(role) => role.reply(status, &value, shared),
             Role::Auditor(role) => role.reply(call, status, &value, shared),
         }
     }
@@ -172,6 +176,7 @@ impl Client {
                 Role::Writer(role) => role.lost(call),
                 Role::Reader(role) => role.lost(call, &mut self.random),
                 Role::Administrator(role) => role.lost(call),
+                Role::Keeper(_) => {}
                 Role::Auditor(role) => role.lost(call),
             }
         }

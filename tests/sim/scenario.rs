@@ -65,8 +65,8 @@ pub struct Settings {
     pub changing_workers: bool,
     /// Resharding, in parts of 1,000 of the administrator's calls.
     pub reshard: u32,
-    /// Weight of snapshots among the administrator's calls, and whether the file system has reflinks.
-    pub snapshots: u32,
+    /// Snapshots asked for in a run, about; and whether the file system has reflinks.
+    pub snapshots: u64,
     pub reflinks: bool,
     /// The file system has no room for more segments at times.
     pub room_varies: bool,
@@ -148,7 +148,7 @@ impl Settings {
             self.files = 8;
         }
         self.resizes = !self.changing_workers && r.chance(200);
-        self.snapshots = *r.pick(&[0, 5, 30]);
+        self.snapshots = *r.pick(&[0, 5, 50]);
         self.reflinks = r.chance(300);
         self.room_varies = r.chance(150);
     }

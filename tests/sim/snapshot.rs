@@ -1,5 +1,7 @@
 //! Snapshots: what was known when one was asked for, and the audit of a node that is restored from it after everything else.
 
+use super::call::Kind;
+use super::client::{Shared, Wish};
 use super::clock::Clock;
 use super::oracle::Oracle;
 use super::random::Random;
@@ -18,16 +20,21 @@ const RESTORED_MAX: usize = 3;
 pub struct Asked {
     /// What was known when it was asked for; the first time, if an answer was lost.
     before: Option<Box<Oracle>>,
-    pub is_taken: bool,
+    is_taken: bool,
 }
 
-impl Asked {
-    pub fn asked(&mut self, oracle: &Oracle) {
-        self.before.get_or_insert_with(|| Box::new(oracle.clone()));
+/// The role that asks for them.
+pub struct Keeper;
+
+impl Keeper {
+    pub fn next(&mut self, shared: &mut Shared) -> Option<Wish> {
+        let known = &shared.oracle;
+        shared.snapshot.before.get_or_insert_with(|| Box::new(known.clone()));
+        Some(("Snapshot", String::new(), Kind::Snapshot))
     }
 
-    pub fn answered(&mut self, status: u16, value: &Value) {
-        self.is_taken = status == 200;
+    pub fn reply(&mut self, status: u16, value: &Value, shared: &mut Shared) {
+        shared.snapshot.is_taken = status == 200;
         match status {
             200 => assert!(value["segments"].is_u64(), "{value}"),
             503 => assert!(value["message"].is_string(), "{value}"),

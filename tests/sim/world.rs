@@ -11,7 +11,7 @@ use super::plan::Plan;
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
-use super::snapshot::{Asked, Kept};
+use super::snapshot::{Asked, Keeper, Kept};
 use super::trace::{Entry, Trace};
 use super::wire::Replies;
 use super::writer::Writer;
@@ -160,6 +160,9 @@ impl<'a> World<'a> {
         }
         for number in 1..=settings.readers {
             add(Role::Reader(Reader::default()), 100 + number);
+        }
+        if settings.snapshots > 0 {
+            add(Role::Keeper(Keeper), 200);
         }
         let mut disk = Disk::new(stream("disk"));
         (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);

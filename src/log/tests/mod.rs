@@ -5,6 +5,7 @@ mod damage;
 mod disk;
 mod random;
 mod rules;
+mod snapshot;
 
 use super::format::{Entry, FrameKind, Position, ShardKey, body_size, records, write_index};
 use super::reader::{Reader, Step};
