@@ -4,6 +4,7 @@ pub mod admin;
 pub mod banner;
 pub mod cores;
 pub mod directory;
+pub mod export;
 pub mod inspect;
 pub mod restore;
 pub mod serve;
@@ -27,6 +28,8 @@ enum Command {
     Serve(serve::Args),
     /// Prints what is in a file of a data directory.
     Inspect(inspect::Args),
+    /// Writes the records of a stream as lines of JSON, from a snapshot or a stopped server's data.
+    Export(export::Args),
     /// Takes a snapshot of a running server into a new directory.
     Snapshot(snapshot::Args),
     /// Makes a data directory from a snapshot.
@@ -38,6 +41,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Export(args) => export::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Restore(args) => restore::run(&args),
     };

@@ -51,20 +51,6 @@ impl Files {
         Ok(fd)
     }
 
-    /// Names and sizes; entries that are not ours are passed over.
-    pub fn list(&self, dir: DirName) -> Result<Vec<(FileName, u64)>, Errno> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(self.path.join(dir.to_string())).map_err(errno)? {
-            let entry = entry.map_err(errno)?;
-            let name = entry.file_name();
-            if let Some(file) = name.to_str().and_then(|name| FileName::parse(dir, name)) {
-                found.push((file, entry.metadata().map_err(errno)?.len()));
-            }
-        }
-        found.sort();
-        Ok(found)
-    }
-
     /// The directories of captures are about to be others.
     pub fn forget_capture(&mut self) {
         self.dirs.retain(|dir, _| !matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_)));
@@ -265,6 +251,20 @@ impl Ring {
         self.early.push(Completion::Done { token, result });
         Ok(())
     }
+}
+
+/// Names and sizes of the files of a directory of the data directory `data`; entries that are not ours are passed over.
+pub(super) fn list(data: &Path, dir: DirName) -> Result<Vec<(FileName, u64)>, Errno> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(data.join(dir.to_string())).map_err(errno)? {
+        let entry = entry.map_err(errno)?;
+        let name = entry.file_name();
+        if let Some(file) = name.to_str().and_then(|name| FileName::parse(dir, name)) {
+            found.push((file, entry.metadata().map_err(errno)?.len()));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 pub(super) fn path_of(name: &dyn std::fmt::Display) -> CString {

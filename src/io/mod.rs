@@ -14,6 +14,7 @@ pub mod prepare;
 pub mod probe;
 pub mod process;
 pub mod socket;
+pub mod still;
 pub mod uring;
 #[cfg(test)]
 mod uring_tests;

@@ -8,7 +8,7 @@
 //! This file has the queues; `socket`, `files` and `prepare` have what an operation of each kind takes to be carried out.
 
 use super::buffers::{Loans, Pool, Span};
-use super::files::Files;
+use super::files::{Files, list};
 use super::flight::{Flight, Flights};
 use super::link::Linking;
 use super::op::{Completion, Completions, Errno, Op, Ops};
@@ -149,7 +149,7 @@ impl Ring {
             Op::Clear { dir, token } => self.clear(dir, token),
             Op::Wake { worker } => self.wake(worker),
             Op::List { dir, token } => {
-                let result = self.files.list(dir);
+                let result = list(self.files.path(), dir);
                 self.early.push(Completion::Listed { token, result });
                 Ok(())
             }

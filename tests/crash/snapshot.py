@@ -1,7 +1,9 @@
 """Snapshots of a server under load, with the server killed meanwhile, and what is restored from them."""
 
+import collections
 import hashlib
 import http.client
+import json
 import os
 import pathlib
 import random
@@ -143,6 +145,56 @@ class Snapshot(unittest.TestCase):
         self.assertEqual(code, 1, said)
         self.assertIn("a server has run on it", said)
         self.assertFalse((self.scratch / "third").exists())
+
+    def test_an_export_is_what_consumers_read(self):
+        running = produce(self.server, STREAMS, f"{SEED}/export", 0)
+        self.producers += running
+        self.assertTrue(eventually(lambda: sum(map(len, self.acked())) > 200))
+        join(self, running)
+        client, stream = self.client(self.server), STREAMS[0]
+        expected = {shard["ShardId"]: client.read_all(stream, shard["ShardId"]) for shard in client.shards(stream)}
+        code, said = run("export", self.server.data, "--stream", stream)
+        self.assertEqual(code, 1, said)
+        self.assertIn("in use by process", said)
+        snapshot = self.scratch / "snapshot"
+        self.assertEqual(run("snapshot", snapshot, "--data", self.server.data)[0], 0)
+        before = digests(snapshot)
+        self.exported(snapshot, stream, expected)
+        self.server.kill()
+        self.exported(self.server.data, stream, expected)
+        self.assertEqual(digests(snapshot), before, "an export changes the snapshot")
+        # It goes on where an earlier one ended.
+        shard, records = max(expected.items(), key=lambda item: len(item[1]))
+        middle = len(records) // 2
+        output = self.scratch / "rest.jsonl"
+        behind = ("--shard", shard, "--after", records[middle]["SequenceNumber"], "--output", output)
+        code, said = run("export", snapshot, "--stream", stream, *behind)
+        self.assertEqual(code, 0, said)
+        numbers = [json.loads(line)["sequenceNumber"] for line in output.read_text().splitlines()]
+        self.assertEqual(numbers, [record["SequenceNumber"] for record in records[middle + 1 :]])
+        for wrong, told in (
+            (("--stream", "nowhere"), "has no stream"),
+            (("--stream", stream, "--shard", "shardId-000000000009"), "has no shard"),
+            (("--stream", stream, "--shard", shard, "--after", "17"), "no sequence number"),
+            (("--stream", stream, "--output", output), "exists"),
+        ):
+            code, said = run("export", snapshot, *wrong)
+            self.assertEqual(code, 1, said)
+            self.assertIn(told, said)
+
+    def exported(self, directory, stream, expected):
+        output = self.scratch / f"{directory.name}.jsonl"
+        code, said = run("export", directory, "--stream", stream, "--output", output)
+        self.assertEqual(code, 0, said)
+        found = collections.defaultdict(list)
+        for line in output.read_text().splitlines():
+            record = json.loads(line)
+            found[record.pop("shardId")].append(record)
+        names = {"SequenceNumber": "sequenceNumber", "PartitionKey": "partitionKey", "Data": "data"}
+        names["ApproximateArrivalTimestamp"] = "approximateArrivalTimestamp"
+        for shard, records in expected.items():
+            self.assertEqual(found.pop(shard, []), [{names[name]: value for name, value in record.items()} for record in records])
+        self.assertEqual(found, {})
 
     def test_with_the_server_killed_meanwhile(self):
         whole = 0

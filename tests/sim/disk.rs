@@ -456,10 +456,12 @@ impl Disk {
         directory.changes = rest;
         let covered: Vec<(u64, Change)> = covered;
         covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));
-        if dir == DirName::Top {
-            for child in self.directories.values_mut() {
-                child.durable |= child.made < submitted;
-            }
+        let is_in = |child: DirName| match child {
+            DirName::CaptureCatalog | DirName::CaptureLog(_) => dir == DirName::Capture,
+            _ => dir == DirName::Top,
+        };
+        for (_, child) in self.directories.iter_mut().filter(|(child, _)| is_in(**child)) {
+            child.durable |= child.made < submitted;
         }
         Ok(Answer::default())
     }
