@@ -7,6 +7,7 @@ use crate::io::buffers::Buffers;
 use crate::io::clock::Clock;
 use crate::io::device::{self, Device, Durability};
 use crate::io::driver::{self, Event, Say};
+use crate::io::op::DirName;
 use crate::io::peers::Peers;
 use crate::io::process::{self, Signals, timestamp};
 use crate::io::{probe, socket};
@@ -109,6 +110,13 @@ pub fn run(args: Args) -> Result<(), String> {
     let device = device::examine(&data)
         .map_err(|error| format!("the data directory {} cannot be used: {error}", data.display()))?;
     warn(&device);
+    let capture = data.join(DirName::Capture.to_string());
+    if capture.exists() {
+        log(&format!(
+            "{} is left of a snapshot that was not taken away, and holds the space of its segments: the next snapshot clears it, or remove it",
+            capture.display()
+        ));
+    }
     let when_full = match args.when_full {
         Full::Reject => WhenFull::Reject,
         Full::Trim => WhenFull::Trim,

@@ -4,7 +4,7 @@
 //! other's requests fill another quarter at most, so an answer always finds room. What is neither (a durable position, a catalog change)
 //! is kept by its sender until it finds half of the ring free.
 
-use super::snapshot::{Taken, Why};
+use super::snapshot::Letter;
 use crate::catalog::change::Change;
 use crate::catalog::state::State;
 use crate::io::buffers::Span;
@@ -12,7 +12,6 @@ use crate::io::clock::Wall;
 use crate::kinesis::error::Error;
 use crate::kinesis::request::Mutation;
 use crate::log::format::{Position, ShardKey};
-use crate::log::manifest::Part;
 use crate::log::superblock::Superblock;
 use crate::stdx::spsc::{Receiver, Sender, channel};
 use std::sync::Arc;
@@ -149,30 +148,7 @@ pub enum Message {
         to: ConnectionId,
         result: Result<u64, Box<Error>>,
     },
-    /// To worker 0: a connection of mine wants a snapshot. Answered by `SnapshotTaken`.
-    Snapshot {
-        from: ConnectionId,
-    },
-    SnapshotTaken {
-        to: ConnectionId,
-        result: Box<Result<Taken, Why>>,
-    },
-    /// Worker 0: seal your logs, and hold what they have. Answered by `Pinned`, when that is durable.
-    Pin {
-        serial: u32,
-    },
-    Pinned {
-        serial: u32,
-        held: Box<Result<Vec<Part>, Why>>,
-    },
-    /// Worker 0: give what you hold its second names. Answered by `LinkedHeld`.
-    LinkHeld {
-        serial: u32,
-    },
-    LinkedHeld {
-        serial: u32,
-        result: Box<Result<Taken, Why>>,
-    },
+    Snapshot(Letter),
     /// A clean stop: no more requests will come from me.
     Stopping,
 }

@@ -74,21 +74,7 @@ impl Worker {
                 self.mail.answered(from);
                 self.latest_got(to, result, ops);
             }
-            Message::Snapshot { from: connection } => self.snapshot_asked(from, connection, ops),
-            Message::SnapshotTaken { to, result } => {
-                self.mail.answered(from);
-                self.snapshot_answered(to, *result, ops);
-            }
-            Message::Pin { serial } => self.pinning.pin(serial, self.now.mono, &mut self.logs),
-            Message::Pinned { serial, held } => {
-                self.mail.answered(from);
-                self.snapshot_pinned(serial, *held);
-            }
-            Message::LinkHeld { serial } => self.pinning.link(serial),
-            Message::LinkedHeld { serial, result } => {
-                self.mail.answered(from);
-                self.snapshot_linked(serial, *result);
-            }
+            Message::Snapshot(letter) => self.on_snapshot_letter(from, letter, ops),
             Message::Stopping => self.stopped_workers[from as usize] = true,
         }
     }

@@ -1,7 +1,7 @@
 //! Every worker's part of a snapshot: its logs are sealed, their segments held, and given second names.
 
 use super::mailbox::Message;
-use super::snapshot::{Taken, Why};
+use super::snapshot::{Letter, Taken, Why};
 use super::{LINK_TOKEN, Worker};
 use crate::io::clock::Mono;
 use crate::io::op::{Errno, FileName, Linked, Op, Ops, Piece, Token};
@@ -147,7 +147,7 @@ impl Worker {
         let serial = self.pinning.round.as_ref().map_or(0, |round| round.serial);
         match self.id {
             0 => self.snapshot_pinned(serial, held),
-            _ => self.mail.answer(0, Message::Pinned { serial, held: Box::new(held) }),
+            _ => self.mail.answer(0, Message::Snapshot(Letter::Pinned { serial, held: Box::new(held) })),
         }
     }
 
@@ -155,7 +155,7 @@ impl Worker {
         let serial = self.pinning.round.as_ref().map_or(0, |round| round.serial);
         match self.id {
             0 => self.snapshot_linked(serial, result),
-            _ => self.mail.answer(0, Message::LinkedHeld { serial, result: Box::new(result) }),
+            _ => self.mail.answer(0, Message::Snapshot(Letter::Linked { serial, result: Box::new(result) })),
         }
     }
 }

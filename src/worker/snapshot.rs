@@ -37,6 +37,34 @@ pub struct Taken {
 /// Why there is no snapshot.
 pub type Why = String;
 
+/// What workers tell each other of one.
+pub enum Letter {
+    /// To worker 0: a connection of mine wants one. Answered by `Taken`.
+    Wanted {
+        from: ConnectionId,
+    },
+    Taken {
+        to: ConnectionId,
+        result: Box<Result<Taken, Why>>,
+    },
+    /// Worker 0: seal your logs, and hold what they have. Answered by `Pinned`, when that is durable.
+    Pin {
+        serial: u32,
+    },
+    Pinned {
+        serial: u32,
+        held: Box<Result<Vec<Part>, Why>>,
+    },
+    /// Worker 0: give what you hold its second names. Answered by `Linked`.
+    Link {
+        serial: u32,
+    },
+    Linked {
+        serial: u32,
+        result: Box<Result<Taken, Why>>,
+    },
+}
+
 /// Worker 0's part.
 #[derive(Default)]
 pub struct Snapshots {
@@ -76,6 +104,20 @@ struct Taking {
 }
 
 impl Worker {
+    pub(super) fn on_snapshot_letter(&mut self, from: u16, letter: Letter, ops: &mut Ops) {
+        if let Letter::Taken { .. } | Letter::Pinned { .. } | Letter::Linked { .. } = letter {
+            self.mail.answered(from);
+        }
+        match letter {
+            Letter::Wanted { from: connection } => self.snapshot_asked(from, connection, ops),
+            Letter::Taken { to, result } => self.snapshot_answered(to, *result, ops),
+            Letter::Pin { serial } => self.pinning.pin(serial, self.now.mono, &mut self.logs),
+            Letter::Pinned { serial, held } => self.snapshot_pinned(serial, *held),
+            Letter::Link { serial } => self.pinning.link(serial),
+            Letter::Linked { serial, result } => self.snapshot_linked(serial, *result),
+        }
+    }
+
     /// The request of connection `slot`.
     pub(super) fn snapshot_begin(&mut self, slot: u16, key: Option<[u8; 16]>, ops: &mut Ops) {
         let differing = key.map(|key| key.iter().zip(&self.options.admin_key).fold(0, |all, (a, b)| all | (a ^ b)));
@@ -88,13 +130,13 @@ impl Worker {
             return self.snapshot_asked(0, from, ops);
         }
         match self.mail.may_ask(0, 1) {
-            true => self.mail.ask(0, Message::Snapshot { from }),
+            true => self.mail.ask(0, Message::Snapshot(Letter::Wanted { from })),
             false => self.reply(slot, Reply::text(503, "Worker 0 is busy; try again.\n"), ops),
         }
     }
 
     /// Worker 0: `connection` of worker `worker` wants one.
-    pub(super) fn snapshot_asked(&mut self, worker: u16, connection: ConnectionId, ops: &mut Ops) {
+    fn snapshot_asked(&mut self, worker: u16, connection: ConnectionId, ops: &mut Ops) {
         let failed: u64 = self.all_counters.iter().map(|counters| counters.get(Counter::LogsFailedNow)).sum();
         let control = self.control.as_ref().expect("snapshots are led by worker 0");
         let refusal = if self.snapshots.taking.is_some() {
@@ -211,7 +253,10 @@ impl Worker {
                 if seals { self.pinning.pin(serial, now, &mut self.logs) } else { self.pinning.link(serial) }
             } else if self.mail.may_ask(worker, 1) {
                 taking.owing += 1;
-                self.mail.ask(worker, if seals { Message::Pin { serial } } else { Message::LinkHeld { serial } });
+                self.mail.ask(
+                    worker,
+                    Message::Snapshot(if seals { Letter::Pin { serial } } else { Letter::Link { serial } }),
+                );
             } else {
                 taking.unasked.push_back(worker);
             }
@@ -299,12 +344,12 @@ impl Worker {
     fn answer_snapshot(&mut self, worker: u16, to: ConnectionId, result: Result<Taken, Why>, ops: &mut Ops) {
         match worker == self.id {
             true => self.snapshot_answered(to, result, ops),
-            false => self.mail.answer(worker, Message::SnapshotTaken { to, result: Box::new(result) }),
+            false => self.mail.answer(worker, Message::Snapshot(Letter::Taken { to, result: Box::new(result) })),
         }
     }
 
     /// The answer to a request that a connection of this worker has made.
-    pub(super) fn snapshot_answered(&mut self, to: ConnectionId, result: Result<Taken, Why>, ops: &mut Ops) {
+    fn snapshot_answered(&mut self, to: ConnectionId, result: Result<Taken, Why>, ops: &mut Ops) {
         if !self.connections.awaits(to) {
             return;
         }

@@ -5,13 +5,12 @@
 
 use super::inode::{Inode, MOODS, Mood, SECTOR};
 use super::random::Random;
-use penstock::io::op::{DirName, Errno, FileName, Linked, OpenHow, Piece, Sync};
-use penstock::log::manifest::{Manifest, Small};
+use penstock::io::op::{DirName, Errno, FileName, OpenHow, Sync};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub const EIO: Errno = Errno(5);
-const ENOENT: Errno = Errno(2);
-const EEXIST: Errno = Errno(17);
+pub const ENOENT: Errno = Errno(2);
+pub const EEXIST: Errno = Errno(17);
 pub const ENOSPC: Errno = Errno(28);
 
 /// O_DIRECT: places and lengths are multiples of this.
@@ -69,17 +68,17 @@ struct Flight {
 }
 
 #[derive(Debug, Default)]
-struct Directory {
-    durable: bool,
+pub(super) struct Directory {
+    pub(super) durable: bool,
     made: u64,
-    entries: BTreeMap<FileName, usize>,
-    entries_durable: BTreeMap<FileName, usize>,
+    pub(super) entries: BTreeMap<FileName, usize>,
+    pub(super) entries_durable: BTreeMap<FileName, usize>,
     /// Changes that are not durable, oldest first, each with the number of its event.
-    changes: Vec<(u64, Change)>,
+    pub(super) changes: Vec<(u64, Change)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Change {
+pub(super) enum Change {
     Add(FileName, usize),
     Move(FileName, FileName),
     Remove(FileName),
@@ -87,11 +86,11 @@ enum Change {
 
 #[derive(Debug)]
 pub struct Disk {
-    inodes: Vec<Inode>,
-    directories: BTreeMap<DirName, Directory>,
-    open: BTreeMap<(Who, FileName), usize>,
+    pub(super) inodes: Vec<Inode>,
+    pub(super) directories: BTreeMap<DirName, Directory>,
+    pub(super) open: BTreeMap<(Who, FileName), usize>,
     flights: BTreeMap<u64, Flight>,
-    events: u64,
+    pub(super) events: u64,
     random: Random,
     pub faults: Faults,
     /// Faults that were given since the last power cut.
@@ -107,7 +106,7 @@ pub struct Disk {
     /// The file system has no room for another segment.
     pub full: bool,
     /// Files of snapshots that were taken away: they have a name elsewhere.
-    taken: Vec<usize>,
+    pub(super) taken: Vec<usize>,
 }
 
 /// Begins the data of every record of the simulation; 12 hexadecimal digits follow.
@@ -183,7 +182,7 @@ impl Disk {
     }
 
     /// Place and bytes of the writes in flight that touch `len` bytes at `at`.
-    fn writes(&self, inode: Option<usize>, at: u64, len: u64) -> impl Iterator<Item = (u64, &[u8])> {
+    pub(super) fn writes(&self, inode: Option<usize>, at: u64, len: u64) -> impl Iterator<Item = (u64, &[u8])> {
         let flights = self.flights.values().filter(move |flight| flight.inode == inode);
         let writes = flights.filter_map(|flight| match &flight.request {
             Request::Write { at, bytes, .. } => Some((*at, bytes.as_slice())),
@@ -260,96 +259,6 @@ impl Disk {
                 Ok(self.finish_clear())
             }
         }
-    }
-
-    /// A second name for a file at rest, or a file of its own with the same bytes; durable but for the entry.
-    fn finish_link(&mut self, from: FileName, to: FileName) -> Result<Answer, Errno> {
-        let inode = *self.directories[&from.dir()].entries.get(&from).ok_or(ENOENT)?;
-        assert!(self.writes(Some(inode), 0, u64::MAX).next().is_none(), "{from} is linked while it is written to");
-        let (made, size) = (self.events, self.inodes[inode].live.len());
-        let (inode, linked) = match self.reflinks {
-            true => {
-                let mut copy = Inode::allocated(0);
-                copy.write_durable(0, &self.inodes[inode].live);
-                self.inodes.push(copy);
-                (self.inodes.len() - 1, Linked::Reflink)
-            }
-            false => {
-                let ranges = self.inodes[inode].flush(made, size);
-                ranges.into_iter().for_each(|(at, len)| self.note_marks(inode, at, len));
-                (inode, Linked::Hard)
-            }
-        };
-        let directory = self.directories.get_mut(&to.dir()).ok_or(ENOENT)?;
-        if directory.entries.contains_key(&to) {
-            return Err(EEXIST);
-        }
-        directory.entries.insert(to, inode);
-        directory.changes.push((made, Change::Add(to, inode)));
-        Ok(Answer { count: linked as u32, ..Answer::default() })
-    }
-
-    fn finish_clear(&mut self) -> Answer {
-        let made = self.events;
-        for (dir, directory) in self.directories.iter_mut().filter(|(dir, _)| is_of_capture(**dir)) {
-            assert!(
-                self.open.keys().all(|(_, open)| open.dir() != *dir),
-                "{dir} is cleared while a file in it is open"
-            );
-            if *dir == DirName::Capture {
-                directory.changes.clear();
-                directory.entries_durable.clear();
-            }
-            for file in std::mem::take(&mut directory.entries).into_keys().filter(|_| *dir != DirName::Capture) {
-                directory.changes.push((made, Change::Remove(file)));
-            }
-        }
-        Answer::default()
-    }
-
-    /// Whether a snapshot with a manifest would be found now, after a power cut.
-    pub fn has_capture(&self) -> bool {
-        self.content(FileName::Captured(Piece::Manifest)).is_some_and(|bytes| Manifest::decode(bytes).is_ok())
-    }
-
-    /// Takes a whole snapshot away, as a rename of its directory does: what belongs to it, by name.
-    pub fn take_capture(&mut self) -> BTreeMap<Piece, usize> {
-        let mut pieces = BTreeMap::new();
-        for (_, directory) in self.directories.iter_mut().filter(|(dir, _)| is_of_capture(**dir)) {
-            assert!(directory.changes.is_empty(), "the snapshot is not durable: {:?}", directory.changes);
-            for (file, inode) in std::mem::take(&mut directory.entries) {
-                let FileName::Captured(piece) = file else { unreachable!("nothing else lies there") };
-                pieces.insert(piece, inode);
-            }
-            directory.entries_durable.clear();
-        }
-        self.taken.extend(pieces.values());
-        pieces
-    }
-
-    /// A disk with what a restore makes of a snapshot that was taken away.
-    pub fn restored(&self, pieces: &BTreeMap<Piece, usize>, random: Random) -> Disk {
-        let manifest = &self.inodes[pieces[&Piece::Manifest]].durable;
-        let manifest = Manifest::decode(manifest).unwrap_or_else(|why| panic!("the manifest: {why}"));
-        assert_eq!(manifest.files.len() + manifest.segments.len() + 1, pieces.len(), "{manifest:?}");
-        let mut disk = Disk::new(random);
-        (disk.typical, disk.block) = (self.typical, self.block);
-        for (piece, inode) in pieces {
-            let Some(file) = piece.original() else { continue };
-            let bytes = &self.inodes[*inode].durable;
-            if let Some(small) = manifest.files.iter().find(|small| small.path == file.to_string()) {
-                assert_eq!(Small::of(file.to_string(), bytes), *small, "not what the manifest says");
-            }
-            let mut copy = Inode::allocated(0);
-            copy.write_durable(0, bytes);
-            disk.inodes.push(copy);
-            let directory = disk.directories.entry(file.dir()).or_default();
-            directory.durable = true;
-            directory.entries.insert(file, disk.inodes.len() - 1);
-            directory.entries_durable.insert(file, disk.inodes.len() - 1);
-        }
-        disk.note_all_marks();
-        disk
     }
 
     /// A failed write may have got somewhere, and a failed flush gives up what it should have covered.
@@ -491,7 +400,7 @@ impl Disk {
     }
 
     /// Notes every record that is stored.
-    fn note_all_marks(&mut self) {
+    pub(super) fn note_all_marks(&mut self) {
         self.places.clear();
         let segments: Vec<usize> =
             self.directories.values().flat_map(|directory| directory.entries.values().copied()).collect();
@@ -523,7 +432,7 @@ impl Disk {
     }
 
     /// Notes where records have become durable in `len` bytes at `at`.
-    fn note_marks(&mut self, inode: usize, at: usize, len: usize) {
+    pub(super) fn note_marks(&mut self, inode: usize, at: usize, len: usize) {
         let durable = &self.inodes[inode].durable[at..at + len];
         for found in memchr::memmem::find_iter(durable, MARK) {
             let digits = durable.get(found + MARK.len()..found + MARKED).and_then(|d| std::str::from_utf8(d).ok());
@@ -606,10 +515,6 @@ impl Disk {
     pub fn is_open(&self, file: FileName) -> bool {
         self.open.keys().any(|(_, open)| *open == file)
     }
-}
-
-fn is_of_capture(dir: DirName) -> bool {
-    matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_))
 }
 
 impl Change {

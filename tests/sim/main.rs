@@ -4,6 +4,7 @@ mod administrator;
 mod audit;
 mod auditor;
 mod call;
+mod capture;
 mod client;
 mod clients;
 mod clock;

@@ -171,44 +171,6 @@ impl Oracle {
         (mark, data)
     }
 
-    /// What is to be expected of a snapshot that was asked for when `self` was known, and taken by the time of `later`: all that was acked or
-    /// read before; of what came since, each record and change may be in it or not, but where it is, it is as it is there.
-    pub fn of_snapshot(mut self, later: &Oracle) -> Oracle {
-        for (mark, now) in later.attempts.iter().enumerate() {
-            match self.attempts.get_mut(mark) {
-                Some(before) if before.fate != Fate::Sent || before.place.is_some() => {}
-                Some(before) => {
-                    before.fate = if now.fate == Fate::Refused { Fate::Refused } else { Fate::Unknown };
-                    before.place = now.place.clone();
-                }
-                None => {
-                    let fate = if now.fate == Fate::Refused { Fate::Refused } else { Fate::Unknown };
-                    self.attempts.push(Attempt { fate, ..now.clone() });
-                }
-            }
-        }
-        for (number, now) in later.streams.iter().enumerate() {
-            match self.streams.get_mut(number) {
-                Some(before) => {
-                    before.life = if now.life == Life::Going { Life::Going } else { before.life };
-                    before.retention = before.retention.min(now.retention);
-                    before.retention_most = before.retention_most.max(now.retention_most);
-                }
-                None => {
-                    let mut coming = Stream::new(&now.name, now.retention);
-                    (coming.life, coming.retention_most) = (now.life, now.retention_most);
-                    if coming.life == Life::Live {
-                        coming.life = Life::Coming;
-                    }
-                    self.streams.push(coming);
-                }
-            }
-        }
-        self.trimmed_until = later.trimmed_until;
-        self.damaged |= later.damaged;
-        self
-    }
-
     /// An ack has come.
     pub fn ack(&mut self, mark: u64, shard: u32, number: Number, now: u64) {
         let attempt = &mut self.attempts[mark as usize];

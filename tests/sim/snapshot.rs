@@ -3,7 +3,7 @@
 use super::call::Kind;
 use super::client::{Shared, Wish};
 use super::clock::Clock;
-use super::oracle::Oracle;
+use super::oracle::{Fate, Life, Oracle, Stream};
 use super::random::Random;
 use super::scenario::Settings;
 use super::trace::{Entry, Trace};
@@ -108,5 +108,47 @@ impl World<'_> {
             self.trace.push(self.clock.mono(), Entry::Note(format!("{acked} acked, {reads} read, trace {hash:016x}")));
             self.report.restored += 1;
         }
+    }
+}
+
+impl Oracle {
+    /// What is to be expected of a snapshot that was asked for when `self` was known, and taken by the time of `later`: all that was acked or
+    /// read before; of what came since, each record and change may be in it or not, but where it is, it is as it is there.
+    fn of_snapshot(mut self, later: &Oracle) -> Oracle {
+        for (mark, now) in later.attempts.iter().enumerate() {
+            match self.attempts.get_mut(mark) {
+                Some(before) if before.fate != Fate::Sent || before.place.is_some() => {}
+                Some(before) => {
+                    before.fate = if now.fate == Fate::Refused { Fate::Refused } else { Fate::Unknown };
+                    before.place = now.place.clone();
+                }
+                None => {
+                    let fate = if now.fate == Fate::Refused { Fate::Refused } else { Fate::Unknown };
+                    let mut unsure = now.clone();
+                    unsure.fate = fate;
+                    self.attempts.push(unsure);
+                }
+            }
+        }
+        for (number, now) in later.streams.iter().enumerate() {
+            match self.streams.get_mut(number) {
+                Some(before) => {
+                    before.life = if now.life == Life::Going { Life::Going } else { before.life };
+                    before.retention = before.retention.min(now.retention);
+                    before.retention_most = before.retention_most.max(now.retention_most);
+                }
+                None => {
+                    let mut coming = Stream::new(&now.name, now.retention);
+                    (coming.life, coming.retention_most) = (now.life, now.retention_most);
+                    if coming.life == Life::Live {
+                        coming.life = Life::Coming;
+                    }
+                    self.streams.push(coming);
+                }
+            }
+        }
+        self.trimmed_until = later.trimmed_until;
+        self.damaged |= later.damaged;
+        self
     }
 }

@@ -124,8 +124,8 @@ impl Disk {
             }
             Op::Open { file, how: OpenHow::Existing, token } => {
                 self.open.insert(file);
-                let links = 1 + self.linked.contains(&file) as u32;
-                done(token, if self.files.contains_key(&file) { Ok(links) } else { Err(Errno(2)) })
+                let links = || 1 + self.linked.contains(&file) as u32;
+                done(token, self.files.get(&file).map(|_| links()).ok_or(Errno(2)))
             }
             Op::Open { file, how: OpenHow::Create { size }, token } => {
                 assert!(self.dirs.contains(&file.dir()), "{file} in a directory that is not there");
@@ -152,10 +152,8 @@ impl Disk {
                 done(token, Ok(0))
             }
             Op::SyncDir { dir, token } => {
-                self.files
-                    .iter_mut()
-                    .filter(|(name, _)| name.dir() == dir)
-                    .for_each(|(_, file)| file.entry_durable = true);
+                let inside = self.files.iter_mut().filter(|(name, _)| name.dir() == dir);
+                inside.for_each(|(_, file)| file.entry_durable = true);
                 done(token, Ok(0))
             }
             Op::List { dir, token } => {
