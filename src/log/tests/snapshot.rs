@@ -1,6 +1,7 @@
 //! What a snapshot holds of a log, and what becomes of files with two names.
 
 use super::*;
+use crate::io::op::{Errno, Op};
 use crate::log::{Fate, Held};
 
 fn all_gone(_: ShardKey) -> Fate {
@@ -107,4 +108,35 @@ fn nothing_is_appended_to_a_segment_with_two_names_though_its_footer_is_lost() {
     rig.append(0, 1, 100);
     rig.idle_ms(100);
     rig.check();
+}
+
+#[test]
+fn where_the_file_system_is_full_what_a_snapshot_holds_is_not_trimmed_for_nothing() {
+    let mut rig = three_segments();
+    let held = pinned(&mut rig);
+    link(&mut rig, &held[0]);
+    for held in &held[1..] {
+        rig.log.link(held);
+        rig.log.linked(held, true);
+    }
+    rig.log.unpin();
+    let mut failed = false;
+    while !failed {
+        rig.append(0, 1, 20_000);
+        rig.end_turn();
+        while let Some(submitted) = rig.pending.first() {
+            match submitted.op {
+                Op::Prepare { token, .. } => {
+                    rig.pending.remove(0);
+                    failed = true;
+                    rig.deliver(Completion::Done { token, result: Err(Errno(28)) });
+                }
+                _ => rig.complete(0),
+            }
+            rig.end_turn();
+        }
+    }
+    assert!(rig.events.contains(&Event::Room { back: false }), "{:?}", rig.events);
+    let freed = rig.log.reclaim(&mut |_| Fate::ExpiresBefore(0), true).map(|reclaim| reclaim.freed);
+    assert_eq!(freed, Some(vec![2]), "the oldest would only be unlinked here");
 }
