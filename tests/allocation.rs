@@ -5,9 +5,10 @@
 
 use penstock::io::buffers::Buffers;
 use penstock::io::clock::{Mono, Now, Wall};
-use penstock::io::op::{Completion, Completions, Errno, FileName, Op, Ops, Socket};
+use penstock::io::op::{Completion, Completions, DirName, Errno, FileName, Op, Ops, Socket};
 use penstock::limits::Limits;
 use penstock::log::Canary;
+use penstock::log::directories::Given;
 use penstock::observe::counter::Counters;
 use penstock::worker::mailbox::connect;
 use penstock::worker::{Options, Setup, WhenFull, Worker};
@@ -68,17 +69,18 @@ impl Bench {
         let loans = vec![buffers.loans()];
         let options = Options {
             disk: Some(1 << 30),
-            free: 2 << 30,
+            given: vec![Given { path: "/data".into(), free: 2 << 30, block: 4096, flush, ..Given::default() }],
+            nodes: vec![None],
             when_full: WhenFull::Reject,
             region: None,
             account: None,
             retention_hour: None,
-            block: 4096,
-            flush,
             segment: Some(64 << 20),
             random: [7; 32],
             admin_key: [7; 16],
             clock_synchronised: true,
+            accept_clock: false,
+            scrub: Some(14 * 86_400 * 1_000_000_000),
             canary: Canary::default(),
             no_epoch_bump: false,
         };
@@ -128,7 +130,11 @@ impl Bench {
                     self.done.push(Completion::Sent { socket, result: Ok(()) });
                     continue;
                 }
-                Op::Wake { .. } | Op::Close { .. } => continue,
+                Op::Scrub { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => continue,
+                Op::List { dir: DirName::Given(_), token } => {
+                    self.done.push(Completion::Listed { token, result: Ok(Vec::new()) });
+                    continue;
+                }
                 Op::List { token, .. } => {
                     self.done.push(Completion::Listed { token, result: Err(Errno(2)) });
                     continue;

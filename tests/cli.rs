@@ -110,9 +110,15 @@ fn an_address_that_is_taken_or_not_loopback_is_refused() {
 #[test]
 fn wrong_arguments_are_told_apart_from_failures() {
     let scratch = Scratch::new();
-    for wrong in
-        [["--cores", "x"], ["--disk", "4X"], ["--when-full", "explode"], ["--account", "12"], ["--retention-hour", "0"]]
-    {
+    for wrong in [
+        ["--cores", "x"],
+        ["--disk", "4X"],
+        ["--when-full", "explode"],
+        ["--account", "12"],
+        ["--retention-hour", "0"],
+        ["--scrub-days", "NaN"],
+        ["--scrub-days", "4000"],
+    ] {
         let (code, told) = refused(&scratch.0, &wrong);
         assert!(code == Some(2) && told.contains(wrong[0]), "{told}");
     }

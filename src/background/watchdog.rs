@@ -2,6 +2,7 @@
 //! job runs, a plain thread looks every 100 ms whether it has been polled since; if not, it wakes the job through a foreign waker, and
 //! counts it when that let the job go on.
 
+use crate::observe::counter::{Counter, Counters};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -14,7 +15,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the thread sleeps when no job runs and nobody unparks it.
 const REST: Duration = Duration::from_secs(60);
 
-#[derive(Default)]
 struct Watch {
     /// Of the job that runs; put there, replaced and dropped only by its own thread.
     waker: Mutex<Option<Waker>>,
@@ -23,8 +23,24 @@ struct Watch {
     steps: AtomicU64,
     /// The watchdog has woken the job, which has not been polled since.
     woken: AtomicBool,
+    /// Where stalls are counted, too, for whoever watches from outside.
+    counters: Counters,
     stalls: AtomicU64,
     ended: AtomicBool,
+}
+
+impl Watch {
+    fn new(counters: Counters) -> Watch {
+        Watch {
+            waker: Mutex::new(None),
+            polls: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            woken: AtomicBool::new(false),
+            counters,
+            stalls: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+        }
+    }
 }
 
 /// Watches the jobs of one executor, one at a time.
@@ -45,8 +61,9 @@ impl Steps {
 }
 
 impl Watchdog {
-    pub fn start(name: &str) -> std::io::Result<Watchdog> {
-        let watch = Arc::new(Watch::default());
+    /// Stalls are counted in `counters`, in which nobody else counts them.
+    pub fn start(name: &str, counters: Counters) -> std::io::Result<Watchdog> {
+        let watch = Arc::new(Watch::new(counters));
         let theirs = watch.clone();
         let thread = thread::Builder::new().name(name.to_string()).spawn(move || look_after(&theirs))?;
         Ok(Watchdog { watch, thread: thread.thread().clone() })
@@ -125,6 +142,7 @@ impl<F: Future> Future for Watched<F> {
         let polled = job.as_mut().poll(context);
         if woken && (polled.is_ready() || watch.steps.load(Relaxed) != before) {
             watch.stalls.fetch_add(1, Relaxed);
+            watch.counters.add(Counter::CompanionStalls, 1);
         }
         polled
     }
@@ -173,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_job_that_was_forgotten_is_woken_and_counted() {
-        let dog = Watchdog::start("watchdog").expect("a thread");
+        let counters = Counters::default();
+        let dog = Watchdog::start("watchdog", counters.clone()).expect("a thread");
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut job = dog.watch(Forgotten { steps: dog.steps(), polls: 0 });
         let polls = loop {
@@ -183,6 +202,8 @@ mod tests {
             }
         };
         assert!(polls >= 2);
-        assert_eq!(dog.stalls(), 1);
+        assert_eq!((dog.stalls(), counters.get(Counter::CompanionStalls)), (1, 1));
+        let shown = crate::observe::expose::metrics(&[counters]);
+        assert!(shown.contains("penstock_companion_stalls_total{worker=\"0\"} 1\n"), "{shown}");
     }
 }

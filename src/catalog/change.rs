@@ -107,7 +107,8 @@ impl State {
                     self.live.entry(log).or_default();
                 }
             }
-            Change::RetentionClock { wall } => self.retention_wall = self.retention_wall.max(*wall),
+            // It goes back only where the operator has accepted a clock that does.
+            Change::RetentionClock { wall } => self.retention_wall = *wall,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::change::Change;
 use super::identity::Identity;
+use super::place::LogPlace;
 use super::state::{State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
 use crate::kinesis::error::{Error, Kind};
@@ -32,11 +33,12 @@ pub struct NewStream {
 pub struct Decide<'a> {
     pub state: &'a State,
     pub identity: &'a Identity,
+    /// All logs that there are, by number, to place shards on.
+    pub logs: &'a [LogPlace],
 }
 
 impl<'a> Decide<'a> {
-    /// `logs`: how many logs there are to place shards on.
-    pub fn create_stream(&self, request: &NewStream, now: Wall, logs: u32) -> Result<Change, Error> {
+    pub fn create_stream(&self, request: &NewStream, now: Wall) -> Result<Change, Error> {
         if self.state.streams.contains_key(&request.name) {
             let text = format!("Stream {} under account {} already exists.", request.name, self.identity.account);
             return Err(Error::new(Kind::ResourceInUse, text));
@@ -63,7 +65,7 @@ impl<'a> Decide<'a> {
             max_record_kib: request.max_record_kib.unwrap_or(RECORD_SIZE_KIB_DEFAULT),
             tags: request.tags.clone(),
             shards,
-            logs: self.state.logs_for(shards, logs),
+            logs: self.state.logs_for(shards, self.logs),
         })
     }
 

@@ -3,12 +3,16 @@
 use super::change::{Change, ClosedShard};
 use super::decide::{Decide, NewStream};
 use super::identity::Identity;
+use super::place::LogPlace;
 use super::state::{HashRange, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
 use crate::kinesis::error::Kind;
 use crate::log::format::ShardKey;
 use crate::log::memory_disk::Random;
 use std::collections::BTreeSet;
+
+/// Four logs in one directory.
+const LOGS: [LogPlace; 4] = [LogPlace { directory: 0, failed: false }; 4];
 
 pub(super) fn identity() -> Identity {
     Identity { region: "us-east-1".into(), account: "123456789012".into() }
@@ -21,12 +25,12 @@ pub(super) fn new_stream(name: &str, shards: u32) -> NewStream {
 /// A change that fits the state more often than not: a request that was accepted, or word of an owner.
 pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Option<Change> {
     let identity = identity();
-    let decide = Decide { state, identity: &identity };
+    let decide = Decide { state, identity: &identity, logs: &LOGS };
     let name = format!("stream-{}", random.below(4));
     let stream = state.stream(&name);
     let shard = |random: &mut Random| stream.map_or(0, |s| random.below(s.next_shard as u64 + 1) as u32);
     match random.below(12) {
-        0 | 1 => decide.create_stream(&new_stream(&name, 1 + random.below(20) as u32), now, 3).ok(),
+        0 | 1 => decide.create_stream(&new_stream(&name, 1 + random.below(20) as u32), now).ok(),
         2 if random.below(3) == 0 => decide.delete_stream(&name).ok(),
         3 => Some(Change::StreamGone { stream: random.below(state.next_stream as u64 + 1) as u32 }),
         4 => decide.increase_retention(&name, 24 + random.below(100) as i64).ok(),
@@ -162,8 +166,8 @@ fn state_with(shards: u32) -> State {
     let mut state = State::default();
     state.apply(1, &Change::Logs { logs: 4 });
     let identity = identity();
-    let decide = Decide { state: &state, identity: &identity };
-    let change = decide.create_stream(&new_stream("s", shards), Wall(10_000_000), 4).expect("created");
+    let decide = Decide { state: &state, identity: &identity, logs: &LOGS };
+    let change = decide.create_stream(&new_stream("s", shards), Wall(10_000_000)).expect("created");
     state.apply(2, &change);
     state
 }
@@ -178,17 +182,13 @@ fn refusals_have_the_types_and_texts_of_aws() {
     let mut state = state_with(2);
     let identity = identity();
     fn decide<'a>(state: &'a State, identity: &'a Identity) -> Decide<'a> {
-        Decide { state, identity }
+        Decide { state, identity, logs: &LOGS }
     }
     let now = Wall(20_000_000);
     let under = "under account 123456789012";
     let check = |what, kind, text: String| assert_eq!(refused(what), (kind, text));
     let d = decide(&state, &identity);
-    check(
-        d.create_stream(&new_stream("s", 1), now, 4),
-        Kind::ResourceInUse,
-        format!("Stream s {under} already exists."),
-    );
+    check(d.create_stream(&new_stream("s", 1), now), Kind::ResourceInUse, format!("Stream s {under} already exists."));
     check(d.delete_stream("t"), Kind::ResourceNotFound, format!("Stream t {under} not found."));
     check(d.split("t", 0, 5, now), Kind::ResourceNotFound, format!("Stream t {under} not found."));
     check(
@@ -225,7 +225,7 @@ fn refusals_have_the_types_and_texts_of_aws() {
             .into(),
     );
     assert!(d.increase_retention("s", 24).is_ok(), "the present period is tolerated");
-    assert_eq!(refused(d.create_stream(&new_stream("big", 10_001), now, 4)).0, Kind::LimitExceeded);
+    assert_eq!(refused(d.create_stream(&new_stream("big", 10_001), now)).0, Kind::LimitExceeded);
 
     let split = d.split("s", 0, 2, now).expect("2 is the least start");
     state.apply(3, &split);
@@ -248,7 +248,9 @@ fn a_split_closes_its_parent_and_opens_two_children() {
     let mut state = state_with(1);
     let identity = identity();
     // The clock has stepped back behind the parent's creation.
-    let change = Decide { state: &state, identity: &identity }.split("s", 0, 1 << 100, Wall(3_000_000)).expect("split");
+    let change = Decide { state: &state, identity: &identity, logs: &LOGS }
+        .split("s", 0, 1 << 100, Wall(3_000_000))
+        .expect("split");
     state.apply(3, &change);
     let stream = state.stream("s").expect("there");
     assert_eq!((stream.status, stream.shards[&0].state), (StreamStatus::Updating, ShardState::Closing));
@@ -274,7 +276,7 @@ fn a_split_closes_its_parent_and_opens_two_children() {
 fn a_stream_without_a_number_of_shards_is_on_demand_with_four() {
     let (state, identity) = (State::default(), identity());
     let request = NewStream { name: "s".into(), ..NewStream::default() };
-    let change = Decide { state: &state, identity: &identity }.create_stream(&request, Wall(0), 1);
+    let change = Decide { state: &state, identity: &identity, logs: &LOGS }.create_stream(&request, Wall(0));
     assert!(matches!(change, Ok(Change::CreateStream { shards: 4, mode: StreamMode::OnDemand, .. })));
 }
 
@@ -283,7 +285,7 @@ fn a_new_stream_lies_on_one_log_for_every_eight_shards_least_loaded_first() {
     let mut state = state_with(9);
     let logs = |state: &State, shards| {
         let identity = identity();
-        match (Decide { state, identity: &identity }).create_stream(&new_stream("t", shards), Wall(0), 4) {
+        match (Decide { state, identity: &identity, logs: &LOGS }).create_stream(&new_stream("t", shards), Wall(0)) {
             Ok(Change::CreateStream { logs, .. }) => logs,
             other => panic!("{other:?}"),
         }

@@ -56,7 +56,7 @@ impl<'a> Decide<'a> {
             state: ShardState::Open,
         };
         let lower = child(0, HashRange { first, last: start - 1 }, parent.log);
-        let upper = child(1, HashRange { first: start, last }, self.state.log_beside(parent.log));
+        let upper = child(1, HashRange { first: start, last }, self.state.log_beside(parent.log, self.logs));
         Ok(Change::CloseShards { stream: stream.number, parents: vec![shard], children: vec![lower, upper] })
     }
 
@@ -80,7 +80,7 @@ impl<'a> Decide<'a> {
             range: HashRange { first: lower.range.first, last: upper.range.last },
             parents: [Some(shard), Some(adjacent)],
             created: after(now, &[lower, upper]),
-            log: self.state.less_loaded(lower.log, upper.log),
+            log: self.state.less_loaded(lower.log, upper.log, self.logs),
             state: ShardState::Open,
         };
         Ok(Change::CloseShards { stream: stream.number, parents: vec![shard, adjacent], children: vec![child] })

@@ -2,6 +2,8 @@
 
 use super::{cores, size};
 use crate::io::device::Device;
+use crate::worker::notice::Share;
+use crate::worker::scrub::{RATE_MAX, rate_for, show_time};
 use crate::worker::setup::WhenFull;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,9 +15,12 @@ const DAY: u64 = 86_400;
 pub struct Facts {
     pub endpoint: SocketAddr,
     pub cores: Vec<usize>,
-    pub data: PathBuf,
-    pub device: Device,
+    /// The data directories, the home first, and the device of each.
+    pub data: Vec<PathBuf>,
+    pub devices: Vec<Device>,
     pub when_full: WhenFull,
+    /// Nanoseconds within which every sealed byte is verified; `None`: never.
+    pub scrub: Option<u64>,
 }
 
 /// What the log says: [`crate::worker::notice::Notice::Ready`].
@@ -28,12 +33,14 @@ pub struct Opened<'a> {
     pub disk: u64,
     pub logs: u32,
     pub segment: u64,
+    /// What each directory has of it, by number.
+    pub directories: &'a [Share],
     pub region: &'a str,
 }
 
 /// The text, for standard output.
 pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
-    let Facts { endpoint, data, device, .. } = facts;
+    let Facts { endpoint, data, .. } = facts;
     let region = opened.region;
     let state = match *opened {
         Opened { new: true, .. } => "new".to_string(),
@@ -44,15 +51,15 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         WhenFull::Reject => "when full, puts are refused and reads go on (--when-full trim recycles the oldest)",
         WhenFull::Trim => "when full, the oldest records make room",
     };
-    let how = if device.flush { "one flush for a group of commits" } else { "each commit a durable write" };
     let workers = facts.cores.len();
     let lines = [
         format!("penstock {}", env!("CARGO_PKG_VERSION")),
         format!("  endpoint  http://{endpoint} (loopback only: signatures are not verified)"),
         format!("  cores     {} ({workers} worker{})", cores::show(&facts.cores), if workers == 1 { "" } else { "s" }),
-        format!("  data      {} ({state})", data.display()),
+        format!("  data      {} ({state})", data[0].display()),
         format!("  space     {disk}: 24 h at {rate}/s, in {} log(s) of {} segments; {full}", opened.logs, size::show(opened.segment)),
-        format!("  device    {} on {}: {}; {how}, from {} µs", device.number, device.file_system, device.durability, device.write_ns / 1000),
+        drives(facts, opened.directories),
+        format!("  scrub     {}", scrub(facts, opened)),
         "  ack       the record is durable on this one machine; it is not replicated: if its disks die, the records die".to_string(),
         String::new(),
         format!("  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"),
@@ -63,6 +70,35 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
             .to_string(),
     ];
     lines.join("\n")
+}
+
+/// How often what is stored is verified, and whether that can be.
+fn scrub(facts: &Facts, opened: &Opened<'_>) -> String {
+    let Some(period) = facts.scrub else {
+        return "off: what is stored is verified when it is read (--scrub-days)".to_string();
+    };
+    let often = format!("every sealed byte is verified within {}", show_time(period));
+    let share = opened.disk / facts.cores.len().max(1) as u64;
+    if rate_for(share, period) <= RATE_MAX {
+        return often;
+    }
+    let pass = share as u128 * 1_000_000_000 / RATE_MAX as u128;
+    format!("{often}, as far as {} MiB/s a worker go; a full log takes {}", RATE_MAX >> 20, show_time(pass as u64))
+}
+
+/// One line for each device; with what lies on it, where there are several.
+fn drives(facts: &Facts, shares: &[Share]) -> String {
+    let line = |share: &Share| {
+        let device = &facts.devices[share.given as usize];
+        let how = if device.flush { "one flush for a group of commits" } else { "each commit a durable write" };
+        let part = match shares.len() {
+            1 => String::new(),
+            _ => format!("{}: {} log(s), {}; ", share.path, share.logs, size::show(share.space)),
+        };
+        let Device { number, file_system, durability, write_ns, .. } = device;
+        format!("  device    {part}{number} on {file_system}: {durability}; {how}, from {} µs", write_ns / 1000)
+    };
+    shares.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -85,10 +121,13 @@ mod tests {
         let facts = Facts {
             endpoint: "127.0.0.1:4567".parse().expect("an address"),
             cores: vec![0, 1],
-            data: "/var/lib/penstock".into(),
-            device,
+            data: vec!["/var/lib/penstock".into(), "/mnt/b".into()],
+            devices: vec![device.clone(), Device { number: "259:2".to_string(), flush: true, ..device }],
             when_full: WhenFull::Reject,
+            scrub: Some(14 * 86_400 * 1_000_000_000),
         };
+        let share = |path: &str, given, space| Share { path: path.to_string(), given, logs: 1, space };
+        let directories = [share("/var/lib/penstock", 0, 24_000_000_000), share("/mnt/b", 1, 12_000_000_000)];
         let opened = Opened {
             new: false,
             streams: 3,
@@ -96,21 +135,68 @@ mod tests {
             disk: 36_000_000_000,
             logs: 2,
             segment: 1 << 28,
+            directories: &directories,
             region: "eu-central-1",
         };
+        let alone = text(&facts, &Opened { directories: &directories[..1], ..opened });
+        assert!(alone.contains("  device    259:1 on ext4: "), "{alone}");
         let text = text(&facts, &opened);
         for part in [
+            "device    /var/lib/penstock: 1 log(s), 24 GB; 259:1 on ext4: volatile cache, passed by each commit (FUA); each commit a durable",
+            "device    /mnt/b: 1 log(s), 12 GB; 259:2 on ext4: volatile cache, passed by each commit (FUA); one flush",
             "http://127.0.0.1:4567 ",
             "0-1 (2 workers)",
             "/var/lib/penstock (opened: 3 streams, 12 records)",
             "36 GB: 24 h at 417 KB/s",
             "(FUA)",
             "110 µs",
+            "verified within 14 days",
             "not replicated",
             "AWS_REGION=eu-central-1",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert_eq!(text.lines().filter(|line| line.trim_start().starts_with("aws kinesis")).count(), 3);
+    }
+    #[test]
+    fn a_period_that_cannot_be_held_is_said_and_so_is_none() {
+        let line = |scrub, disk, workers: usize| {
+            let device = Device {
+                block: 4096,
+                durability: Durability::WriteThrough,
+                file_system: "ext4",
+                tried: true,
+                number: String::new(),
+                free: 0,
+                flush: false,
+                write_ns: 0,
+            };
+            let (endpoint, cores) = ("127.0.0.1:1".parse().expect("an address"), (0..workers).collect());
+            let facts = Facts {
+                endpoint,
+                cores,
+                data: vec!["/d".into()],
+                devices: vec![device],
+                when_full: WhenFull::Reject,
+                scrub,
+            };
+            let opened = Opened {
+                new: true,
+                streams: 0,
+                records: 0,
+                directories: &[],
+                disk,
+                logs: 1,
+                segment: 1 << 30,
+                region: "r",
+            };
+            super::scrub(&facts, &opened)
+        };
+        let day = 86_400 * 1_000_000_000;
+        assert!(line(None, 1 << 40, 1).starts_with("off"));
+        assert_eq!(line(Some(14 * day), 1 << 40, 1), "every sealed byte is verified within 14 days");
+        let late = line(Some(14 * day), 200 << 40, 1);
+        assert!(late.contains("64 MiB/s") && late.contains("takes 37 days"), "{late}");
+        assert!(!line(Some(14 * day), 200 << 40, 4).contains("takes"), "four workers can");
     }
 }

@@ -1,16 +1,21 @@
-//! The data directory: where it is, and that only one server has it.
+//! The data directories: where they are, that only one server has them, and what their drives are like.
 
+use crate::io::device::{self, Device};
 use crate::io::op::FileName;
-use crate::io::process::is_root;
+use crate::io::process::{is_root, random};
+use crate::io::topology;
+use crate::log::directories::{DIRECTORIES_MAX, Given};
 use crate::log::superblock::Superblock;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 const LOCK: &str = "lock";
+/// Where sysfs is mounted.
+const SYS: &str = "/sys";
 
 /// The directory when none is named; never the current one, as another one would be an empty server that acknowledges.
 pub fn default() -> Result<PathBuf, String> {
@@ -30,6 +35,24 @@ fn choose(variable: &dyn Fn(&str) -> Option<String>, root: bool) -> Result<PathB
     state
         .map(|state| state.join("penstock"))
         .ok_or_else(|| "no place for the data: HOME is not set; name one with --data".to_string())
+}
+
+/// Opens all that were named, the home first, or the default; each only once.
+pub fn open_all(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    if named.len() > DIRECTORIES_MAX {
+        return Err(format!("{} data directories are too many: {DIRECTORIES_MAX} are the most", named.len()));
+    }
+    let mut paths = named.iter().map(|path| open(path)).collect::<Result<Vec<_>, _>>()?;
+    if paths.is_empty() {
+        paths.push(open(&default()?)?);
+    }
+    let place = |path: &PathBuf| path.metadata().map(|found| (found.dev(), found.ino())).ok();
+    for (at, path) in paths.iter().enumerate() {
+        if let Some(twin) = paths[..at].iter().find(|other| place(other) == place(path)) {
+            return Err(format!("--data names one directory twice: {} and {}", twin.display(), path.display()));
+        }
+    }
+    Ok(paths)
 }
 
 /// Makes the directory if it is not there, and gives its absolute path.
@@ -88,10 +111,66 @@ fn wait_for(file: &mut File, data: &Path, remedy: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// How many logs the directory has; 0: it is new, or cannot be read, which the start will tell.
-pub fn logs(data: &Path) -> u32 {
-    let copy = |number| std::fs::read(data.join(FileName::Superblock(number).to_string())).unwrap_or_default();
-    Superblock::newest([&copy(0), &copy(1)]).map_or(0, |superblock| superblock.logs)
+/// The newest superblock of a home; `None`: it is new, or cannot be read, which the start will tell.
+pub fn superblock(home: &Path) -> Option<Superblock> {
+    let copy = |number| std::fs::read(home.join(FileName::Superblock(number).to_string())).unwrap_or_default();
+    Superblock::newest([&copy(0), &copy(1)])
+}
+
+/// Looks at the directories and their devices.
+pub fn survey(paths: &[PathBuf]) -> Result<Vec<(Device, Given)>, String> {
+    let mut found = Vec::new();
+    for path in paths {
+        let failed = |error: std::io::Error| format!("the data directory {} cannot be used: {error}", path.display());
+        let device = device::examine(path).map_err(failed)?;
+        let (has_logs, used) = logs_in(path).map_err(failed)?;
+        let bytes = random().map_err(|error| format!("no random bytes from the kernel: {error}"))?;
+        let given = Given {
+            path: path.display().to_string(),
+            free: device.free,
+            used,
+            block: device.block,
+            flush: device.flush,
+            node: topology::node_of_device(Path::new(SYS), &device.number),
+            id: u64::from_le_bytes(bytes[..8].try_into().expect("8 of 32 bytes")).max(1),
+            has_logs,
+            has_superblock: [0, 1].iter().any(|copy| path.join(FileName::Superblock(*copy).to_string()).exists()),
+        };
+        found.push((device, given));
+    }
+    share_free(&mut found);
+    Ok(found)
+}
+
+/// What several directories find free on one device is the same space, though each may have read another number: they share the least.
+fn share_free(found: &mut [(Device, Given)]) {
+    let seen: Vec<(String, u64)> = found.iter().map(|(device, given)| (device.number.clone(), given.free)).collect();
+    for (device, given) in found {
+        let same = seen.iter().filter(|(number, _)| *number == device.number);
+        let least = same.clone().map(|(_, free)| *free).min().unwrap_or(given.free);
+        given.free = least / same.count() as u64;
+    }
+}
+
+/// Whether the directory has logs, and the bytes of their files.
+fn logs_in(path: &Path) -> std::io::Result<(bool, u64)> {
+    let (mut has_logs, mut used) = (false, 0);
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with("log-") || !entry.file_type()?.is_dir() {
+            continue;
+        }
+        has_logs = true;
+        for file in std::fs::read_dir(entry.path())? {
+            used += file?.metadata()?.len();
+        }
+    }
+    Ok((has_logs, used))
+}
+
+/// The NUMA node of each core.
+pub fn nodes(cores: &[usize]) -> Vec<Option<u32>> {
+    cores.iter().map(|core| topology::node_of_core(Path::new(SYS), *core)).collect()
 }
 
 /// The process that took the lock last, as it wrote itself down.
@@ -117,6 +196,19 @@ mod tests {
         assert_eq!(chosen(&[("HOME", "/h")], false).as_deref(), Ok("/h/.local/state/penstock"));
         assert_eq!(chosen(&[("HOME", "/h"), ("XDG_STATE_HOME", "/x")], false).as_deref(), Ok("/x/penstock"));
         assert!(chosen(&[], false).is_err());
+    }
+
+    #[test]
+    fn directories_of_one_device_share_what_is_free() {
+        let scratch = std::env::temp_dir().join(format!("penstock-share-{}", std::process::id()));
+        let device = device::examine(&open(&scratch).expect("a directory")).expect("direct I/O works here");
+        let one = |number: &str, free| {
+            (Device { number: number.into(), ..device.clone() }, Given { free, ..Given::default() })
+        };
+        let mut found = [one("8:1", 1_000), one("8:2", 700), one("8:1", 998)];
+        share_free(&mut found);
+        assert_eq!(found.map(|(_, given)| given.free), [499, 700, 499]);
+        std::fs::remove_dir_all(&scratch).expect("removed");
     }
 
     #[test]

@@ -149,7 +149,7 @@ impl Source {
             number,
             block: self.superblock.block,
             segment_size: self.superblock.segment_size,
-            files: self.superblock.files,
+            files: self.superblock.files_of(number),
             directory: self.superblock.directory,
             epoch: self.superblock.epoch,
             commit_max: Limits::standard().commit_bytes,

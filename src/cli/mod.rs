@@ -26,7 +26,7 @@ struct Cli {
 enum Command {
     /// Serves the Kinesis API from a data directory, until SIGTERM or SIGINT.
     Serve(serve::Args),
-    /// Prints what is in a file of a data directory.
+    /// Prints what is in data directories and their files.
     Inspect(inspect::Args),
     /// Writes the records of a stream as lines of JSON, from a snapshot or a stopped server's data.
     Export(export::Args),

@@ -8,17 +8,20 @@ use crate::io::clock::Wall;
 use crate::io::link::duplicate;
 use crate::io::op::{DirName, FileName, Linked};
 use crate::io::process::timestamp;
+use crate::io::scrub;
 use crate::log::manifest::{BYTES_MAX, Manifest, Part, Small};
 use crate::log::superblock::Superblock;
-use crate::log::verify::{Expected, verify_segment};
+use crate::log::verify::Verifier;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Of a catalog's snapshot, or any other small file.
 const SMALL_BYTES_MAX: u64 = 1 << 30;
 const MANIFEST: &str = "manifest";
+/// Bytes read at once.
+const READ_BYTES: u32 = 8 << 20;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -123,7 +126,7 @@ fn read_small(dir: &Path, file: &Small) -> Result<Vec<u8>, String> {
 fn restore(snapshot: &Snapshot, data: &Path, accept_damage: bool) -> Result<&'static str, String> {
     let failed = |error: io::Error| format!("{} cannot be made: {error}", data.display());
     let mut copied = "copied";
-    for log in 0..snapshot.superblock.logs {
+    for log in 0..snapshot.superblock.log_count() {
         let dir = data.join(DirName::Log(log).to_string());
         make_dir(&dir).map_err(failed)?;
         for part in snapshot.manifest.segments.iter().filter(|part| part.log == log) {
@@ -164,30 +167,42 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Reads a segment as a scrub does, from its first commit to its last, which must be the one that the manifest names.
 fn verify(from: &Path, part: &Part, superblock: &Superblock) -> Result<(), String> {
     let failed = |error: io::Error| format!("{}: {error}", from.display());
     let mut file = File::open(from).map_err(failed)?;
-    let bytes = file.metadata().map_err(failed)?.len();
-    let expected = Expected {
-        directory: superblock.directory,
-        log: part.log,
-        held: part.held,
-        block: superblock.block,
-        segment_size: superblock.segment_size,
-    };
-    if bytes != superblock.segment_size {
-        return Err(format!(
-            "{} is damaged: it has {bytes} bytes instead of {}",
-            from.display(),
-            superblock.segment_size
-        ));
+    let (bytes, size) = (file.metadata().map_err(failed)?.len(), superblock.segment_size);
+    if bytes != size {
+        return Err(format!("{} is damaged: it has {bytes} bytes instead of {size}", from.display()));
     }
-    verify_segment(&mut file, &expected).map_err(failed)?.map_err(|(at, why)| {
-        format!(
-            "{} is damaged at byte {at}: {why}; use another snapshot, or --accept-damage for what else is in this one",
-            from.display()
-        )
-    })
+    let segment = scrub::Segment {
+        log: part.log,
+        index: part.held.file,
+        incarnation: part.held.incarnation,
+        directory: superblock.directory,
+        block: superblock.block,
+        size,
+        end: part.held.end,
+        // What it has been worth is found again from the frames.
+        footer: false,
+    };
+    let mut verifier = Verifier::new(segment, READ_BYTES);
+    let mut read = vec![0; READ_BYTES as usize];
+    while let Some((at, len)) = verifier.wants().filter(|(at, _)| *at < segment.end as u64) {
+        let bytes = &mut read[..len as usize];
+        file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(bytes)).map_err(failed)?;
+        verifier.read(bytes);
+    }
+    let last = verifier.last_crc();
+    let (at, why) = match verifier.report().findings.into_iter().next() {
+        Some(finding) => (finding.at, finding.why),
+        None if last == Some(part.held.last_crc) => return Ok(()),
+        None => (segment.end as u64, "its last commit is another one than when the snapshot was taken".to_owned()),
+    };
+    Err(format!(
+        "{} is damaged at byte {at}: {why}; use another snapshot, or --accept-damage for what else is in this one",
+        from.display()
+    ))
 }
 
 /// Takes away what a restore that failed has made in a directory that was empty.

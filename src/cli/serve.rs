@@ -5,7 +5,7 @@ use super::{admin, cores, directory, size};
 use crate::background::companion;
 use crate::io::buffers::Buffers;
 use crate::io::clock::Clock;
-use crate::io::device::{self, Device, Durability};
+use crate::io::device::{Device, Durability};
 use crate::io::driver::{self, Event, Say};
 use crate::io::op::DirName;
 use crate::io::peers::Peers;
@@ -13,6 +13,7 @@ use crate::io::process::{self, Signals, timestamp};
 use crate::io::{probe, socket};
 use crate::limits::Limits;
 use crate::log::Canary;
+use crate::log::directories::logs_wanted;
 use crate::observe::counter::Counters;
 use crate::worker::mailbox;
 use crate::worker::notice::Notice;
@@ -26,6 +27,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+const DAY_NS: f64 = 86_400e9;
+/// A period of more than ten years is a slip.
+const SCRUB_DAYS_MAX: f64 = 3650.0;
 /// How long a clean stop may take before the process ends without one; recovery then does what is left.
 const STOP_SECONDS: u32 = 30;
 /// Signals that follow the first one within this time belong to it.
@@ -41,16 +45,17 @@ enum Full {
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Data directory [default: $STATE_DIRECTORY, /var/lib/penstock as root, else the user's state directory]
+    /// Data directory [default: $STATE_DIRECTORY, /var/lib/penstock as root, else the user's state directory]; again for each further
+    /// drive: the first is the home, which knows the others, and every one holds logs
     #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    data: Vec<PathBuf>,
     /// Address of the HTTP endpoint; loopback only. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: SocketAddr,
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
-    /// Space for records, as 512M or 4G [default: half of the free space of a new directory]
+    /// Space for records in all directories, as 512M or 4G; divided by the room of each [default: half of the free space of a new directory]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     disk: Option<u64>,
     /// What a put finds when the space is used up
@@ -62,6 +67,12 @@ pub struct Args {
     /// Account in ARNs, 12 digits; kept in the directory [default: as the directory says, 000000000000 in a new one]
     #[arg(long, value_parser = parse_account)]
     account: Option<String>,
+    /// Believe the wall clock at this start, also if nothing synchronises it or it has gone back: retention goes on from it
+    #[arg(long)]
+    accept_clock: bool,
+    /// Days within which every sealed byte is read and verified; 0: never
+    #[arg(long, value_name = "DAYS", default_value = "14", value_parser = parse_days)]
+    scrub_days: f64,
     /// Seconds that an hour of retention lasts, for tests; fixed when the directory is made
     #[arg(long, value_name = "SECONDS", hide = true, value_parser = clap::value_parser!(u32).range(1..=3600))]
     retention_hour: Option<u32>,
@@ -73,6 +84,11 @@ struct Cores(Vec<usize>);
 
 fn parse_cores(text: &str) -> Result<Cores, String> {
     cores::parse(text).map(Cores)
+}
+
+fn parse_days(text: &str) -> Result<f64, String> {
+    let days: f64 = text.parse().map_err(|_| "a number of days, as in 14 or 0.5".to_string())?;
+    if (0.0..=SCRUB_DAYS_MAX).contains(&days) { Ok(days) } else { Err(format!("0 to {SCRUB_DAYS_MAX} days")) }
 }
 
 fn parse_account(text: &str) -> Result<String, String> {
@@ -101,16 +117,12 @@ pub fn run(args: Args) -> Result<(), String> {
     process::raise_limits();
     probe::kernel().map_err(|missing| missing.to_string())?;
     let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()))?;
-    let data = directory::open(&match &args.data {
-        Some(data) => data.clone(),
-        None => directory::default()?,
-    })?;
-    let lock = directory::lock(&data)?;
+    let data = directory::open_all(&args.data)?;
+    let locks = data.iter().map(|data| directory::lock(data)).collect::<Result<Vec<_>, _>>()?;
     let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
-    let device = device::examine(&data)
-        .map_err(|error| format!("the data directory {} cannot be used: {error}", data.display()))?;
-    warn(&device);
-    let capture = data.join(DirName::Capture.to_string());
+    let (devices, given): (Vec<Device>, Vec<_>) = directory::survey(&data)?.into_iter().unzip();
+    warn(&data, &devices);
+    let capture = data[0].join(DirName::Capture.to_string());
     if capture.exists() {
         log(&format!(
             "{} is left of a snapshot that was not taken away, and holds the space of its segments: the next snapshot clears it, or remove it",
@@ -122,29 +134,30 @@ pub fn run(args: Args) -> Result<(), String> {
         Full::Trim => WhenFull::Trim,
     };
     let random = || process::random().map_err(|error| format!("no random bytes from the kernel: {error}"));
-    let admin_key = admin::announce(&data, endpoint, &random()?)?;
+    let admin_key = admin::announce(&data[0], endpoint, &random()?)?;
     let options = Options {
         disk: args.disk,
-        free: device.free,
+        given,
+        nodes: directory::nodes(&chosen),
         when_full,
         region: args.region,
         account: args.account,
         retention_hour: args.retention_hour,
-        block: device.block,
-        flush: device.flush,
         segment: None,
         random: random()?,
         admin_key,
         clock_synchronised: process::clock_is_synchronised(),
+        accept_clock: args.accept_clock,
+        scrub: (args.scrub_days > 0.0).then_some((args.scrub_days * DAY_NS) as u64),
         canary: Canary::default(),
         no_epoch_bump: false,
     };
-    let facts = Facts { endpoint, cores: chosen, data, device, when_full };
+    let facts = Facts { endpoint, cores: chosen, data, devices, when_full, scrub: options.scrub };
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
         Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
-    let threads = start(&facts, options, listeners, &lock, &peers)?;
+    let threads = start(&facts, options, listeners, &locks, &peers)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)
@@ -167,17 +180,22 @@ fn listeners(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<TcpLi
     Ok((claimed, listeners))
 }
 
-fn warn(device: &Device) {
-    if device.durability == Durability::Memory {
-        log(&format!(
-            "WARNING: the data directory is {}: what is acknowledged is lost with the machine's power",
-            device.file_system
-        ));
-    } else if !device.tried {
-        log(&format!(
-            "WARNING: the log has not been tried on {}; ext4 and xfs are known to keep what is durable",
-            device.file_system
-        ));
+fn warn(data: &[PathBuf], devices: &[Device]) {
+    for (at, (path, device)) in data.iter().zip(devices).enumerate() {
+        let (path, system) = (path.display(), device.file_system);
+        if device.durability == Durability::Memory {
+            log(&format!("WARNING: {path} is {system}: what is acknowledged is lost with the machine's power"));
+        } else if !device.tried {
+            log(&format!(
+                "WARNING: the log has not been tried on {system}, on which {path} lies; ext4 and xfs are known to keep what is durable"
+            ));
+        }
+        if let Some(twin) = devices[..at].iter().position(|other| other.number == device.number) {
+            log(&format!(
+                "WARNING: {} and {path} lie on one device: together they are no faster than one, and fail together",
+                data[twin].display()
+            ));
+        }
     }
 }
 
@@ -192,11 +210,13 @@ fn start(
     facts: &Facts,
     options: Options,
     listeners: Vec<TcpListener>,
-    lock: &Arc<File>,
+    locks: &[Arc<File>],
     peers: &Arc<Peers>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
     let count = facts.cores.len() as u16;
-    let limits = Limits::standard().with_logs(directory::logs(&facts.data).div_ceil(count as u32));
+    let logs = directory::superblock(&facts.data[0]).map_or(Vec::new(), |superblock| superblock.logs);
+    let wanted = logs_wanted(&logs, facts.data.len() as u32, count as u32);
+    let limits = Limits::standard().with_logs(wanted.div_ceil(count as u32));
     let memory: Vec<Buffers> = (0..count).map(|worker| Buffers::new(worker, limits.layouts())).collect();
     let loans: Vec<_> = memory.iter().map(Buffers::loans).collect();
     let counters: Vec<_> = (0..count).map(|_| Counters::default()).collect();
@@ -210,6 +230,7 @@ fn start(
             data: facts.data.clone(),
             core: cores::for_companion(core, &facts.cores),
             peers: peers.clone(),
+            counters: counters[worker as usize].clone(),
             say: Box::new(log),
         });
         let post = driver::Post {
@@ -226,7 +247,7 @@ fn start(
             core,
             data: facts.data.clone(),
             listener,
-            lock: lock.clone(),
+            locks: locks.to_vec(),
             peers: peers.clone(),
             companion: Some(companion.map_err(no_thread)?),
             say: say.clone(),
@@ -256,7 +277,7 @@ fn say(facts: Facts) -> Say {
             std::process::exit(1);
         }
         Event::Notice(notice) => {
-            if let Notice::Ready { new, streams, records, disk, logs, segment, region, .. } = notice {
+            if let Notice::Ready { new, streams, records, disk, logs, segment, directories, region, .. } = notice {
                 let opened = Opened {
                     new: *new,
                     streams: *streams,
@@ -264,6 +285,7 @@ fn say(facts: Facts) -> Say {
                     disk: *disk,
                     logs: *logs,
                     segment: *segment,
+                    directories,
                     region,
                 };
                 let text = banner::text(&facts, &opened);

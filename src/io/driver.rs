@@ -8,9 +8,9 @@
 
 use super::buffers::Pool;
 use super::clock::{Clock, Mono, Now};
+use super::companion::Link;
 use super::op::{Completions, Ops};
 use super::peers::Peers;
-use super::prepare::Link;
 use super::uring::{Ring, RingSetup, Wait};
 use crate::worker::Worker;
 use crate::worker::notice::Notice;
@@ -42,11 +42,11 @@ pub struct Post {
     pub setup: Setup,
     /// The core to be pinned to.
     pub core: usize,
-    /// The data directory.
-    pub data: PathBuf,
+    /// The data directories, the home first.
+    pub data: Vec<PathBuf>,
     pub listener: TcpListener,
-    /// Of the data directory.
-    pub lock: Arc<File>,
+    /// Of the data directories.
+    pub locks: Vec<Arc<File>>,
     pub peers: Arc<Peers>,
     pub companion: Option<Link>,
     pub say: Say,
@@ -55,7 +55,7 @@ pub struct Post {
 /// Runs the worker on this thread until it has stopped. Returns when all workers have, as their rings are written to by each other.
 pub fn run(post: Post) -> io::Result<()> {
     let _guard = AbortOnPanic;
-    let Post { setup, core, data, listener, lock, peers, companion, say } = post;
+    let Post { setup, core, data, listener, locks, peers, companion, say } = post;
     let number = setup.worker;
     if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         say(Event::Text(&format!(
@@ -69,7 +69,7 @@ pub fn run(post: Post) -> io::Result<()> {
         log: Some(setup.buffers.whole(Pool::Log, 0)),
         data: &data,
         listener: Some(listener),
-        lock: Some(lock),
+        locks,
         peers: peers.clone(),
         companion,
     })?;

@@ -1,4 +1,4 @@
-//! Files of the data directory: opened by name with `O_DIRECT`, read and written at whole blocks.
+//! Files of the data directories: opened by name with `O_DIRECT`, read and written at whole blocks.
 
 use super::flight::{Flight, Transfer, TransferKind};
 use super::op::{Completion, Completions, DirName, Errno, FileName, Op, OpenHow, Sync, Token};
@@ -20,21 +20,56 @@ const DIR_MODE: libc::mode_t = 0o700;
 const SECTOR: u32 = 512;
 
 pub(super) struct Files {
-    path: PathBuf,
-    top: OwnedFd,
+    /// The data directories in the order of this start, the home first.
+    given: Vec<(PathBuf, OwnedFd)>,
+    /// Which of them a log lies in; one that is not listed lies in the home.
+    located: BTreeMap<u32, u8>,
     open: BTreeMap<FileName, OwnedFd>,
     /// Kept open, as directories are synced again and again.
     dirs: BTreeMap<DirName, OwnedFd>,
 }
 
 impl Files {
-    pub fn new(path: &Path) -> io::Result<Files> {
-        let top = File::open(path)?.into();
-        Ok(Files { path: path.to_path_buf(), top, open: BTreeMap::new(), dirs: BTreeMap::new() })
+    pub fn new(given: &[PathBuf]) -> io::Result<Files> {
+        let open = |path: &PathBuf| Ok((path.clone(), OwnedFd::from(File::open(path)?)));
+        let given = given.iter().map(open).collect::<io::Result<Vec<_>>>()?;
+        Ok(Files { given, located: BTreeMap::new(), open: BTreeMap::new(), dirs: BTreeMap::new() })
     }
 
-    pub fn top(&self) -> Fd {
-        Fd(self.top.as_raw_fd())
+    pub fn locate(&mut self, log: u32, given: u8) {
+        debug_assert!((given as usize) < self.given.len(), "log {log} is in a directory that was not given");
+        self.located.insert(log, given);
+    }
+
+    /// Which data directory a log lies in.
+    pub fn given(&self, log: u32) -> u8 {
+        self.located.get(&log).copied().unwrap_or(0)
+    }
+
+    fn place(&self, dir: DirName) -> &(PathBuf, OwnedFd) {
+        let given = match dir {
+            DirName::Top | DirName::Catalog | DirName::Quarantine => 0,
+            DirName::Log(log) | DirName::Above(log) => self.given(log),
+            DirName::Given(given) => given,
+            // Snapshots are refused where there are further directories.
+            DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => 0,
+        };
+        &self.given[given as usize]
+    }
+
+    /// The data directory that paths of files in `dir` begin at.
+    pub fn top(&self, dir: DirName) -> Fd {
+        Fd(self.place(dir).1.as_raw_fd())
+    }
+
+    /// The data directory that names of files in `dir` begin at.
+    pub fn top_path(&self, dir: DirName) -> &Path {
+        &self.place(dir).0
+    }
+
+    /// The directory itself.
+    pub fn path(&self, dir: DirName) -> PathBuf {
+        self.place(dir).0.join(dir.to_string())
     }
 
     fn fd(&self, file: FileName) -> Option<RawFd> {
@@ -45,7 +80,7 @@ impl Files {
         if let Some(fd) = self.dirs.get(&dir) {
             return Ok(fd.as_raw_fd());
         }
-        let opened = File::open(self.path.join(dir.to_string())).map_err(errno)?;
+        let opened = File::open(self.path(dir)).map_err(errno)?;
         let fd = opened.as_raw_fd();
         self.dirs.insert(dir, opened.into());
         Ok(fd)
@@ -56,14 +91,9 @@ impl Files {
         self.dirs.retain(|dir, _| !matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_)));
     }
 
-    /// The data directory.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Removes what a failed creation has left; a failure is told by the next attempt to create it.
     pub fn discard(&self, file: FileName) {
-        let _ = std::fs::remove_file(self.path.join(file.to_string()));
+        let _ = std::fs::remove_file(self.place(file.dir()).0.join(file.to_string()));
     }
 }
 
@@ -87,14 +117,14 @@ impl Ring {
             }
             Op::Rename { from, to, token } => {
                 let (old, new) = (path_of(&from), path_of(&to));
-                let entry =
-                    opcode::RenameAt::new(self.files.top(), old.as_ptr(), self.files.top(), new.as_ptr()).build();
+                let (source, target) = (self.files.top(from.dir()), self.files.top(to.dir()));
+                let entry = opcode::RenameAt::new(source, old.as_ptr(), target, new.as_ptr()).build();
                 self.launch(entry, Flight::Rename { from, to, token, paths: (old, new) })
             }
             Op::Unlink { file, token } => {
                 debug_assert!(self.files.fd(file).is_none(), "{file} is open");
                 let path = path_of(&file);
-                let entry = opcode::UnlinkAt::new(self.files.top(), path.as_ptr()).build();
+                let entry = opcode::UnlinkAt::new(self.files.top(file.dir()), path.as_ptr()).build();
                 self.launch(entry, Flight::Plain { token, path: Some(path) })
             }
             Op::CloseFile { file, token } => {
@@ -104,7 +134,7 @@ impl Ring {
             }
             Op::MakeDir { dir, token } => {
                 let path = path_of(&dir);
-                let entry = opcode::MkDirAt::new(self.files.top(), path.as_ptr()).mode(DIR_MODE).build();
+                let entry = opcode::MkDirAt::new(self.files.top(dir), path.as_ptr()).mode(DIR_MODE).build();
                 self.launch(entry, Flight::MakeDir { token, path })
             }
             Op::SyncDir { dir, token } => match self.files.dir(dir) {
@@ -121,13 +151,13 @@ impl Ring {
             OpenHow::Create { size } => (size, libc::O_CREAT | libc::O_EXCL),
         };
         let path = path_of(&file);
-        let entry = self.open_entry(&path, create);
+        let entry = self.open_entry(file.dir(), &path, create);
         self.launch(entry, Flight::Open { file, flags: create, size, token, path })
     }
 
-    pub(super) fn open_entry(&self, path: &CString, flags: i32) -> squeue::Entry {
+    pub(super) fn open_entry(&self, dir: DirName, path: &CString, flags: i32) -> squeue::Entry {
         let flags = flags | libc::O_RDWR | libc::O_DIRECT | libc::O_CLOEXEC;
-        opcode::OpenAt::new(self.files.top(), path.as_ptr()).flags(flags).mode(FILE_MODE).build()
+        opcode::OpenAt::new(self.files.top(dir), path.as_ptr()).flags(flags).mode(FILE_MODE).build()
     }
 
     /// Reads or writes what is left of `transfer`.
@@ -204,7 +234,7 @@ impl Ring {
     fn opened(&mut self, flight: Flight, result: i32, done: &mut Completions) -> io::Result<()> {
         let Flight::Open { file, flags, size, token, path } = flight else { unreachable!("not an open") };
         if again(result) {
-            let entry = self.open_entry(&path, flags);
+            let entry = self.open_entry(file.dir(), &path, flags);
             return self.launch(entry, Flight::Open { file, flags, size, token, path });
         }
         let result = match outcome(result) {
@@ -253,10 +283,10 @@ impl Ring {
     }
 }
 
-/// Names and sizes of the files of a directory of the data directory `data`; entries that are not ours are passed over.
-pub(super) fn list(data: &Path, dir: DirName) -> Result<Vec<(FileName, u64)>, Errno> {
+/// Names and sizes of the files of directory `dir`, which lies at `path`; entries that are not ours are passed over.
+pub(super) fn list(path: &Path, dir: DirName) -> Result<Vec<(FileName, u64)>, Errno> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(data.join(dir.to_string())).map_err(errno)? {
+    for entry in std::fs::read_dir(path).map_err(errno)? {
         let entry = entry.map_err(errno)?;
         let name = entry.file_name();
         if let Some(file) = name.to_str().and_then(|name| FileName::parse(dir, name)) {

@@ -16,8 +16,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 const FILE_MODE: u32 = 0o600;
 
 enum Job {
-    Link { from: FileName, to: FileName },
-    Clear { dir: DirName },
+    Link { from: PathBuf, to: PathBuf },
+    Clear { dir: PathBuf },
 }
 
 type Asked = (Job, Token);
@@ -32,12 +32,13 @@ pub(super) struct Linking {
 
 impl Ring {
     pub(super) fn link(&mut self, from: FileName, to: FileName, token: Token) -> io::Result<()> {
-        self.hand_over(Job::Link { from, to }, token)
+        let path = |file: FileName| self.files.top_path(file.dir()).join(file.to_string());
+        self.hand_over(Job::Link { from: path(from), to: path(to) }, token)
     }
 
     pub(super) fn clear(&mut self, dir: DirName, token: Token) -> io::Result<()> {
         self.files.forget_capture();
-        self.hand_over(Job::Clear { dir }, token)
+        self.hand_over(Job::Clear { dir: self.files.path(dir) }, token)
     }
 
     fn hand_over(&mut self, job: Job, token: Token) -> io::Result<()> {
@@ -59,11 +60,11 @@ impl Ring {
     fn start_linker(&self) -> io::Result<(Sender<Asked>, Receiver<Answer>)> {
         let (asking, asked) = channel::<Asked>();
         let (answering, answers) = channel();
-        let (data, peers, worker) = (self.files.path().to_path_buf(), self.peers.clone(), self.worker);
+        let (peers, worker) = (self.peers.clone(), self.worker);
         let serve = move || {
             lower_priority();
             for (job, token) in asked {
-                let result = carry_out(&data, &job).map_err(errno);
+                let result = carry_out(&job).map_err(errno);
                 if answering.send((token, result)).is_err() {
                     return;
                 }
@@ -86,11 +87,10 @@ impl Ring {
     }
 }
 
-fn carry_out(data: &Path, job: &Job) -> io::Result<u32> {
-    let path = |name: &dyn std::fmt::Display| data.join(name.to_string());
+fn carry_out(job: &Job) -> io::Result<u32> {
     match job {
-        Job::Link { from, to } => second_name(&path(from), &path(to)).map(|linked| linked as u32),
-        Job::Clear { dir } => remove_tree(&path(dir)).map(|()| 0),
+        Job::Link { from, to } => second_name(from, to).map(|linked| linked as u32),
+        Job::Clear { dir } => remove_tree(dir).map(|()| 0),
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod buffers;
 pub mod clock;
+pub mod companion;
 pub mod cpu;
 pub mod device;
 pub mod driver;
@@ -13,8 +14,10 @@ pub mod peers;
 pub mod prepare;
 pub mod probe;
 pub mod process;
+pub mod scrub;
 pub mod socket;
 pub mod still;
+pub mod topology;
 pub mod uring;
 #[cfg(test)]
 mod uring_tests;

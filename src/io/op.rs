@@ -5,6 +5,7 @@
 //! [`Socket`]. Every op but [`Op::Wake`] is answered by exactly one completion ([`Op::Accept`] by one for each connection).
 
 use super::buffers::Span;
+use super::scrub;
 use std::fmt;
 
 /// Slot of a connected socket in a worker's table, below `Limits::connections`. Reused only after [`Completion::Closed`].
@@ -15,7 +16,7 @@ pub struct Socket(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
-/// A file of the data directory, by its role. `Display` is its path inside the directory.
+/// A file of the data directories, by its role. `Display` is its path inside the one that it lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileName {
     /// One of the two copies, 0 or 1.
@@ -32,6 +33,10 @@ pub enum FileName {
     SnapshotDraft { number: u64 },
     /// Copy of what recovery cut off or found damaged in log `log` at `position`.
     Quarantine { log: u32, position: u64 },
+    /// Whose the data directory `given` of this start is.
+    Identity { given: u8 },
+    /// The same, being written; renamed when durable.
+    IdentityDraft { given: u8 },
     /// A file of the snapshot that is being taken.
     Captured(Piece),
 }
@@ -54,13 +59,19 @@ pub enum Piece {
     },
 }
 
-/// A directory of the data directory.
+/// A directory of the data directories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DirName {
+    /// The home: the first data directory, which has everything but logs to itself.
     Top,
     Catalog,
+    /// Of a log, in the data directory that [`Op::Locate`] has named; in the home until then.
     Log(u32),
     Quarantine,
+    /// The data directory that the log's lies in.
+    Above(u32),
+    /// A data directory, by its place among those that this start was given; 0 is the home.
+    Given(u8),
     /// Where a snapshot is taken, and its directories.
     Capture,
     CaptureCatalog,
@@ -91,6 +102,7 @@ impl FileName {
             FileName::Captured(Piece::Manifest | Piece::Superblock(_)) => DirName::Capture,
             FileName::Captured(Piece::Snapshot { .. } | Piece::Journal { .. }) => DirName::CaptureCatalog,
             FileName::Captured(Piece::Segment { log, .. }) => DirName::CaptureLog(log),
+            FileName::Identity { given } | FileName::IdentityDraft { given } => DirName::Given(given),
         }
     }
 
@@ -117,6 +129,9 @@ impl FileName {
             }
             // Never listed: what is there is written anew, or taken away whole.
             DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => return None,
+            DirName::Given(given) if name == "identity" => FileName::Identity { given },
+            DirName::Given(given) => FileName::IdentityDraft { given },
+            DirName::Above(_) => return None,
         };
         (file.to_string().rsplit('/').next() == Some(name)).then_some(file)
     }
@@ -125,7 +140,10 @@ impl FileName {
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            FileName::Superblock(_) | FileName::Captured(_) => {}
+            FileName::Superblock(_)
+            | FileName::Identity { .. }
+            | FileName::IdentityDraft { .. }
+            | FileName::Captured(_) => {}
             other => write!(f, "{}/", other.dir())?,
         }
         match *self {
@@ -140,6 +158,8 @@ impl fmt::Display for FileName {
                 Some(original) => write!(f, "{}/{original}", DirName::Capture),
                 None => write!(f, "{}/manifest", DirName::Capture),
             },
+            FileName::Identity { .. } => f.write_str("identity"),
+            FileName::IdentityDraft { .. } => f.write_str("identity.draft"),
         }
     }
 }
@@ -147,7 +167,7 @@ impl fmt::Display for FileName {
 impl fmt::Display for DirName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            DirName::Top => f.write_str("."),
+            DirName::Top | DirName::Above(_) | DirName::Given(_) => f.write_str("."),
             DirName::Catalog => f.write_str("catalog"),
             DirName::Log(log) => write!(f, "log-{log:03}"),
             DirName::Quarantine => f.write_str("quarantine"),
@@ -274,6 +294,17 @@ pub enum Op {
         dir: DirName,
         token: Token,
     },
+    /// Asks the companion to verify a sealed segment, at `rate` bytes a second. Answered by [`Completion::Scrubbed`].
+    Scrub {
+        segment: scrub::Segment,
+        rate: u64,
+        token: Token,
+    },
+    /// The files of log `log` lie in the data directory `given` of this start. Comes before any other operation on them.
+    Locate {
+        log: u32,
+        given: u8,
+    },
     /// Wakes another worker, which has a message.
     Wake {
         worker: u16,
@@ -337,6 +368,11 @@ pub enum Completion {
         token: Token,
         result: Result<Vec<(FileName, u64)>, Errno>,
     },
+    /// Of [`Op::Scrub`]; `None`: there is no companion to do it.
+    Scrubbed {
+        token: Token,
+        report: Option<Box<scrub::Report>>,
+    },
     /// Another worker has sent a message.
     Woken,
 }
@@ -360,6 +396,8 @@ mod tests {
             FileName::Snapshot { number: 8 },
             FileName::SnapshotDraft { number: 8 },
             FileName::Quarantine { log: 2, position: 0xfeed },
+            FileName::Identity { given: 1 },
+            FileName::IdentityDraft { given: 2 },
         ];
         for file in files {
             let path = file.to_string();
@@ -373,5 +411,6 @@ mod tests {
         assert_eq!(FileName::Captured(Piece::Superblock(1)).to_string(), "capture/superblock-1");
         assert_eq!(FileName::parse(DirName::Top, "superblock-01"), None);
         assert_eq!(FileName::parse(DirName::Log(0), "notes.txt"), None);
+        assert_eq!(FileName::parse(DirName::Given(1), "superblock-0"), None);
     }
 }

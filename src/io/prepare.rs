@@ -1,9 +1,10 @@
 //! Preparing segments: written full of zeros before their first use, as writes into such space are 2 to 3 times faster than into fresh or
 //! merely allocated space. A companion does it; a ring without one does it itself, one write of 1 MiB at a time, between everything else.
 
+use super::companion;
 use super::files::path_of;
 use super::flight::Flight;
-use super::op::{Completion, Errno, FileName, Token};
+use super::op::{Errno, FileName, Token};
 use super::uring::{Ring, again, opened, outcome};
 use io_uring::types::{Fd, FsyncFlags};
 use io_uring::{opcode, squeue};
@@ -11,31 +12,18 @@ use std::collections::VecDeque;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
 /// Bytes of one write: short enough that a commit behind it does not wait long.
 pub const STEP: u32 = 1 << 20;
 
-/// A segment wanted: file `index` of log `log`, of `size` bytes.
+/// A segment wanted: file `index` of log `log`, which lies in the data directory `given`, of `size` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
+    pub given: u8,
     pub log: u32,
     pub index: u32,
     pub size: u64,
     pub token: Token,
-}
-
-/// What became of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub request: Request,
-    pub result: Result<(), Errno>,
-}
-
-/// A companion, as its worker sees it. Whoever answers wakes the worker.
-pub struct Link {
-    pub requests: Sender<Request>,
-    pub answers: Receiver<Answer>,
 }
 
 impl Request {
@@ -65,10 +53,8 @@ struct Job {
     segment: CString,
 }
 
+#[derive(Default)]
 pub(super) struct Preparing {
-    companion: Option<Link>,
-    /// With the companion.
-    asked: Vec<Request>,
     /// To be done by the ring, one after the other.
     waiting: VecDeque<Request>,
     job: Option<Job>,
@@ -76,43 +62,18 @@ pub(super) struct Preparing {
     zeros: Vec<Page>,
 }
 
-impl Preparing {
-    pub fn new(companion: Option<Link>) -> Preparing {
-        Preparing { companion, asked: Vec::new(), waiting: VecDeque::new(), job: None, zeros: Vec::new() }
-    }
-}
-
 impl Ring {
     pub(super) fn prepare(&mut self, log: u32, index: u32, size: u64, token: Token) -> io::Result<()> {
-        let request = Request { log, index, size, token };
-        let companion = self.preparing.companion.as_ref();
-        if companion.is_some_and(|link| link.requests.send(request).is_ok()) {
-            self.preparing.asked.push(request);
-            return Ok(());
+        let request = Request { given: self.files.given(log), log, index, size, token };
+        match self.ask_companion(companion::Request::Prepare(request)) {
+            true => Ok(()),
+            false => self.prepare_itself(request),
         }
-        self.preparing.waiting.push_back(request);
-        self.prepare_next()
     }
 
-    /// Takes the companion's answers. If it has ended, what it owes is done here.
-    pub(super) fn hear_companion(&mut self) -> io::Result<()> {
-        let Some(link) = &self.preparing.companion else { return Ok(()) };
-        if self.preparing.asked.is_empty() {
-            return Ok(());
-        }
-        loop {
-            match link.answers.try_recv() {
-                Ok(Answer { request, result }) => {
-                    self.preparing.asked.retain(|asked| *asked != request);
-                    self.early.push(Completion::Done { token: request.token, result: result.map(|()| 0) });
-                }
-                Err(TryRecvError::Empty) => return Ok(()),
-                Err(TryRecvError::Disconnected) => break,
-            }
-        }
-        self.preparing.companion = None;
-        let owed = std::mem::take(&mut self.preparing.asked);
-        self.preparing.waiting.extend(owed);
+    /// What no companion does.
+    pub(super) fn prepare_itself(&mut self, request: Request) -> io::Result<()> {
+        self.preparing.waiting.push_back(request);
         self.prepare_next()
     }
 
@@ -123,7 +84,7 @@ impl Ring {
         let Some(request) = self.preparing.waiting.pop_front() else { return Ok(()) };
         let (draft, segment) = (path_of(&request.draft()), path_of(&request.segment()));
         // A draft that a crash has left is written anew.
-        let entry = self.open_entry(&draft, libc::O_CREAT | libc::O_TRUNC);
+        let entry = self.open_entry(request.segment().dir(), &draft, libc::O_CREAT | libc::O_TRUNC);
         self.preparing.job = Some(Job { request, stage: Stage::Open, fd: None, draft, segment });
         self.launch(entry, Flight::Prepare)
     }
@@ -183,9 +144,10 @@ impl Ring {
 
     fn stage_entry(&mut self, job: &Job, stage: &Stage) -> Result<squeue::Entry, Errno> {
         let fd = Fd(job.fd.as_ref().ok_or(Errno(libc::EBADF))?.as_raw_fd());
-        let top = self.files.top();
+        let dir = job.request.segment().dir();
+        let top = self.files.top(dir);
         Ok(match *stage {
-            Stage::Open => self.open_entry(&job.draft, libc::O_CREAT | libc::O_TRUNC),
+            Stage::Open => self.open_entry(dir, &job.draft, libc::O_CREAT | libc::O_TRUNC),
             Stage::Allocate => opcode::Fallocate::new(fd, job.request.size).build(),
             Stage::Write { at } => {
                 let zeros = &mut self.preparing.zeros;
@@ -195,7 +157,7 @@ impl Ring {
             }
             Stage::Flush => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
             Stage::Rename => opcode::RenameAt::new(top, job.draft.as_ptr(), top, job.segment.as_ptr()).build(),
-            Stage::SyncDir => opcode::Fsync::new(Fd(self.files.dir(job.request.segment().dir())?)).build(),
+            Stage::SyncDir => opcode::Fsync::new(Fd(self.files.dir(dir)?)).build(),
         })
     }
 }

@@ -24,7 +24,9 @@ impl Still {
     pub fn carry(&mut self, op: &Op, buffers: &mut Buffers) -> Option<Completion> {
         let done = |token: Token, result| Some(Completion::Done { token, result });
         match *op {
-            Op::List { dir, token } => Some(Completion::Listed { token, result: list(&self.data, dir) }),
+            Op::List { dir, token } => {
+                Some(Completion::Listed { token, result: list(&self.data.join(dir.to_string()), dir) })
+            }
             Op::Open { file, how: OpenHow::Existing, token } => {
                 let opened = File::open(self.data.join(file.to_string())).map_err(errno);
                 done(token, opened.map(|open| self.open.insert(file, open)).map(|_| 1))
@@ -48,7 +50,13 @@ impl Still {
             | Op::Rename { token, .. }
             | Op::SyncDir { token, .. }
             | Op::Unlink { token, .. } => done(token, Ok(0)),
-            Op::Accept | Op::Close { .. } | Op::Recv { .. } | Op::Send { .. } | Op::Wake { .. } => None,
+            Op::Accept
+            | Op::Close { .. }
+            | Op::Locate { .. }
+            | Op::Recv { .. }
+            | Op::Scrub { .. }
+            | Op::Send { .. }
+            | Op::Wake { .. } => None,
         }
     }
 }

@@ -8,12 +8,14 @@
 //! This file has the queues; `socket`, `files` and `prepare` have what an operation of each kind takes to be carried out.
 
 use super::buffers::{Loans, Pool, Span};
+use super::companion::{Companion, Link};
 use super::files::{Files, list};
 use super::flight::{Flight, Flights};
 use super::link::Linking;
 use super::op::{Completion, Completions, Errno, Op, Ops};
 use super::peers::Peers;
-use super::prepare::{Link, Preparing};
+use super::prepare::Preparing;
+use super::scrub;
 use super::socket::Sockets;
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -21,7 +23,7 @@ use std::fs::File;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Entries of the submission queue; a fuller turn submits in between.
@@ -51,12 +53,12 @@ pub struct RingSetup<'a> {
     pub loans: Vec<Loans>,
     /// The worker's log memory, to be registered.
     pub log: Option<Span>,
-    /// The data directory.
-    pub data: &'a Path,
+    /// The data directories, the home first.
+    pub data: &'a [PathBuf],
     pub listener: Option<TcpListener>,
-    /// The lock of the data directory. The ring holds it too, for a killed process is gone before its ring is: the kernel takes a ring
+    /// The locks of the data directories. The ring holds them too, for a killed process is gone before its ring is: the kernel takes a ring
     /// apart when the last of its operations has ended, and until then a write of the dead may still land in the log.
-    pub lock: Option<Arc<File>>,
+    pub locks: Vec<Arc<File>>,
     pub peers: Arc<Peers>,
     /// Who prepares segments; without it the ring does.
     pub companion: Option<Link>,
@@ -82,6 +84,7 @@ pub struct Ring {
     pub(super) sockets: Sockets,
     pub(super) files: Files,
     pub(super) preparing: Preparing,
+    pub(super) companion: Companion,
     pub(super) linking: Linking,
     /// Completions of the kernel that have not been turned into ours.
     taken: Vec<cqueue::Entry>,
@@ -93,10 +96,10 @@ impl Ring {
     /// Makes the ring on the thread that will use it. The text tells what works with less than it could.
     pub fn new(setup: RingSetup<'_>) -> io::Result<(Ring, Option<String>)> {
         let ring = build(SUBMISSIONS, COMPLETIONS)?;
-        let held = setup.lock.as_ref().map(|lock| lock.as_raw_fd());
-        ring.submitter().register_files_sparse(setup.connections as u32 + held.iter().len() as u32)?;
-        if let Some(lock) = held {
-            ring.submitter().register_files_update(setup.connections as u32, &[lock])?;
+        let held: Vec<RawFd> = setup.locks.iter().map(|lock| lock.as_raw_fd()).collect();
+        ring.submitter().register_files_sparse(setup.connections as u32 + held.len() as u32)?;
+        if !held.is_empty() {
+            ring.submitter().register_files_update(setup.connections as u32, &held)?;
         }
         let mut notice = None;
         let mut registered = false;
@@ -118,7 +121,8 @@ impl Ring {
             flights,
             sockets: Sockets::new(setup.connections, setup.listener),
             files: Files::new(setup.data)?,
-            preparing: Preparing::new(setup.companion),
+            preparing: Preparing::default(),
+            companion: Companion::new(setup.companion),
             linking: Linking::default(),
             taken: Vec::with_capacity(COMPLETIONS as usize),
             early: Completions::with_capacity(64),
@@ -147,9 +151,17 @@ impl Ring {
             Op::Prepare { log, index, size, token } => self.prepare(log, index, size, token),
             Op::Link { from, to, token } => self.link(from, to, token),
             Op::Clear { dir, token } => self.clear(dir, token),
+            Op::Scrub { segment, rate, token } => {
+                self.scrub(scrub::Request { given: self.files.given(segment.log), segment, rate, token });
+                Ok(())
+            }
+            Op::Locate { log, given } => {
+                self.files.locate(log, given);
+                Ok(())
+            }
             Op::Wake { worker } => self.wake(worker),
             Op::List { dir, token } => {
-                let result = list(self.files.path(), dir);
+                let result = list(&self.files.path(dir), dir);
                 self.early.push(Completion::Listed { token, result });
                 Ok(())
             }

@@ -2,9 +2,10 @@
 
 use super::buffers::{Buffers, Layouts, Pool, Span};
 use super::clock::Clock;
+use super::companion::{Answer, Link, Request};
 use super::op::*;
 use super::peers::Peers;
-use super::prepare::{Answer, Link};
+use super::scrub::{Report, Segment};
 use super::socket;
 use super::uring::{Ring, RingSetup, Wait};
 use std::io::{Read, Write};
@@ -17,6 +18,8 @@ use std::sync::mpsc;
 /// Longest wait for something that must happen.
 const PATIENCE_NS: u64 = 20_000_000_000;
 const BLOCK: u32 = 4096;
+const SCRUBBED: Segment =
+    Segment { log: 0, index: 0, incarnation: 1, directory: 1, block: BLOCK, size: 1 << 20, end: BLOCK, footer: true };
 
 /// A directory that goes with the test.
 struct Scratch(PathBuf);
@@ -71,9 +74,9 @@ impl Bench {
             connections,
             loans: vec![buffers.loans()],
             log: Some(buffers.whole(Pool::Log, 0)),
-            data: &scratch.0,
+            data: std::slice::from_ref(&scratch.0),
             listener: Some(socket::listen(address).expect("a listener")),
-            lock: None,
+            locks: Vec::new(),
             peers: peers.clone(),
             companion,
         };
@@ -356,13 +359,24 @@ fn a_companion_prepares_and_when_it_ends_the_ring_does_what_it_owes() {
     for index in 0..2 {
         bench.carry(Op::Prepare { log: 0, index, size: 1 << 20, token: Token(index as u64) });
     }
-    let request = asked.recv().expect("the first request");
-    answering.send(Answer { request, result: Ok(()) }).expect("the ring listens");
+    for token in [Token(2), Token(3)] {
+        bench.carry(Op::Scrub { segment: SCRUBBED, rate: 1, token });
+    }
+    let Ok(Request::Prepare(request)) = asked.recv() else { panic!("the first request") };
+    let Some(Request::Scrub(scrub)) = asked.iter().nth(1) else { panic!("the third one") };
+    answering.send(Answer::Prepared { request, result: Ok(()) }).expect("the ring listens");
+    answering.send(Answer::Scrubbed { request: scrub, report: Report::default() }).expect("the ring listens");
     bench.peers.peer(0).wake();
-    let done = bench.until(|done| done.len() == 2);
+    let done = bench.until(|done| done.len() == 3);
     assert!(done.contains(&Completion::Woken) && done.contains(&Completion::Done { token: Token(0), result: Ok(0) }));
+    assert!(done.contains(&Completion::Scrubbed { token: Token(2), report: Some(Box::default()) }));
     drop((asked, answering));
-    assert_eq!(bench.next(), Completion::Done { token: Token(1), result: Ok(0) });
+    // Nobody reads for it any more; what it was to prepare is prepared.
+    let done = bench.until(|done| done.len() == 2);
+    assert_eq!(done[0], Completion::Scrubbed { token: Token(3), report: None });
+    assert_eq!(done[1], Completion::Done { token: Token(1), result: Ok(0) });
+    bench.carry(Op::Scrub { segment: SCRUBBED, rate: 1, token: Token(4) });
+    assert_eq!(bench.next(), Completion::Scrubbed { token: Token(4), report: None });
     assert!(bench.scratch.0.join("log-000/segment-000001").exists());
 }
 
@@ -380,9 +394,9 @@ fn a_sleeper_is_woken_by_another_ring_and_one_that_is_awake_is_not() {
             connections: 1,
             loans,
             log: None,
-            data,
+            data: std::slice::from_ref(data),
             listener: None,
-            lock: None,
+            locks: Vec::new(),
             peers,
             companion: None,
         };
@@ -453,9 +467,9 @@ fn the_lock_is_held_until_the_ring_is_gone() {
         connections: 1,
         loans,
         log: None,
-        data,
+        data: std::slice::from_ref(data),
         listener: None,
-        lock: Some(lock.clone()),
+        locks: vec![lock.clone()],
         peers,
         companion: None,
     };

@@ -8,6 +8,7 @@ use super::request::Context;
 use crate::catalog::change::Change;
 use crate::catalog::decide::{Decide, NewStream};
 use crate::catalog::identity::Identity;
+use crate::catalog::place::LogPlace;
 use crate::catalog::state::{Shard, State, Stream};
 use crate::io::clock::{Mono, Now, Wall};
 use serde_json::{Value, json};
@@ -45,12 +46,15 @@ impl World {
     fn new(shards: u32) -> World {
         let mut world = World { state: State::default(), identity: identity(), now: START };
         let stream = NewStream { name: "s".into(), shard_count: Some(shards), ..NewStream::default() };
-        world.change(|decide, now| decide.create_stream(&stream, now, 2));
+        world.change(|decide, now| decide.create_stream(&stream, now));
         world
     }
 
     fn change(&mut self, decide: impl Fn(&Decide<'_>, Wall) -> Result<Change, Error>) {
-        let change = decide(&Decide { state: &self.state, identity: &self.identity }, Wall(self.now));
+        let change = decide(
+            &Decide { state: &self.state, identity: &self.identity, logs: &[LogPlace::default(); 2] },
+            Wall(self.now),
+        );
         self.state.apply(self.state.applied + 1, &change.expect("a change that is allowed"));
     }
 

@@ -7,6 +7,7 @@ use super::request::{Context, Mutation, Request, decode};
 use crate::catalog::change::Change;
 use crate::catalog::decide::{Decide, NewStream};
 use crate::catalog::identity::Identity;
+use crate::catalog::place::LogPlace;
 use crate::catalog::state::{State, StreamMode};
 use crate::io::clock::{Mono, Now, Wall};
 use serde_json::{Value, json};
@@ -347,8 +348,8 @@ fn state(names: &[&str]) -> State {
             [("b".to_owned(), "2".to_owned()), ("a".to_owned(), "1".to_owned()), ("c".to_owned(), "3".to_owned())];
         let stream =
             NewStream { name: name.to_string(), shard_count: Some(2), tags: tags.into(), ..NewStream::default() };
-        let decided =
-            Decide { state: &state, identity: &identity() }.create_stream(&stream, Wall(1_441_215_410_867_000), 1);
+        let decided = Decide { state: &state, identity: &identity(), logs: &[LogPlace::default()] }
+            .create_stream(&stream, Wall(1_441_215_410_867_000));
         let change: Change = decided.expect("a new stream");
         state.apply(state.applied + 1, &change);
     }

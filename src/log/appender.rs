@@ -1,10 +1,11 @@
 //! Frames into the filling commit, commits into the active segment, and on to the next one.
 
 use super::checksum::crc;
+use super::footer::Summary;
 use super::format::{CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, round_up, stride};
-use super::index::{Building, Sealed};
+use super::index::Building;
 use super::segment::Wait;
-use super::{FooterState, Log, OpenFrame, Phase, RESERVE, Refusal, Segment, Stamp};
+use super::{FooterState, Log, OpenFrame, Phase, Refusal, Stamp};
 use crate::io::buffers::{Buffers, Span};
 
 impl From<Wait> for Refusal {
@@ -31,7 +32,7 @@ impl Log {
         if !self.filling_takes(stride) {
             self.finish_commit();
             if !self.active || self.at + whole > self.data_end() || !self.building.has_room(self.open_frames) {
-                self.next_segment(RESERVE)?;
+                self.next_segment(self.reserve())?;
             }
             if !self.commits.place(whole) {
                 return Err(Refusal::Busy);
@@ -142,17 +143,8 @@ impl Log {
         let file = self.files.take(incarnation, reserve)?;
         self.seal_segment();
         self.next_incarnation += 1;
-        self.segments.push_back(Segment {
-            file,
-            incarnation,
-            end: 0,
-            epoch: self.epoch,
-            first_previous: 0,
-            last_crc: 0,
-            index: Sealed::default(),
-            footer: FooterState::Open,
-            leaving: false,
-        });
+        let summary = Summary { epoch: self.epoch, ..Summary::default() };
+        self.push_segment(file, incarnation, summary, FooterState::Open);
         self.active = true;
         self.at = 0;
         Ok(())
@@ -175,10 +167,24 @@ impl Log {
     /// No frame is open: indexes of segments that were left get their final form; footers follow when all of it is durable.
     pub(super) fn complete_indexes(&mut self) {
         while let Some((incarnation, mut building)) = self.sealing.pop() {
-            let index = self.segment_index(incarnation).expect("a segment that was left in this turn");
-            self.segments[index].index = building.seal();
-            self.segments[index].footer = FooterState::Due;
+            self.seal_index(incarnation, &mut building);
             self.spare.push(building);
         }
+    }
+
+    /// The index of a segment in its final form: to its extents, and for its footer.
+    pub(super) fn seal_index(&mut self, incarnation: u32, building: &mut Building) {
+        let sealed = building.seal();
+        for entry in sealed.entries.iter().filter(|entry| entry.count > 0) {
+            let extent = entry.extent(incarnation);
+            match entry.moved {
+                // Who owns it was settled, or will be, when its commit is durable.
+                true => self.extents.describe(entry.shard, &extent),
+                false => self.extents.take_over(entry.shard, extent),
+            }
+        }
+        let index = self.segment_index(incarnation).expect("a segment of the chain");
+        self.segments[index].sealed = Some(Box::new(sealed));
+        self.segments[index].footer = FooterState::Due;
     }
 }

@@ -10,6 +10,7 @@
 //! short the next one begins at its start.
 
 use super::format::{CommitKind, HEADER, Position, round_up};
+use crate::io::buffers::Span;
 use std::collections::VecDeque;
 
 /// A commit in memory.
@@ -32,6 +33,10 @@ pub struct Commit {
     pub filling: bool,
     /// Whether the device has written it.
     pub written: bool,
+    /// Where it lies, if not in the ring: it is written from there, and read from the device.
+    pub elsewhere: Option<Span>,
+    /// What its header calls durable, from when it was submitted.
+    pub vouches: Position,
 }
 
 /// The ring.
@@ -104,8 +109,13 @@ impl Commits {
         self.first + self.queue.partition_point(|commit| commit.position <= position) as u64 - 1
     }
 
-    /// The commit that holds `position`, if it is still in memory.
+    /// The commit that holds `position`, if its bytes are still in the ring.
     pub fn holding(&self, position: Position) -> Option<&Commit> {
+        self.at(position).filter(|commit| commit.elsewhere.is_none())
+    }
+
+    /// The commit that holds `position`, if it is remembered.
+    pub fn at(&self, position: Position) -> Option<&Commit> {
         let behind = self.queue.partition_point(|commit| commit.position <= position);
         let commit = self.queue.get(behind.checked_sub(1)?)?;
         (position.0 < commit.position.0 + self.extent(commit) as u64).then_some(commit)
@@ -113,8 +123,11 @@ impl Commits {
 
     /// Drops the oldest commits while they satisfy `wanted`; `false` when one of them is not durable.
     fn evict_while(&mut self, wanted: impl Fn(&Commit, u32) -> bool) -> bool {
-        while let Some(front) = self.queue.front() {
-            if !wanted(front, self.blocks(front.used)) {
+        loop {
+            // What lies elsewhere goes with what is behind it.
+            let in_ring = |commit: &&Commit| commit.elsewhere.is_none();
+            let Some(oldest) = self.queue.iter().find(in_ring) else { break };
+            if !wanted(oldest, self.blocks(oldest.used)) {
                 break;
             }
             if self.first >= self.durable {
@@ -159,8 +172,41 @@ impl Commits {
             incarnation,
             filling: true,
             written: false,
+            elsewhere: None,
+            vouches: Position(0),
         });
         self.head = at + self.block;
+    }
+
+    /// Begins a commit that is complete and lies at `span`. `(used, frames)`: bytes, header counted. `(file, file_at)`: where it goes.
+    pub fn begin_elsewhere(
+        &mut self,
+        position: Position,
+        span: Span,
+        (used, frames): (u32, u32),
+        (file, file_at): (u32, u32),
+        incarnation: u32,
+    ) {
+        // Such commits take no memory of the ring, which alone bounds how many are remembered.
+        while self.queue.len() >= (self.memory / self.block) as usize && self.first < self.durable {
+            self.queue.pop_front();
+            self.first += 1;
+        }
+        self.queue.push_back(Commit {
+            position,
+            kind: CommitKind::Moved,
+            at: self.head,
+            used,
+            frames,
+            open: 0,
+            file,
+            file_at,
+            incarnation,
+            filling: false,
+            written: false,
+            elsewhere: Some(span),
+            vouches: Position(0),
+        });
     }
 
     /// Whether the newest commit could be `stride` bytes longer without leaving the memory, `bytes_max`.

@@ -14,6 +14,8 @@ use crate::observe::counter::Counter;
 
 /// After this many ms without a commit, a log writes that it is durable to its end.
 const VOUCH_AFTER_MS: u64 = 50;
+/// The same behind a commit of moved frames.
+const VOUCH_AFTER_MOVED_MS: u64 = 1_000;
 
 impl Log {
     /// Submits the oldest commits that wait, as many as may be in flight; the filling one is finished by that.
@@ -40,7 +42,7 @@ impl Log {
                 previous: self.last_crc,
                 directory: self.settings.directory,
             };
-            let from = self.settings.memory.part(commit.at, bytes);
+            let from = commit.elsewhere.unwrap_or_else(|| self.settings.memory.part(commit.at, bytes));
             let memory = buffers.bytes_mut(from);
             memory[commit.used as usize..].fill(0);
             let crc = header.seal(memory);
@@ -58,6 +60,7 @@ impl Log {
             let sync = if self.settings.flush { Sync::Later } else { Sync::Durable };
             let token = token(self.settings.tokens, Purpose::Commit, number);
             ops.push(Op::WriteAt { file: self.files.name(commit.file), at: commit.file_at as u64, from, sync, token });
+            self.commits.get_mut(number).vouches = self.durable;
             self.commits.submit();
             self.writing += 1;
             if self.settings.canary.ack_before_durable {
@@ -116,25 +119,32 @@ impl Log {
 
     /// The commits below `end` are durable.
     fn settle(&mut self, now: Now, end: u64) {
-        let mut vouches = false;
+        let mut newest = CommitKind::Data;
         for number in self.commits.durable()..end {
             let commit = self.commits.get(number);
             let bytes = self.commits.extent(commit) as u64;
             let behind = Position(commit.position.0 + bytes);
             assert!(behind > self.durable || self.settings.canary.ack_before_durable, "durable only rises");
             self.durable = self.durable.max(behind);
-            vouches = commit.kind == CommitKind::Vouch;
-            match vouches {
-                true => self.counters.add(Counter::Vouches, 1),
-                false => {
+            self.vouched = commit.vouches;
+            newest = commit.kind;
+            match newest {
+                CommitKind::Vouch => self.counters.add(Counter::Vouches, 1),
+                CommitKind::Moved => self.counters.add(Counter::MovedBytes, bytes),
+                _ => {
                     self.counters.add(Counter::Commits, 1);
                     self.counters.add(Counter::CommitBytes, bytes);
                 }
             }
         }
         self.commits.set_durable(end);
-        if self.commits.is_settled() && !vouches && matches!(self.phase, Phase::Running) {
-            self.vouch_due = Some(now.mono.plus_ms(VOUCH_AFTER_MS));
+        if self.commits.is_settled() && matches!(self.phase, Phase::Running) {
+            self.vouch_due = match newest {
+                CommitKind::Vouch => None,
+                // The next one will say so, unless there is none.
+                CommitKind::Moved => Some(now.mono.plus_ms(VOUCH_AFTER_MOVED_MS)),
+                _ => Some(now.mono.plus_ms(VOUCH_AFTER_MS)),
+            };
         }
     }
 
@@ -179,30 +189,35 @@ impl Log {
             if segment.footer != FooterState::Due || segment.leaving || end > self.durable {
                 continue;
             }
-            let bytes = footer_size(&segment.index, block);
-            if !segment.index.fits || bytes > footer_room(size, block) || self.files.is_shared(segment.file) {
+            let sealed = segment.sealed.as_ref().expect("kept until its footer is written");
+            let bytes = footer_size(sealed, block);
+            if !sealed.fits || bytes > footer_room(size, block) || self.files.is_shared(segment.file) {
+                // Its runs stay in memory.
                 self.segments[index].footer = FooterState::Settled;
                 continue;
             }
             let Some(slot) = buffers.take_for(bytes as usize) else { return };
             let from = slot.first(bytes as u32);
             let summary = self.summary(segment);
-            write_footer(buffers.bytes_mut(from), &summary, &segment.index, self.settings.directory, size);
+            let summary = write_footer(buffers.bytes_mut(from), summary, sealed, self.settings.directory, size);
             let token = token(self.settings.tokens, Purpose::Footer, segment.incarnation as u64);
             let file = self.files.name(segment.file);
             // Not a promise to anyone: a footer that a crash tears is rebuilt from the frames.
             ops.push(Op::WriteAt { file, at: size - bytes, from, sync: Sync::Later, token });
-            self.segments[index].footer = FooterState::Writing(from);
+            self.segments[index].footer = FooterState::Writing { from, runs_from: summary.runs_from };
         }
     }
 
     pub(super) fn on_footer(&mut self, incarnation: u32, result: Result<u32, Errno>, buffers: &mut Buffers) {
         let Some(index) = self.segment_index(incarnation) else { return };
-        if let FooterState::Writing(span) = self.segments[index].footer {
+        if let FooterState::Writing { from: span, runs_from } = self.segments[index].footer {
             buffers.give(span);
             self.segments[index].footer = FooterState::Settled;
             match result {
-                Ok(bytes) if bytes == span.len => {}
+                Ok(bytes) if bytes == span.len => {
+                    self.segments[index].runs_from = runs_from;
+                    self.segments[index].sealed = None;
+                }
                 Ok(_) => self.fail("a footer was written short", SHORT_WRITE),
                 Err(errno) => self.fail("writing a footer", errno),
             }

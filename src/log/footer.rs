@@ -1,8 +1,15 @@
-//! The footer of a sealed segment: its index as rkyv, so that a start reads footers instead of segments. Derived: rebuilt when missing.
+//! The footer of a sealed segment, so that a start reads footers instead of segments. Derived from the frames: rebuilt when missing.
+//!
+//! ```text
+//! … commits │ runs, 32 bytes each │ rkyv: summary, entries │ zeros │ trailer, 64 bytes │ end of the file
+//! ```
+//!
+//! Entries stay in memory as extents; runs are read when someone wants them, those of one entry in one read. A run is believed only as far
+//! as a frame stands where it says: it needs no checksum to be read by itself (one over all of them is for whoever verifies the file).
 
 use super::checksum::crc;
 use super::format::{Damage, HEADER, ShardKey, Trailer, header_at, round_up};
-use super::index::{RUN_SIZE, Run, SPAN_SIZE, Sealed, ShardSpan};
+use super::index::{ENTRY_SIZE, Entry, RUN_SIZE, Sealed};
 use rkyv::api::low;
 use rkyv::rancor::Failure;
 use rkyv::ser::Positional;
@@ -18,7 +25,7 @@ pub const fn footer_room(segment_size: u64, block: u32) -> u64 {
 }
 
 /// What a footer says of its segment beside the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub incarnation: u32,
     pub log: u32,
@@ -29,6 +36,10 @@ pub struct Summary {
     pub last_crc: u32,
     /// Byte of the file behind the last commit.
     pub end: u32,
+    /// Its table of runs: byte of the file, how many, CRC.
+    pub runs_from: u32,
+    pub runs: u32,
+    pub runs_crc: u32,
 }
 
 // Archived types are never edited: a second version would be added beside them, and the trailer's version would rise.
@@ -39,77 +50,75 @@ struct RunV1 {
     first: u64,
     arrival: u64,
     at: u32,
-    count: u32,
+    end: u32,
 }
 
 #[derive(Archive, Serialize)]
-struct SpanV1 {
+struct EntryV1 {
     shard: u64,
     first: u64,
-    next: u64,
-    first_arrival: u64,
     last_arrival: u64,
-    records: u64,
-    runs_at: u32,
+    count: u32,
+    at: u32,
+    bytes: u32,
+    /// Place of the first run × 128 + runs.
     runs: u32,
 }
 
-const _: () = assert!(size_of::<ArchivedRunV1>() == RUN_SIZE && size_of::<ArchivedSpanV1>() == SPAN_SIZE);
+const _: () = assert!(size_of::<ArchivedRunV1>() == RUN_SIZE && size_of::<ArchivedEntryV1>() == ENTRY_SIZE);
 
 #[derive(Archive, Serialize)]
-struct FooterV1<'a> {
+struct FooterV2<'a> {
     incarnation: u32,
     log: u32,
     epoch: u32,
     first_previous: u32,
     last_crc: u32,
     end: u32,
+    runs_from: u32,
+    runs: u32,
+    runs_crc: u32,
     #[rkyv(with = InlineAsBox)]
-    spans: &'a [SpanV1],
-    #[rkyv(with = InlineAsBox)]
-    runs: &'a [RunV1],
-}
-
-fn run_v1(run: &Run) -> RunV1 {
-    RunV1 { shard: run.shard.0, first: run.first, arrival: run.arrival, at: run.at, count: run.count }
-}
-
-fn span_v1(span: &ShardSpan) -> SpanV1 {
-    SpanV1 {
-        shard: span.shard.0,
-        first: span.first,
-        next: span.next,
-        first_arrival: span.first_arrival,
-        last_arrival: span.last_arrival,
-        records: span.records,
-        runs_at: span.runs_at,
-        runs: span.runs,
-    }
+    entries: &'a [EntryV1],
 }
 
 /// Bytes of the footer of `index` with its trailer, in whole blocks.
 pub fn footer_size(index: &Sealed, block: u32) -> u64 {
-    let rkyv = index.spans.len() * SPAN_SIZE + index.runs.len() * RUN_SIZE + size_of::<ArchivedFooterV1>();
+    let rkyv = index.entries.len() * ENTRY_SIZE + index.runs.len() * RUN_SIZE + size_of::<ArchivedFooterV2>();
     round_up((rkyv + HEADER) as u64, block as u64)
 }
 
 /// Writes the footer into `into`, which is the last `into.len()` bytes (whole blocks, [`footer_size`]) of a file of `segment_size`.
-pub fn write_footer(into: &mut [u8], summary: &Summary, index: &Sealed, directory: u64, segment_size: u64) {
-    let spans: Vec<SpanV1> = index.spans.iter().map(span_v1).collect();
-    let runs: Vec<RunV1> = index.runs.iter().map(run_v1).collect();
-    let footer = FooterV1 {
+/// Returns the summary with what it says of the runs.
+pub fn write_footer(into: &mut [u8], summary: Summary, index: &Sealed, directory: u64, segment_size: u64) -> Summary {
+    into.fill(0);
+    let whole = into.len();
+    let (runs, rest) = into.split_at_mut(index.runs.len() * RUN_SIZE);
+    for (run, slot) in index.runs.iter().zip(runs.chunks_exact_mut(RUN_SIZE)) {
+        let run = RunV1 { shard: run.shard.0, first: run.first, arrival: run.arrival, at: run.at, end: run.end };
+        low::to_bytes_in_with_alloc::<_, _, Failure>(&run, Buffer::from(slot), SubAllocator::empty())
+            .expect("a slot has the size of a run");
+    }
+    let summary = Summary {
+        runs_from: (segment_size - whole as u64) as u32,
+        runs: index.runs.len() as u32,
+        runs_crc: crc(runs),
+        ..summary
+    };
+    let entries: Vec<EntryV1> = index.entries.iter().map(entry_v1).collect();
+    let footer = FooterV2 {
         incarnation: summary.incarnation,
         log: summary.log,
         epoch: summary.epoch,
         first_previous: summary.first_previous,
         last_crc: summary.last_crc,
         end: summary.end,
-        spans: &spans,
-        runs: &runs,
+        runs_from: summary.runs_from,
+        runs: summary.runs,
+        runs_crc: summary.runs_crc,
+        entries: &entries,
     };
-    into.fill(0);
-    let whole = into.len();
-    let (body, trailer) = into.split_at_mut(whole - HEADER);
+    let (body, trailer) = rest.split_at_mut(whole - index.runs.len() * RUN_SIZE - HEADER);
     let length = low::to_bytes_in_with_alloc::<_, _, Failure>(&footer, Buffer::from(&mut *body), SubAllocator::empty())
         .expect("the room was sized for it")
         .pos();
@@ -117,29 +126,42 @@ pub fn write_footer(into: &mut [u8], summary: &Summary, index: &Sealed, director
         directory,
         incarnation: summary.incarnation,
         log: summary.log,
-        start: segment_size - whole as u64,
+        start: segment_size - whole as u64 + (index.runs.len() * RUN_SIZE) as u64,
         length: length as u64,
         footer_crc: crc(&body[..length]),
     };
     trailer_fields.encode(trailer.try_into().expect("64 bytes were split off"));
+    summary
+}
+
+fn entry_v1(entry: &Entry) -> EntryV1 {
+    EntryV1 {
+        shard: entry.shard.0,
+        first: entry.first,
+        last_arrival: entry.last_arrival,
+        count: entry.count,
+        at: entry.at,
+        bytes: entry.bytes,
+        runs: entry.runs.0 << 7 | entry.runs.1,
+    }
 }
 
 /// The trailer in the last block of a segment file, if there is one of this directory and log that stays within `segment_size`.
 pub fn find_trailer(last_block: &[u8], directory: u64, log: u32, segment_size: u64) -> Option<Trailer> {
     let trailer = Trailer::decode(header_at(last_block, last_block.len().checked_sub(HEADER)?)?).ok()?;
     let end = trailer.start.checked_add(trailer.length)?;
-    let inside = end <= segment_size - HEADER as u64 && trailer.start.is_multiple_of(last_block.len() as u64);
+    let inside = end <= segment_size - HEADER as u64;
     (trailer.directory == directory && trailer.log == log && inside).then_some(trailer)
 }
 
 /// Reads a footer: `bytes` are exactly those that the trailer names.
-pub fn read_footer(bytes: &[u8], trailer: &Trailer) -> Result<(Summary, Sealed), Damage> {
+pub fn read_footer(bytes: &[u8], trailer: &Trailer) -> Result<(Summary, Vec<Entry>), Damage> {
     let computed = crc(bytes);
     if computed != trailer.footer_crc {
         return Err(Damage::Checksum { what: "footer", stored: trailer.footer_crc, computed });
     }
     const WRONG: Damage = Damage::Field { what: "footer" };
-    let footer = rkyv::access::<ArchivedFooterV1<'_>, Failure>(bytes).map_err(|_| WRONG)?;
+    let footer = rkyv::access::<ArchivedFooterV2<'_>, Failure>(bytes).map_err(|_| WRONG)?;
     let summary = Summary {
         incarnation: footer.incarnation.to_native(),
         log: footer.log.to_native(),
@@ -147,36 +169,42 @@ pub fn read_footer(bytes: &[u8], trailer: &Trailer) -> Result<(Summary, Sealed),
         first_previous: footer.first_previous.to_native(),
         last_crc: footer.last_crc.to_native(),
         end: footer.end.to_native(),
+        runs_from: footer.runs_from.to_native(),
+        runs: footer.runs.to_native(),
+        runs_crc: footer.runs_crc.to_native(),
     };
-    let runs: Box<[Run]> = footer
-        .runs
-        .iter()
-        .map(|run| Run {
-            shard: ShardKey(run.shard.to_native()),
-            first: run.first.to_native(),
-            arrival: run.arrival.to_native(),
-            at: run.at.to_native(),
-            count: run.count.to_native(),
-        })
-        .collect();
-    let spans: Box<[ShardSpan]> = footer
-        .spans
-        .iter()
-        .map(|span| ShardSpan {
-            shard: ShardKey(span.shard.to_native()),
-            first: span.first.to_native(),
-            next: span.next.to_native(),
-            first_arrival: span.first_arrival.to_native(),
-            last_arrival: span.last_arrival.to_native(),
-            records: span.records.to_native(),
-            runs_at: span.runs_at.to_native(),
-            runs: span.runs.to_native(),
-        })
-        .collect();
-    let bounded = spans.iter().all(|span| span.runs_at as u64 + span.runs as u64 <= runs.len() as u64);
-    let sorted = spans.is_sorted_by_key(|span| span.shard);
-    match bounded && sorted && summary.incarnation == trailer.incarnation && summary.log == trailer.log {
-        true => Ok((summary, Sealed { spans, runs, fits: true })),
+    let entries: Vec<Entry> = footer.entries.iter().map(entry_of).collect();
+    let bounded = entries.iter().all(|entry| {
+        let runs = entry.runs.0 as u64 + entry.runs.1 as u64;
+        entry.at <= summary.end && runs <= summary.runs as u64 && entry.first.checked_add(entry.count as u64).is_some()
+    });
+    let table_end = summary.runs_from as u64 + summary.runs as u64 * RUN_SIZE as u64;
+    let whole = summary.incarnation == trailer.incarnation && summary.log == trailer.log;
+    match bounded && whole && table_end <= trailer.start {
+        true => Ok((summary, entries)),
         false => Err(WRONG),
     }
+}
+
+fn entry_of(entry: &ArchivedEntryV1) -> Entry {
+    let runs = entry.runs.to_native();
+    Entry {
+        shard: ShardKey(entry.shard.to_native()),
+        first: entry.first.to_native(),
+        count: entry.count.to_native(),
+        at: entry.at.to_native(),
+        bytes: entry.bytes.to_native(),
+        last_arrival: entry.last_arrival.to_native(),
+        runs: (runs >> 7, runs & 127),
+        moved: false,
+    }
+}
+
+/// The runs in a piece of a footer's table, as far as a reader needs them: (first number, arrival, byte of the file, byte behind).
+pub fn read_runs(bytes: &[u8], shard: ShardKey) -> impl Iterator<Item = (u64, u64, u32, u32)> + '_ {
+    bytes.chunks_exact(RUN_SIZE).filter_map(move |bytes| {
+        let run = rkyv::access::<ArchivedRunV1, Failure>(bytes).ok()?;
+        let (first, arrival) = (run.first.to_native(), run.arrival.to_native());
+        (run.shard.to_native() == shard.0).then(|| (first, arrival, run.at.to_native(), run.end.to_native()))
+    })
 }

@@ -58,8 +58,10 @@ pub const ROOT: usize = 8;
 const FRAME_MAGIC: u16 = u16::from_le_bytes(*b"pf");
 const COMMIT_MAGIC: u16 = u16::from_le_bytes(*b"pC");
 const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"pgFt");
-/// Version of frames, commits and trailers that this build writes, and the only one it reads.
+/// Version of frames and commits that this build writes, and the only one it reads.
 const VERSION: u8 = 1;
+/// Of trailers and the footers that they name; one of another version is no footer, and its segment is walked.
+const TRAILER_VERSION: u8 = 2;
 /// Flag bit of an entry: the record has no partition key.
 const NO_KEY: u16 = 1;
 
@@ -104,8 +106,6 @@ pub enum FrameKind {
     Batch = 1,
     /// The same, encrypted at rest.
     Encrypted = 2,
-    /// Ranges that relocation has released; of shard 0.
-    Released = 3,
 }
 
 /// What a commit is for.
@@ -115,7 +115,6 @@ pub enum CommitKind {
     Data = 1,
     /// Frames that were moved from older segments.
     Moved = 2,
-    Released = 3,
     /// No frames: says that the log before it is durable.
     Vouch = 4,
     /// No frames: the log was closed cleanly.
@@ -269,7 +268,6 @@ impl FrameHeader {
             0 => FrameKind::Void,
             1 => FrameKind::Batch,
             2 => FrameKind::Encrypted,
-            3 => FrameKind::Released,
             _ => return Err(Damage::Field { what: "kind of frame" }),
         };
         let header = FrameHeader {
@@ -413,7 +411,6 @@ impl CommitHeader {
         let kind = match bytes[3] {
             1 => CommitKind::Data,
             2 => CommitKind::Moved,
-            3 => CommitKind::Released,
             4 => CommitKind::Vouch,
             5 => CommitKind::Stopped,
             _ => return Err(Damage::Field { what: "kind of commit" }),
@@ -457,7 +454,7 @@ impl Trailer {
         into.fill(0);
         let mut w = Writer(into);
         w.put(0, TRAILER_MAGIC.to_le_bytes());
-        w.put(4, [VERSION]);
+        w.put(4, [TRAILER_VERSION]);
         w.put(8, self.directory.to_le_bytes());
         w.put(16, self.incarnation.to_le_bytes());
         w.put(20, self.log.to_le_bytes());
@@ -477,7 +474,7 @@ impl Trailer {
         if stored != computed {
             return Err(Damage::Checksum { what: WHAT, stored, computed });
         }
-        if bytes[4] != VERSION {
+        if bytes[4] != TRAILER_VERSION {
             return Err(Damage::Version { what: WHAT, found: bytes[4] });
         }
         Ok(Trailer {

@@ -1,21 +1,24 @@
-//! Where the frames of each shard lie in a segment: derived from the frames, exact in memory, never on the ack path.
+//! Where the frames of each shard lie in the segment that is being written: derived from the frames, exact in memory, never on the ack path.
 //!
 //! A *run* is a stretch of a shard's consecutive frames close to each other. Reading starts at a run and walks frames from there, so a
 //! missing run costs time, never records. The room is capped by what a footer may hold: the first run of a shard in a segment always
 //! fits (the appender asks [`Building::has_room`] before every frame and seals the segment when not), further ones while three quarters
 //! of the room are free.
+//!
+//! Frames that were moved here from older segments have numbers below those that the shard is at: their runs are kept apart.
 
+use super::extents::{Extent, RUNS_MAX};
 use super::format::{FrameHeader, ShardKey};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A run is left after this many bytes of its shard, so that a reader walks no more than that to its record.
-const RUN_BYTES: u32 = 64 << 10;
+pub const RUN_BYTES: u32 = 64 << 10;
 /// … and where more of the log than this lies between two of its frames, so that a reader can pass over it.
 const RUN_GAP: u32 = 1 << 20;
-/// Bytes of an archived run and of an archived span: checked where they are archived (`footer.rs`).
+/// Bytes of an archived run and of an archived entry: checked where they are archived (`footer.rs`).
 pub const RUN_SIZE: usize = 32;
-pub const SPAN_SIZE: usize = 56;
+pub const ENTRY_SIZE: usize = 40;
 const NONE: u32 = u32::MAX;
 
 /// A stretch of a shard's frames.
@@ -24,28 +27,65 @@ pub struct Run {
     pub shard: ShardKey,
     /// Number of its first record.
     pub first: u64,
-    /// Arrival of its first record (µs).
+    /// Arrival of its first and of its last record (µs).
     pub arrival: u64,
-    /// Byte of the file where its first frame begins.
+    pub last_arrival: u64,
+    /// Byte of the file where its first frame begins, and the one behind its last frame.
     pub at: u32,
-    /// Records.
+    pub end: u32,
+    /// Records; bytes of its frames.
     pub count: u32,
+    pub bytes: u32,
 }
 
-/// All of a shard in a segment.
+impl Run {
+    fn of(at: u32, header: &FrameHeader) -> Run {
+        Run {
+            shard: header.shard,
+            first: header.sequence,
+            arrival: header.arrival,
+            last_arrival: header.arrival,
+            at,
+            end: at + header.stride,
+            count: header.count,
+            bytes: header.stride,
+        }
+    }
+
+    /// The number after its last.
+    pub fn next(&self) -> u64 {
+        self.first + self.count as u64
+    }
+
+    fn add(&mut self, at: u32, header: &FrameHeader) {
+        self.count += header.count;
+        self.bytes = self.bytes.saturating_add(header.stride);
+        self.last_arrival = self.last_arrival.max(header.arrival);
+        self.end = at + header.stride;
+    }
+}
+
+/// What a sealed segment holds of a shard, as its footer says it: an extent, or (without records) numbers that are used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardSpan {
+pub struct Entry {
     pub shard: ShardKey,
-    /// First number held, and the number after the last. A span without runs holds nothing, but numbers below `next` are used up.
+    /// Number of the first record. Without records: numbers below it are used up.
     pub first: u64,
-    pub next: u64,
+    pub count: u32,
+    pub at: u32,
+    pub bytes: u32,
     /// µs.
-    pub first_arrival: u64,
     pub last_arrival: u64,
-    pub records: u64,
-    /// Its runs in the table of runs.
-    pub runs_at: u32,
-    pub runs: u32,
+    /// Place of its first run in the table of runs, and how many.
+    pub runs: (u32, u32),
+    /// Moved here from an older segment. Not in the footer: whoever reads that meets the segments in order.
+    pub moved: bool,
+}
+
+impl Entry {
+    pub fn extent(&self, incarnation: u32) -> Extent {
+        Extent::new((self.first, self.count), incarnation, (self.at, self.bytes), self.last_arrival, self.runs)
+    }
 }
 
 /// Where to start reading.
@@ -89,25 +129,32 @@ impl Room {
         Room { bytes: footer_room as usize - 256, segment_size }
     }
 
-    fn spans(self) -> usize {
-        self.bytes / (SPAN_SIZE + RUN_SIZE)
+    /// Frames, each of another shard, that an index holds.
+    pub fn frames(self) -> u32 {
+        self.shards() as u32
+    }
+
+    fn shards(self) -> usize {
+        self.bytes / (ENTRY_SIZE + RUN_SIZE)
     }
 
     fn runs(self) -> usize {
         self.bytes / RUN_SIZE
     }
 
-    fn fits(self, spans: usize, runs: usize) -> bool {
-        spans * SPAN_SIZE + runs * RUN_SIZE <= self.bytes
+    fn fits(self, entries: usize, runs: usize) -> bool {
+        entries * ENTRY_SIZE + runs * RUN_SIZE <= self.bytes
     }
 }
 
+/// Of a shard whose own frames are in the segment.
 struct Tail {
-    span: ShardSpan,
-    /// Its newest run, behind which its last frame ends at byte `end` after `bytes` bytes of it.
+    shard: ShardKey,
+    first: u64,
+    next: u64,
+    last_arrival: u64,
+    /// Its newest run.
     run: u32,
-    bytes: u32,
-    end: u32,
 }
 
 /// The index of the segment that is being appended to (or followed by recovery). Its memory is taken once.
@@ -118,81 +165,119 @@ pub struct Building {
     runs: Vec<Run>,
     /// For each run, the run of the same shard before it.
     before: Vec<u32>,
+    /// Runs that begin where the shard's last one did not end.
+    breaks: usize,
+    /// Runs of frames that were moved here, by shard and first number.
+    moved: BTreeMap<(ShardKey, u64), Run>,
+    /// Numbers that are used up though their records are not here: (next, arrival).
+    raised: BTreeMap<ShardKey, (u64, u64)>,
+}
+
+/// The index of a segment that is being sealed.
+pub struct Sealed {
+    /// By shard and number.
+    pub entries: Vec<Entry>,
+    /// In the order of the entries.
+    pub runs: Vec<Run>,
+    /// Whether a footer holds it.
+    pub fits: bool,
+}
+
+impl Sealed {
+    /// Bytes of memory.
+    pub fn memory(&self) -> u64 {
+        (self.entries.capacity() * size_of::<Entry>() + self.runs.capacity() * size_of::<Run>()) as u64
+    }
 }
 
 impl Building {
     pub fn new(room: Room) -> Building {
         let mut slots = HashMap::default();
-        slots.reserve(room.spans());
+        slots.reserve(room.shards());
         Building {
             room,
-            tails: Vec::with_capacity(room.spans()),
+            tails: Vec::with_capacity(room.shards()),
             slots,
             runs: Vec::with_capacity(room.runs()),
             before: Vec::with_capacity(room.runs()),
+            breaks: 0,
+            moved: BTreeMap::new(),
+            raised: BTreeMap::new(),
         }
     }
 
-    /// Whether any frame can be added, also one of a shard that is not in the segment yet, for each of `open` frames and one more.
+    /// Entries that the footer would have, at most.
+    fn entries(&self) -> usize {
+        let cut = self.runs.len() / RUNS_MAX as usize;
+        self.tails.len() + self.breaks + cut + self.moved.len() + self.raised.len()
+    }
+
+    /// Whether any frames can be added, also of shards that are not in the segment yet: `open` of them and one more.
     pub fn has_room(&self, open: u32) -> bool {
         let more = open as usize + 1;
-        self.room.fits(self.tails.len() + more, self.runs.len() + more) && self.tails.len() + more <= self.room.spans()
+        self.room.fits(self.entries() + more, self.runs.len() + self.moved.len() + more)
+            && self.tails.len() + more <= self.room.shards()
+    }
+
+    /// Frames, each of another shard perhaps, that [`Building::has_room`] says yes to.
+    pub fn frames_max(&self) -> u32 {
+        let used = self.entries() * ENTRY_SIZE + (self.runs.len() + self.moved.len()) * RUN_SIZE;
+        (self.room.bytes.saturating_sub(used) / (ENTRY_SIZE + RUN_SIZE)) as u32
     }
 
     /// Adds a frame at byte `at` of the file. Frames of a shard come in order. Recovery, which has no say in what it finds, may pass the
     /// room: memory then grows, and the footer is not written.
     pub fn add(&mut self, at: u32, header: &FrameHeader) {
-        let size = header.stride;
-        let run = Run { shard: header.shard, first: header.sequence, arrival: header.arrival, at, count: header.count };
-        let next = header.next();
+        let run = Run::of(at, header);
         let Some(&slot) = self.slots.get(&header.shard) else {
-            let span = ShardSpan {
+            self.slots.insert(header.shard, self.tails.len() as u32);
+            self.tails.push(Tail {
                 shard: header.shard,
                 first: header.sequence,
-                next,
-                first_arrival: header.arrival,
+                next: header.next(),
                 last_arrival: header.arrival,
-                records: header.count as u64,
-                runs_at: 0,
-                runs: 1,
-            };
-            self.slots.insert(header.shard, self.tails.len() as u32);
-            self.tails.push(Tail { span, run: self.runs.len() as u32, bytes: size, end: at + size });
+                run: self.runs.len() as u32,
+            });
             self.runs.push(run);
             self.before.push(NONE);
             return;
         };
-        let tail = &mut self.tails[slot as usize];
-        let empty = tail.span.runs == 0;
-        let follows = !empty && tail.span.next == header.sequence;
-        let run_at = self.runs.get(tail.run as usize).map_or(at, |run| run.at);
-        let near = tail.bytes.saturating_add(size) <= RUN_BYTES
-            && at.saturating_sub(tail.end) <= RUN_GAP
-            && at.saturating_sub(run_at) as u64 <= self.run_span(at);
+        let tail = &self.tails[slot as usize];
+        let newest = self.runs[tail.run as usize];
+        let follows = tail.next == header.sequence;
+        let near = newest.bytes.saturating_add(header.stride) <= RUN_BYTES
+            && at.saturating_sub(newest.end) <= RUN_GAP
+            && at.saturating_sub(newest.at) as u64 <= self.run_span(at);
         let spare = self.spare_runs() > 0;
         let tail = &mut self.tails[slot as usize];
         if follows && (near || !spare) {
-            self.runs[tail.run as usize].count += header.count;
-            tail.bytes = tail.bytes.saturating_add(size);
+            self.runs[tail.run as usize].add(at, header);
         } else {
-            self.before.push(if empty { NONE } else { tail.run });
+            self.breaks += !follows as usize;
+            self.before.push(tail.run);
             tail.run = self.runs.len() as u32;
-            tail.bytes = size;
-            tail.span.runs += 1;
             self.runs.push(run);
         }
-        if empty {
-            (tail.span.first, tail.span.first_arrival) = (header.sequence, header.arrival);
+        tail.next = tail.next.max(header.next());
+        tail.last_arrival = tail.last_arrival.max(header.arrival);
+    }
+
+    /// Adds a frame that was moved here.
+    pub fn add_moved(&mut self, at: u32, header: &FrameHeader) {
+        let before = self.moved.range_mut(..(header.shard, header.sequence)).next_back();
+        if let Some((_, run)) = before
+            && (run.shard, run.next()) == (header.shard, header.sequence)
+            && run.end == at
+            && run.bytes.saturating_add(header.stride) <= RUN_BYTES
+        {
+            return run.add(at, header);
         }
-        tail.end = at + size;
-        tail.span.next = tail.span.next.max(next);
-        tail.span.last_arrival = tail.span.last_arrival.max(header.arrival);
-        tail.span.records += header.count as u64;
+        self.moved.insert((header.shard, header.sequence), Run::of(at, header));
     }
 
     /// Runs that may still be begun for shards that have one: a quarter of the room is left for the first runs of others.
     fn spare_runs(&self) -> usize {
-        let used = self.tails.len() * SPAN_SIZE + self.runs.len() * RUN_SIZE;
+        let used = self.entries() * ENTRY_SIZE + (self.runs.len() + self.moved.len()) * RUN_SIZE;
         (self.room.bytes / 4 * 3).saturating_sub(used) / RUN_SIZE
     }
 
@@ -206,34 +291,33 @@ impl Building {
 
     /// Numbers of `shard` below `next` are used up, though the records are not here.
     pub fn raise(&mut self, shard: ShardKey, next: u64, arrival: u64) {
-        if let Some(&slot) = self.slots.get(&shard) {
-            let span = &mut self.tails[slot as usize].span;
-            span.next = span.next.max(next);
-            span.last_arrival = span.last_arrival.max(arrival);
-            return;
-        }
-        let span = ShardSpan {
-            shard,
-            first: next,
-            next,
-            first_arrival: arrival,
-            last_arrival: arrival,
-            records: 0,
-            runs_at: 0,
-            runs: 0,
-        };
-        self.slots.insert(shard, self.tails.len() as u32);
-        self.tails.push(Tail { span, run: NONE, bytes: 0, end: 0 });
+        let known = self.raised.entry(shard).or_default();
+        *known = (known.0.max(next), known.1.max(arrival));
     }
 
-    pub fn span(&self, shard: ShardKey) -> Option<&ShardSpan> {
-        self.slots.get(&shard).map(|&slot| &self.tails[slot as usize].span)
+    fn tail(&self, shard: ShardKey) -> Option<&Tail> {
+        self.slots.get(&shard).map(|&slot| &self.tails[slot as usize])
+    }
+
+    /// Numbers of the shard's own frames here: the first, and the one after the last.
+    pub fn numbers(&self, shard: ShardKey) -> Option<(u64, u64)> {
+        self.tail(shard).map(|tail| (tail.first, tail.next))
+    }
+
+    /// Arrival of the shard's newest frame here (µs).
+    pub fn last_arrival(&self, shard: ShardKey) -> Option<u64> {
+        self.tail(shard).map(|tail| tail.last_arrival)
+    }
+
+    /// For each shard with frames of its own here: (shard, next number, last arrival).
+    pub fn for_each(&self, mut each: impl FnMut(ShardKey, u64, u64)) {
+        self.tails.iter().for_each(|tail| each(tail.shard, tail.next, tail.last_arrival));
+        self.raised.iter().for_each(|(shard, (next, arrival))| each(*shard, *next, *arrival));
     }
 
     /// The newest run of `shard` for which `wanted` says yes, else its oldest.
     fn newest_run(&self, shard: ShardKey, wanted: impl Fn(&Run) -> bool) -> Option<&Run> {
-        let &slot = self.slots.get(&shard)?;
-        let mut at = self.tails[slot as usize].run;
+        let mut at = self.tail(shard)?.run;
         let mut found = None;
         while at != NONE {
             found = Some(&self.runs[at as usize]);
@@ -245,84 +329,7 @@ impl Building {
         found
     }
 
-    /// Ends the segment: its index at its right size. The memory is kept for the next one.
-    pub fn seal(&mut self) -> Sealed {
-        self.runs.sort_unstable_by_key(|run| (run.shard, run.at));
-        self.tails.sort_unstable_by_key(|tail| tail.span.shard);
-        let mut runs_at = 0;
-        for tail in &mut self.tails {
-            tail.span.runs_at = runs_at;
-            runs_at += tail.span.runs;
-        }
-        let sealed = Sealed {
-            spans: self.tails.iter().map(|tail| tail.span).collect(),
-            runs: self.runs.as_slice().into(),
-            fits: self.room.fits(self.tails.len(), self.runs.len()),
-        };
-        self.clear();
-        sealed
-    }
-
-    pub fn clear(&mut self) {
-        self.tails.clear();
-        self.slots.clear();
-        self.runs.clear();
-        self.before.clear();
-    }
-}
-
-/// The index of a sealed segment: spans by shard, runs by shard and place.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sealed {
-    pub spans: Box<[ShardSpan]>,
-    pub runs: Box<[Run]>,
-    /// Whether a footer holds it.
-    pub fits: bool,
-}
-
-impl Sealed {
-    pub fn span(&self, shard: ShardKey) -> Option<&ShardSpan> {
-        let index = self.spans.binary_search_by_key(&shard, |span| span.shard).ok()?;
-        Some(&self.spans[index])
-    }
-
-    fn newest_run(&self, shard: ShardKey, wanted: impl Fn(&Run) -> bool) -> Option<&Run> {
-        let span = self.span(shard)?;
-        let runs = &self.runs[span.runs_at as usize..(span.runs_at + span.runs) as usize];
-        let after = runs.partition_point(wanted);
-        runs.get(after.saturating_sub(1))
-    }
-}
-
-/// The index of a segment, either kind.
-pub enum View<'a> {
-    Building(&'a Building),
-    Sealed(&'a Sealed),
-}
-
-impl<'a> View<'a> {
-    pub fn span(&self, shard: ShardKey) -> Option<&'a ShardSpan> {
-        match self {
-            View::Building(index) => index.span(shard),
-            View::Sealed(index) => index.span(shard),
-        }
-    }
-
-    pub fn for_each_span(&self, mut each: impl FnMut(&ShardSpan)) {
-        match self {
-            View::Building(index) => index.tails.iter().for_each(|tail| each(&tail.span)),
-            View::Sealed(index) => index.spans.iter().for_each(each),
-        }
-    }
-
-    fn newest_run(&self, shard: ShardKey, wanted: impl Fn(&Run) -> bool) -> Option<&'a Run> {
-        match self {
-            View::Building(index) => index.newest_run(shard, wanted),
-            View::Sealed(index) => index.newest_run(shard, wanted),
-        }
-    }
-
-    /// Where to find `sequence` in a segment whose span of the shard reaches beyond it.
+    /// Where to find `sequence` among the shard's own frames, which reach beyond it.
     pub fn start(&self, shard: ShardKey, sequence: u64) -> Option<Start> {
         let run = self.newest_run(shard, |run| run.first <= sequence)?;
         Some(Start { sequence: sequence.max(run.first), at: run.at })
@@ -334,9 +341,77 @@ impl<'a> View<'a> {
         Some(Start { sequence: run.first, at: run.at })
     }
 
-    /// Whether the record of number `sequence` is in the segment: not passed over by a shard that went on at a higher number.
+    /// The run with `sequence` among the frames that were moved here.
+    pub fn moved_run(&self, shard: ShardKey, sequence: u64) -> Option<&Run> {
+        let (_, run) = self.moved.range((shard, 0)..=(shard, sequence)).next_back()?;
+        (sequence < run.next()).then_some(run)
+    }
+
+    /// Whether the record of number `sequence` is among the shard's own frames: not passed over by a shard that went on at a higher one.
     pub fn holds(&self, shard: ShardKey, sequence: u64) -> bool {
         let run = self.newest_run(shard, |run| run.first <= sequence);
-        run.is_some_and(|run| run.first <= sequence && sequence - run.first < run.count as u64)
+        run.is_some_and(|run| run.first <= sequence && sequence < run.next())
+    }
+
+    /// Records, moved ones counted out: those have extents.
+    pub fn records(&self) -> u64 {
+        self.runs.iter().map(|run| run.count as u64).sum()
+    }
+
+    /// Ends the segment: its index as the footer has it. The memory is kept for the next one.
+    pub fn seal(&mut self) -> Sealed {
+        let mut runs: Vec<(Run, bool)> = self.runs.drain(..).map(|run| (run, false)).collect();
+        runs.extend(std::mem::take(&mut self.moved).into_values().map(|run| (run, true)));
+        runs.sort_unstable_by_key(|(run, _)| (run.shard, run.first));
+        let mut entries: Vec<Entry> = Vec::new();
+        for (at, (run, moved)) in runs.iter().enumerate() {
+            match entries.last_mut() {
+                Some(last)
+                    if (last.shard, last.first + last.count as u64, last.moved) == (run.shard, run.first, *moved)
+                        // A reader walks forwards: what was moved here from two segments may lie the other way round.
+                        && runs[at - 1].0.at < run.at
+                        && last.runs.1 < RUNS_MAX =>
+                {
+                    last.count += run.count;
+                    last.bytes = last.bytes.saturating_add(run.bytes);
+                    last.last_arrival = last.last_arrival.max(run.last_arrival);
+                    last.runs.1 += 1;
+                }
+                _ => entries.push(Entry {
+                    shard: run.shard,
+                    first: run.first,
+                    count: run.count,
+                    at: run.at,
+                    bytes: run.bytes,
+                    last_arrival: run.last_arrival,
+                    runs: (at as u32, 1),
+                    moved: *moved,
+                }),
+            }
+        }
+        let used_up = std::mem::take(&mut self.raised).into_iter();
+        entries.extend(used_up.map(|(shard, (first, last_arrival))| Entry {
+            shard,
+            first,
+            count: 0,
+            at: 0,
+            bytes: 0,
+            last_arrival,
+            runs: (0, 0),
+            moved: false,
+        }));
+        self.clear();
+        let fits = self.room.fits(entries.len(), runs.len());
+        Sealed { entries, runs: runs.into_iter().map(|(run, _)| run).collect(), fits }
+    }
+
+    pub fn clear(&mut self) {
+        self.tails.clear();
+        self.slots.clear();
+        self.runs.clear();
+        self.before.clear();
+        self.breaks = 0;
+        self.moved.clear();
+        self.raised.clear();
     }
 }

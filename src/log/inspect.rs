@@ -159,12 +159,12 @@ fn print_footer(out: &mut impl Write, file: &mut (impl Read + Seek), size: u64) 
     file.seek(SeekFrom::Start(trailer.start))?;
     file.read_exact(&mut bytes)?;
     Ok(match read_footer(&bytes, &trailer) {
-        Ok((summary, index)) => writeln!(
+        Ok((summary, entries)) => writeln!(
             out,
-            "footer of incarnation {}: {} shards, {} runs, commits end at {:#x}, {} bytes",
+            "footer of incarnation {}: {} extents, {} runs, commits end at {:#x}, {} bytes",
             summary.incarnation,
-            index.spans.len(),
-            index.runs.len(),
+            entries.len(),
+            summary.runs,
             summary.end,
             trailer.length
         ),

@@ -117,15 +117,7 @@ impl MemoryDisk {
     /// Carries an operation out.
     pub fn run(&mut self, op: &Op, buffers: &mut Buffers) -> Completion {
         match *op {
-            Op::List { dir: DirName::Catalog, token } => {
-                let list = || {
-                    self.files()
-                        .into_iter()
-                        .filter(|(f, _)| f.dir() == DirName::Catalog)
-                        .map(|(f, b)| (f, b.len() as u64))
-                };
-                Completion::Listed { token, result: if self.has_catalog { Ok(list().collect()) } else { Err(ENOENT) } }
-            }
+            Op::List { dir, token } => Completion::Listed { token, result: self.list(dir) },
             Op::Open { file, how, token } => done(token, self.open(file, how)),
             Op::WriteAt { file, at, from, sync, token } => {
                 let bytes = buffers.bytes(from).to_vec();
@@ -183,6 +175,14 @@ impl MemoryDisk {
             }
             ref other => panic!("not an operation of these machines: {other:?}"),
         }
+    }
+
+    fn list(&self, dir: DirName) -> Result<Vec<(FileName, u64)>, Errno> {
+        if dir == DirName::Catalog && !self.has_catalog {
+            return Err(ENOENT);
+        }
+        let files = self.files().into_iter().filter(|(file, _)| file.dir() == dir);
+        Ok(files.map(|(file, bytes)| (file, bytes.len() as u64)).collect())
     }
 
     fn opened(&self, file: FileName) -> Result<usize, Errno> {

@@ -6,8 +6,11 @@
 //!
 //! * `appender.rs`: frames into the filling commit, and on to the next segment
 //! * `committer.rs`: commits to the device, and what follows when they arrive there
-//! * `commits.rs`: the log's memory; `segment.rs`: its files; `index.rs`, `footer.rs`: where a shard's frames lie
-//! * `recover.rs`: following the chain at start; `reclaim.rs`: giving segments back; `reader.rs`: a shard's frames in order
+//! * `commits.rs`: the log's memory; `segment.rs`: its files
+//! * `index.rs`, `footer.rs`, `extents.rs`: where a shard's frames lie, in the active segment, in a sealed one, in all of them
+//! * `recover.rs`: following the chain at start; `reader.rs`: a shard's frames in order
+//! * `survey.rs`, `reclaim.rs`, `relocate.rs`: what is still good for something, giving segments back, making them worth it
+//! * `scrub.rs`, `verify.rs`: sealed segments, and whether one is still what was written
 //! * `snapshot.rs`: sealing and holding segments for a snapshot; `manifest.rs`: what belongs to one
 //! * `format.rs`: the bytes
 
@@ -15,9 +18,14 @@ mod appender;
 pub mod checksum;
 mod commits;
 mod committer;
-mod footer;
+pub mod directories;
+pub mod extents;
+pub mod footer;
 pub mod format;
-mod index;
+pub mod identity;
+#[cfg(test)]
+mod identity_tests;
+pub mod index;
 pub mod inspect;
 pub mod manifest;
 #[cfg(test)]
@@ -25,13 +33,17 @@ pub(crate) mod memory_disk;
 pub mod reader;
 mod reclaim;
 mod recover;
+mod relocate;
 mod scanner;
+mod scrub;
+mod sealed;
 mod segment;
 mod snapshot;
 pub mod steps;
 pub mod superblock;
 #[cfg(test)]
 mod superblock_tests;
+mod survey;
 #[cfg(test)]
 mod tests;
 pub mod verify;
@@ -41,14 +53,17 @@ use crate::io::clock::{Mono, Now};
 use crate::io::op::{Errno, FileName, Ops, Token};
 use crate::observe::counter::Counters;
 use commits::Commits;
+use extents::Extents;
 use footer::{Summary, footer_room};
 use format::{FrameKind, Position, ShardKey};
-use index::{Building, Room, Sealed, View};
+use index::{Building, Room, Sealed};
 use recover::Recovery;
+use relocate::Relocation;
 use segment::Files;
 pub use snapshot::Held;
 use snapshot::Pin;
 use std::collections::VecDeque;
+use survey::{Survey, Tally};
 
 /// What a log is made with. All sizes in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -132,6 +147,7 @@ pub struct Stamp {
 pub struct Usage {
     /// In segments that hold records.
     pub live: u64,
+    /// What records may take up, the reserve for relocation and for vouching not counted.
     pub capacity: u64,
     /// Segments that appending may still go on to.
     pub free_segments: u32,
@@ -146,6 +162,8 @@ pub enum Event {
     TornTail { position: Position, bytes: u64 },
     /// Something that was acknowledged cannot be read.
     Damaged { file: FileName, position: Position, why: String },
+    /// A segment that was to be emptied cannot be read at the moment; told once for each.
+    Unread { file: FileName, position: Position, errno: Errno },
     /// A segment that the catalog knows is not there.
     Missing { position: Position },
     /// Recovery cannot go on; nothing was changed.
@@ -203,6 +221,8 @@ pub struct Log {
     active: bool,
     /// Byte of the active segment where the next commit begins.
     at: u32,
+    /// Where the records of sealed segments are, and those that were moved into the active one.
+    extents: Extents,
     /// Index of the active segment, and memory for the next one's.
     building: Building,
     spare: Vec<Building>,
@@ -228,6 +248,14 @@ pub struct Log {
     newest: Vec<Newest>,
     /// What only frames in damaged segments say of it; those are not in the chain, so their files may be used again.
     raised: Vec<Newest>,
+    survey: Survey,
+    relocation: Option<Box<Relocation>>,
+    /// When its next step may be.
+    relocation_due: Mono,
+    /// Behind the newest commit of moved frames that is durable.
+    moved_until: Position,
+    /// What a durable commit calls durable.
+    vouched: Position,
     recovery: Option<Box<Recovery>>,
     /// What a snapshot holds of it.
     pin: Pin,
@@ -252,11 +280,23 @@ struct Segment {
     epoch: u32,
     first_previous: u32,
     last_crc: u32,
-    /// Empty for the active one, whose index is `Log::building`.
-    index: Sealed,
+    /// Its index from when it was sealed until its footer is written.
+    sealed: Option<Box<Sealed>>,
+    /// Byte of the file where its footer's table of runs begins; 0: it has none.
+    runs_from: u32,
     footer: FooterState,
+    /// What the last survey found of it.
+    tally: Tally,
     /// A reclaim waits for the catalog.
     leaving: bool,
+    /// All that it held was moved, or has expired.
+    emptied: bool,
+    /// Something in it cannot be read: it is not emptied in this run.
+    unmovable: bool,
+    /// A read of it for that has failed.
+    unread: bool,
+    /// Bytes of moved commits that are no frames, as far as this run has written them.
+    padding: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +305,10 @@ enum FooterState {
     Open,
     /// To be written when all of the segment is durable.
     Due,
-    Writing(Span),
+    Writing {
+        from: Span,
+        runs_from: u32,
+    },
     /// Written, or found, or too large to be.
     Settled,
 }
@@ -279,6 +322,7 @@ enum Purpose {
     File = 3,
     Footer = 4,
     Recovery = 5,
+    Relocation = 6,
 }
 
 /// `EIO`: what a short write is reported as.
@@ -309,6 +353,7 @@ impl Log {
             segments: VecDeque::with_capacity(settings.files as usize + 1),
             active: false,
             at: 0,
+            extents: Extents::default(),
             building: Building::new(room),
             spare: vec![Building::new(room)],
             sealing: Vec::new(),
@@ -324,6 +369,11 @@ impl Log {
             unvouched: false,
             newest: Vec::new(),
             raised: Vec::new(),
+            survey: Survey::default(),
+            relocation: None,
+            relocation_due: Mono::default(),
+            moved_until: Position(0),
+            vouched: Position(0),
             recovery: None,
             pin: Pin::default(),
         }
@@ -365,6 +415,8 @@ impl Log {
             self.on_footer(number as u32, result, buffers);
         } else if is(Purpose::Recovery) {
             self.on_recovery(result, buffers, ops);
+        } else if is(Purpose::Relocation) {
+            self.on_relocation_read(now, result, buffers, ops);
         }
     }
 
@@ -393,7 +445,7 @@ impl Log {
 
     /// When `end_turn` must be called though nothing completes.
     pub fn deadline(&self) -> Option<Mono> {
-        self.vouch_due
+        [self.vouch_due, self.relocation_deadline()].into_iter().flatten().min()
     }
 
     /// Everything below is durable, and visible.
@@ -416,8 +468,8 @@ impl Log {
         let whole = self.segments.len() as u64 - self.active as u64;
         Usage {
             live: whole * size + if self.active { self.at as u64 } else { 0 },
-            capacity: self.settings.files as u64 * size,
-            free_segments: self.files.free().saturating_sub(RESERVE),
+            capacity: (self.settings.files - self.reserve().min(self.settings.files)) as u64 * size,
+            free_segments: self.files.free().saturating_sub(self.reserve()),
         }
     }
 
@@ -431,9 +483,10 @@ impl Log {
 
     /// Whether the stop is complete (or cannot be, because the log has failed).
     pub fn closed(&self) -> bool {
-        let writing_footer = |s: &Segment| matches!(s.footer, FooterState::Writing(_));
+        let writing_footer = |s: &Segment| matches!(s.footer, FooterState::Writing { .. });
         let stopped = matches!(self.phase, Phase::Stopping) && self.commits.is_settled();
-        !self.in_flight() && (self.failed.is_some() || stopped) && !self.segments.iter().any(writing_footer)
+        let reads = self.in_flight() || self.relocation_reads();
+        !reads && (self.failed.is_some() || stopped) && !self.segments.iter().any(writing_footer)
     }
 
     /// After recovery: where each shard goes on, from its records and from what damage left of them.
@@ -473,9 +526,44 @@ impl Log {
         (self.settings.segment_size - footer_room(self.settings.segment_size, self.settings.block)) as u32
     }
 
+    /// Free segments that frames do not use: a full log still vouches and stops, and has a segment to move into what is left of others.
+    fn reserve(&self) -> u32 {
+        match self.settings.files {
+            ..8 => 1,
+            8..16 => 2,
+            _ => 3,
+        }
+    }
+
+    /// Free segments that moved frames do not use.
+    fn relocation_reserve(&self) -> u32 {
+        (self.reserve() - 1).max(1)
+    }
+
     fn room(&self) -> Room {
         let size = self.settings.segment_size;
         Room::new(footer_room(size, self.settings.block), size)
+    }
+
+    /// A segment at the end of the chain.
+    fn push_segment(&mut self, file: u32, incarnation: u32, summary: Summary, footer: FooterState) {
+        self.segments.push_back(Segment {
+            file,
+            incarnation,
+            end: summary.end,
+            epoch: summary.epoch,
+            first_previous: summary.first_previous,
+            last_crc: summary.last_crc,
+            sealed: None,
+            runs_from: summary.runs_from,
+            footer,
+            tally: Tally::default(),
+            leaving: false,
+            emptied: false,
+            unmovable: false,
+            unread: false,
+            padding: 0,
+        });
     }
 
     fn position(&self, incarnation: u32, at: u32) -> Position {
@@ -487,15 +575,14 @@ impl Log {
         self.segments.binary_search_by_key(&incarnation, |segment| segment.incarnation).ok()
     }
 
-    fn view(&self, index: usize) -> View<'_> {
-        if self.active && index + 1 == self.segments.len() {
-            return View::Building(&self.building);
-        }
-        let segment = &self.segments[index];
-        match self.sealing.iter().find(|(incarnation, _)| *incarnation == segment.incarnation) {
-            Some((_, building)) => View::Building(building),
-            None => View::Sealed(&segment.index),
-        }
+    /// Indexes of the segments that are not sealed, by incarnation: the active one, and those that were left in this turn.
+    fn buildings(&self) -> impl Iterator<Item = (u32, &Building)> {
+        let active = self.segments.back().filter(|_| self.active).map(|segment| (segment.incarnation, &self.building));
+        active.into_iter().chain(self.sealing.iter().map(|(incarnation, building)| (*incarnation, building)))
+    }
+
+    fn building_of(&self, incarnation: u32) -> Option<&Building> {
+        self.buildings().find(|(of, _)| *of == incarnation).map(|(_, building)| building)
     }
 
     /// Byte behind the last commit of a segment of the chain, as far as commits are laid out.
@@ -514,9 +601,9 @@ impl Log {
             first_previous: segment.first_previous,
             last_crc: segment.last_crc,
             end: segment.end,
+            runs_from: 0,
+            runs: 0,
+            runs_crc: 0,
         }
     }
 }
-
-/// Free segments that frames do not use, so that a full log can still vouch and stop.
-const RESERVE: u32 = 1;

@@ -8,10 +8,13 @@
 //! told. Else a flipped bit of one shard would stop the readers of all.
 
 use super::Log;
+use super::extents::Extent;
+use super::footer::read_runs;
 use super::format::{
-    CommitHeader, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame, peek_frame,
-    round_up,
+    CommitHeader, CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame,
+    peek_frame, round_up,
 };
+use super::index::{RUN_SIZE, Run, Start};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::FileName;
 
@@ -50,6 +53,24 @@ struct Asked {
     len: u32,
 }
 
+/// A run of the shard, as far as a reader needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stretch {
+    first: u64,
+    arrival: u64,
+    /// Byte of the file where it begins, and the one behind it.
+    at: u32,
+    end: u32,
+}
+
+/// The runs of the extent that is being read.
+#[derive(Clone, Debug, Default)]
+struct Stretches {
+    /// Of which segment and which place of its table.
+    of: Option<(u32, u32)>,
+    runs: Vec<Stretch>,
+}
+
 /// A cursor over the frames of a shard.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -60,6 +81,11 @@ pub struct Reader {
     arrival: Option<u64>,
     /// Where a header is expected; `None`: to be found by the index.
     at: Option<Position>,
+    /// From this number on the index is asked again; `u64::MAX` where the shard's own frames of an unsealed segment are read.
+    until: u64,
+    stretches: Stretches,
+    /// Runs that have led past a record: (segment, place of its table). The extent is walked from its start.
+    distrusted: Option<(u32, u32)>,
     chunk: Option<Chunk>,
     asked: Option<Asked>,
     /// After damage: looks for the next block with a commit header.
@@ -80,10 +106,40 @@ struct Place {
     end: u32,
 }
 
+/// Where the index says that a number is.
+enum Located {
+    /// Among the shard's own frames of an unsealed segment.
+    Open {
+        incarnation: u32,
+        start: Start,
+    },
+    Extent(Extent),
+}
+
+/// The runs of a segment.
+enum Table<'a> {
+    Memory(&'a [Run]),
+    /// In the footer: byte of the file where the table begins.
+    Footer(u32),
+    Nowhere,
+}
+
 impl Reader {
     /// From number `sequence`; one no longer held gives the next higher one.
     pub fn new(shard: ShardKey, sequence: u64) -> Reader {
-        Reader { shard, sequence, arrival: None, at: None, chunk: None, asked: None, lost: false, met: None }
+        Reader {
+            shard,
+            sequence,
+            arrival: None,
+            at: None,
+            until: 0,
+            stretches: Stretches::default(),
+            distrusted: None,
+            chunk: None,
+            asked: None,
+            lost: false,
+            met: None,
+        }
     }
 
     /// From a frame that begins at or before the first record that arrived at or after `arrival` (µs): the caller filters.
@@ -94,28 +150,38 @@ impl Reader {
     /// The next frame, or what it takes to get there.
     pub fn next(&mut self, log: &Log, buffers: &Buffers) -> Step {
         loop {
-            let Some(position) = self.at.or_else(|| self.seek(log)) else { return Step::End };
+            let position = match self.at {
+                Some(position) => position,
+                None => match self.seek(log, buffers) {
+                    Ok(Some(position)) => position,
+                    Ok(None) => return Step::End,
+                    Err(read) => return read,
+                },
+            };
             self.at = Some(position);
             let Some(place) = log.place(position) else {
                 // Its segment was recycled: what is left is found by number.
                 self.at = None;
                 continue;
             };
-            let next = log.view(place.index).span(self.shard).map_or(0, |span| span.next);
-            if place.byte >= place.end || next <= self.sequence {
+            if self.sequence >= self.until && !self.goes_on_here(log, &place) {
+                self.at = None;
+                continue;
+            }
+            if place.byte >= place.end {
                 // Records that are not durable yet are not missed.
                 let whole = log.position(place.incarnation, log.segment_end(place.index)) <= log.visible();
-                let lost = next > self.sequence && whole && log.view(place.index).holds(self.shard, self.sequence);
+                let lost = whole && log.owns(place.incarnation, self.shard, self.sequence);
                 if position >= log.visible() && !lost {
                     return Step::End;
                 }
-                let missing = self.sequence;
-                self.sequence = self.sequence.max(next);
                 self.at = None;
-                match lost {
-                    true => return self.lost_number(&place, position, missing),
-                    false => continue,
+                if lost && !self.distrust(log, &place) {
+                    let missing = self.sequence;
+                    self.sequence = log.end_of(place.incarnation, self.shard, missing);
+                    return self.lost_number(&place, position, missing);
                 }
+                continue;
             }
             if let Some(step) = self.walk(log, buffers, &place) {
                 return step;
@@ -134,6 +200,35 @@ impl Reader {
     /// The number that it goes on from.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Behind the end of an extent: whether the next numbers that anyone holds lie further on in this segment. Frames between, which damage
+    /// has taken from the index, are then met on the way.
+    fn goes_on_here(&mut self, log: &Log, place: &Place) -> bool {
+        match log.locate(self.shard, self.sequence) {
+            Some(Located::Extent(extent)) if extent.incarnation == place.incarnation => {
+                let hole = extent.first > self.sequence && extent.at() >= place.byte;
+                if hole {
+                    self.until = extent.end();
+                }
+                hole
+            }
+            _ => false,
+        }
+    }
+
+    /// A record was not met where the runs led: whether the extent is to be walked from its start before anything is told. A run is read
+    /// without a checksum of its own.
+    fn distrust(&mut self, log: &Log, place: &Place) -> bool {
+        let Some(extent) = log.extents.owner(self.shard, self.sequence, place.incarnation) else { return false };
+        let table = (place.incarnation, extent.runs().0);
+        if extent.runs().1 < 2 || self.distrusted == Some(table) {
+            return false;
+        }
+        self.distrusted = Some(table);
+        self.at = Some(log.position(place.incarnation, extent.at()));
+        (self.lost, self.met) = (false, None);
+        true
     }
 
     /// Looks at what stands at a place and steps over it; `None` when it was not for us.
@@ -182,12 +277,18 @@ impl Reader {
     /// Passes over frames in memory that are not wanted, without the checks: they were made there. `None` when there are none.
     fn pass_in_memory(&self, log: &Log, buffers: &Buffers, place: &Place) -> Option<Position> {
         let position = log.position(place.incarnation, place.byte);
+        if self.until == u64::MAX
+            && let Some(commit) = log.commits.at(position).filter(|commit| commit.kind == CommitKind::Moved)
+        {
+            // What was moved here is older than what this reader is at.
+            return Some(Position(commit.position.0 + log.commits.extent(commit) as u64));
+        }
         let commit = log.commits.holding(position)?;
         let bytes = buffers.bytes(log.settings.memory.part(commit.at, commit.used));
         let from = (position.0 - commit.position.0) as usize;
         let mut at = from;
         while let Some((shard, stride, next)) = header_at(bytes, at).and_then(peek_frame) {
-            if shard == self.shard && next > self.sequence {
+            if shard == self.shard && next > self.sequence && next <= self.until {
                 break;
             }
             at += stride as usize;
@@ -198,11 +299,16 @@ impl Reader {
     fn frame(&mut self, log: &Log, buffers: &Buffers, place: &Place, header: &FrameHeader) -> Option<Step> {
         let behind = log.position(place.incarnation, place.byte + header.stride);
         let records = matches!(header.kind, FrameKind::Batch | FrameKind::Encrypted);
-        if !records || header.shard != self.shard || header.next() <= self.sequence {
+        // Numbers behind the extent may stand before those of it: frames that were moved here, and the shard's own.
+        let behind_extent = header.sequence >= self.until;
+        if !records || header.shard != self.shard || header.next() <= self.sequence || behind_extent {
             self.at = Some(behind);
             return None;
         }
-        if header.sequence > self.sequence && log.view(place.index).holds(self.shard, self.sequence) {
+        if header.sequence > self.sequence && log.owns(place.incarnation, self.shard, self.sequence) {
+            if self.distrust(log, place) {
+                return None;
+            }
             let missing = std::mem::replace(&mut self.sequence, header.sequence);
             return Some(self.lost_number(place, log.position(place.incarnation, place.byte), missing));
         }
@@ -237,16 +343,18 @@ impl Reader {
 
     /// Asks for the segment from the place to byte `need` at least; goes to a later run instead where the index knows one.
     fn read(&mut self, log: &Log, place: &Place, need: u32) -> Option<Step> {
-        let start = log.view(place.index).start(self.shard, self.sequence);
-        if let Some(start) = start.filter(|start| start.at > place.byte) {
+        let run = self.run_of(log, place);
+        if let Some((at, _)) = run.filter(|(at, _)| *at > place.byte) {
             self.lost = false;
-            self.at = Some(log.position(place.incarnation, start.at));
+            self.at = Some(log.position(place.incarnation, at));
             return None;
         }
         let block = log.settings.block;
         let at = place.byte / block * block;
-        let wanted = (need - at).max(READ_BYTES.min(log.settings.commit_max));
-        let len = round_up(wanted as u64, block as u64).min((place.end - at) as u64) as u32;
+        // What the run does not reach to belongs to others.
+        let run_end = run.map_or(u32::MAX, |(_, end)| if end > place.byte { end } else { u32::MAX });
+        let most = READ_BYTES.min(log.settings.commit_max).min(run_end.saturating_sub(at));
+        let len = round_up((need - at).max(most) as u64, block as u64).min((place.end - at) as u64) as u32;
         let asked = Asked { incarnation: place.incarnation, at, len };
         if self.asked == Some(asked) && self.chunk.is_some_and(|c| (c.incarnation, c.at) == (asked.incarnation, at)) {
             self.asked = None;
@@ -255,6 +363,20 @@ impl Reader {
         self.asked = Some(asked);
         self.chunk = None;
         Some(Step::Read { file: place.file, at: at as u64, len })
+    }
+
+    /// The run with the number wanted: byte of the file where it begins, and the one behind it (as far as that is known).
+    fn run_of(&self, log: &Log, place: &Place) -> Option<(u32, u32)> {
+        if let Some(building) = log.building_of(place.incarnation) {
+            return match self.until {
+                u64::MAX => building.start(self.shard, self.sequence).map(|start| (start.at, u32::MAX)),
+                _ => building.moved_run(self.shard, self.sequence).map(|run| (run.at, run.end)),
+            };
+        }
+        let of = self.stretches.of.filter(|of| of.0 == place.incarnation && self.distrusted != Some(*of));
+        let runs = of.map_or(&[][..], |_| &self.stretches.runs);
+        let behind = runs.partition_point(|run| run.first <= self.sequence);
+        behind.checked_sub(1).map(|at| (runs[at].at, runs[at].end))
     }
 
     /// Notes what is wrong at a place, and goes on at the next commit behind it: what names this directory's secret number and its own
@@ -273,22 +395,98 @@ impl Reader {
         Step::Damaged { file: place.file, position, why: format!("record {sequence} of the shard: {why}") }
     }
 
-    fn seek(&mut self, log: &Log) -> Option<Position> {
-        self.chunk = None;
-        self.lost = false;
-        self.met = None;
-        let (sequence, position) = match self.arrival.take() {
-            Some(arrival) => match log.find_arrival(self.shard, arrival) {
-                Some(found) => found,
-                None => {
-                    self.sequence = log.next_sequence(self.shard);
-                    return None;
-                }
-            },
-            None => log.find(self.shard, self.sequence)?,
+    /// Finds the number wanted by the index; `Err`: a piece of a footer has to be read first.
+    fn seek(&mut self, log: &Log, buffers: &Buffers) -> Result<Option<Position>, Step> {
+        (self.lost, self.met) = (false, None);
+        let located = match self.arrival {
+            Some(arrival) => log.locate_arrival(self.shard, arrival),
+            None => log.locate(self.shard, self.sequence),
         };
-        self.sequence = self.sequence.max(sequence);
-        Some(position)
+        let Some(located) = located else {
+            if self.arrival.take().is_some() {
+                self.sequence = log.next_sequence(self.shard);
+            }
+            return Ok(None);
+        };
+        let (incarnation, start, until) = match located {
+            Located::Open { incarnation, start } => (incarnation, start, u64::MAX),
+            Located::Extent(extent) => (extent.incarnation, self.start_in(log, buffers, &extent)?, extent.end()),
+        };
+        (self.asked, self.arrival) = (None, None);
+        self.sequence = self.sequence.max(start.sequence);
+        self.until = until;
+        Ok(Some(log.position(incarnation, start.at)))
+    }
+
+    /// Where to start in an extent: at the run that has what is wanted.
+    fn start_in(&mut self, log: &Log, buffers: &Buffers, extent: &Extent) -> Result<Start, Step> {
+        let sequence = match self.arrival {
+            Some(_) => extent.first,
+            None => self.sequence.max(extent.first),
+        };
+        let from_start = Start { sequence, at: extent.at() };
+        if let Some(building) = log.building_of(extent.incarnation) {
+            // Moved into a segment that is not sealed: what arrived when is not looked for more closely.
+            let run = building.moved_run(self.shard, sequence);
+            return Ok(run.map_or(from_start, |run| Start { sequence, at: run.at }));
+        }
+        let (place, count) = extent.runs();
+        let table = (extent.incarnation, place);
+        if count < 2 || self.distrusted == Some(table) {
+            self.stretches.of = None;
+            return Ok(from_start);
+        }
+        if self.stretches.of != Some(table) && !self.load_runs(log, buffers, extent)? {
+            return Ok(from_start);
+        }
+        let runs = &self.stretches.runs;
+        let behind = match self.arrival {
+            Some(arrival) => runs.partition_point(|run| run.arrival < arrival),
+            None => runs.partition_point(|run| run.first <= sequence),
+        };
+        Ok(match runs.get(behind.saturating_sub(1)) {
+            Some(run) if self.arrival.is_some() => Start { sequence: run.first.max(extent.first), at: run.at },
+            Some(run) => Start { sequence, at: run.at },
+            None => from_start,
+        })
+    }
+
+    /// Takes the runs of an extent from memory, or from the footer: `Err` with the read that brings them. `false`: there are none.
+    fn load_runs(&mut self, log: &Log, buffers: &Buffers, extent: &Extent) -> Result<bool, Step> {
+        let (place, count) = extent.runs();
+        self.stretches.runs.clear();
+        let from = match log.table(extent.incarnation) {
+            Table::Nowhere => return Ok(false),
+            Table::Memory(runs) => {
+                let runs = runs.get(place as usize..(place + count) as usize).unwrap_or(&[]);
+                let stretch = |run: &Run| Stretch { first: run.first, arrival: run.arrival, at: run.at, end: run.end };
+                self.stretches.runs.extend(runs.iter().map(stretch));
+                self.stretches.of = Some((extent.incarnation, place));
+                return Ok(!runs.is_empty());
+            }
+            Table::Footer(from) => from,
+        };
+        let block = log.settings.block;
+        let (first, last) = (from + place * RUN_SIZE as u32, from + (place + count) * RUN_SIZE as u32);
+        let at = first / block * block;
+        let asked = Asked { incarnation: extent.incarnation, at, len: last.next_multiple_of(block) - at };
+        let read = self
+            .chunk
+            .filter(|chunk| self.asked == Some(asked) && (chunk.incarnation, chunk.at) == (asked.incarnation, at));
+        let Some(chunk) = read else {
+            (self.asked, self.chunk) = (Some(asked), None);
+            let index = log.segment_index(extent.incarnation).expect("its table was just found");
+            let file = log.files.name(log.segments[index].file);
+            return Err(Step::Read { file, at: at as u64, len: asked.len });
+        };
+        let whole = chunk.span.len >= last - at;
+        let bytes = if whole { buffers.bytes(chunk.span.part(first - at, last - first)) } else { &[] };
+        let within = |at: u32, end: u32| at >= extent.at() && at < end;
+        let runs = read_runs(bytes, self.shard).filter(|&(_, _, at, end)| within(at, end));
+        self.stretches.runs.extend(runs.map(|(first, arrival, at, end)| Stretch { first, arrival, at, end }));
+        let rising = self.stretches.runs.is_sorted_by_key(|run| run.first);
+        self.stretches.of = rising.then_some((extent.incarnation, place));
+        Ok(rising)
     }
 }
 
@@ -320,35 +518,74 @@ impl Log {
 
     /// The number after the newest of `shard`, durable or not; 0 when the chain holds none of it.
     fn next_sequence(&self, shard: ShardKey) -> u64 {
-        (0..self.segments.len()).rev().find_map(|index| self.view(index).span(shard)).map_or(0, |span| span.next)
+        let open = self.buildings().filter_map(|(_, building)| building.numbers(shard)).map(|(_, next)| next).max();
+        open.unwrap_or(0).max(self.extents.next(shard))
     }
 
-    /// Number and place to read from for `sequence`, or for the next higher number that is held.
-    fn find(&self, shard: ShardKey, sequence: u64) -> Option<(u64, Position)> {
-        let mut found = None;
-        // Newest first: most readers are at the tail.
-        for index in (0..self.segments.len()).rev() {
-            let view = self.view(index);
-            let Some(span) = view.span(shard) else { continue };
-            if span.next <= sequence {
-                break;
-            }
-            if let Some(start) = view.start(shard, sequence) {
-                found = Some((start.sequence, self.position(self.segments[index].incarnation, start.at)));
-                if span.first <= sequence {
-                    break;
+    /// Where `sequence` is, or the next higher number that is held.
+    fn locate(&self, shard: ShardKey, sequence: u64) -> Option<Located> {
+        let open = |least: Option<u64>| {
+            let mut open = None;
+            for (incarnation, building) in self.buildings() {
+                let Some((first, next)) = building.numbers(shard) else { continue };
+                if next > sequence && least.is_none_or(|least| first <= least) {
+                    let start = building.start(shard, sequence)?;
+                    let better = |known: &Located| matches!(known, Located::Open { start: s, .. } if s.sequence <= start.sequence);
+                    if !open.as_ref().is_some_and(better) {
+                        open = Some(Located::Open { incarnation, start });
+                    }
                 }
             }
-        }
-        found
+            open
+        };
+        // Most readers are at the tail.
+        open(Some(sequence))
+            .or_else(|| self.first_held(self.extents.from(shard, sequence)).map(Located::Extent))
+            .or_else(|| open(None))
     }
 
-    fn find_arrival(&self, shard: ShardKey, arrival: u64) -> Option<(u64, Position)> {
-        (0..self.segments.len()).find_map(|index| {
-            let view = self.view(index);
-            view.span(shard).filter(|span| span.last_arrival >= arrival && span.runs > 0)?;
-            let start = view.start_at(shard, arrival)?;
-            Some((start.sequence, self.position(self.segments[index].incarnation, start.at)))
+    fn locate_arrival(&self, shard: ShardKey, arrival: u64) -> Option<Located> {
+        if let Some(extent) = self.first_held(self.extents.from_arrival(shard, arrival)) {
+            return Some(Located::Extent(extent));
+        }
+        let mut buildings: Vec<_> = self.buildings().collect();
+        buildings.sort_by_key(|(incarnation, _)| *incarnation);
+        buildings.into_iter().find_map(|(incarnation, building)| {
+            building.last_arrival(shard).filter(|last| *last >= arrival)?;
+            Some(Located::Open { incarnation, start: building.start_at(shard, arrival)? })
         })
+    }
+
+    /// The first extent whose segment has neither been recycled nor is about to be because all of it was moved or has expired.
+    fn first_held(&self, extents: &[Extent]) -> Option<Extent> {
+        let held = |extent: &&Extent| {
+            self.segment_index(extent.incarnation).is_some_and(|index| !self.segments[index].emptied)
+        };
+        extents.iter().find(held).copied()
+    }
+
+    /// Whether segment `incarnation` is where record `sequence` has to be.
+    fn owns(&self, incarnation: u32, shard: ShardKey, sequence: u64) -> bool {
+        self.extents.owner(shard, sequence, incarnation).is_some()
+            || self.building_of(incarnation).is_some_and(|building| building.holds(shard, sequence))
+    }
+
+    /// The number behind those that segment `incarnation` holds from `sequence` on.
+    fn end_of(&self, incarnation: u32, shard: ShardKey, sequence: u64) -> u64 {
+        let extent = self.extents.owner(shard, sequence, incarnation).map(Extent::end);
+        let open = || self.building_of(incarnation).and_then(|building| building.numbers(shard)).map(|(_, next)| next);
+        extent.or_else(open).unwrap_or(sequence + 1).max(sequence + 1)
+    }
+
+    /// Where the runs of a sealed segment are.
+    fn table(&self, incarnation: u32) -> Table<'_> {
+        let Some(segment) = self.segment_index(incarnation).map(|index| &self.segments[index]) else {
+            return Table::Nowhere;
+        };
+        match (&segment.sealed, segment.runs_from) {
+            (Some(sealed), _) => Table::Memory(&sealed.runs),
+            (None, 0) => Table::Nowhere,
+            (None, from) => Table::Footer(from),
+        }
     }
 }

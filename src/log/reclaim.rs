@@ -1,39 +1,44 @@
 //! Giving segments back, in two steps: what must be durable elsewhere first, then the files.
 
-use super::{Event, Fate, FooterState, Log, Newest, Reclaim, Segment};
+use super::{Event, FooterState, Log, Newest, Phase, Reclaim, Segment};
+use crate::io::clock::Mono;
 use crate::log::format::ShardKey;
 use std::collections::BTreeMap;
 
 impl Log {
-    /// Sealed segments in which every shard's records are past their fate; with `force_oldest`, the oldest one if there is none.
-    /// They stay readable until [`Log::reclaimed`]. One reclaim at a time.
-    pub fn reclaim(&mut self, fate: &mut dyn FnMut(ShardKey) -> Fate, force_oldest: bool) -> Option<Reclaim> {
+    /// By the survey that has just come to its end: sealed segments in which nothing is good for anything any more; with `force_oldest`, if
+    /// there is none, the one whose newest record is the oldest. They stay readable until [`Log::reclaimed`]. One reclaim at a time.
+    pub fn reclaim(&mut self, force_oldest: bool) -> Option<Reclaim> {
         // The newest durable segment stays whatever it holds: it is what recovery chains newer ones to, and its incarnation is the bound
         // above which a file is newer than all that the catalog knows.
         let newest = self.newest_durable_segment()?;
-        if self.segments.iter().any(|segment| segment.leaving) {
+        // What was moved out of a segment is as safe as it was there only when a later commit calls it durable.
+        if self.moved_until > self.vouched {
+            if self.commits.is_settled() && matches!(self.phase, Phase::Running) && self.failed.is_none() {
+                self.vouch_due = Some(Mono::default());
+            }
+            return None;
+        }
+        if !std::mem::take(&mut self.survey.done) || self.segments.iter().any(|segment| segment.leaving) {
             return None;
         }
         let mut trimmed_until = 0;
-        for index in 0..newest {
-            let segment = &self.segments[index];
-            let writing = matches!(segment.footer, FooterState::Writing(_));
-            let gone = |fate: Fate, last: u64| match fate {
-                Fate::Deleted => true,
-                Fate::ExpiresBefore(cutoff) => last < cutoff,
-            };
-            let leaves =
-                segment.index.spans.iter().all(|span| span.records == 0 || gone(fate(span.shard), span.last_arrival));
-            self.segments[index].leaving = leaves && !writing && !self.pin.holds(segment.incarnation);
+        let moving = self.moving_from();
+        let pin = self.pin;
+        let may_go = |segment: &Segment| {
+            let writing = matches!(segment.footer, FooterState::Writing { .. });
+            let held = pin.holds(segment.incarnation);
+            segment.tally.counts && !writing && !held && moving != Some(segment.incarnation)
+        };
+        for segment in self.segments.iter_mut().take(newest).filter(|segment| may_go(segment)) {
+            segment.leaving = segment.emptied || segment.tally.live == 0;
         }
         if force_oldest && !self.segments.iter().any(|segment| segment.leaving) {
-            // Where a snapshot holds it and the file system is full, its going would give nothing back.
-            let gives = |file| !(self.files.lacks_room() && self.files.is_shared(file));
-            let settled = |footer| !matches!(footer, FooterState::Writing(_));
-            let may_go = |s: &&mut Segment| settled(s.footer) && !self.pin.holds(s.incarnation) && gives(s.file);
-            let oldest = self.segments.iter_mut().take(newest).find(may_go)?;
+            let gives = |segment: &Segment| !self.files.keeps_room(segment.file);
+            let candidates = self.segments.iter_mut().take(newest).filter(|segment| may_go(segment) && gives(segment));
+            let oldest = candidates.min_by_key(|segment| segment.tally.newest)?;
             oldest.leaving = true;
-            trimmed_until = oldest.index.spans.iter().map(|span| span.last_arrival).max().unwrap_or(0);
+            trimmed_until = oldest.tally.newest;
         }
         let freed: Vec<u32> = self.segments.iter().filter(|s| s.leaving).map(|s| s.incarnation).collect();
         if freed.is_empty() {
@@ -55,7 +60,7 @@ impl Log {
     }
 
     /// Index of the newest segment with a durable commit.
-    fn newest_durable_segment(&self) -> Option<usize> {
+    pub(super) fn newest_durable_segment(&self) -> Option<usize> {
         let incarnation = (self.durable.0.checked_sub(1)? / self.settings.segment_size) as u32;
         self.segment_index(incarnation)
     }
@@ -63,22 +68,35 @@ impl Log {
     /// Where shards go on whose newest record lies in a segment that leaves, or lay in one that was damaged.
     fn resume(&self) -> Vec<Newest> {
         let mut resume: BTreeMap<ShardKey, Newest> = self.raised.iter().map(|raised| (raised.shard, *raised)).collect();
-        for (index, segment) in self.segments.iter().enumerate().filter(|(_, segment)| segment.leaving) {
-            for span in &segment.index.spans {
-                // A newer record counts only once it is durable: a crash may undo it.
-                let held = |newer: usize| {
-                    let durable =
-                        self.position(self.segments[newer].incarnation, self.segment_end(newer)) <= self.durable;
-                    durable && !self.segments[newer].leaving && self.view(newer).span(span.shard).is_some()
-                };
-                if !(index + 1..self.segments.len()).any(held) {
-                    let newest = Newest { shard: span.shard, next: span.next, arrival: span.last_arrival };
-                    let known = resume.entry(span.shard).or_insert(newest);
-                    known.next = known.next.max(newest.next);
-                    known.arrival = known.arrival.max(newest.arrival);
-                }
+        for slot in 0..self.extents.shards() {
+            let (shard, extents) = self.extents.slot(slot);
+            let newest = extents.iter().rev().find(|extent| {
+                // One that is not durable may be undone by a crash: what comes before it counts.
+                let index = self.segment_index(extent.incarnation);
+                index.is_some_and(|index| self.segments[index].leaving || self.is_durable(index))
+            });
+            let Some(extent) = newest else { continue };
+            let leaves = self.segment_index(extent.incarnation).is_some_and(|index| self.segments[index].leaving);
+            if leaves && !self.goes_on_durably(shard) {
+                let newest = Newest { shard, next: extent.end(), arrival: extent.last_arrival() };
+                let known = resume.entry(shard).or_insert(newest);
+                known.next = known.next.max(newest.next);
+                known.arrival = known.arrival.max(newest.arrival);
             }
         }
         resume.into_values().collect()
+    }
+
+    /// Whether all of the segment is durable.
+    fn is_durable(&self, index: usize) -> bool {
+        self.position(self.segments[index].incarnation, self.segment_end(index)) <= self.durable
+    }
+
+    /// Whether a segment that is not sealed holds newer records of the shard, all of it durable.
+    fn goes_on_durably(&self, shard: ShardKey) -> bool {
+        self.buildings().any(|(incarnation, building)| {
+            let durable = self.segment_index(incarnation).is_some_and(|index| self.is_durable(index));
+            durable && building.numbers(shard).is_some()
+        })
     }
 }

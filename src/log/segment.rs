@@ -114,6 +114,11 @@ impl Files {
         self.slots[index as usize].shared
     }
 
+    /// Whether giving the file back would give no room to the log: a snapshot holds what is in it, and the file system is full.
+    pub fn keeps_room(&self, index: u32) -> bool {
+        self.lacks_room() && self.is_shared(index)
+    }
+
     pub fn name(&self, index: u32) -> FileName {
         FileName::Segment { log: self.log, index }
     }

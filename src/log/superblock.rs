@@ -4,26 +4,24 @@
 //! of a new directory are durable before it is said to be written; so a directory with one copy is a creation that did not end, or damage,
 //! and the catalog, made later, tells which.
 //!
-//! ```text
-//! Copy   0 magic u64 "penstock" | 8 format u32 | 12 revision u32 | 16 body u32 (bytes of the rkyv body) | 20 zero u32 | 24 generation u64
-//!       32 directory u64 | 40 zero u8 × 16 | 56 CRC-32C u32 of the body | 60 CRC-32C u32 of bytes 0..60 | 64 body, then zeros
-//! ```
+//! Where there are several data directories, the copies lie in the first, the home, and list them all; each further one has an identity
+//! (`identity.rs`), written before the superblock names it. The bytes of a copy: `sealed.rs`.
 
+use super::sealed::{Unusable, seal, unseal};
 use super::steps::{Progress, Step, Steps};
 use crate::io::buffers::Buffers;
 use crate::io::op::{DirName, Errno, FileName, OpenHow, Ops, Sync, Token};
-use crc_fast::crc32_iscsi as crc;
 use rkyv::rancor;
+use rkyv::with::Skip;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Format that this build reads and writes. 0 is experimental: only data of the same [`REVISION`] is opened.
 pub const FORMAT: u32 = 0;
 /// Rises with every edit of something stored while the format is 0.
-pub const REVISION: u32 = 1;
+pub const REVISION: u32 = 2;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"penstock");
-const HEADER: usize = 64;
 const ENOENT: i32 = 2;
 
 /// Version 1 of the body.
@@ -41,11 +39,10 @@ pub struct Superblock {
     pub segment_size: u64,
     /// Bytes that all logs together may use.
     pub disk: u64,
-    /// Segment files of each log.
-    pub files: u32,
-    pub logs: u32,
-    /// Where logs lie when it is not this directory (several data directories: not written yet).
-    pub devices: Vec<Device>,
+    /// The data directories by number; 0 is the home. None ever leaves.
+    pub directories: Vec<Directory>,
+    /// The number of the directory that each log lies in, by the log's number.
+    pub logs: Vec<u32>,
     /// Authenticates shard iterators.
     pub iterator_key: [u8; 16],
     /// Ids below are reserved: given out, or lost with a crash.
@@ -59,21 +56,18 @@ pub struct Superblock {
     pub retention_wall: u64,
 }
 
-/// Another data directory that holds logs.
+/// A data directory: it is recognised by its id, wherever it is mounted.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-pub struct Device {
-    pub number: u32,
+pub struct Directory {
+    /// Random; in its identity too. The home's is that of the superblock.
+    pub id: u64,
+    /// Where it was at the last start, to name it when it is missing.
     pub path: String,
-    pub logs: Vec<u32>,
-}
-
-/// Why a copy cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Unusable {
-    Missing,
-    Damaged(&'static str),
-    Newer(u32),
-    Revision(u32),
+    /// Bytes that its logs together may use.
+    pub space: u64,
+    /// Which of the directories given to this start it is.
+    #[rkyv(with = Skip)]
+    pub given: u8,
 }
 
 impl Superblock {
@@ -81,18 +75,34 @@ impl Superblock {
     pub fn encode(&self) -> Vec<u8> {
         // Fails only without memory, or past 2 GiB.
         let body = rkyv::to_bytes::<rancor::Error>(self).expect("a superblock is some hundred bytes");
-        let mut bytes = vec![0; (HEADER + body.len()).next_multiple_of(self.block as usize)];
-        bytes[0..8].copy_from_slice(&MAGIC.to_le_bytes());
-        bytes[8..12].copy_from_slice(&FORMAT.to_le_bytes());
-        bytes[12..16].copy_from_slice(&REVISION.to_le_bytes());
-        bytes[16..20].copy_from_slice(&(body.len() as u32).to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.generation.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.directory.to_le_bytes());
-        bytes[56..60].copy_from_slice(&crc(&body).to_le_bytes());
-        let header = crc(&bytes[..60]);
-        bytes[60..64].copy_from_slice(&header.to_le_bytes());
-        bytes[HEADER..HEADER + body.len()].copy_from_slice(&body);
-        bytes
+        seal(MAGIC, self.generation, self.directory, &body, self.block)
+    }
+
+    /// How many logs there are.
+    pub fn log_count(&self) -> u32 {
+        self.logs.len() as u32
+    }
+
+    /// The directory that log `log` lies in.
+    pub fn directory_of(&self, log: u32) -> &Directory {
+        &self.directories[self.logs[log as usize] as usize]
+    }
+
+    /// How many logs lie in directory `number`.
+    pub fn logs_in(&self, number: u32) -> u32 {
+        self.logs.iter().filter(|directory| **directory == number).count() as u32
+    }
+
+    /// Segment files of each log in directory `number`, if it has `logs`.
+    pub fn files_with(&self, number: u32, logs: u32) -> u32 {
+        let files = self.directories[number as usize].space / (logs.max(1) as u64 * self.segment_size);
+        files.min(u32::MAX as u64) as u32
+    }
+
+    /// Segment files of log `log`.
+    pub fn files_of(&self, log: u32) -> u32 {
+        let directory = self.logs[log as usize];
+        self.files_with(directory, self.logs_in(directory))
     }
 
     /// The newer one of two copies as they lie in their files; `None`: neither can be used. For what has to be known before there are
@@ -102,25 +112,14 @@ impl Superblock {
     }
 
     fn decode(bytes: &[u8]) -> Result<Superblock, Unusable> {
-        let Some(header) = bytes.first_chunk::<HEADER>() else { return Err(Unusable::Damaged("it is too short")) };
-        let field = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-        if header[..8] != MAGIC.to_le_bytes() {
-            return Err(Unusable::Damaged("it does not begin as a superblock"));
-        }
-        if field(60) != crc(&header[..60]) {
-            return Err(Unusable::Damaged("the checksum of its header is wrong"));
-        }
-        if field(8) > FORMAT {
-            return Err(Unusable::Newer(field(8)));
-        }
-        if field(12) != REVISION {
-            return Err(Unusable::Revision(field(12)));
-        }
-        let body = bytes.get(HEADER..HEADER + field(16) as usize).ok_or(Unusable::Damaged("its body is cut off"))?;
-        if field(56) != crc(body) {
-            return Err(Unusable::Damaged("the checksum of its body is wrong"));
-        }
-        rkyv::from_bytes::<Superblock, rancor::Error>(body).map_err(|_| Unusable::Damaged("its body does not decode"))
+        let body = unseal(MAGIC, bytes)?;
+        let whole = rkyv::from_bytes::<Superblock, rancor::Error>(body).ok().filter(Superblock::is_sound);
+        whole.ok_or(Unusable::Damaged("its body does not decode"))
+    }
+
+    /// There is a home, and every log lies in a directory that there is.
+    fn is_sound(&self) -> bool {
+        !self.directories.is_empty() && self.logs.iter().all(|number| (*number as usize) < self.directories.len())
     }
 }
 
@@ -374,16 +373,5 @@ impl Superblocks {
             self.steps.push(Step::SyncDir(DirName::Top));
         }
         self.target = 1 - self.target;
-    }
-}
-
-impl std::fmt::Display for Unusable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Unusable::Missing => write!(f, "it is missing"),
-            Unusable::Damaged(why) => f.write_str(why),
-            Unusable::Newer(format) => write!(f, "it is of format {format}"),
-            Unusable::Revision(revision) => write!(f, "it is of revision {revision}"),
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The superblock on a disk that fails at every operation.
 
 use super::memory_disk::{MemoryDisk, Random, buffers};
-use super::superblock::{Device, Event, FORMAT, REVISION, Superblock, Superblocks};
+use super::superblock::{Directory, Event, FORMAT, REVISION, Superblock, Superblocks};
 use crate::io::op::{Completion, FileName, Op};
 
 fn superblock(epoch: u32) -> Superblock {
@@ -12,9 +12,8 @@ fn superblock(epoch: u32) -> Superblock {
         block: 4096,
         segment_size: 64 << 20,
         disk: 10 << 30,
-        files: 160,
-        logs: 1,
-        devices: Vec::new(),
+        directories: vec![Directory { id: 0x0123_4567_89ab_cdef, path: "/data".into(), space: 10 << 30, given: 0 }],
+        logs: vec![0],
         iterator_key: [7; 16],
         next_ids: 1024,
         region: "us-east-1".into(),
@@ -84,8 +83,8 @@ fn live(disk: &mut MemoryDisk, writes: u32, fuse: &mut Fuse, random: &mut Random
     for epoch in found + 1..=found + writes {
         tried = tried.max(epoch);
         // Longer than a sector, so that it can be torn.
-        let devices = vec![Device { number: 1, path: "/data".repeat(200), logs: vec![epoch; 9] }];
-        s.write(&Superblock { devices, ..superblock(epoch) }, &mut b, &mut ops);
+        let directories = vec![Directory { id: 1, path: "/data".repeat(200), space: epoch as u64, given: 0 }];
+        s.write(&Superblock { directories, ..superblock(epoch) }, &mut b, &mut ops);
         match drive(&mut s, disk, &mut ops, &mut b, fuse, random) {
             Some(Event::Written) => durable = epoch,
             Some(other) => panic!("{other:?}"),
@@ -179,11 +178,11 @@ fn its_bytes_do_not_change() {
     assert_eq!(hex(&bytes[64..end]), GOLDEN_BODY);
 }
 
-const GOLDEN_HEADER: &str = "70656e73746f636b000000000100000081000000000000000900000000000000efcdab896745230100000000000000000000\
-    000000000000a6a4ab6439168768";
-const GOLDEN_BODY: &str = "75732d656173742d31303030303030303030303030efcdab8967452301030000000900000000000000001000000000000400\
-    0000000000008002000000a000000001000000bbffffff000000000707070707070707070707070707070700040000000000\
-    00890000009bffffff8c0000009cffffff100e000000401e18240a06";
+const GOLDEN_HEADER: &str = "70656e73746f636b00000000020000009d000000000000000900000000000000efcdab89674523010000000000000000\
+    0000000000000000fa6b5c6914a20a93";
+const GOLDEN_BODY: &str = "efcdab89674523012f64617461ffffff00000080020000000000000075732d656173742d31303030303030303030303030efcdab896745\
+    23010300000009000000000000000010000000000004000000000000008002000000a7ffffff01000000b7ffffff010000000707070707\
+    07070707070707070707070004000000000000890000009bffffff8c0000009cffffff100e000000401e18240a06";
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,4 +1,4 @@
-//! Counters: one enum, one array a worker, written by that worker alone and read by whoever answers `/metrics`.
+//! Counters: one enum, one array a worker, written by that worker alone (and one by its companion), read by whoever answers `/metrics`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -30,6 +30,8 @@ counters! {
     Vouches "vouches_total" "Header-only commits written by an idle log.",
     UnpreparedWrites "unprepared_writes_total" "Commits written into space that was not prepared: slower, as durable.",
     SegmentsRecycled "segments_recycled_total" "Segments given back for new use.",
+    SegmentsEmptied "segments_emptied_total" "Segments whose remaining records were moved to newer ones.",
+    MovedBytes "moved_bytes_total" "Bytes of commits of moved records, padding included.",
     SegmentsTrimmed "segments_trimmed_total" "Segments recycled before their records had expired, because the log was full.",
     LogFull "log_full_total" "Frames refused because the log was full.",
     RoomMissed "log_room_missed_total" "Times that the file system had no room for another segment of a log.",
@@ -42,6 +44,11 @@ counters! {
     ColdReadBytes "cold_read_bytes_total" "Bytes read for them.",
     Turns "turns_total" "Turns of the worker.",
     SlowTurns "slow_turns_total" "Turns of more than 2 ms.",
+    ScrubbedBytes "scrubbed_bytes_total" "Bytes of sealed segments that were read and verified.",
+    ScrubFindings "scrub_findings_total" "Places of sealed segments that scrubbing has found damaged.",
+    ScrubAgeSecondsNow "scrub_age_seconds_now" "Seconds since the sealed byte that waits longest was sealed, verified, or found by this start.",
+    CompanionStalls "companion_stalls_total" "Times that a companion was parked with work to do, and had to be woken.",
+    ClockSteppedSecondsNow "clock_stepped_seconds_now" "Seconds, either way, by which the wall clock has stepped: not 0 means that no space is reclaimed.",
     Damaged "damaged_total" "Places of the log found damaged.",
 }
 
@@ -56,7 +63,7 @@ impl Default for Counters {
 }
 
 impl Counters {
-    /// Adds `n`. Only the worker that owns the counters calls it, so a load and a store are enough.
+    /// Adds `n`. A counter has one writer, the worker, or its companion for `CompanionStalls`: a load and a store are enough.
     pub fn add(&self, counter: Counter, n: u64) {
         let cell = &self.0[counter as usize];
         cell.store(cell.load(Relaxed) + n, Relaxed);

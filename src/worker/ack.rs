@@ -112,6 +112,7 @@ impl Worker {
         let acks = &mut self.acks.logs[log as usize];
         acks.durable = acks.durable.max(position);
         acks.failed |= failed;
+        self.places[log as usize].failed |= failed;
         loop {
             let acks = &mut self.acks.logs[log as usize];
             let Some(&(wanted, put)) = acks.waiting.front() else { return };

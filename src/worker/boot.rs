@@ -1,43 +1,50 @@
-//! The start of a data directory, in the order of the design: superblock, catalog, logs, superblock with the next epoch, then service.
+//! The start of a data directory, in the order of the design: superblock, further directories, catalog, logs, superblock with the next
+//! epoch, then service.
 //!
-//! Worker 0 leads. It reads the superblock (a new directory gets one, with epoch 0), recovers the catalog, and tells every worker; each
-//! recovers its logs and says so; when all have, worker 0 makes the superblock with epoch + 1 durable and tells them to serve. Whatever
-//! cannot go on ends in one `Refused` notice.
+//! Worker 0 leads. It reads the superblock (a new directory gets one, with epoch 0 and no logs), tells the directories apart
+//! (`directories.rs`), recovers the catalog, and tells every worker; each recovers its logs and says so; when all have, worker 0 makes the
+//! superblock with epoch + 1 durable and tells them to serve. Where logs are wanted that are not there, the superblock names them before
+//! they are made. Whatever cannot go on ends in one `Refused` notice.
 
 use super::ack::{Acks, Tell};
 use super::control::Control;
 use super::mailbox::Message;
 use super::notice::Notice;
 use super::space::Space;
-use super::{CATALOG_TOKEN, SUPERBLOCK_TOKEN, Worker, log_tokens, owner};
+use super::{CATALOG_TOKEN, IDENTITY_TOKEN, SUPERBLOCK_TOKEN, Worker, log_tokens, owner};
 use crate::catalog::change::Change;
 use crate::catalog::identity::Identity;
 use crate::catalog::journal::{self, Catalog, JOURNAL_BYTES};
+use crate::catalog::place::LogPlace;
 use crate::catalog::state::State;
 use crate::io::buffers::Pool;
 use crate::io::clock::Wall;
 use crate::io::op::{Errno, FileName, Op, Ops, Token};
-use crate::log::superblock::{self, Superblock, Superblocks};
+pub use crate::log::directories::SEGMENTS_MIN;
+use crate::log::directories::{Recognised, divide, logs_wanted};
+use crate::log::identity::Identities;
+use crate::log::superblock::{self, Directory, Superblock, Superblocks};
 use crate::log::{self, Log};
+use std::collections::BTreeMap;
 
-/// Least and most bytes of a segment that is not chosen by hand, least segments of a log, most that are aimed at.
+/// Least and most bytes of a segment that is not chosen by hand, and the segments of a log that are aimed at.
 const SEGMENT_MIN: u64 = 64 << 20;
 const SEGMENT_MAX: u64 = 1 << 30;
-pub const SEGMENTS_MIN: u64 = 8;
 const SEGMENTS_AIM: u64 = 64;
 
-/// From here on it is worth a line that retention time is behind the wall clock, in seconds.
-const BEHIND_TOLD_S: u64 = 3600;
-
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Stage {
+pub(super) enum Stage {
     /// Nothing has been done.
     #[default]
     Begin,
     /// Waiting for the superblock, or for worker 0.
     Superblock,
+    /// The directories given are being told apart.
+    Directories,
     /// The first superblock of a new directory is being written.
     Create,
+    /// Identities of directories that are added are being written.
+    Identify,
     Catalog,
     /// Logs recover, this worker's or others'.
     Logs,
@@ -51,10 +58,14 @@ enum Stage {
 /// How far the start has come.
 #[derive(Default)]
 pub struct Boot {
-    stage: Stage,
+    pub(super) stage: Stage,
     superblocks: Option<Superblocks>,
-    superblock: Option<Superblock>,
-    is_new: bool,
+    pub(super) superblock: Option<Superblock>,
+    pub(super) identities: Option<Identities>,
+    pub(super) is_new: bool,
+    /// Worker 0: directories that this start adds, by their places in it; and segment files of each log before it did.
+    pub(super) recognised: Option<Recognised>,
+    pub(super) files_before: Vec<u32>,
     /// Logs of this worker that have recovered, and the records in them.
     recovered: usize,
     records: u64,
@@ -63,8 +74,15 @@ pub struct Boot {
     workers: u16,
     all_records: u64,
     epoch: u32,
-    /// Segments of the log that has most.
-    segments: u32,
+    /// Segments of each log, by its number.
+    pub(super) segments: BTreeMap<u32, u32>,
+}
+
+impl Boot {
+    /// Every worker is to say again that its logs have recovered.
+    pub(super) fn start_growing(&mut self) {
+        (self.stage, self.workers) = (Stage::Grow, 0);
+    }
 }
 
 impl Worker {
@@ -84,6 +102,9 @@ impl Worker {
             (SUPERBLOCK_TOKEN, Some(Boot { superblocks: Some(s), .. }), _) => {
                 s.on_done(token, result, &mut self.buffers, ops)
             }
+            (IDENTITY_TOKEN, Some(Boot { identities: Some(i), .. }), _) => {
+                i.on_done(token, result, &mut self.buffers, ops)
+            }
             (CATALOG_TOKEN, _, Some(control)) => control.catalog.on_done(token, result, &mut self.buffers, ops),
             _ => {}
         }
@@ -93,6 +114,9 @@ impl Worker {
         match (owner(token), &mut self.boot, &mut self.control) {
             (SUPERBLOCK_TOKEN, Some(Boot { superblocks: Some(s), .. }), _) => {
                 s.on_listed(token, result, &mut self.buffers, ops)
+            }
+            (IDENTITY_TOKEN, Some(Boot { identities: Some(i), .. }), _) => {
+                i.on_listed(token, result, &mut self.buffers, ops)
             }
             (CATALOG_TOKEN, _, Some(control)) => control.catalog.on_listed(token, result, &mut self.buffers, ops),
             _ => {}
@@ -105,7 +129,7 @@ impl Worker {
         self.boot.as_ref().is_some_and(ready)
     }
 
-    fn refuse_start(&mut self, why: String) {
+    pub(super) fn refuse_start(&mut self, why: String) {
         if let Some(boot) = &mut self.boot {
             boot.stage = Stage::Over;
         }
@@ -117,6 +141,9 @@ impl Worker {
         while let Some(event) = self.boot.as_mut().and_then(|b| b.superblocks.as_mut()).and_then(Superblocks::event) {
             self.superblock_event(event, ops);
         }
+        while let Some(event) = self.boot.as_mut().and_then(|b| b.identities.as_mut()).and_then(Identities::event) {
+            self.identity_event(event, ops);
+        }
         let Some(boot) = &mut self.boot else { return };
         if boot.stage != Stage::Logs || boot.recovered < self.logs.len() || boot.told {
             return;
@@ -124,9 +151,9 @@ impl Worker {
         boot.told = true;
         let records = std::mem::take(&mut boot.records);
         let epoch = self.logs.iter().map(Log::epoch).max().unwrap_or(0);
-        let segments = self.logs.iter().map(Log::segments).max().unwrap_or(0);
+        let segments: Vec<u32> = self.logs.iter().map(Log::segments).collect();
         match self.id {
-            0 => self.worker_recovered(records, epoch, segments, ops),
+            0 => self.worker_recovered(0, records, epoch, &segments, ops),
             _ => self.mail.answer(0, Message::Recovered { records, epoch, segments }),
         }
     }
@@ -138,12 +165,7 @@ impl Worker {
         }
         match event {
             superblock::Event::Empty => match self.new_superblock() {
-                Ok(made) => {
-                    let boot = self.boot.as_mut().expect("as above");
-                    boot.stage = Stage::Create;
-                    boot.superblock = Some(made);
-                    self.write_superblock(ops);
-                }
+                Ok(made) => self.tell_directories_apart(made, true, ops),
                 Err(why) => self.refuse_start(why),
             },
             superblock::Event::Found { superblock, other } => {
@@ -151,52 +173,45 @@ impl Worker {
                     self.tell_operator(Notice::SuperblockCopy { file, why });
                 }
                 match self.settle_superblock(superblock) {
-                    Ok(settled) => self.open_catalog(settled, ops),
+                    Ok(settled) => self.tell_directories_apart(settled, false, ops),
                     Err(why) => self.refuse_start(why),
                 }
             }
-            superblock::Event::Written if boot.stage == Stage::Create => {
-                let made = boot.superblock.clone().expect("it was just written");
-                self.open_catalog(made, ops);
-            }
+            superblock::Event::Written if boot.stage == Stage::Create => self.add_directories(ops),
             superblock::Event::Written if boot.stage == Stage::Grow => self.everyone_makes_logs(ops),
             superblock::Event::Written => self.everyone_serves(ops),
             _ => unreachable!("every other event is a refusal"),
         }
     }
 
-    fn write_superblock(&mut self, ops: &mut Ops) {
+    pub(super) fn write_superblock(&mut self, ops: &mut Ops) {
         let boot = self.boot.as_mut().expect("the superblock is written during the boot");
         let superblock = boot.superblock.as_ref().expect("there is one to write");
         boot.superblocks.as_mut().expect("worker 0 has them").write(superblock, &mut self.buffers, ops);
     }
 
-    /// The superblock of a new directory, or why there cannot be one.
+    /// The superblock of a new home, with no logs yet and no other directory, or why there cannot be one. What is laid down for good, the
+    /// size of a segment, is chosen for all directories given.
     fn new_superblock(&self) -> Result<Superblock, String> {
         let o = &self.options;
-        let disk = o.disk.unwrap_or(o.free / 2);
-        let aim = disk / (SEGMENTS_AIM * self.workers as u64);
+        let rooms: Vec<u64> = o.given.iter().map(|given| given.free).collect();
+        let disk = o.disk.unwrap_or(rooms.iter().map(|free| free / 2).sum());
+        let spaces = divide(disk, &rooms);
+        let least = spaces.iter().copied().min().unwrap_or(disk);
+        let logs = (self.workers as u64).div_ceil(spaces.len() as u64);
+        let aim = least / (SEGMENTS_AIM * logs);
         let segment = o.segment.unwrap_or((aim.clamp(SEGMENT_MIN, SEGMENT_MAX)) >> 20 << 20);
-        let logs = (self.workers as u64).min(disk / (SEGMENTS_MIN * segment));
-        if logs == 0 {
-            let least = (SEGMENTS_MIN * segment) >> 20;
-            return Err(format!(
-                "the log may use {} MiB, but needs at least {least} MiB (--disk {least}M): {SEGMENTS_MIN} segments of {} MiB",
-                disk >> 20,
-                segment >> 20
-            ));
-        }
         let half = |at: usize| u64::from_le_bytes(o.random[at..at + 8].try_into().expect("8 of 32 bytes"));
+        let id = half(0).max(1);
         Ok(Superblock {
-            directory: half(0).max(1),
+            directory: id,
             epoch: 0,
             generation: 0,
-            block: o.block,
+            block: o.given.iter().map(|given| given.block).max().expect("there is a home"),
             segment_size: segment,
-            disk,
-            files: (disk / (logs * segment)) as u32,
-            logs: logs as u32,
-            devices: Vec::new(),
+            disk: spaces[0],
+            directories: vec![Directory { id, path: o.given[0].path.clone(), space: spaces[0], given: 0 }],
+            logs: Vec::new(),
             iterator_key: o.random[8..24].try_into().expect("16 of 32 bytes"),
             next_ids: 0,
             region: o.region.clone().unwrap_or_else(|| "us-east-1".to_string()),
@@ -215,26 +230,19 @@ impl Worker {
                 found.retention_hour
             ));
         }
-        if !found.block.is_multiple_of(o.block) {
+        if let Some(given) = o.given.iter().find(|given| !found.block.is_multiple_of(given.block)) {
             return Err(format!(
-                "the directory was made with blocks of {} bytes, but this device writes {} at once: copy the data to a new directory there",
-                found.block, o.block
+                "the data was laid out in blocks of {} bytes, but the device of {} writes {} at once: use another device, or copy the data \
+                 to a new home there",
+                found.block, given.path, given.block
             ));
-        }
-        if let Some(disk) = o.disk {
-            let files = disk / (found.logs as u64 * found.segment_size);
-            if files < SEGMENTS_MIN {
-                let least = (SEGMENTS_MIN * found.logs as u64 * found.segment_size) >> 20;
-                return Err(format!("--disk must be at least {least}M for this directory ({} logs)", found.logs));
-            }
-            (found.disk, found.files) = (disk, files as u32);
         }
         found.region = o.region.clone().unwrap_or(found.region);
         found.account = o.account.clone().unwrap_or(found.account);
         Ok(found)
     }
 
-    fn open_catalog(&mut self, superblock: Superblock, ops: &mut Ops) {
+    pub(super) fn open_catalog(&mut self, superblock: Superblock, ops: &mut Ops) {
         let settings = journal::Settings {
             owner: CATALOG_TOKEN,
             block: superblock.block,
@@ -243,6 +251,7 @@ impl Worker {
         };
         let mut catalog = Catalog::new(settings, &mut self.buffers).expect("block slots are free at start");
         let is_new = superblock.epoch == 0;
+        self.notice_places(&superblock);
         catalog.recover(is_new, &mut self.buffers, ops);
         self.control = Some(Control::new(catalog, self.workers));
         let boot = self.boot.as_mut().expect("the boot goes on");
@@ -281,34 +290,46 @@ impl Worker {
         self.make_logs(superblock, ops);
     }
 
+    /// Where the logs lie, for what is asked of it later.
+    fn notice_places(&mut self, superblock: &Superblock) {
+        let place = |number: &u32| LogPlace { directory: *number, failed: false };
+        self.places = superblock.logs.iter().map(place).collect();
+        self.paths = superblock.directories.iter().map(|directory| directory.path.clone()).collect();
+    }
+
     /// Every worker: makes those of its logs that it has not, and recovers them.
     pub(super) fn make_logs(&mut self, superblock: Superblock, ops: &mut Ops) {
         let known = self.log_count;
-        self.log_count = superblock.logs;
-        self.acks = Acks::new(superblock.logs as usize, self.limits.puts);
-        self.logs.iter_mut().for_each(|log| log.allow(superblock.files));
-        let mine: Vec<u32> = (known..superblock.logs).filter(|log| self.owner_of(*log) == self.id).collect();
+        self.log_count = superblock.log_count();
+        self.notice_places(&superblock);
+        self.acks = Acks::new(self.log_count as usize, self.limits.puts);
+        self.logs.iter_mut().for_each(|log| log.allow(superblock.files_of(log.settings().number)));
+        // Memory is laid out for what this start may add too: it adds logs when those that there are have recovered.
+        let wanted = logs_wanted(&superblock.logs, superblock.directories.len() as u32, self.workers as u32);
+        let most = (0..wanted.max(self.log_count)).filter(|log| self.owner_of(*log) == self.id).count();
         let memory = self.buffers.whole(Pool::Log, 0);
-        let part = memory.len / mine.len().max(1) as u32 / superblock.block * superblock.block;
+        let part = memory.len / most.max(1) as u32 / superblock.block * superblock.block;
         if part / 2 < self.limits.commit_bytes {
             return self.refuse_start(format!(
-                "{} logs are too many for {} workers: their parts of the memory would not hold the largest commit; give it more --cores",
-                superblock.logs, self.workers
+                "{wanted} logs are too many for {} workers: their parts of the memory would not hold the largest commit; give it more --cores",
+                self.workers
             ));
         }
         let first = self.logs.len();
-        debug_assert!(first == 0 || mine.is_empty(), "logs are added up to one a worker");
-        for (slot, &number) in mine.iter().enumerate() {
+        for number in (known..self.log_count).filter(|log| self.owner_of(*log) == self.id).collect::<Vec<_>>() {
+            let slot = self.logs.len();
+            let given = superblock.directory_of(number).given;
+            ops.push(Op::Locate { log: number, given });
             let settings = log::Settings {
                 number,
                 block: superblock.block,
                 segment_size: superblock.segment_size,
-                files: superblock.files,
+                files: superblock.files_of(number),
                 directory: superblock.directory,
                 epoch: superblock.epoch,
                 commit_max: self.limits.commit_bytes,
                 in_flight: self.limits.commits_in_flight,
-                flush: self.options.flush,
+                flush: self.options.given[given as usize].flush,
                 memory: memory.part(slot as u32 * part, part),
                 tokens: log_tokens(slot),
                 canary: self.options.canary,
@@ -346,24 +367,21 @@ impl Worker {
         self.refuse_start(why);
     }
 
-    /// Worker 0: the logs of one more worker have recovered; `epoch` is the highest that they have met, `segments` the most that one has.
-    pub(super) fn worker_recovered(&mut self, records: u64, epoch: u32, segments: u32, ops: &mut Ops) {
+    /// Worker 0: the logs of worker `from` have recovered; `epoch` is the highest that they have met, `segments` what each of them has, in
+    /// the order of their numbers.
+    pub(super) fn worker_recovered(&mut self, from: u16, records: u64, epoch: u32, segments: &[u32], ops: &mut Ops) {
         let Some(boot) = &mut self.boot else { return };
         boot.epoch = boot.epoch.max(epoch);
-        boot.segments = boot.segments.max(segments);
+        boot.segments.extend((from as u32..).step_by(self.workers as usize).zip(segments.iter().copied()));
         boot.workers += 1;
         boot.all_records += records;
         if boot.workers < self.workers || boot.stage == Stage::Over {
             return;
         }
-        if let Some((logs, files)) = self.logs_to_have() {
-            let boot = self.boot.as_mut().expect("as above");
-            let superblock = boot.superblock.as_mut().expect("read long ago");
-            let notice = Notice::MoreLogs { before: superblock.logs, now: logs };
-            (boot.stage, boot.workers) = (Stage::Grow, 0);
-            (superblock.logs, superblock.files) = (logs, files);
-            self.tell_operator(notice);
-            return self.write_superblock(ops);
+        match self.logs_to_add() {
+            Err(why) => return self.refuse_start(why),
+            Ok(added) if !added.is_empty() => return self.add_logs(&added, ops),
+            Ok(_) => {}
         }
         let boot = self.boot.as_mut().expect("as above");
         boot.stage = Stage::Raise;
@@ -371,35 +389,10 @@ impl Worker {
         if !self.options.no_epoch_bump {
             superblock.epoch = superblock.epoch.max(boot.epoch) + 1;
         }
-        superblock.retention_wall = self.retention.settle(
-            self.now,
-            Wall(superblock.retention_wall.max(self.view.retention_wall.0)),
-            self.options.clock_synchronised,
-        );
-        let behind_seconds = self.now.wall.0.saturating_sub(superblock.retention_wall) / 1_000_000;
-        if behind_seconds > BEHIND_TOLD_S {
-            self.tell_operator(Notice::ClockNotBelieved { behind_seconds });
-        }
+        let persisted = Wall(superblock.retention_wall.max(self.view.retention_wall.0));
+        let wall = self.settle_clock(persisted);
+        self.boot.as_mut().and_then(|b| b.superblock.as_mut()).expect("as above").retention_wall = wall;
         self.write_superblock(ops);
-    }
-
-    /// Worker 0: where there are more workers than logs, how many logs there will be, and files of each; `None`: as there are. The segment
-    /// size never changes, so each log gets fewer files; logs that hold something must not become fuller than three quarters by that.
-    fn logs_to_have(&mut self) -> Option<(u32, u32)> {
-        let boot = self.boot.as_ref().expect("part of the boot");
-        let superblock = boot.superblock.as_ref().expect("read long ago");
-        let files = |logs: u32| (superblock.disk / (logs as u64 * superblock.segment_size)) as u32;
-        let most =
-            (superblock.logs + 1..=self.workers as u32).rev().find(|logs| files(*logs) >= SEGMENTS_MIN as u32)?;
-        let fits = |logs: &u32| boot.segments as u64 * 4 <= files(*logs) as u64 * 3;
-        match (superblock.logs + 1..=most).rev().find(fits) {
-            Some(logs) => Some((logs, files(logs))),
-            None => {
-                let logs = superblock.logs;
-                self.tell_operator(Notice::NoMoreLogs { workers: self.workers, logs });
-                None
-            }
-        }
     }
 
     /// Worker 0: that there are more logs is durable. They are made as in a new directory; a crash before that leaves it to the next start.
@@ -423,19 +416,20 @@ impl Worker {
         self.control.as_mut().expect("worker 0 has the catalog").begin();
         self.snapshots.superblock = Some(superblock.clone());
         self.serve(superblock.epoch, ops);
+        self.keep_accepted_clock(ops);
         let placed = self.state().placed.len() as u32;
-        if placed < superblock.logs {
+        if placed < superblock.log_count() {
             let control = self.control.as_mut().expect("as above");
-            control.catalog.propose(Change::Logs { logs: superblock.logs }, &mut self.buffers, ops);
+            control.catalog.propose(Change::Logs { logs: superblock.log_count() }, &mut self.buffers, ops);
         }
         self.tell_operator(Notice::Ready {
             new: is_new,
             streams: self.state().streams.len(),
             records,
             disk: superblock.disk,
-            logs: superblock.logs,
+            logs: superblock.log_count(),
             segment: superblock.segment_size,
-            files: superblock.files,
+            directories: self.shares(&superblock),
             region: superblock.region,
             account: superblock.account,
         });

@@ -7,6 +7,7 @@ use super::serve::Reply;
 use crate::catalog::change::{Change, ClosedShard};
 use crate::catalog::decide::{Decide, NewStream};
 use crate::catalog::journal::{Catalog, Event};
+use crate::catalog::place::LogPlace;
 use crate::catalog::state::{ShardState, State, Stream, StreamStatus};
 use crate::io::clock::{Mono, Wall};
 use crate::io::op::Ops;
@@ -72,7 +73,7 @@ pub struct Control {
     resharding: Vec<(u32, Asker, Mono)>,
     deleting: BTreeMap<u32, Asker>,
     /// Nothing can be journaled any more.
-    failed: bool,
+    pub(super) failed: bool,
 }
 
 impl Control {
@@ -252,7 +253,7 @@ impl Worker {
                 }
                 continue;
             }
-            let (judged, then) = judge(control, &self.identity, wish, self.retention.stamp(self.now), self.log_count);
+            let (judged, then) = judge(control, &self.identity, wish, self.retention.stamp(self.now), &self.places);
             match judged {
                 Ok(Some(change)) => {
                     let number = control.catalog.propose(change, &mut self.buffers, ops);
@@ -441,13 +442,13 @@ fn judge(
     identity: &crate::catalog::identity::Identity,
     wish: Wish,
     now: Wall,
-    logs: u32,
+    logs: &[LogPlace],
 ) -> (Result<Option<Change>, Error>, Option<Then>) {
     let state = control.catalog.ahead();
-    let decide = Decide { state, identity };
+    let decide = Decide { state, identity, logs };
     match wish {
         Wish::Mutate(asker, mutation) => {
-            let judged = decide_mutation(&decide, *mutation, now, logs);
+            let judged = decide_mutation(&decide, *mutation, now);
             let then = match &judged {
                 Ok(Change::DeleteStream { stream }) => Then::Gone { stream: *stream, asker: Some(asker) },
                 Ok(Change::CloseShards { stream, .. }) => Then::Closing { stream: *stream, asker },
@@ -472,11 +473,11 @@ fn judge(
     }
 }
 
-fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall, logs: u32) -> Result<Change, Error> {
+fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall) -> Result<Change, Error> {
     match mutation {
         Mutation::CreateStream { stream, shard_count, mode, tags, max_record_kib } => {
             let request = NewStream { name: stream, shard_count, mode, tags, max_record_kib };
-            decide.create_stream(&request, now, logs)
+            decide.create_stream(&request, now)
         }
         Mutation::DeleteStream { stream, .. } => decide.delete_stream(&stream),
         Mutation::SplitShard { stream, shard, new_start } => decide.split(&stream, shard, new_start, now),

@@ -27,6 +27,10 @@ const TAIL_MAX: usize = 2048;
 /// Frames that one answer looks at before it goes out with what it has: a reader far behind, whose records have expired, comes again.
 const FRAMES_MAX: usize = 20_000;
 
+/// Bytes that an answer may read from segments: twice what it returns, and this. One that finds no end of others' records between its own
+/// goes out with what it has; the consumer comes again.
+const READ_AHEAD_MAX: usize = 1 << 20;
+
 /// Places of damage that are not told again.
 const DAMAGE_REMEMBERED: usize = 256;
 
@@ -50,6 +54,8 @@ struct Get {
     bytes: usize,
     arrival: u64,
     frames: usize,
+    /// Bytes read from segments.
+    bytes_read: usize,
     /// Where a read goes, or what the last one brought.
     read: Option<Span>,
     /// A read that has no buffer yet, or is in flight.
@@ -207,6 +213,7 @@ impl Worker {
             bytes: 0,
             arrival: 0,
             frames: 0,
+            bytes_read: 0,
             read: None,
             wants: None,
         };
@@ -237,6 +244,11 @@ impl Worker {
                     }
                 }
                 Step::Read { file, at, len } => {
+                    let most = 2 * get.bytes + READ_AHEAD_MAX;
+                    if get.answer.records() > 0 && get.bytes_read + len as usize > most {
+                        return self.get_finish(slot, End::Full, ops);
+                    }
+                    get.bytes_read += len as usize;
                     get.wants = Some(Wanted { file, at, len });
                     return self.get_read(slot, ops);
                 }

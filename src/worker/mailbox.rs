@@ -54,11 +54,11 @@ pub struct GetCall {
 pub enum Message {
     /// Worker 0: the directory as found, and the catalog in it. Recover your logs.
     Boot(Box<(Superblock, State, Wall)>),
-    /// My logs are recovered: records in them, highest epoch met, segments of the one that has most.
+    /// My logs are recovered: records in them, highest epoch met, segments of each, in the order of their numbers.
     Recovered {
         records: u64,
         epoch: u32,
-        segments: u32,
+        segments: Vec<u32>,
     },
     /// Worker 0: there are more logs than were found, durably so. Recover those that are yours.
     MoreLogs(Box<Superblock>),

@@ -24,7 +24,9 @@ impl Worker {
                 let (superblock, state, _) = *news;
                 self.recover_logs(superblock, state, ops);
             }
-            Message::Recovered { records, epoch, segments } => self.worker_recovered(records, epoch, segments, ops),
+            Message::Recovered { records, epoch, segments } => {
+                self.worker_recovered(from, records, epoch, &segments, ops)
+            }
             Message::MoreLogs(superblock) => self.make_logs(*superblock, ops),
             Message::Serve { epoch, retention } => {
                 self.retention.begin(self.now, retention);

@@ -6,8 +6,10 @@
 pub mod ack;
 pub mod append;
 pub mod boot;
+pub mod clock;
 pub mod connection;
 pub mod control;
+pub mod directories;
 pub mod get;
 pub mod mailbox;
 pub mod message;
@@ -16,12 +18,14 @@ pub mod pinning;
 pub mod put;
 pub mod put_answer;
 pub mod put_lend;
+pub mod scrub;
 pub mod serve;
 pub mod setup;
 pub mod snapshot;
 pub mod space;
 
 use crate::catalog::identity::Identity;
+use crate::catalog::place::LogPlace;
 use crate::catalog::state::State;
 use crate::http::response::Date;
 use crate::io::buffers::{Buffers, Loans, Span};
@@ -42,6 +46,7 @@ use mailbox::{ConnectionId, Mailboxes, Message};
 use notice::Notice;
 use pinning::Pinning;
 use put::Puts;
+use scrub::Scrub;
 pub use setup::{Options, Setup, WhenFull};
 use snapshot::Snapshots;
 use space::{RetentionClock, Space};
@@ -56,6 +61,7 @@ const NOTICES_MAX: usize = 256;
 
 /// Owner of a token, in its top byte.
 const CATALOG_TOKEN: u8 = 0x43;
+const IDENTITY_TOKEN: u8 = 0x49;
 const SUPERBLOCK_TOKEN: u8 = 0x53;
 const SNAPSHOT_TOKEN: u8 = 0x50;
 const LINK_TOKEN: u8 = 0x4b;
@@ -88,6 +94,9 @@ pub struct Worker {
     stopped_workers: Vec<bool>,
     logs: Vec<Log>,
     log_count: u32,
+    /// Where each log lies, by its number; and where the directories are.
+    places: Vec<LogPlace>,
+    paths: Vec<String>,
     space: Vec<Space>,
     tell: Vec<Tell>,
     shards: Shards,
@@ -112,6 +121,7 @@ pub struct Worker {
     retention: RetentionClock,
     /// Lent spans that wait for room to be returned.
     returns: VecDeque<Span>,
+    scrub: Scrub,
     notices: VecDeque<Notice>,
     dialects_told: [u64; 2],
     date: Date,
@@ -151,6 +161,7 @@ impl Worker {
             self.sweep_puts(ops);
             self.look_for_space();
             self.expire_shards();
+            self.scrub(ops);
             self.keep_retention_time(ops);
         }
         self.close_turn(ops);
@@ -161,6 +172,7 @@ impl Worker {
         if !self.pending.is_empty() {
             self.append_waiting(ops);
         }
+        self.relocate(ops);
         for log in &mut self.logs {
             log.end_turn(self.now, &mut self.buffers, ops);
         }
@@ -200,6 +212,7 @@ impl Worker {
                 LOG_TOKEN => self.logs[log_slot(token)].on_listed(token, result, ops),
                 _ => self.boot_listed(token, result, ops),
             },
+            Completion::Scrubbed { report, .. } => self.scrubbed(report, ops),
             Completion::Woken => {}
         }
     }
@@ -250,7 +263,7 @@ impl Worker {
         let held =
             !self.returns.is_empty() || self.applied_untold.is_some() || self.boot_waits() || self.snapshot_goes_on();
         let soon = held.then(|| self.now.mono.plus_ms(1));
-        [Some(self.tick), logs, soon].into_iter().flatten().min()
+        [Some(self.tick), logs, soon, self.space_deadline()].into_iter().flatten().min()
     }
 
     /// Whether a commit is in flight and nothing else is to do: then sleeping beats spinning.

@@ -1,7 +1,20 @@
 //! What a worker tells the operator: one line on standard error each.
 
+use super::clock::ClockNews;
+use super::scrub::Told;
 use crate::io::op::{Errno, FileName};
 use std::fmt;
+
+/// What a data directory has of all space.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Share {
+    pub path: String,
+    /// Its place in this start.
+    pub given: u8,
+    pub logs: u32,
+    /// Bytes that they may use together.
+    pub space: u64,
+}
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
@@ -13,7 +26,7 @@ pub enum Notice {
         disk: u64,
         logs: u32,
         segment: u64,
-        files: u32,
+        directories: Vec<Share>,
         region: String,
         account: String,
     },
@@ -48,12 +61,18 @@ pub enum Notice {
         position: u64,
         why: String,
     },
+    /// A segment that was to be emptied could not be read.
+    Unread {
+        file: FileName,
+        position: u64,
+        errno: Errno,
+    },
     /// A segment that the catalog knows is not there.
     Missing {
         log: u32,
         position: u64,
     },
-    /// There are more workers than there were logs: new ones were made, for new shards.
+    /// There are more workers or directories than there were: logs are made for them, for new shards.
     MoreLogs {
         before: u32,
         now: u32,
@@ -67,9 +86,13 @@ pub enum Notice {
     ClockNotBelieved {
         behind_seconds: u64,
     },
+    /// More about the clock, at start.
+    Clock(ClockNews),
     /// The log has failed: puts are refused, reads go on.
     LogFailed {
         log: u32,
+        /// Where it lies, if there are several directories.
+        path: Option<String>,
         what: String,
         errno: Errno,
     },
@@ -123,6 +146,8 @@ pub enum Notice {
     ClockStep {
         seconds: i64,
     },
+    /// Of verifying what is stored.
+    Scrub(Told),
     Stopped,
 }
 
@@ -171,13 +196,15 @@ impl fmt::Display for Notice {
                 write!(
                     f,
                     "the kernel does not call the clock synchronised: retention goes on from the last run, {behind_seconds} s behind the clock, so \
-                     records live that much longer; start with a synchronised clock (chrony, systemd-timesyncd) to catch up"
+                     records live that much longer; to catch up, start with a synchronised clock (chrony, systemd-timesyncd), or with \
+                     --accept-clock"
                 )
             }
+            Notice::Clock(news) => write!(f, "{news}"),
             Notice::MoreLogs { before, now } => {
                 write!(
                     f,
-                    "there are {now} logs now instead of {before}, as there are more workers: new shards use them too"
+                    "there are {now} logs now instead of {before}, as there are more workers or directories: new shards use them too"
                 )
             }
             Notice::NoMoreLogs { workers, logs } => {
@@ -196,10 +223,17 @@ impl Notice {
     /// What is told while records come and go.
     fn fmt_of_the_run(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Notice::LogFailed { log, what, errno } => {
+            Notice::LogFailed { log, path, what, errno } => {
+                let place = path.as_ref().map(|path| format!(" in {path}")).unwrap_or_default();
                 write!(
                     f,
-                    "log {log} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
+                    "log {log}{place} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
+                )
+            }
+            Notice::Unread { file, position, errno } => {
+                write!(
+                    f,
+                    "{file} cannot be read at position {position} ({errno}): its space is not given back yet; it is tried again; look at the device"
                 )
             }
             Notice::CatalogFailed { what, errno } => {
@@ -234,9 +268,11 @@ impl Notice {
             Notice::ClockStep { seconds } => {
                 write!(
                     f,
-                    "the wall clock stepped by {seconds} s: expiry goes on by the boot clock, and no space is reclaimed until a restart"
+                    "the wall clock stepped by {seconds} s: expiry goes on by the boot clock, and no space is reclaimed until a restart; \
+                     with --accept-clock that one believes the clock in any case, else where the kernel calls it synchronised"
                 )
             }
+            Notice::Scrub(told) => write!(f, "{told}"),
             Notice::Stopped => write!(f, "stopped: the log is closed"),
             Notice::Ready { .. }
             | Notice::Refused { .. }
@@ -247,6 +283,7 @@ impl Notice {
             | Notice::DamageRead { .. }
             | Notice::Missing { .. }
             | Notice::ClockNotBelieved { .. }
+            | Notice::Clock(_)
             | Notice::MoreLogs { .. }
             | Notice::NoMoreLogs { .. } => unreachable!("the caller has written it"),
         }

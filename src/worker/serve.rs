@@ -235,13 +235,14 @@ impl Worker {
         // Of every worker: this one may have none of the logs that matter.
         let failed = get(Counter::LogsFailedNow) > 0;
         let (used, space, damaged) = (get(Counter::LogBytesUsedNow), get(Counter::LogBytesNow), get(Counter::Damaged));
+        let stepped = self.all_counters.iter().map(|c| c.get(Counter::ClockSteppedSecondsNow)).max().unwrap_or(0);
         let status = if failed { "failed" } else { "ok" };
         let left = self.all_counters.iter().map(|c| c.get(Counter::SecondsLeftNow)).filter(|s| *s > 0).min();
         let left = left.map_or("null".to_string(), |s| s.to_string());
         let percent = used * 100 / space.max(1);
         let body = format!(
             "{{\"status\":\"{status}\",\"percent_full\":{percent},\"seconds_until_full\":{left},\"log_bytes_used\":{used},\
-             \"log_bytes\":{space},\"damaged\":{damaged}}}\n"
+             \"log_bytes\":{space},\"damaged\":{damaged},\"clock_stepped_seconds\":{stepped}}}\n"
         );
         let status = if failed { 503 } else { 200 };
         let reply = Reply { status, content_type: Some(ContentType::Json), body: Body::Bytes(body.into_bytes()) };

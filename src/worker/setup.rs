@@ -6,6 +6,7 @@ use super::get::Gets;
 use super::mailbox::Mailboxes;
 use super::pinning::Pinning;
 use super::put::Puts;
+use super::scrub::Scrub;
 use super::snapshot::Snapshots;
 use super::space::RetentionClock;
 use super::{Boot, Worker};
@@ -16,6 +17,7 @@ use crate::io::buffers::{Buffers, Loans};
 use crate::io::clock::{Mono, Now, Wall};
 use crate::limits::Limits;
 use crate::log::Canary;
+use crate::log::directories::Given;
 use crate::observe::counter::Counters;
 use crate::shard::Shards;
 use std::collections::{BTreeMap, VecDeque};
@@ -32,10 +34,12 @@ pub enum WhenFull {
 /// What the operator chose, and what was measured at start. The same for every worker.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Bytes that all logs together may use; `None`: as the directory says, half of the free space when it is new.
+    /// Bytes that all logs together may use; `None`: as the home says, half of the free space of each directory when it is new.
     pub disk: Option<u64>,
-    /// Free bytes of the file system at start.
-    pub free: u64,
+    /// The data directories of this start, the home first; at least that.
+    pub given: Vec<Given>,
+    /// The NUMA node of each worker's core, where the kernel tells it.
+    pub nodes: Vec<Option<u32>>,
     pub when_full: WhenFull,
     /// `None`: as the directory says, us-east-1 when it is new.
     pub region: Option<String>,
@@ -43,10 +47,6 @@ pub struct Options {
     pub account: Option<String>,
     /// Seconds that an hour of retention lasts, for tests; fixed when the directory is made. `None`: as the directory says.
     pub retention_hour: Option<u32>,
-    /// What the device writes without touching a neighbour: max(4096, physical block, O_DIRECT alignment).
-    pub block: u32,
-    /// Whether commits are made durable by one flush for a group, instead of one by one (`RWF_DSYNC`).
-    pub flush: bool,
     /// Segment size for a new directory; `None`: disk / (64 × logs) within 64 MiB .. 1 GiB.
     pub segment: Option<u64>,
     /// Random bytes: directory id and iterator key of a new directory.
@@ -55,6 +55,10 @@ pub struct Options {
     pub admin_key: [u8; 16],
     /// The kernel calls the wall clock synchronised.
     pub clock_synchronised: bool,
+    /// The operator wants the wall clock to be believed at start whatever the kernel and the last run say.
+    pub accept_clock: bool,
+    /// Nanoseconds within which every sealed byte is verified; `None`: never.
+    pub scrub: Option<u64>,
     /// Rules broken on purpose, by the simulator only.
     pub canary: Canary,
     /// Another of them: the epoch is not raised at start.
@@ -104,6 +108,8 @@ impl Worker {
             stopped_workers: vec![false; workers as usize],
             logs: Vec::new(),
             log_count: 0,
+            places: Vec::new(),
+            paths: Vec::new(),
             space: Vec::new(),
             tell: Vec::new(),
             shards: Shards::default(),
@@ -122,6 +128,7 @@ impl Worker {
             applied_untold: None,
             retention: RetentionClock::default(),
             returns: VecDeque::with_capacity(limits.connections as usize),
+            scrub: Scrub::default(),
             notices: VecDeque::new(),
             dialects_told: [0; 2],
             date: Date::new(Wall(0)),

@@ -145,6 +145,10 @@ impl Worker {
             Some("a log or the catalog has failed: restart the server first")
         } else if self.stopping {
             Some("the server is being stopped")
+        } else if self.snapshots.superblock.as_ref().is_some_and(|superblock| superblock.directories.len() > 1) {
+            Some(
+                "this server has several data directories, and a snapshot is taken of one that has all of its logs: it cannot be taken of this server",
+            )
         } else {
             None
         };
@@ -290,10 +294,9 @@ impl Worker {
         let control = self.control.as_ref().expect("snapshots are led by worker 0");
         let superblock = self.snapshots.superblock.as_ref().expect("kept when it was written");
         let (number, state, journal) = control.catalog.capture();
-        // All of its logs lie in one directory, and its time goes on from now.
-        let (devices, retention_wall) = (Vec::new(), self.retention.now().0);
-        let copy =
-            |generation| Superblock { generation, devices: devices.clone(), retention_wall, ..superblock.clone() };
+        // Its time goes on from now.
+        let retention_wall = self.retention.now().0;
+        let copy = |generation| Superblock { generation, retention_wall, ..superblock.clone() };
         let taking = self.snapshots.taking.as_mut().expect("the caller has it");
         let place = |piece: Piece, bytes: Vec<u8>| (FileName::Captured(piece), bytes);
         taking.small = vec![

@@ -6,7 +6,7 @@ use super::boot::SEGMENTS_MIN;
 use super::mailbox::Message;
 use super::notice::Notice;
 use crate::catalog::change::Change;
-use crate::catalog::state::{Resume, StreamStatus};
+use crate::catalog::state::{Resume, State, StreamStatus};
 use crate::io::clock::{Mono, Now, Wall};
 use crate::io::op::{Errno, Ops};
 use crate::log::format::ShardKey;
@@ -18,6 +18,12 @@ const FILLING_PERCENT: u64 = 80;
 /// With `--when-full trim`, the oldest segment goes when fewer are free.
 const FREE_SEGMENTS_TRIM: u32 = 3;
 const HOUR_US: u64 = 3_600_000_000;
+/// Extents that a survey looks at in one turn: some tens of µs.
+const EXTENTS_A_TURN: usize = 4096;
+/// Between two surveys lies this many times what the last one took.
+const LOOK_REST: u64 = 20;
+/// After this time, in ms, a log in which nothing could be trimmed is looked at again.
+const TRIM_AGAIN_MS: u64 = 10;
 /// How often retention time is made durable; what it can fall behind by with each restart, beside the downtime.
 const KEPT_EVERY_US: u64 = 600_000_000;
 
@@ -59,10 +65,10 @@ impl RetentionClock {
         }
     }
 
-    /// At start: the wall clock is believed if it is not before the persisted time and the kernel calls it synchronised; else retention
-    /// time goes on from the persisted one. µs since 1970.
-    pub fn settle(&mut self, now: Now, persisted: Wall, synchronised: bool) -> u64 {
-        let believed = now.wall >= persisted && synchronised;
+    /// At start: the wall clock is believed if it is not before the persisted time and the kernel calls it synchronised, or if the operator
+    /// accepts it; else retention time goes on from the persisted one. µs since 1970.
+    pub fn settle(&mut self, now: Now, persisted: Wall, synchronised: bool, accepted: bool) -> u64 {
+        let believed = accepted || now.wall >= persisted && synchronised;
         self.begin(now, if believed { now.wall } else { persisted });
         self.wall.0
     }
@@ -85,8 +91,13 @@ impl RetentionClock {
 /// What is under way with a log's space.
 #[derive(Default)]
 pub struct Space {
-    /// Something may have expired, or a stream was deleted.
+    /// Something may have expired, or a stream was deleted: all extents are looked at, some in each turn.
     pub look: bool,
+    /// Not before this time again, unless space is wanted at once.
+    look_after: Mono,
+    look_began: Option<Mono>,
+    /// Nothing could be trimmed: not tried again before this time.
+    trim_after: Mono,
     /// A frame waits for the oldest segment to go.
     pub wants_trim: bool,
     /// The catalog has failed: nothing is reclaimed until a restart.
@@ -99,6 +110,18 @@ pub struct Space {
     rate: u64,
 }
 
+/// What the records of each shard are still good for, at retention time `now`.
+fn fates(state: &State, Wall(now): Wall, hour: u32) -> impl FnMut(ShardKey) -> Fate {
+    move |key| match state.stream_by_number(key.stream()) {
+        Some(stream) if stream.status != StreamStatus::Deleting && stream.shards.contains_key(&key.shard()) => {
+            Fate::ExpiresBefore(now.saturating_sub(stream.retention_hours as u64 * hour as u64 * 1_000_000))
+        }
+        // A number that the catalog never gave out is damage of the catalog, not a deleted stream: kept.
+        None if key.stream() >= state.next_stream => Fate::ExpiresBefore(0),
+        _ => Fate::Deleted,
+    }
+}
+
 impl Worker {
     /// Once a second: expiry is looked for, fullness is measured.
     pub(super) fn look_for_space(&mut self) {
@@ -107,7 +130,7 @@ impl Worker {
             let usage = self.logs[at].usage();
             (used, capacity) = (used + usage.live, capacity + usage.capacity);
             let space = &mut self.space[at];
-            space.look = true;
+            space.look |= self.now.mono >= space.look_after;
             let written = self.counters.get(Counter::CommitBytes);
             space.rate = (space.rate * 7 + written.saturating_sub(space.written)) / 8;
             space.written = written;
@@ -142,6 +165,7 @@ impl Worker {
             let trim = self.options.when_full == WhenFull::Trim
                 && (self.space[at].wants_trim
                     || self.logs[at].usage().free_segments < FREE_SEGMENTS_TRIM.min(SEGMENTS_MIN as u32));
+            let trim = trim && self.now.mono >= self.space[at].trim_after;
             let due = (self.space[at].look || trim) && self.space[at].reclaiming.is_none();
             if !due || !self.serving || self.stopping || self.retention.stepped != 0 && !trim {
                 continue;
@@ -150,8 +174,13 @@ impl Worker {
             if ask && !self.mail.may_ask(0, 1) {
                 continue;
             }
-            self.space[at].look = false;
-            let Some(reclaim) = self.find_reclaim(at, trim) else { continue };
+            if !self.survey(at) {
+                continue;
+            }
+            let Some(reclaim) = self.logs[at].reclaim(trim) else {
+                self.space[at].trim_after = self.now.mono.plus_ms(TRIM_AGAIN_MS);
+                continue;
+            };
             let resume =
                 reclaim.resume.iter().map(|n| (n.shard, Resume { next: n.next, arrival: n.arrival })).collect();
             let log = self.logs[at].settings().number;
@@ -164,21 +193,45 @@ impl Worker {
         }
     }
 
-    fn find_reclaim(&mut self, at: usize, trim: bool) -> Option<Reclaim> {
+    /// Goes on with the survey of a log; whether it has come to its end.
+    fn survey(&mut self, at: usize) -> bool {
+        let began = *self.space[at].look_began.get_or_insert(self.now.mono);
         let state = match &self.control {
             Some(control) => control.catalog.state(),
             None => &self.view,
         };
-        let (now, hour) = (self.retention.now().0, self.retention_hour as u64);
-        let mut fate = |key: ShardKey| match state.stream_by_number(key.stream()) {
-            Some(stream) if stream.status != StreamStatus::Deleting && stream.shards.contains_key(&key.shard()) => {
-                Fate::ExpiresBefore(now.saturating_sub(stream.retention_hours as u64 * hour * 1_000_000))
-            }
-            // A number that the catalog never gave out is damage of the catalog, not a deleted stream: kept.
-            None if key.stream() >= state.next_stream => Fate::ExpiresBefore(0),
-            _ => Fate::Deleted,
+        let mut fate = fates(state, self.retention.now(), self.retention_hour);
+        let done = self.logs[at].survey(&mut fate, EXTENTS_A_TURN);
+        if done {
+            let space = &mut self.space[at];
+            (space.look, space.look_began) = (false, None);
+            space.look_after = Mono(self.now.mono.0 + (self.now.mono - began) * LOOK_REST);
+        }
+        done
+    }
+
+    /// Goes on with emptying segments that hold little.
+    pub(super) fn relocate(&mut self, ops: &mut Ops) {
+        if !self.serving {
+            return;
+        }
+        let state = match &self.control {
+            Some(control) => control.catalog.state(),
+            None => &self.view,
         };
-        self.logs[at].reclaim(&mut fate, trim)
+        let mut fate = fates(state, self.retention.now(), self.retention_hour);
+        for log in &mut self.logs {
+            log.relocate(self.now, &mut fate, &mut self.buffers, ops);
+        }
+    }
+
+    /// When the next turn goes on with a survey, or tries again to trim.
+    pub(super) fn space_deadline(&self) -> Option<Mono> {
+        let soon = self.now.mono.plus_ms(1);
+        let surveys = self.retention.stepped == 0 && self.space.iter().any(|space| space.look_began.is_some());
+        let trims = self.space.iter().filter(|space| space.wants_trim && space.reclaiming.is_none());
+        let next = trims.map(|space| space.trim_after.max(soon)).chain(surveys.then_some(soon)).min();
+        next.filter(|_| self.serving && !self.stopping)
     }
 
     /// The catalog holds what log `log` goes on from: its segments are free.
@@ -216,6 +269,9 @@ impl Worker {
                         self.counters.add(Counter::Damaged, 1);
                         self.tell_operator(Notice::Damage { file, position: position.0, why });
                     }
+                    Event::Unread { file, position, errno } => {
+                        self.tell_operator(Notice::Unread { file, position: position.0, errno });
+                    }
                     Event::Missing { position } => {
                         self.counters.add(Counter::Damaged, 1);
                         self.tell_operator(Notice::Missing { log, position: position.0 });
@@ -226,7 +282,8 @@ impl Worker {
                     }
                     Event::Failed { what, errno } => {
                         self.counters.add(Counter::LogsFailedNow, 1);
-                        self.tell_operator(Notice::LogFailed { log, what: what.to_string(), errno });
+                        let path = self.path_of(log);
+                        self.tell_operator(Notice::LogFailed { log, path, what: what.to_string(), errno });
                     }
                     Event::Recycled { .. } => self.counters.add(Counter::SegmentsRecycled, 1),
                     Event::Room { back } => {
@@ -238,6 +295,7 @@ impl Worker {
         }
         if self.retention.stepped != 0 && !self.step_told {
             self.step_told = true;
+            self.counters.set(Counter::ClockSteppedSecondsNow, self.retention.stepped.unsigned_abs());
             self.tell_operator(Notice::ClockStep { seconds: self.retention.stepped });
         }
     }
@@ -306,19 +364,25 @@ mod tests {
     fn downtime_is_no_step_also_where_the_clock_is_not_believed() {
         let persisted = Wall(at(0, 0).wall.0 - 5 * HOUR_US);
         let mut clock = RetentionClock::default();
-        clock.settle(at(0, 0), persisted, false);
+        clock.settle(at(0, 0), persisted, false, false);
         clock.advance(at(7_200, 7_200));
         assert_eq!((clock.now(), clock.stepped), (Wall(persisted.0 + 7_200 * SECOND), 0));
         let mut believed = RetentionClock::default();
-        believed.settle(at(0, 0), persisted, true);
+        believed.settle(at(0, 0), persisted, true, false);
         assert_eq!(believed.now(), at(0, 0).wall);
+        // The operator knows better than the kernel and than the last run.
+        for (persisted, synchronised) in [(persisted, false), (Wall(at(0, 7_200).wall.0), true)] {
+            let mut accepted = RetentionClock::default();
+            accepted.settle(at(0, 0), persisted, synchronised, true);
+            assert_eq!(accepted.now(), at(0, 0).wall);
+        }
     }
 
     #[test]
     fn a_step_of_the_wall_clock_moves_nothing_and_is_told() {
         for (wall, stepped) in [(10 + 3_700, 3_700), (10 - 3_700, -3_700), (10 + 3_500, 0)] {
             let mut clock = RetentionClock::default();
-            clock.settle(at(0, 4_000), Wall(1), true);
+            clock.settle(at(0, 4_000), Wall(1), true, false);
             let begun = clock.now();
             clock.advance(at(10, (4_000 + wall as i64) as u64));
             assert_eq!((clock.now().0 - begun.0, clock.stepped), (10 * SECOND, stepped));
@@ -330,7 +394,7 @@ mod tests {
     #[test]
     fn retention_time_is_kept_now_and_then() {
         let mut clock = RetentionClock::default();
-        clock.settle(at(0, 0), Wall(1), true);
+        clock.settle(at(0, 0), Wall(1), true, false);
         clock.advance(at(599, 599));
         assert_eq!(clock.to_keep(), None);
         clock.advance(at(600, 600));

@@ -49,9 +49,11 @@ def free_port():
 class Appliance:
     """A server process. Its data outlives it, and goes with `remove`."""
 
-    def __init__(self, *flags, disk="1G", data=None):
+    def __init__(self, *flags, disk="1G", data=None, further=()):
+        """`further`: data directories beside `data`, which is the home. No `--disk` where `disk` is None."""
         self.data = data or new_directory()
-        self.flags = [*flags, "--disk", disk]
+        self.further = list(further)
+        self.flags = [*flags, *(["--disk", disk] if disk else [])]
         self.process = None
         self.said = []
 
@@ -61,7 +63,7 @@ class Appliance:
             self.host, self.port = urllib.parse.urlparse(FOREIGN).netloc.split(":")
             return self
         port = getattr(self, "port", None) or free_port()
-        command = [BINARY, "serve", "--data", self.data, "--listen", f"127.0.0.1:{port}", *self.flags]
+        command = [BINARY, "serve", *self.named(), "--listen", f"127.0.0.1:{port}", *self.flags]
         self.said = []
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace"
@@ -76,6 +78,25 @@ class Appliance:
             raise RuntimeError(f"{BINARY} did not start (code {self.process.wait()}); it said:\n{self.output()}")
         self.host, self.port = match[1], int(match[2])
         return self
+
+    def named(self):
+        """The flags that name the data directories."""
+        return [flag for path in [self.data, *self.further] for flag in ("--data", path)]
+
+    def inspect(self, *arguments):
+        """What `penstock inspect` says."""
+        ended = subprocess.run([BINARY, "inspect", *arguments, *self.named()], capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    def refused(self):
+        """What a start says that must not come to serve."""
+        try:
+            self.start()
+        except RuntimeError as error:
+            self.process.wait(60)
+            return str(error)
+        raise AssertionError("the server has started")
 
     def _read(self, pipe, ready):
         for line in pipe:
@@ -121,7 +142,8 @@ class Appliance:
     def remove(self):
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        shutil.rmtree(self.data, ignore_errors=True)
+        for path in [self.data, *self.further]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def eventually(true, seconds=20):

@@ -47,6 +47,16 @@ const BAD: &[(&str, &str, &str)] = &[
     ("CreateStream", r#"{"StreamName":"zero","ShardCount":0}"#, "ValidationException"),
 ];
 
+impl Todo {
+    /// It may have been done.
+    fn again(self) -> Todo {
+        match self {
+            Todo::Create { stream, tries } => Todo::Create { stream, tries: tries + 1 },
+            other => other,
+        }
+    }
+}
+
 impl Administrator {
     pub fn is_busy(&self) -> bool {
         !self.todo.is_empty() || self.doing.is_some()
@@ -173,7 +183,8 @@ impl Administrator {
         match (&call.kind, error_type(value)) {
             (_, "InternalFailure") => {
                 shared.check_failure(&call, status, value);
-                self.todo.extend(doing);
+                // A change whose write has failed may be there after a restart.
+                self.todo.extend(doing.map(Todo::again));
             }
             (_, "LimitExceededException") => self.todo.extend(doing),
             (Kind::Create { stream }, "ResourceInUseException") => {

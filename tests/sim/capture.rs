@@ -73,12 +73,12 @@ impl Disk {
         pieces
     }
 
-    /// A disk with what a restore makes of a snapshot that was taken away.
-    pub fn restored(&self, pieces: &BTreeMap<Piece, usize>, random: Random) -> Disk {
+    /// Disks with what a restore makes of a snapshot that was taken away; on the first one, the others are empty.
+    pub fn restored(&self, pieces: &BTreeMap<Piece, usize>, drives: u8, random: Random) -> Disk {
         let manifest = &self.inodes[pieces[&Piece::Manifest]].durable;
         let manifest = Manifest::decode(manifest).unwrap_or_else(|why| panic!("the manifest: {why}"));
         assert_eq!(manifest.files.len() + manifest.segments.len() + 1, pieces.len(), "{manifest:?}");
-        let mut disk = Disk::new(random);
+        let mut disk = Disk::new(random, drives);
         (disk.typical, disk.block) = (self.typical, self.block);
         for (piece, inode) in pieces {
             let Some(file) = piece.original() else { continue };

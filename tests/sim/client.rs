@@ -27,6 +27,8 @@ pub struct Shared {
     pub lenient: bool,
     /// The node is being stopped, or has been for a moment.
     pub stopping: bool,
+    /// Stream and hash key of records that the node could not store.
+    pub failed_puts: Vec<(usize, u128)>,
     /// The snapshot that was asked for.
     pub snapshot: Asked,
     /// Calls answered, and calls lost.
@@ -189,6 +191,11 @@ impl Client {
 }
 
 impl Shared {
+    pub fn note_failed_put(&mut self, mark: u64) {
+        let attempt = &self.oracle.attempts[mark as usize];
+        self.failed_puts.push((attempt.stream, attempt.hash));
+    }
+
     /// An error reply that promises nothing: right only when something has gone wrong around the node.
     pub fn check_failure(&mut self, call: &Call, status: u16, value: &Value) {
         if self.lenient || self.stopping {

@@ -3,8 +3,10 @@
 //! A request takes effect when it is finished; a power cut decides about the rest. Names: until its directory is synced, a change of
 //! entries may be there or not after a power cut, a rename as one; later changes of a name never without the earlier ones.
 
+use super::drives::Drives;
 use super::inode::{Inode, MOODS, Mood, SECTOR};
 use super::random::Random;
+use super::scrub::reads_only;
 use penstock::io::op::{DirName, Errno, FileName, OpenHow, Sync};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -65,10 +67,14 @@ struct Flight {
     /// Size of the file then.
     size: usize,
     fault: Option<Errno>,
+    /// It goes to a drive that faults strike.
+    exposed: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Directory {
+    /// The drive that it lies on.
+    pub(super) drive: u8,
     pub(super) durable: bool,
     made: u64,
     pub(super) entries: BTreeMap<FileName, usize>,
@@ -92,11 +98,14 @@ pub struct Disk {
     flights: BTreeMap<u64, Flight>,
     pub(super) events: u64,
     random: Random,
+    pub drives: Drives,
     pub faults: Faults,
+    /// The only drive that faults strike; `None`: all.
+    pub faulty_drive: Option<u8>,
     /// Faults that were given since the last power cut.
     pub faults_given: u64,
     /// Marker → (inode, place): where a record's durable bytes are.
-    places: HashMap<u64, (usize, usize)>,
+    places: HashMap<u64, Vec<(usize, usize)>>,
     /// Typical time of a request in ns.
     pub typical: u64,
     /// What the device writes without touching a neighbour, in bytes: nothing that is to stay shares one with a later write.
@@ -114,17 +123,20 @@ pub const MARK: &[u8] = b"~mark:";
 pub const MARKED: usize = MARK.len() + 12;
 
 impl Disk {
-    /// An empty data directory.
-    pub fn new(random: Random) -> Disk {
-        let top = Directory { durable: true, ..Directory::default() };
+    /// `drives` empty data directories.
+    pub fn new(random: Random, drives: u8) -> Disk {
+        let top = |drive| Directory { drive, durable: true, ..Directory::default() };
+        let further = (0..drives).map(|drive| (DirName::Given(drive), top(drive)));
         Disk {
             inodes: Vec::new(),
-            directories: BTreeMap::from([(DirName::Top, top)]),
+            directories: further.chain([(DirName::Top, top(0))]).collect(),
             open: BTreeMap::new(),
             flights: BTreeMap::new(),
             events: 0,
             random,
+            drives: Drives::default(),
             faults: Faults::default(),
+            faulty_drive: None,
             faults_given: 0,
             places: HashMap::new(),
             typical: 20_000,
@@ -138,13 +150,19 @@ impl Disk {
     /// Takes a request: its number, and after how many ns it is to be finished. Panics where a real disk or kernel would be misused.
     pub fn submit(&mut self, who: Who, request: Request) -> (u64, u64) {
         self.events += 1;
+        let request = self.drives.placed(request);
         let inode = self.target(who, &request);
         self.check(inode, &request);
-        let fault = self.draw_fault(&request);
+        let drive = self.drives.of(request.dir());
+        if let Some(made) = self.directories.get(&request.dir()) {
+            assert_eq!(made.drive, drive, "looked for on another drive: {request:?}");
+        }
+        let exposed = self.faulty_drive.is_none_or(|faulty| faulty == drive);
+        let fault = self.draw_fault(&request).filter(|_| exposed);
         self.faults_given += fault.is_some() as u64;
         let size = inode.map_or(0, |inode| self.inodes[inode].live.len());
         let number = self.events;
-        self.flights.insert(number, Flight { who, request, inode, submitted: number, size, fault });
+        self.flights.insert(number, Flight { who, request, inode, submitted: number, size, fault, exposed });
         (number, self.random.delay(self.typical))
     }
 
@@ -226,7 +244,7 @@ impl Disk {
         match std::mem::replace(&mut flight.request, Request::List { dir: DirName::Top }) {
             Request::Open { file, how } => self.finish_open(flight.who, file, how),
             Request::Write { at, bytes, sync, .. } => {
-                Ok(self.finish_write(inode.expect("a write has a file"), at, bytes, sync))
+                Ok(self.finish_write(inode.expect("a write has a file"), at, bytes, sync, flight.exposed))
             }
             Request::Read { at, len, .. } => Ok(self.finish_read(inode.expect("a read has a file"), at, len)),
             Request::Fsync { .. } => {
@@ -242,15 +260,16 @@ impl Disk {
                 Ok(Answer::default())
             }
             Request::MakeDir { dir } => {
-                let made = self.events;
-                self.directories.entry(dir).or_insert(Directory { made, ..Directory::default() });
+                let (made, drive) = (self.events, self.drives.of(dir));
+                self.directories.entry(dir).or_insert(Directory { drive, made, ..Directory::default() });
                 Ok(Answer::default())
             }
             Request::SyncDir { dir } => self.finish_sync_dir(dir, flight.submitted),
             Request::List { dir } => {
                 let directory = self.directories.get(&dir).ok_or(ENOENT)?;
                 let size = |inode: &usize| self.inodes[*inode].live.len() as u64;
-                let files = directory.entries.iter().map(|(file, inode)| (*file, size(inode))).collect();
+                let files =
+                    directory.entries.iter().map(|(file, inode)| (self.drives.shown(*file), size(inode))).collect();
                 Ok(Answer { files, ..Answer::default() })
             }
             Request::Link { from, to } => self.finish_link(from, to),
@@ -316,8 +335,8 @@ impl Disk {
         Answer { count: bytes.len() as u32, bytes, ..Answer::default() }
     }
 
-    fn finish_write(&mut self, inode: usize, at: u64, bytes: Vec<u8>, sync: Sync) -> Answer {
-        let short = self.faults.write_short > 0 && self.random.chance(self.faults.write_short);
+    fn finish_write(&mut self, inode: usize, at: u64, bytes: Vec<u8>, sync: Sync, exposed: bool) -> Answer {
+        let short = exposed && self.faults.write_short > 0 && self.random.chance(self.faults.write_short);
         let mut done = bytes;
         if short {
             self.faults_given += 1;
@@ -350,7 +369,7 @@ impl Disk {
     }
 
     fn finish_unlink(&mut self, file: FileName) -> Result<Answer, Errno> {
-        assert!(self.open.keys().all(|(_, open)| *open != file), "{file} is unlinked while open");
+        assert!(!self.is_open(file), "{file} is unlinked while open");
         let made = self.events;
         let directory = self.directories.get_mut(&file.dir()).ok_or(ENOENT)?;
         directory.entries.remove(&file).ok_or(ENOENT)?;
@@ -365,11 +384,12 @@ impl Disk {
         directory.changes = rest;
         let covered: Vec<(u64, Change)> = covered;
         covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));
+        let drive = self.drives.of(dir);
         let is_in = |child: DirName| match child {
             DirName::CaptureCatalog | DirName::CaptureLog(_) => dir == DirName::Capture,
-            _ => dir == DirName::Top,
+            _ => matches!(dir, DirName::Top | DirName::Given(_)),
         };
-        for (_, child) in self.directories.iter_mut().filter(|(child, _)| is_in(**child)) {
+        for (_, child) in self.directories.iter_mut().filter(|(name, child)| child.drive == drive && is_in(**name)) {
             child.durable |= child.made < submitted;
         }
         Ok(Answer::default())
@@ -437,14 +457,19 @@ impl Disk {
         for found in memchr::memmem::find_iter(durable, MARK) {
             let digits = durable.get(found + MARK.len()..found + MARKED).and_then(|d| std::str::from_utf8(d).ok());
             if let Some(mark) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
-                self.places.insert(mark, (inode, at + found));
+                // Also in several: a record that was moved, until its old place is written over.
+                let places = self.places.entry(mark).or_default();
+                if !places.contains(&(inode, at + found)) {
+                    places.push((inode, at + found));
+                }
             }
         }
     }
 
     /// Whether the durable bytes of a segment hold the record `mark`, whose whole data is `data`.
     pub fn holds(&self, mark: u64, data: &[u8]) -> bool {
-        self.places.get(&mark).is_some_and(|(inode, at)| self.inodes[*inode].durable[*at..].starts_with(data))
+        let there = |(inode, at): &(usize, usize)| self.inodes[*inode].durable[*at..].starts_with(data);
+        self.places.get(&mark).is_some_and(|places| places.iter().any(there))
     }
 
     /// Flips a bit of a file; false when there is no such file, or no durable byte there.
@@ -465,7 +490,7 @@ impl Disk {
         if marks.is_empty() {
             return false;
         }
-        let (inode, at) = self.places[self.random.pick(&marks)];
+        let (inode, at) = *self.places[self.random.pick(&marks)].last().expect("each has a place");
         let byte = (at + self.random.index(MARKED)).saturating_sub(self.random.index(200));
         let bit = self.random.below(8) as u8;
         if (byte / SECTOR + 1) * SECTOR > self.inodes[inode].durable.len() {
@@ -477,8 +502,9 @@ impl Disk {
 
     /// Puts the block of one stored record where another's was, as a misdirected write would; false when there are no two.
     pub fn harm_block(&mut self) -> bool {
+        let places = self.places.values().filter_map(|places| places.last());
         let mut blocks: Vec<(usize, usize)> =
-            self.places.values().map(|(inode, at)| (*inode, at / self.block as usize * self.block as usize)).collect();
+            places.map(|(inode, at)| (*inode, at / self.block as usize * self.block as usize)).collect();
         blocks.sort_unstable();
         blocks.dedup();
         if blocks.len() < 2 {
@@ -512,8 +538,20 @@ impl Disk {
         Some(&self.inodes[*inode].live)
     }
 
+    /// The bytes of a file without the harm that is still there.
+    pub fn sound(&self, file: FileName) -> Option<Vec<u8>> {
+        let inode = self.directories.get(&file.dir())?.entries.get(&file)?;
+        Some(self.inodes[*inode].sound())
+    }
+
+    /// Whether a drive has logs.
+    pub fn has_logs(&self, drive: u8) -> bool {
+        self.directories.iter().any(|(dir, directory)| matches!(dir, DirName::Log(_)) && directory.drive == drive)
+    }
+
+    /// Whether someone writes to it; one who only reads may lose it.
     pub fn is_open(&self, file: FileName) -> bool {
-        self.open.keys().any(|(_, open)| *open == file)
+        self.open.keys().any(|(who, open)| *open == file && !reads_only(*who))
     }
 }
 

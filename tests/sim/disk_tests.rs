@@ -20,7 +20,9 @@ fn write(at: u64, fill: u8, sync: Sync) -> Request {
 
 /// A disk with one open file of 64 KiB, durable with its entry.
 fn disk(seed: u64) -> Disk {
-    let mut disk = Disk::new(Random::stream(seed, "disk"));
+    let mut disk = Disk::new(Random::stream(seed, "disk"), 1);
+    disk.drives.mount(vec![0]);
+    disk.drives.locate(0, 0);
     for request in [
         Request::MakeDir { dir: DIR },
         Request::SyncDir { dir: DirName::Top },

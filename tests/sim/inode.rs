@@ -167,6 +167,17 @@ impl Inode {
         }
     }
 
+    /// What is stored, without the harm that the node has not written over.
+    pub fn sound(&self) -> Vec<u8> {
+        let mut sound = self.live.clone();
+        for harm in self.harmed.iter().rev() {
+            if sound.get(harm.at..harm.at + SECTOR) == Some(&harm.harmed) {
+                put(&mut sound, harm.at, &harm.sound);
+            }
+        }
+        sound
+    }
+
     /// Takes back all harm, but where the node has written since.
     pub fn heal(&mut self) {
         for Harm { at, sound, harmed } in std::mem::take(&mut self.harmed).into_iter().rev() {

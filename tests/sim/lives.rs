@@ -8,10 +8,14 @@ use super::world::{Event, World};
 use penstock::io::op::FileName;
 use penstock::observe::counter::Counter;
 use penstock::worker::WhenFull;
+use penstock::worker::clock::ClockNews;
 use penstock::worker::notice::Notice;
+use penstock::worker::scrub::Told;
 
 /// A node that is not serving this long after its start is stuck.
 const START_MAX: u64 = 60 * SECOND;
+/// By then, an accepted clock is one that the next start goes on from.
+const ACCEPTED_WITHIN: u64 = 10 * SECOND;
 
 impl World<'_> {
     pub(super) fn start(&mut self) {
@@ -28,6 +32,7 @@ impl World<'_> {
         }
         let faulty = !self.auditing && self.life > 1 && self.random.chance(600);
         self.disk.faults = if faulty { settings.faults } else { Faults::default() };
+        self.disk.faulty_drive = settings.faulty_drive;
         if self.auditing {
             self.disk.heal(settings.heals);
             self.plan.begin_last_life();
@@ -36,7 +41,11 @@ impl World<'_> {
         if self.shared.settings.harm && self.life > 1 && !self.auditing {
             self.harm();
         }
-        let node = Node::start(&settings, self.workers, &mut self.random);
+        self.scrubs.begin_life();
+        self.accepting = settings.accepts_clock && self.random.chance(500);
+        settings.accepts_clock = self.accepting;
+        let (given, disk) = self.mount(&settings);
+        let node = Node::start(&settings, self.workers, given, disk, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
         self.note(format!(
             "life {} starts with {} workers{}",
@@ -50,6 +59,9 @@ impl World<'_> {
         self.heap.at(now + START_MAX, Event::Served { life });
         if !self.auditing {
             let end = self.plan.begin_life(now);
+            if self.adds_drive() {
+                self.plan.adds_drive();
+            }
             self.heap.at(end, Event::End { life });
         }
         for worker in 0..self.workers {
@@ -64,6 +76,8 @@ impl World<'_> {
             let copy = self.random.below(2) as u8;
             let harmed = self.disk.harm(FileName::Superblock(copy), self.random.below(200), self.random.below(8) as u8);
             self.note(format!("copy {copy} of the superblock is harmed: {harmed}"));
+            // If it was the newer one, and no commit of the life before has reached the disk, nothing is left that knows its epoch.
+            self.epoch_before = self.epoch_before.map(|before| before - 1);
         } else {
             self.harm_records();
         }
@@ -99,14 +113,17 @@ impl World<'_> {
         );
         assert!(clean || !self.restored, "restored from a snapshot: {notice}");
         match notice {
-            Notice::Ready { .. } => {
+            Notice::Ready { directories, .. } => {
+                self.mounted(&directories);
                 let node = self.node.as_mut().expect("it is running");
                 node.ready = true;
+                self.accepted = if self.accepting { Some(now) } else { self.accepted };
                 self.taken = node.taken();
                 if self.auditing {
                     self.begin_audit();
                 }
             }
+            Notice::Refused { why } if self.is_missed(&why) => self.power_cut(),
             Notice::Refused { why } => {
                 let excused = self.shared.lenient || self.shared.oracle.damaged;
                 self.damage_told |= excused;
@@ -121,6 +138,7 @@ impl World<'_> {
             Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
                 assert!(self.shared.lenient, "a failure without a fault of the disk: {notice}");
+                self.check_drive_failed(&notice);
             }
             Notice::Trimmed { records_until, .. } => {
                 self.last_trim = Some(now);
@@ -130,6 +148,33 @@ impl World<'_> {
             }
             Notice::Room { back, .. } => self.report.room_returned += back as u64,
             Notice::MoreLogs { .. } => self.report.grown += 1,
+            Notice::Clock(ClockNews::Accepted { .. }) => {
+                assert!(self.accepting, "a clock is accepted that nobody has: {notice}");
+                self.report.accepted += 1;
+            }
+            Notice::Clock(ClockNews::Behind { .. }) => {
+                let kept = self.accepted.is_none() || self.shared.oracle.damaged;
+                assert!(!self.accepting && kept, "a clock that was accepted is not believed any more: {notice}");
+            }
+            Notice::ClockStep { seconds } => {
+                let counters = &self.node.as_ref().expect("it is running").counters;
+                let shown = counters.iter().any(|c| c.get(Counter::ClockSteppedSecondsNow) == seconds.unsigned_abs());
+                assert!(shown && seconds.abs() > 3600, "a step that nothing shows: {notice}");
+            }
+            Notice::Scrub(told) => {
+                let excused = self.shared.settings.harm || self.shared.lenient;
+                let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
+                let late = matches!(told, Told::Late { .. });
+                let settings = &self.shared.settings;
+                let quick = settings.scrub_slow == 1
+                    && !settings.pauses
+                    && !settings.no_companion
+                    && settings.scrub >= Some(10 * SECOND);
+                assert!(!late || !quick, "a pass does not end within the period: {told}");
+                assert!(excused || unproven, "a scrub finds what is not there: {told}");
+                self.damage_told |= !unproven;
+                self.scrubs.tells(&told, self.shared.settings.segment);
+            }
             _ => {}
         }
     }
@@ -180,8 +225,12 @@ impl World<'_> {
         let now = self.clock.mono();
         let node = self.node.take().expect("it has been running");
         self.was_ready = node.ready;
+        // What was accepted becomes durable a moment after the start.
+        let brief = |at: &u64| self.accepting && (now - at < ACCEPTED_WITHIN || self.shared.lenient);
+        self.accepted = self.accepted.filter(|at| !brief(at));
         self.report.recycled +=
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
+        self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();
         self.disk.cut();
         self.snapshot_after_cut();
         let mut later = Vec::new();

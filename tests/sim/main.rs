@@ -11,8 +11,10 @@ mod clock;
 mod companion;
 mod disk;
 mod disk_tests;
+mod drives;
 mod inode;
 mod lives;
+mod mounting;
 mod net;
 mod net_tests;
 mod node;
@@ -22,6 +24,7 @@ mod random;
 mod reader;
 mod run;
 mod scenario;
+mod scrub;
 mod snapshot;
 mod trace;
 mod wire;
@@ -68,7 +71,11 @@ fn hold(part: u64) {
         seeds < 20 || total.acked > 100 && total.reads > 100 && total.cuts > 1,
         "the seeds have tried nothing: {total:?}"
     );
+    assert!(seeds < 200 || total.emptied > 100, "hardly a segment was emptied by relocation: {total:?}");
+    assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
+    assert!(seeds < 200 || total.added > 0 && total.refused > 0, "no drive was added, or none was missed: {total:?}");
+    assert!(seeds < 600 || total.spared > 0, "no put was refused for a drive beside one that works: {total:?}");
     assert!(seeds < 20 || total.restored > 0, "no node has been restored from a snapshot: {total:?}");
     assert!(seeds < 200 || total.snapshots_cut > 0 && total.room_returned > 0, "no cut and no room: {total:?}");
 }

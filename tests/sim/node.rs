@@ -6,10 +6,12 @@ use super::disk::{Disk, Request};
 use super::net::{self, Net};
 use super::random::Random;
 use super::scenario::{Canary, Settings};
+use super::scrub;
 use super::wire;
 use penstock::io::buffers::{ALL_POOLS, Buffers, Span};
 use penstock::io::op::{Completion, Completions, Op, Ops, Token};
 use penstock::log;
+use penstock::log::directories::Given;
 use penstock::observe::counter::Counters;
 use penstock::worker::mailbox::connect;
 use penstock::worker::{Options, Setup, Worker};
@@ -25,6 +27,7 @@ pub struct Node {
     pub ready: bool,
     pub stopping: bool,
     pub counters: Vec<Counters>,
+    scrub_slow: u64,
 }
 
 /// A worker and what it is about to be told.
@@ -47,26 +50,29 @@ enum Waiting {
     List { worker: u16, token: Token },
     Other { worker: u16, token: Token },
     Prepare(Job),
+    Scrub(Box<scrub::Job>),
 }
 
 impl Node {
-    pub fn start(settings: &Settings, workers: u16, random: &mut Random) -> Node {
+    /// `given`: the data directories of this life, the home first; `disk`: what the operator says with `--disk`.
+    pub fn start(settings: &Settings, workers: u16, given: Vec<Given>, disk: Option<u64>, random: &mut Random) -> Node {
         let canary = |which| settings.canary == Some(which);
         let mut bytes = [0; 32];
         bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next().to_le_bytes()));
         let options = Options {
-            disk: Some(settings.disk()),
-            free: 1 << 30,
+            disk,
+            given,
+            nodes: (0..workers).map(|worker| Some(worker as u32 % 2)).collect(),
             when_full: settings.when_full,
             region: None,
             account: None,
             retention_hour: Some(settings.retention_hour),
-            block: settings.block,
-            flush: settings.flush,
             segment: Some(settings.segment),
             random: bytes,
             admin_key: wire::ADMIN_KEY.to_be_bytes(),
             clock_synchronised: true,
+            accept_clock: settings.accepts_clock,
+            scrub: settings.scrub,
             canary: log::Canary {
                 ack_before_durable: canary(Canary::AckBeforeDurable),
                 read_undurable: canary(Canary::ReadUndurable),
@@ -93,7 +99,14 @@ impl Node {
             Seat { worker, done: Vec::new(), ops: Vec::new(), turn: None, paused: 0, restless: 0 }
         });
         let seats = seats.collect();
-        Node { seats, waiting: BTreeMap::new(), ready: false, stopping: false, counters }
+        Node {
+            seats,
+            waiting: BTreeMap::new(),
+            ready: false,
+            stopping: false,
+            counters,
+            scrub_slow: settings.scrub_slow,
+        }
     }
 
     /// The bytes of a span of `worker`'s memory, or of what it has been lent.
@@ -149,7 +162,16 @@ impl Node {
                 self.waiting.insert(number, Waiting::Prepare(job));
                 return (number, delay);
             }
-            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Wake { .. } => {
+            Op::Scrub { segment, rate, token } => {
+                let scrub::Next::Step(job, number, delay) =
+                    scrub::Job::new(worker, segment, rate / self.scrub_slow, token).begin(disk)
+                else {
+                    unreachable!("a segment has bytes")
+                };
+                self.waiting.insert(number, Waiting::Scrub(job));
+                return (number, delay);
+            }
+            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
                 unreachable!("not a file operation")
             }
         };
@@ -182,6 +204,15 @@ impl Node {
                 let result = disk.finish(number).map(|answer| answer.count);
                 Ok((worker, Completion::Done { token, result }))
             }
+            Waiting::Scrub(job) => match job.go_on(disk, number) {
+                scrub::Next::Step(job, number, delay) => {
+                    self.waiting.insert(number, Waiting::Scrub(job));
+                    Err((number, delay))
+                }
+                scrub::Next::Done { worker, token, report } => {
+                    Ok((worker, Completion::Scrubbed { token, report: Some(Box::new(report)) }))
+                }
+            },
             Waiting::Prepare(job) => match job.go_on(disk, number) {
                 Next::Step(job, number, delay) => {
                     self.waiting.insert(number, Waiting::Prepare(job));

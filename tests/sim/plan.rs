@@ -23,6 +23,8 @@ enum Cut {
     Operations(u64),
     /// Before the operation of this kind, after so many more of them.
     Kind(Kind, u64),
+    /// Before this many more operations, once an identity has been written.
+    Identity(u64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Kind {
             | Op::CloseFile { file: FileName::Captured(_), .. } => Kind::Capture,
             Op::Fsync { .. } | Op::SyncDir { .. } => Kind::Sync,
             Op::Open { .. } | Op::Rename { .. } | Op::Unlink { .. } | Op::MakeDir { .. } => Kind::Name,
-            Op::WriteAt { file: FileName::Superblock(_), .. } => Kind::Superblock,
+            Op::WriteAt { file: FileName::Superblock(_) | FileName::IdentityDraft { .. }, .. } => Kind::Superblock,
             Op::WriteAt { file: FileName::Segment { .. }, .. } => Kind::Commit,
             Op::WriteAt { .. } => Kind::Catalog,
             Op::Send { .. } => Kind::Send,
@@ -106,6 +108,13 @@ impl Plan {
         now + self.duration / self.lives + r.between(0, SECOND)
     }
 
+    /// A life begins that adds a drive: more often than not it ends near that.
+    pub fn adds_drive(&mut self) {
+        if self.random.chance(600) {
+            self.cut = Cut::Identity(self.random.between(1, 40));
+        }
+    }
+
     /// The last life begins, which nothing ends.
     pub fn begin_last_life(&mut self) {
         self.cut = Cut::Never;
@@ -121,6 +130,11 @@ impl Plan {
             Cut::Operations(left) if *left > 0 => *left -= 1,
             Cut::Kind(kind, left) if Kind::of(op) == Some(*kind) && *left > 0 => *left -= 1,
             Cut::Kind(kind, _) if Kind::of(op) != Some(*kind) => {}
+            Cut::Identity(left) => {
+                if matches!(op, Op::WriteAt { file: FileName::IdentityDraft { .. }, .. }) {
+                    self.cut = Cut::Operations(*left);
+                }
+            }
             Cut::Never => {}
             Cut::Operations(_) | Cut::Kind(..) => {
                 self.cut = Cut::Never;

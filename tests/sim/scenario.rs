@@ -53,6 +53,14 @@ pub struct Settings {
     pub heals: bool,
     /// Lives of the node before the last one.
     pub lives: u32,
+    /// Nanoseconds within which every sealed byte is verified.
+    pub scrub: Option<u64>,
+    /// The companion takes so many times longer for it than it is asked to: segments are recycled under it.
+    pub scrub_slow: u64,
+    /// No companion can start: nothing is scrubbed, and that is said. (It prepares nevertheless, in place of the ring.)
+    pub no_companion: bool,
+    /// The operator has the wall clock believed at every start.
+    pub accepts_clock: bool,
     /// In parts of 1,000: a life ends by a clean stop.
     pub clean_stops: u32,
     /// The wall clock steps by up to an hour.
@@ -63,6 +71,11 @@ pub struct Settings {
     pub pauses: bool,
     /// The number of workers may differ from life to life.
     pub changing_workers: bool,
+    /// Data directories at first, and the most that there will be.
+    pub drives: u8,
+    pub drives_max: u8,
+    /// The only drive that faults strike; `None`: all.
+    pub faulty_drive: Option<u8>,
     /// Resharding, in parts of 1,000 of the administrator's calls.
     pub reshard: u32,
     /// Snapshots asked for in a run, about; and whether the file system has reflinks.
@@ -105,12 +118,19 @@ impl Settings {
             faults: if faulty { faults(r) } else { Faults::default() },
             harm: canary.is_none() && !faulty && r.chance(200),
             heals: true,
+            scrub: None,
+            scrub_slow: 1,
+            no_companion: false,
+            accepts_clock: false,
             lives: r.between(0, 4) as u32,
             clean_stops: *r.pick(&[0, 300, 1000]),
             clock_steps,
             steps_back: false,
             pauses: r.chance(200),
             changing_workers: r.chance(250),
+            drives: 1,
+            drives_max: 1,
+            faulty_drive: None,
             reshard: *r.pick(&[0, 150, 400]),
             snapshots: 0,
             reflinks: false,
@@ -125,6 +145,12 @@ impl Settings {
         settings.think = settings.think.max(settings.duration / 1500);
         if canary.is_none() {
             settings.shape(&mut Random::stream(seed, "shape"));
+            let r = &mut Random::stream(seed, "care");
+            settings.scrub = *r.pick(&[None, Some(2 * SECOND), Some(10 * SECOND), Some(60 * SECOND)]);
+            settings.scrub_slow = *r.pick(&[1, 1, 20, 400]);
+            settings.accepts_clock = r.chance(300);
+            settings.no_companion = r.chance(50);
+            settings.several_drives(&mut Random::stream(seed, "drives"));
         }
         settings.for_canary();
         settings
@@ -153,6 +179,25 @@ impl Settings {
         self.room_varies = r.chance(150);
     }
 
+    /// Several data directories; some come in later lives, and sometimes only one of them has faults.
+    fn several_drives(&mut self, r: &mut Random) {
+        if !r.chance(300) {
+            return;
+        }
+        self.drives_max = r.between(2, 3) as u8;
+        self.drives = r.between(1, self.drives_max as u64) as u8;
+        if self.drives < self.drives_max || r.chance(500) {
+            self.lives = self.lives.max(2);
+        }
+        if self.faults == Faults::default() && !self.harm && r.chance(400) {
+            self.faults = faults(r);
+        }
+        self.faulty_drive = r.chance(700).then(|| r.below(self.drives as u64) as u8);
+        self.resizes = false;
+        // A worker may come to have every log.
+        self.limits = self.limits.with_logs(6);
+    }
+
     /// A canary is looked for where its rule matters.
     fn for_canary(&mut self) {
         let Some(canary) = self.canary else { return };
@@ -171,7 +216,7 @@ impl Settings {
     }
 
     pub fn disk(&self) -> u64 {
-        self.segment * self.files * self.workers as u64
+        self.segment * self.files * self.workers as u64 * self.drives_max as u64
     }
 }
 

@@ -93,11 +93,12 @@ impl World<'_> {
                 workers: self.shared.settings.workers,
                 writers: 0,
                 readers: 0,
+                drives: 1,
                 clock_steps: self.shared.settings.clock_steps,
                 ..self.shared.settings.clone()
             };
             self.note(format!("snapshot {number} is restored"));
-            let disk = self.disk.restored(&kept.pieces, Random::stream(settings.seed, "restored"));
+            let disk = self.disk.restored(&kept.pieces, settings.drives_max, Random::stream(settings.seed, "restored"));
             let acked = kept.expected.acked;
             let mut trace = Trace::default();
             let mut world = World::new(settings, &mut trace);

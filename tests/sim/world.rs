@@ -4,6 +4,7 @@ use super::administrator::Administrator;
 use super::client::{Client, Role, Shared};
 use super::clock::{Clock, Heap, MICROSECOND, MILLISECOND, SECOND};
 use super::disk::Disk;
+use super::mounting::Mounting;
 use super::net::{self, Net};
 use super::node::Node;
 use super::oracle::Oracle;
@@ -11,6 +12,7 @@ use super::plan::Plan;
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
+use super::scrub;
 use super::snapshot::{Asked, Keeper, Kept};
 use super::trace::{Entry, Trace};
 use super::wire::Replies;
@@ -94,6 +96,7 @@ pub struct World<'a> {
     pub(super) audited: bool,
     pub(super) done: bool,
     pub(super) workers: u16,
+    pub(super) mounting: Mounting,
     pub(super) last_trim: Option<u64>,
     /// In the commits of this life, and the highest of earlier ones.
     pub(super) epoch: Option<u32>,
@@ -104,6 +107,11 @@ pub struct World<'a> {
     pub(super) harmed_at: Option<u64>,
     pub(super) damage_told: bool,
     pub(super) epoch_before: Option<u32>,
+    pub(super) scrubs: scrub::Watch,
+    /// This life believes the clock whatever it says.
+    pub(super) accepting: bool,
+    /// When a life began to serve whose clock was accepted; the clock has not gone back since.
+    pub(super) accepted: Option<u64>,
     pub(super) kept: Vec<Kept>,
     /// This run audits a node that is restored from a snapshot: nothing may be wrong with what it finds.
     pub(super) restored: bool,
@@ -120,8 +128,18 @@ pub struct Report {
     pub cuts: u32,
     pub stops: u32,
     pub recycled: u64,
-    /// Starts that made more logs.
+    /// Segments whose remaining records were moved.
+    pub emptied: u64,
+    /// Starts that accepted a clock which had gone back.
+    pub accepted: u32,
+    /// Flipped bytes that scrubs have found.
+    pub scrubbed: u64,
+    /// Starts that made more logs, that were given one more drive, that were refused for one that was missing.
     pub grown: u32,
+    pub added: u32,
+    pub refused: u32,
+    /// Puts that were refused as their drive had failed, while another worked.
+    pub spared: u32,
     /// Snapshots taken, those of them that a power cut found whole, and nodes restored from them.
     pub snapshots: u64,
     pub snapshots_cut: u64,
@@ -140,7 +158,13 @@ impl Report {
         self.cuts += other.cuts;
         self.stops += other.stops;
         self.recycled += other.recycled;
+        self.emptied += other.emptied;
         self.grown += other.grown;
+        self.accepted += other.accepted;
+        self.scrubbed += other.scrubbed;
+        self.added += other.added;
+        self.refused += other.refused;
+        self.spared += other.spared;
         self.snapshots += other.snapshots;
         self.snapshots_cut += other.snapshots_cut;
         self.restored += other.restored;
@@ -164,13 +188,13 @@ impl<'a> World<'a> {
         if settings.snapshots > 0 {
             add(Role::Keeper(Keeper), 200);
         }
-        let mut disk = Disk::new(stream("disk"));
+        let mut disk = Disk::new(stream("disk"), settings.drives_max);
         (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);
         disk.reflinks = settings.reflinks;
         let net = Net::new(stream("net"), settings.manners);
         let plan = Plan::new(&settings, stream("plan"));
         let random = stream("world");
-        let workers = settings.workers;
+        let (workers, mounting) = (settings.workers, Mounting::new(&settings, stream("mounting")));
         let shared = Shared {
             settings,
             oracle: Oracle::default(),
@@ -178,6 +202,7 @@ impl<'a> World<'a> {
             wall: 0,
             lenient: false,
             stopping: false,
+            failed_puts: Vec::new(),
             snapshot: Asked::default(),
             answered: 0,
             lost: 0,
@@ -200,6 +225,7 @@ impl<'a> World<'a> {
             audited: false,
             done: false,
             workers,
+            mounting,
             last_trim: None,
             epoch: None,
             was_ready: false,
@@ -207,6 +233,9 @@ impl<'a> World<'a> {
             harmed_at: None,
             damage_told: false,
             epoch_before: None,
+            scrubs: scrub::Watch::default(),
+            accepting: false,
+            accepted: None,
             kept: Vec::new(),
             restored: false,
             report: Report::default(),
@@ -245,6 +274,7 @@ impl<'a> World<'a> {
         self.report.acked = self.shared.oracle.acked;
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
+        self.report.scrubbed = self.scrubs.found;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
@@ -295,6 +325,7 @@ impl<'a> World<'a> {
                 let step = *self.random.pick(&[3_590, -3_590, 60, -60, 1, -1]) * 1_000_000i64;
                 let step = if self.shared.settings.steps_back { -step.abs() } else { step };
                 self.clock.step(step);
+                self.accepted = self.accepted.filter(|_| step > 0);
                 self.note(format!("the wall clock steps by {step} µs"));
                 self.heap.at(now + self.random.between(1, 20) * SECOND, Event::StepClock);
             }
@@ -399,9 +430,16 @@ impl<'a> World<'a> {
                 self.with_net(|net, later| net.send(worker, socket, (from, then), bytes, now, later));
             }
             Op::Close { socket } => self.with_net(|net, later| net.close(worker, socket, now, later)),
+            Op::Locate { log, given } => self.disk.drives.locate(log, given),
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
+            Op::Scrub { token, .. } if self.shared.settings.no_companion => {
+                self.scrubs.refuses(worker);
+                self.tell(worker, Completion::Scrubbed { token, report: None });
+            }
             file => {
                 self.check_epoch(worker, file);
+                self.scrubs.begins(&file, &self.disk);
+                self.check_mounted(file);
                 let node = self.node.as_mut().expect("it is running");
                 let (number, delay) = node.submit(worker, file, &mut self.disk);
                 self.heap.at(now + delay, Event::Disk { life: self.life, number });
@@ -426,6 +464,7 @@ impl<'a> World<'a> {
             net::Event::Deliver(id, bytes) => {
                 if let Some(client) = self.client_of(id) {
                     self.clients[client].receive(&bytes, &mut self.shared);
+                    self.check_failed_puts();
                     self.take_snapshot();
                     self.note_progress(client);
                 }

@@ -121,6 +121,9 @@ pub fn judge_put(call: &Call, status: u16, value: &Value, shared: &mut Shared) {
                 Fate::Refused
             }
             "InternalFailure" => {
+                if *single {
+                    shared.note_failed_put(marks[0]);
+                }
                 if shared.oracle.streams[*stream].life != Life::Going {
                     shared.check_failure(call, status, value);
                 }
@@ -145,6 +148,7 @@ pub fn judge_put(call: &Call, status: u16, value: &Value, shared: &mut Shared) {
             }
             Some("ProvisionedThroughputExceededException") => shared.oracle.settle(*mark, Fate::Refused),
             Some("InternalFailure") => {
+                shared.note_failed_put(*mark);
                 if shared.oracle.streams[*stream].life != Life::Going {
                     shared.check_failure(call, status, value);
                 }

@@ -150,11 +150,9 @@ impl Log {
         if let Some(span) = self.window(r, at) {
             let incarnation = r.candidates[at.candidate].incarnation;
             for frame in remains(buffers.bytes(span.first(block.min(span.len))), incarnation) {
+                r.raise(frame.shard, frame.next(), frame.arrival);
                 if self.active {
                     self.building.raise(frame.shard, frame.next(), frame.arrival);
-                } else {
-                    let known = r.raised.entry(frame.shard).or_default();
-                    *known = (known.0.max(frame.next()), known.1.max(frame.arrival));
                 }
             }
         }

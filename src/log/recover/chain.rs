@@ -3,8 +3,9 @@
 use super::{At, Mode, Recovery, Step, WINDOW_BYTES, Window};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{Op, Ops};
+use crate::log::footer::Summary;
 use crate::log::format::{CommitHeader, CommitKind, Damage, Position};
-use crate::log::index::Sealed;
+use crate::log::index::Building;
 use crate::log::scanner::{Found, Place, examine};
 use crate::log::{FooterState, Log, Segment};
 
@@ -125,10 +126,12 @@ impl Log {
         if self.segments.back().is_none_or(|segment| segment.incarnation != header.incarnation) {
             self.begin_recovered(r, at.candidate, header.previous);
         }
-        for (frame_at, frame) in header.frames(commit).flatten() {
-            if frame.count > 0 {
-                self.building.add(at.byte + frame_at as u32, &frame);
-                r.records += frame.count as u64;
+        for (frame_at, frame) in header.frames(commit).flatten().filter(|(_, frame)| frame.count > 0) {
+            let frame_at = at.byte + frame_at as u32;
+            r.used_up(frame.shard, frame.next(), frame.arrival);
+            match header.kind {
+                CommitKind::Moved => self.add_moved(frame_at, &frame),
+                _ => self.building.add(frame_at, &frame),
             }
         }
         let segment = self.segments.back_mut().expect("begun above if there was none");
@@ -148,17 +151,8 @@ impl Log {
         let candidate = &r.candidates[candidate];
         r.flushes.push(candidate.file);
         self.files.found(candidate.file, Some(candidate.incarnation));
-        self.segments.push_back(Segment {
-            file: candidate.file,
-            incarnation: candidate.incarnation,
-            end: 0,
-            epoch: 0,
-            first_previous,
-            last_crc: 0,
-            index: Sealed::default(),
-            footer: FooterState::Open,
-            leaving: false,
-        });
+        let (file, incarnation) = (candidate.file, candidate.incarnation);
+        self.push_segment(file, incarnation, Summary { first_previous, ..Summary::default() }, FooterState::Open);
         self.active = true;
         self.at = 0;
     }
@@ -166,9 +160,12 @@ impl Log {
     pub(super) fn seal_recovered(&mut self) {
         if std::mem::replace(&mut self.active, false) {
             let segment = self.segments.back_mut().expect("the active segment is the last one");
-            segment.index = self.building.seal();
             segment.end = self.at;
-            segment.footer = FooterState::Due;
+            let incarnation = segment.incarnation;
+            let spare = self.spare.pop().unwrap_or_else(|| Building::new(self.room()));
+            let mut building = std::mem::replace(&mut self.building, spare);
+            self.seal_index(incarnation, &mut building);
+            self.spare.push(building);
         }
     }
 
@@ -185,22 +182,19 @@ impl Log {
     /// A segment with a footer joins the chain.
     pub(super) fn accept_footer(&mut self, r: &mut Recovery, candidate: usize) -> bool {
         let incarnation = r.candidates[candidate].incarnation;
-        let Some((summary, index)) = r.candidates[candidate].footer.take() else { return false };
+        let Some((summary, entries)) = r.candidates[candidate].footer.take() else { return false };
         self.seal_recovered();
         let file = r.candidates[candidate].file;
         self.files.found(file, Some(incarnation));
-        r.records += index.spans.iter().map(|span| span.records).sum::<u64>();
-        self.segments.push_back(Segment {
-            file,
-            incarnation,
-            end: summary.end,
-            epoch: summary.epoch,
-            first_previous: summary.first_previous,
-            last_crc: summary.last_crc,
-            index,
-            footer: FooterState::Settled,
-            leaving: false,
-        });
+        for entry in entries {
+            r.used_up(entry.shard, entry.first + entry.count as u64, entry.last_arrival);
+            match entry.count {
+                0 => r.raise(entry.shard, entry.first, entry.last_arrival),
+                // In the order of the chain, so that what was moved is owned by where it was moved to.
+                _ => self.extents.take_over(entry.shard, entry.extent(incarnation)),
+            }
+        }
+        self.push_segment(file, incarnation, summary, FooterState::Settled);
         self.last_crc = summary.last_crc;
         r.epoch_max = r.epoch_max.max(summary.epoch);
         r.last = Some((CommitKind::Data, summary.epoch));

@@ -1,9 +1,9 @@
 //! Recovery, first part: what files there are, which can be part of the chain, and the footers of those that were sealed.
 
-use super::{Candidate, HEAD_BYTES, Recovery, Step, WINDOW_BYTES};
+use super::{Candidate, HEAD_BYTES, Recovery, Step, TAIL_BYTES, WINDOW_BYTES};
 use crate::io::buffers::Buffers;
 use crate::io::op::{DirName, Op, OpenHow, Ops};
-use crate::log::footer::{find_trailer, read_footer};
+use crate::log::footer::{find_trailer, footer_room, read_footer};
 use crate::log::format::{CommitHeader, Position, header_at};
 use crate::log::{Event, Log};
 
@@ -36,16 +36,51 @@ impl Log {
         wanted.min(r.memory.len).min(size - r.head_from).max(block) / block * block
     }
 
-    pub(super) fn read_edge(&mut self, r: &mut Recovery, step: Step, ops: &mut Ops) {
-        let (index, size) = r.found[r.opened];
+    /// What is read first of a file: its end, as a sealed segment is known by its footer; of a file that is too short, its start.
+    pub(super) fn read_opened(&mut self, r: &mut Recovery, ops: &mut Ops) {
+        r.trailer = None;
+        let whole = r.found[r.opened].1 == self.settings.segment_size;
+        self.read_edge(r, if whole { Step::Tail } else { Step::Head }, ops);
+    }
+
+    /// Bytes read of a file's end.
+    fn tail_bytes(&self, r: &Recovery) -> u32 {
         let block = self.settings.block;
+        let room = footer_room(self.settings.segment_size, block) as u32;
+        TAIL_BYTES.min(room).min(r.memory.len / block * block).max(block)
+    }
+
+    fn read_edge(&mut self, r: &mut Recovery, step: Step, ops: &mut Ops) {
+        let (index, size) = r.found[r.opened];
         let (at, len) = match step {
             Step::Head => (r.head_from as u64, self.head_bytes(r)),
-            _ => (size - block as u64, block),
+            _ => (size - self.tail_bytes(r) as u64, self.tail_bytes(r)),
         };
         r.step = step;
         let into = r.memory.first(len);
         ops.push(Op::ReadAt { file: self.files.name(index), at, into, token: self.recovery_token() });
+    }
+
+    /// The end of a file: has it a footer?
+    pub(super) fn on_tail(&mut self, r: &mut Recovery, bytes: u32, buffers: &Buffers, ops: &mut Ops) {
+        let (file, size) = r.found[r.opened];
+        let whole = bytes == self.tail_bytes(r);
+        let tail = buffers.bytes(r.memory.first(if whole { bytes } else { 0 }));
+        let last = tail.len().saturating_sub(self.settings.block as usize);
+        let trailer = find_trailer(&tail[last..], self.settings.directory, self.settings.number, size);
+        let newest_known = r.live.last().copied().unwrap_or(0);
+        // A footer of an earlier use says nothing of this one: that segment is not live, and not newer than all that are.
+        let is_current = |incarnation| incarnation > newest_known || r.live.binary_search(&incarnation).is_ok();
+        let Some(trailer) = trailer.filter(|trailer| is_current(trailer.incarnation)) else {
+            r.trailer = trailer;
+            return self.read_edge(r, Step::Head, ops);
+        };
+        let from = trailer.start.checked_sub(size - tail.len() as u64).map(|from| from as usize);
+        let footer = from.and_then(|from| read_footer(&tail[from..from + trailer.length as usize], &trailer).ok());
+        r.incarnation_max = r.incarnation_max.max(trailer.incarnation);
+        r.candidates.push(Candidate { file, incarnation: trailer.incarnation, trailer: Some(trailer), footer });
+        r.opened += 1;
+        self.open_next(r, ops);
     }
 
     /// The start of a file: of which incarnation is it?
@@ -66,61 +101,30 @@ impl Log {
             r.head_from = behind;
             return self.read_edge(r, Step::Head, ops);
         }
-        if let Some(header) = ours {
-            r.incarnation_max = r.incarnation_max.max(header.incarnation);
-            r.candidates.push(Candidate { file: index, incarnation: header.incarnation, trailer: None, footer: None });
-            if !whole {
+        r.opened += 1;
+        // The first block may be lost, or be of a later use than the footer is.
+        let trailer = r.trailer.take().filter(|trailer| ours.is_none_or(|o| o.incarnation == trailer.incarnation));
+        let incarnation = ours.map(|header| header.incarnation).or(trailer.map(|trailer| trailer.incarnation));
+        if let Some(incarnation) = incarnation {
+            r.incarnation_max = r.incarnation_max.max(incarnation);
+            r.candidates.push(Candidate { file: index, incarnation, trailer, footer: None });
+            if let Some(header) = ours.filter(|_| !whole) {
                 let why = format!("the file has {size} bytes instead of {}", self.settings.segment_size);
                 self.damaged(r, index, Position(header.position.0 + size), why);
             }
         } else if empty && !whole {
             // A crash while it was being made: nothing was ever written into it.
-            r.opened += 1;
             r.removals.push(self.files.name(index));
             r.step = Step::Close;
             let closing = r.removals.len() - 1;
             r.removals.swap(r.removed, closing);
             return ops.push(Op::CloseFile { file: self.files.name(index), token: self.recovery_token() });
         } else if empty {
-            // It may still have a trailer, if the first block was lost.
-            r.candidates.push(Candidate { file: index, incarnation: 0, trailer: None, footer: None });
-        } else if whole {
-            r.candidates.push(Candidate { file: index, incarnation: u32::MAX, trailer: None, footer: None });
+            r.free.push(index);
         } else {
             r.unknown.push(index);
         }
-        match whole {
-            true => self.read_edge(r, Step::Tail, ops),
-            false => {
-                r.opened += 1;
-                self.open_next(r, ops);
-            }
-        }
-    }
-
-    /// The last block of a file: has it a footer?
-    pub(super) fn on_tail(&mut self, r: &mut Recovery, tail: &[u8]) {
-        r.opened += 1;
-        let trailer = find_trailer(tail, self.settings.directory, self.settings.number, self.settings.segment_size);
-        let candidate = r.candidates.last_mut().expect("the head came before the tail");
-        let file = candidate.file;
-        match (candidate.incarnation, trailer) {
-            (0, None) => {
-                r.candidates.pop();
-                r.free.push(file);
-            }
-            (u32::MAX, None) => {
-                r.candidates.pop();
-                r.unknown.push(file);
-            }
-            (0 | u32::MAX, Some(trailer)) => {
-                candidate.incarnation = trailer.incarnation;
-                candidate.trailer = Some(trailer);
-                r.incarnation_max = r.incarnation_max.max(trailer.incarnation);
-            }
-            // A footer of an earlier use is none.
-            (incarnation, trailer) => candidate.trailer = trailer.filter(|trailer| trailer.incarnation == incarnation),
-        }
+        self.open_next(r, ops);
     }
 
     pub(super) fn damaged(&mut self, r: &mut Recovery, file: u32, position: Position, why: String) {
@@ -161,11 +165,12 @@ impl Log {
 
     pub(super) fn read_footers(&mut self, r: &mut Recovery, buffers: &Buffers, ops: &mut Ops) {
         while let Some(candidate) = r.candidates.get(r.reading) {
-            let Some(trailer) = candidate.trailer else {
+            let Some(trailer) = candidate.trailer.filter(|_| candidate.footer.is_none()) else {
                 r.reading += 1;
                 continue;
             };
-            let bytes = self.settings.segment_size - trailer.start;
+            let at = trailer.start / self.settings.block as u64 * self.settings.block as u64;
+            let bytes = self.settings.segment_size - at;
             if bytes > r.memory.len as u64 {
                 r.reading += 1;
                 continue;
@@ -173,7 +178,7 @@ impl Log {
             r.step = Step::Footer;
             let into = r.memory.first(bytes as u32);
             let file = self.files.name(candidate.file);
-            return ops.push(Op::ReadAt { file, at: trailer.start, into, token: self.recovery_token() });
+            return ops.push(Op::ReadAt { file, at, into, token: self.recovery_token() });
         }
         self.follow(r, buffers, ops);
     }
@@ -181,8 +186,12 @@ impl Log {
     pub(super) fn on_footer_read(&mut self, r: &mut Recovery, bytes: u32, buffers: &Buffers) {
         let candidate = &mut r.candidates[r.reading];
         r.reading += 1;
-        let Some(trailer) = candidate.trailer.filter(|trailer| trailer.length <= bytes as u64) else { return };
-        let footer = buffers.bytes(r.memory.first(trailer.length as u32));
+        let Some(trailer) = candidate.trailer else { return };
+        let within = (trailer.start % self.settings.block as u64) as u32;
+        if within as u64 + trailer.length > bytes as u64 {
+            return;
+        }
+        let footer = buffers.bytes(r.memory.part(within, trailer.length as u32));
         candidate.footer = read_footer(footer, &trailer).ok();
     }
 }

@@ -1,7 +1,8 @@
 //! Following the chain at start.
 //!
-//! 1. The directory is listed; what a crash left of files in the making is removed; each segment file's first and last blocks are read.
-//! 2. Footers are read: a sealed segment is known by its footer.
+//! 1. The directory is listed; what a crash left of files in the making is removed; the end of each segment file is read, where it is known
+//!    by a footer, else its start.
+//! 2. Footers that did not come with that are read.
 //! 3. The other segments are walked, commit by commit. A commit belongs to the chain when it stands where the one before it ends (or at
 //!    the start of the next incarnation), names that one's CRC, and its epoch is not lower.
 //! 4. Where the chain ends, everything behind is searched for a commit that calls this place durable. There is none after a crash: what
@@ -21,17 +22,20 @@ mod quarantine;
 
 use super::footer::Summary;
 use super::format::{CommitKind, Position, ShardKey, Trailer};
-use super::index::Sealed;
+use super::index::{Entry, KeyHasher};
 use super::{Event, Log, Newest, Phase, Purpose, token};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{DirName, Errno, FileName, Op, Ops, Token};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
 /// Bytes read at once, unless the log's memory is smaller.
 const WINDOW_BYTES: u32 = 32 << 20;
 /// Bytes read of a file's start, an eighth at most: where no commit of ours begins in them, the rest is looked through. A damaged first
 /// commit does not make a used file look like a free one.
 const HEAD_BYTES: u32 = 64 << 10;
+/// Bytes read of a file's end: the trailer, and mostly all of the footer but its runs.
+const TAIL_BYTES: u32 = 32 << 10;
 const NOT_THERE: Errno = Errno(2);
 const ALREADY_THERE: Errno = Errno(17);
 
@@ -73,7 +77,7 @@ struct Candidate {
     file: u32,
     incarnation: u32,
     trailer: Option<Trailer>,
-    footer: Option<(Summary, Sealed)>,
+    footer: Option<(Summary, Vec<Entry>)>,
 }
 
 /// A byte of a candidate.
@@ -128,6 +132,8 @@ pub(super) struct Recovery {
     opened: usize,
     /// Byte of the file being dealt with from which on a commit is looked for.
     head_from: u32,
+    /// The trailer at its end, if that is not enough to know it by.
+    trailer: Option<Trailer>,
     removals: Vec<FileName>,
     removed: usize,
     candidates: Vec<Candidate>,
@@ -152,8 +158,24 @@ pub(super) struct Recovery {
     flushes: Vec<u32>,
     /// Numbers used up by what damage left of frames, where no segment can say so.
     raised: BTreeMap<ShardKey, (u64, u64)>,
-    records: u64,
+    /// Of each shard: the next number, and the last arrival.
+    newest: HashMap<ShardKey, (u64, u64), BuildHasherDefault<KeyHasher>>,
     torn: u64,
+}
+
+impl Recovery {
+    /// Numbers of `shard` below `next` are used up.
+    fn used_up(&mut self, shard: ShardKey, next: u64, arrival: u64) {
+        let known = self.newest.entry(shard).or_default();
+        *known = (known.0.max(next), known.1.max(arrival));
+    }
+
+    /// The same, though no frame that can be read says so.
+    fn raise(&mut self, shard: ShardKey, next: u64, arrival: u64) {
+        self.used_up(shard, next, arrival);
+        let known = self.raised.entry(shard).or_default();
+        *known = (known.0.max(next), known.1.max(arrival));
+    }
 }
 
 impl Log {
@@ -170,6 +192,7 @@ impl Log {
             found: Vec::new(),
             opened: 0,
             head_from: 0,
+            trailer: None,
             removals: Vec::new(),
             removed: 0,
             candidates: Vec::new(),
@@ -187,7 +210,7 @@ impl Log {
             copies: VecDeque::new(),
             flushes: Vec::new(),
             raised: BTreeMap::new(),
-            records: 0,
+            newest: HashMap::default(),
             torn: 0,
         }));
         ops.push(Op::List { dir: DirName::Log(self.settings.number), token: self.recovery_token() });
@@ -247,22 +270,18 @@ impl Log {
             Step::List => {}
             Step::MakeDir => {
                 r.step = Step::SyncTop;
-                ops.push(Op::SyncDir { dir: DirName::Top, token: self.recovery_token() });
+                ops.push(Op::SyncDir { dir: DirName::Above(self.settings.number), token: self.recovery_token() });
             }
             Step::SyncTop => self.open_next(&mut r, ops),
             Step::Open => {
                 self.files.opened(r.found[r.opened].0, bytes);
-                self.read_edge(&mut r, Step::Head, ops);
+                self.read_opened(&mut r, ops);
             }
             Step::Head => {
                 let head = r.memory.first(bytes.min(self.head_bytes(&r)));
                 self.on_head(&mut r, buffers.bytes(head), ops);
             }
-            Step::Tail => {
-                let tail = r.memory.first(bytes.min(self.settings.block));
-                self.on_tail(&mut r, buffers.bytes(tail));
-                self.open_next(&mut r, ops);
-            }
+            Step::Tail => self.on_tail(&mut r, bytes, buffers, ops),
             Step::Close => self.unlink(&mut r, ops),
             Step::Unlink => {
                 r.removed += 1;
@@ -333,25 +352,16 @@ impl Log {
         for &file in &r.free {
             self.files.found_free(file);
         }
-        let mut newest: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-        for index in 0..self.segments.len() {
-            self.view(index).for_each_span(|span| {
-                let known = newest.entry(span.shard).or_default();
-                *known = (known.0.max(span.next), known.1.max(span.last_arrival));
-            });
-        }
-        for (shard, (next, arrival)) in &r.raised {
-            let known = newest.entry(*shard).or_default();
-            *known = (known.0.max(*next), known.1.max(*arrival));
-        }
         let listed = |(shard, (next, arrival))| Newest { shard, next, arrival };
         self.raised = std::mem::take(&mut r.raised).into_iter().map(listed).collect();
-        self.newest = newest.into_iter().map(listed).collect();
+        self.newest = std::mem::take(&mut r.newest).into_iter().map(listed).collect();
+        self.newest.sort_unstable_by_key(|newest| newest.shard);
         self.next_incarnation = r.incarnation_max.max(r.live.last().copied().unwrap_or(0)) + 1;
         self.epoch = r.epoch_max;
         self.durable = r.end;
+        self.vouched = r.vouched;
         self.unvouched = self.active && !matches!(r.last, Some((CommitKind::Vouch | CommitKind::Stopped, _)) | None);
         self.phase = Phase::Recovered;
-        self.events.push_back(Event::Recovered { records: r.records, torn: r.torn });
+        self.events.push_back(Event::Recovered { records: self.records(), torn: r.torn });
     }
 }

@@ -320,7 +320,7 @@ fn a_segment_without_a_whole_commit_is_copied_and_its_numbers_stay_used() {
     let next = |rig: &Rig| rig.log.newest().find(|newest| newest.shard == shard).map(|newest| newest.next);
     assert_eq!(next(&rig), Some(4), "what is left of its frames says so");
     // The file is not live any more: what it said must be held elsewhere before it is used again.
-    let reclaim = rig.log.reclaim(&mut |_| Fate::ExpiresBefore(0), true).expect("the oldest");
+    let reclaim = rig.reclaim(|_| Fate::ExpiresBefore(0), true).expect("the oldest");
     assert!(reclaim.resume.iter().any(|newest| newest.shard == shard && newest.next == 4), "{reclaim:?}");
 }
 
@@ -373,7 +373,7 @@ fn damage_before_a_segment_that_was_recycled_is_told() {
         0 => Fate::ExpiresBefore(0),
         _ => Fate::Deleted,
     };
-    let reclaim = rig.log.reclaim(only_one, false).expect("one is deleted");
+    let reclaim = rig.reclaim(only_one, false).expect("one is deleted");
     assert_eq!((&reclaim.freed[..], &reclaim.live[..]), (&[2][..], &[1, 3, 4][..]));
     rig.reclaimed(reclaim);
     let held = rig.model[&ShardKey::new(7, 0)].len();

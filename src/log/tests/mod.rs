@@ -4,12 +4,14 @@ mod bytes;
 mod damage;
 mod disk;
 mod random;
+mod relocation;
 mod rules;
 mod snapshot;
+mod verify;
 
 use super::format::{Entry, FrameKind, Position, ShardKey, body_size, records, write_index};
 use super::reader::{Reader, Step};
-use super::{Canary, Event, Log, Reclaim, Refusal, Settings, Stamp};
+use super::{Canary, Event, Fate, Log, Reclaim, Refusal, Settings, Stamp};
 use crate::io::buffers::{Buffers, Layouts, Pool};
 use crate::io::clock::{Mono, Now, Wall};
 use crate::io::op::{Completion, FileName};
@@ -151,7 +153,9 @@ impl Rig {
 
     fn end_turn(&mut self) {
         let mut ops = Vec::new();
-        self.log.end_turn(self.now(), &mut self.buffers, &mut ops);
+        let now = self.now();
+        self.log.relocate(now, &mut |_| Fate::ExpiresBefore(0), &mut self.buffers, &mut ops);
+        self.log.end_turn(now, &mut self.buffers, &mut ops);
         self.take(ops);
         self.drain_events();
         self.ack();
@@ -319,6 +323,12 @@ impl Rig {
         }
     }
 
+    /// What may go, by a survey of all there is.
+    fn reclaim(&mut self, mut fate: impl FnMut(ShardKey) -> Fate, force_oldest: bool) -> Option<Reclaim> {
+        while !self.log.survey(&mut fate, 2) {}
+        self.log.reclaim(force_oldest)
+    }
+
     /// Both steps of a reclaim, the catalog's part between them.
     fn reclaimed(&mut self, reclaim: Reclaim) {
         self.live = reclaim.live.clone();
@@ -326,8 +336,13 @@ impl Rig {
             let known = self.resume.entry(newest.shard).or_default();
             *known = newest.next.max(*known);
         }
-        let gone = |kept: &Kept| reclaim.freed.contains(&(((kept.durable_at.0 - 1) / SEGMENT) as u32));
-        self.model.values_mut().for_each(|model| model.retain(|_, kept| !gone(kept)));
+        let log = &self.log;
+        let emptied = |incarnation| log.segment_index(incarnation).is_some_and(|index| log.segments[index].emptied);
+        let lost: Vec<u32> = reclaim.freed.iter().copied().filter(|incarnation| !emptied(*incarnation)).collect();
+        for (shard, model) in &mut self.model {
+            let owned = |sequence| lost.iter().any(|lost| log.extents.owner(*shard, sequence, *lost).is_some());
+            model.retain(|&sequence, _| !owned(sequence));
+        }
         self.log.reclaimed(reclaim);
     }
 

@@ -17,7 +17,7 @@ fn script(rig: &mut Rig, step: u32) {
 }
 
 fn reclaim(rig: &mut Rig, force: bool) {
-    let Some(reclaim) = rig.log.reclaim(&mut |_| Fate::ExpiresBefore(0), force) else { return };
+    let Some(reclaim) = rig.reclaim(|_| Fate::ExpiresBefore(0), force) else { return };
     rig.reclaimed(reclaim);
 }
 
@@ -155,7 +155,7 @@ pub(super) fn act(rig: &mut Rig, random: &mut Random) {
             let damage = rig.read(shard, from).err();
             assert_eq!(damage, None);
         }
-        2 => reclaim(rig, random.chance(30)),
+        2 => reclaim(rig, random.chance(10)),
         3..10 => {
             let len = [10, 300, 2000, 9000][random.below(4) as usize];
             match rig.try_append(random.below(4) as u32, 1 + random.below(3) as u32, len) {

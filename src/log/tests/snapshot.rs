@@ -44,9 +44,9 @@ fn a_pinned_log_is_sealed_goes_on_in_another_segment_and_gives_nothing_back_unti
         rig.append(1, 1, 20_000);
         rig.settle();
     }
-    assert_eq!(rig.log.reclaim(&mut all_gone, true), None, "the catalog is being written down");
+    assert_eq!(rig.reclaim(all_gone, true), None, "the catalog is being written down");
     let name = rig.log.link(&held[0]);
-    assert_eq!(rig.log.reclaim(&mut all_gone, true).map(|reclaim| reclaim.freed), Some(vec![5]), "held are 1 to 4");
+    assert_eq!(rig.reclaim(all_gone, true).map(|reclaim| reclaim.freed), Some(vec![5]), "held are 1 to 4");
     rig.disk.linked.insert(name);
     rig.log.linked(&held[0], false);
     held[1..].iter().for_each(|held| link(&mut rig, held));
@@ -57,7 +57,7 @@ fn a_pinned_log_is_sealed_goes_on_in_another_segment_and_gives_nothing_back_unti
 #[test]
 fn what_is_held_waits_for_durability_and_for_a_reclaim_under_way() {
     let mut rig = three_segments();
-    let reclaim = rig.log.reclaim(&mut all_gone, false).expect("all but the newest");
+    let reclaim = rig.reclaim(all_gone, false).expect("all but the newest");
     rig.append(0, 1, 100);
     rig.log.pin();
     rig.end_turn();
@@ -82,7 +82,7 @@ fn a_file_with_two_names_is_replaced_also_after_a_restart() {
             rig.restart(disk);
         }
         if rig.log.usage().free_segments < 2 {
-            let reclaim = rig.log.reclaim(&mut |_| Fate::ExpiresBefore(0), true).expect("the oldest");
+            let reclaim = rig.reclaim(|_| Fate::ExpiresBefore(0), true).expect("the oldest");
             rig.reclaimed(reclaim);
         }
         rig.append(0, 1, 20_000);
@@ -137,6 +137,6 @@ fn where_the_file_system_is_full_what_a_snapshot_holds_is_not_trimmed_for_nothin
         }
     }
     assert!(rig.events.contains(&Event::Room { back: false }), "{:?}", rig.events);
-    let freed = rig.log.reclaim(&mut |_| Fate::ExpiresBefore(0), true).map(|reclaim| reclaim.freed);
+    let freed = rig.reclaim(|_| Fate::ExpiresBefore(0), true).map(|reclaim| reclaim.freed);
     assert_eq!(freed, Some(vec![2]), "the oldest would only be unlinked here");
 }
