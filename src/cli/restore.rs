@@ -183,8 +183,9 @@ fn verify(from: &Path, part: &Part, superblock: &Superblock) -> Result<(), Strin
         block: superblock.block,
         size,
         end: part.held.end,
-        // What it has been worth is found again from the frames.
+        // Derived from the commits: where it is damaged, a start does without.
         footer: false,
+        runs: false,
     };
     let mut verifier = Verifier::new(segment, READ_BYTES);
     let mut read = vec![0; READ_BYTES as usize];

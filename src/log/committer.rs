@@ -215,7 +215,7 @@ impl Log {
             self.segments[index].footer = FooterState::Settled;
             match result {
                 Ok(bytes) if bytes == span.len => {
-                    self.segments[index].runs_from = runs_from;
+                    (self.segments[index].runs_from, self.segments[index].runs_whole) = (runs_from, true);
                     self.segments[index].sealed = None;
                 }
                 Ok(_) => self.fail("a footer was written short", SHORT_WRITE),

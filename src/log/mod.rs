@@ -57,12 +57,14 @@ use extents::Extents;
 use footer::{Summary, footer_room};
 use format::{FrameKind, Position, ShardKey};
 use index::{Building, Room, Sealed};
+pub use reclaim::Reclaim;
 use recover::Recovery;
 use relocate::Relocation;
 use segment::Files;
 pub use snapshot::Held;
 use snapshot::Pin;
 use std::collections::VecDeque;
+pub use survey::Fate;
 use survey::{Survey, Tally};
 
 /// What a log is made with. All sizes in bytes.
@@ -176,15 +178,6 @@ pub enum Event {
     Room { back: bool },
 }
 
-/// What the records of a shard are still good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Its stream is deleted, or the shard has expired.
-    Deleted,
-    /// Records that arrived before (µs since 1970) have expired.
-    ExpiresBefore(u64),
-}
-
 /// Number and arrival (µs) that a shard goes on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Newest {
@@ -192,19 +185,6 @@ pub struct Newest {
     /// The next sequence number.
     pub next: u64,
     pub arrival: u64,
-}
-
-/// Segments that may go, and what must be durable elsewhere before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reclaim {
-    /// Incarnations that stay, rising.
-    pub live: Vec<u32>,
-    /// Shards whose newest record is about to go.
-    pub resume: Vec<Newest>,
-    /// Incarnations that go.
-    pub freed: Vec<u32>,
-    /// Newest arrival among what goes although it has not expired (µs); 0: all of it has.
-    pub trimmed_until: u64,
 }
 
 /// One log. Inputs are `on_*`, `recover`, `start`, the frame calls and `end_turn`; outputs are ops, `durable`, `deadline` and `event`.
@@ -284,6 +264,8 @@ struct Segment {
     sealed: Option<Box<Sealed>>,
     /// Byte of the file where its footer's table of runs begins; 0: it has none.
     runs_from: u32,
+    /// This run has written it. Of an earlier one, a crash may have torn the table, which a start does not read.
+    runs_whole: bool,
     footer: FooterState,
     /// What the last survey found of it.
     tally: Tally,
@@ -556,6 +538,7 @@ impl Log {
             last_crc: summary.last_crc,
             sealed: None,
             runs_from: summary.runs_from,
+            runs_whole: false,
             footer,
             tally: Tally::default(),
             leaving: false,

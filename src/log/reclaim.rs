@@ -1,9 +1,22 @@
 //! Giving segments back, in two steps: what must be durable elsewhere first, then the files.
 
-use super::{Event, FooterState, Log, Newest, Phase, Reclaim, Segment};
+use super::{Event, FooterState, Log, Newest, Phase, Segment};
 use crate::io::clock::Mono;
 use crate::log::format::ShardKey;
 use std::collections::BTreeMap;
+
+/// Segments that may go, and what must be durable elsewhere before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reclaim {
+    /// Incarnations that stay, rising.
+    pub live: Vec<u32>,
+    /// Shards whose newest record is about to go.
+    pub resume: Vec<Newest>,
+    /// Incarnations that go.
+    pub freed: Vec<u32>,
+    /// Newest arrival among what goes although it has not expired (µs); 0: all of it has.
+    pub trimmed_until: u64,
+}
 
 impl Log {
     /// By the survey that has just come to its end: sealed segments in which nothing is good for anything any more; with `force_oldest`, if

@@ -227,6 +227,8 @@ impl Verifier {
         let from = (trailer.start - base) as usize;
         let read = window.get(from..from + trailer.length as usize).ok_or(Damage::Short { what: "footer" });
         let damage = match read.and_then(|bytes| read_footer(bytes, trailer)) {
+            // What a crash has torn is no damage: readers believe a run only as far as a frame stands where it says.
+            Ok(_) if !self.segment.runs => None,
             Ok((summary, _)) => {
                 let table = (summary.runs_from as u64).checked_sub(base).map(|from| from as usize);
                 let runs = table.and_then(|from| window.get(from..from + summary.runs as usize * RUN_SIZE));

@@ -161,22 +161,24 @@ impl World<'_> {
                 let shown = counters.iter().any(|c| c.get(Counter::ClockSteppedSecondsNow) == seconds.unsigned_abs());
                 assert!(shown && seconds.abs() > 3600, "a step that nothing shows: {notice}");
             }
-            Notice::Scrub(told) => {
-                let excused = self.shared.settings.harm || self.shared.lenient;
-                let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
-                let late = matches!(told, Told::Late { .. });
-                let settings = &self.shared.settings;
-                let quick = settings.scrub_slow == 1
-                    && !settings.pauses
-                    && !settings.no_companion
-                    && settings.scrub >= Some(10 * SECOND);
-                assert!(!late || !quick, "a pass does not end within the period: {told}");
-                assert!(excused || unproven, "a scrub finds what is not there: {told}");
-                self.damage_told |= !unproven;
-                self.scrubs.tells(&told, self.shared.settings.segment);
-            }
+            Notice::Scrub(told) => self.scrub_told(&told),
             _ => {}
         }
+    }
+
+    fn scrub_told(&mut self, told: &Told) {
+        let excused = self.shared.settings.harm || self.shared.lenient;
+        let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
+        let late = matches!(told, Told::Late { .. });
+        let settings = &self.shared.settings;
+        let quick = settings.scrub_slow == 1
+            && !settings.pauses
+            && !settings.no_companion
+            && settings.scrub >= Some(10 * SECOND);
+        assert!(!late || !quick, "a pass does not end within the period: {told}");
+        assert!(excused || unproven, "a scrub finds what is not there: {told}");
+        self.damage_told |= !unproven;
+        self.scrubs.tells(told, settings.segment);
     }
 
     /// The end of a life has come: by a clean stop or by a power cut.
