@@ -47,7 +47,11 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Server {
-        let mut child = serve(data, &["--listen", "127.0.0.1:0"]).spawn().expect("it starts");
+        Server::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, more: &[&dyn AsRef<std::ffi::OsStr>]) -> Server {
+        let mut child = serve(data, &["--listen", "127.0.0.1:0"]).args(more).spawn().expect("it starts");
         let mut banner = Vec::new();
         for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
             banner.push(line.expect("text"));
@@ -105,6 +109,19 @@ fn an_address_that_is_taken_or_not_loopback_is_refused() {
     let (code, told) = refused(&other.0, &["--listen", "0.0.0.0:0"]);
     assert!(code == Some(1) && told.contains("loopback"), "{told}");
     server.stop("-KILL");
+}
+
+#[test]
+fn what_has_several_directories_is_neither_snapshotted_nor_exported() {
+    let (home, further, other) = (Scratch::new(), Scratch::new(), Scratch::new());
+    let server = Server::start_with(&home.0, &[&"--data", &further.0]);
+    let target = other.0.join("snapshot");
+    let (code, told) = run(&[&"snapshot", &target, &"--data", &home.0]);
+    assert!(code == Some(1) && told.contains("several data directories") && !target.exists(), "{told}");
+    let (status, told) = server.stop("-TERM");
+    assert_eq!(status.code(), Some(0), "{told}");
+    let (code, told) = run(&[&"export", &home.0, &"--stream", &"s"]);
+    assert!(code == Some(1) && told.contains("one of several data directories"), "{told}");
 }
 
 #[test]

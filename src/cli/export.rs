@@ -106,6 +106,14 @@ impl Source {
                 dir.display()
             )
         })?;
+        if superblock.directories.len() > 1 {
+            let paths: Vec<&str> = superblock.directories.iter().map(|directory| directory.path.as_str()).collect();
+            return Err(format!(
+                "{} is one of several data directories ({}), which cannot be exported yet: nothing was read",
+                dir.display(),
+                paths.join(", ")
+            ));
+        }
         Ok(Source { dir: dir.to_path_buf(), still: Still::new(dir), buffers: Buffers::new(0, layouts()), superblock })
     }
 

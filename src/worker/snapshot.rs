@@ -147,7 +147,7 @@ impl Worker {
             Some("the server is being stopped")
         } else if self.snapshots.superblock.as_ref().is_some_and(|superblock| superblock.directories.len() > 1) {
             Some(
-                "this server has several data directories, and a snapshot is taken of one that has all of its logs: it cannot be taken of this server",
+                "this server has several data directories, of which snapshots cannot be taken yet: copy all of them together while it is stopped",
             )
         } else {
             None

@@ -1,7 +1,9 @@
 //! What a snapshot holds of a log, and what becomes of files with two names.
 
+use super::relocation::{fate, mixed};
 use super::*;
 use crate::io::op::{Errno, Op};
+use crate::log::format::CommitKind;
 use crate::log::{Fate, Held};
 
 fn all_gone(_: ShardKey) -> Fate {
@@ -139,4 +141,64 @@ fn where_the_file_system_is_full_what_a_snapshot_holds_is_not_trimmed_for_nothin
     assert!(rig.events.contains(&Event::Room { back: false }), "{:?}", rig.events);
     let freed = rig.reclaim(|_| Fate::ExpiresBefore(0), true).map(|reclaim| reclaim.freed);
     assert_eq!(freed, Some(vec![2]), "the oldest would only be unlinked here");
+}
+
+fn incarnations(held: &[Held]) -> Vec<u32> {
+    held.iter().map(|held| held.incarnation).collect()
+}
+
+#[test]
+fn a_pinned_log_empties_no_segment_until_it_is_let_go() {
+    let mut rig = Rig::with(false, 16, Disk::default());
+    rig.boot();
+    mixed(&mut rig);
+    let held = pinned(&mut rig);
+    rig.tidy_up(fate);
+    assert_eq!(rig.kinds(CommitKind::Moved), 0, "its segments are worth emptying, but held");
+    assert_eq!(rig.log.held().map(|held| incarnations(&held)), Some(incarnations(&held)));
+    held.iter().for_each(|held| link(&mut rig, held));
+    rig.log.unpin();
+    rig.tidy_up(fate);
+    assert!(rig.kinds(CommitKind::Moved) > 0 && rig.log.segments() <= 2, "{} segments are left", rig.log.segments());
+    rig.model.retain(|shard, _| fate(*shard) == Fate::ExpiresBefore(0));
+    rig.check();
+}
+
+#[test]
+fn a_segment_that_is_being_emptied_when_its_log_is_pinned_is_in_the_snapshot_whole() {
+    for goes_on in [false, true] {
+        let mut rig = Rig::with(false, 16, Disk::default());
+        rig.boot();
+        mixed(&mut rig);
+        while !rig.log.survey(&mut { fate }, 8) {}
+        // Until a moved commit is on its way.
+        while rig.log.moving_from().is_none() {
+            rig.now += 1_000_000;
+            let (now, mut ops) = (rig.now(), Vec::new());
+            rig.log.relocate(now, &mut { fate }, &mut rig.buffers, &mut ops);
+            rig.take(ops);
+            (0..rig.pending.len()).for_each(|_| rig.complete(0));
+        }
+        let source = rig.log.moving_from().expect("it was just asked");
+        rig.log.pin();
+        rig.end_turn();
+        assert_eq!(rig.log.held(), None, "the moved commit is on its way");
+        rig.settle();
+        let held = rig.log.held().expect("all is durable");
+        assert!(incarnations(&held).contains(&source) && rig.kinds(CommitKind::Moved) > 0, "{held:?}");
+        if goes_on {
+            // It is emptied to its end, but not given back.
+            rig.tidy_up(fate);
+            assert!(rig.log.segments.iter().any(|segment| segment.incarnation == source && segment.emptied));
+        }
+        let mut disk = rig.disk.clone();
+        let files: Vec<_> = held.iter().map(|held| rig.log.files.name(held.file)).collect();
+        disk.files.retain(|name, _| files.contains(name));
+        rig.live = incarnations(&held);
+        rig.restart(disk);
+        rig.tidy_up(fate);
+        assert!(rig.log.segments() <= 2, "{} segments are left", rig.log.segments());
+        rig.model.retain(|shard, _| fate(*shard) == Fate::ExpiresBefore(0));
+        rig.check();
+    }
 }
