@@ -77,6 +77,7 @@ impl Bench {
             retention_hour: None,
             segment: Some(64 << 20),
             random: [7; 32],
+            admin_key: [7; 16],
             clock_synchronised: true,
             accept_clock: false,
             scrub: Some(14 * 86_400 * 1_000_000_000),
@@ -156,7 +157,9 @@ impl Bench {
                 | Op::Unlink { token, .. }
                 | Op::CloseFile { token, .. }
                 | Op::MakeDir { token, .. }
-                | Op::SyncDir { token, .. } => (token, Ok(0)),
+                | Op::SyncDir { token, .. }
+                | Op::Link { token, .. }
+                | Op::Clear { token, .. } => (token, Ok(0)),
             };
             self.done.push(Completion::Done { token, result });
         }

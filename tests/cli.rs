@@ -1,6 +1,6 @@
 //! The program as its operator meets it: arguments, banner, refusals, signals, exit codes.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -47,7 +47,11 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Server {
-        let mut child = serve(data, &["--listen", "127.0.0.1:0"]).spawn().expect("it starts");
+        Server::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, more: &[&dyn AsRef<std::ffi::OsStr>]) -> Server {
+        let mut child = serve(data, &["--listen", "127.0.0.1:0"]).args(more).spawn().expect("it starts");
         let mut banner = Vec::new();
         for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
             banner.push(line.expect("text"));
@@ -108,6 +112,19 @@ fn an_address_that_is_taken_or_not_loopback_is_refused() {
 }
 
 #[test]
+fn what_has_several_directories_is_neither_snapshotted_nor_exported() {
+    let (home, further, other) = (Scratch::new(), Scratch::new(), Scratch::new());
+    let server = Server::start_with(&home.0, &[&"--data", &further.0]);
+    let target = other.0.join("snapshot");
+    let (code, told) = run(&[&"snapshot", &target, &"--data", &home.0]);
+    assert!(code == Some(1) && told.contains("several data directories") && !target.exists(), "{told}");
+    let (status, told) = server.stop("-TERM");
+    assert_eq!(status.code(), Some(0), "{told}");
+    let (code, told) = run(&[&"export", &home.0, &"--stream", &"s"]);
+    assert!(code == Some(1) && told.contains("one of several data directories"), "{told}");
+}
+
+#[test]
 fn wrong_arguments_are_told_apart_from_failures() {
     let scratch = Scratch::new();
     for wrong in [
@@ -126,4 +143,75 @@ fn wrong_arguments_are_told_apart_from_failures() {
     assert!(code == Some(1) && told.contains("--data"), "{told}");
     let help = Command::new(PROGRAM).args(["serve", "--help"]).output().expect("it runs");
     assert!(!String::from_utf8_lossy(&help.stdout).contains("retention-hour"));
+}
+
+fn run(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = Command::new(PROGRAM).args(arguments).output().expect("it runs");
+    (status.code(), String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr))
+}
+
+/// One call of the API.
+fn call(endpoint: &str, operation: &str, body: &str) {
+    let mut stream = TcpStream::connect(endpoint).expect("it listens");
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: {endpoint}\r\nX-Amz-Target: Kinesis_20131202.{operation}\r\nConnection: close\r\n\
+         Content-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("text");
+    assert!(reply.starts_with("HTTP/1.1 200 "), "{operation}: {reply}");
+}
+
+/// Flips a bit of a file.
+fn harm(file: &Path, byte: usize) {
+    let mut bytes = std::fs::read(file).expect("it is there");
+    bytes[byte] ^= 1;
+    std::fs::write(file, bytes).expect("written");
+}
+
+#[test]
+fn a_snapshot_is_taken_restored_and_refused_where_it_must_be() {
+    let (scratch, server) = (Scratch::new(), Scratch::new());
+    let at = |name: &str| scratch.0.join(name);
+    let (code, told) = run(&[&"snapshot", &at("none"), &"--data", &server.0]);
+    assert!(code == Some(1) && told.contains("running server"), "{told}");
+    let running = Server::start(&server.0);
+    call(&running.endpoint, "CreateStream", r#"{"StreamName":"s","ShardCount":1}"#);
+    call(&running.endpoint, "PutRecord", r#"{"StreamName":"s","PartitionKey":"k","Data":"aGVsbG8="}"#);
+    let (code, told) = run(&[&"snapshot", &scratch.0, &"--data", &server.0]);
+    assert_eq!(code, Some(0), "an empty directory is as good as a new one: {told}");
+    std::fs::create_dir(at("more")).expect("a directory");
+    let (code, told) = run(&[&"snapshot", &scratch.0, &"--data", &server.0]);
+    assert!(code == Some(1) && told.contains("is not empty"), "{told}");
+    std::fs::remove_dir(at("more")).expect("removed");
+    running.stop("-TERM");
+    let (code, told) = run(&[&"snapshot", &server.0.join("x"), &"--data", &server.0]);
+    assert!(code == Some(1) && told.contains("is it running?"), "{told}");
+
+    let target = Scratch::new();
+    let (code, told) = run(&[&"restore", &scratch.0, &server.0]);
+    assert!(code == Some(1) && told.contains("is not empty"), "{told}");
+    let (code, told) = run(&[&"restore", &server.0, &target.0]);
+    assert!(code == Some(1) && told.contains("is no snapshot"), "{told}");
+    let segment = std::fs::read_dir(at("log-000")).expect("listed").next().expect("a segment").expect("listed").path();
+    // In the body of the record's frame, behind two headers.
+    harm(&segment, 130);
+    let (code, told) = run(&[&"restore", &scratch.0, &target.0]);
+    assert!(code == Some(1) && told.contains(&format!("{} is damaged at byte 0", segment.display())), "{told}");
+    assert_eq!(std::fs::read_dir(&target.0).expect("listed").count(), 0, "nothing is left of it");
+    harm(&segment, 130);
+    harm(&at("superblock-0"), 4000);
+    let (code, told) = run(&[&"restore", &scratch.0, &target.0]);
+    assert!(code == Some(1) && told.contains("superblock-0 is not what it was"), "{told}");
+    harm(&at("superblock-0"), 4000);
+    let (code, told) = run(&[&"restore", &scratch.0, &target.0]);
+    assert!(code == Some(0) && told.contains("1 segments") && told.contains("all verified"), "{told}");
+    let restored = Server::start(&target.0);
+    assert!(restored.banner.iter().any(|line| line.contains("1 streams, 1 records")), "{:?}", restored.banner);
+    restored.stop("-TERM");
+    std::fs::remove_file(at("manifest")).expect("removed");
+    let (code, told) = run(&[&"restore", &scratch.0, &at("again")]);
+    assert!(code == Some(1) && told.contains("has no manifest"), "{told}");
 }

@@ -196,6 +196,13 @@ impl Catalog {
         &self.ahead
     }
 
+    /// The durable state as a snapshot of the server holds it: its number, the bytes of the snapshot with that number, and of its empty journal.
+    pub fn capture(&self) -> (u64, Vec<u8>, Vec<u8>) {
+        let number = self.state.applied;
+        let Encoded { bytes, .. } = entry::encode_snapshot(self.place(number), &self.state);
+        (number, bytes, vec![0; self.settings.block as usize])
+    }
+
     /// Whether nothing is on its way.
     pub fn is_idle(&self) -> bool {
         self.steps.is_idle() && self.pending.is_empty() && self.writing.is_empty()

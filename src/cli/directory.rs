@@ -56,7 +56,7 @@ pub fn open_all(named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Makes the directory if it is not there, and gives its absolute path.
-fn open(data: &Path) -> Result<PathBuf, String> {
+pub fn open(data: &Path) -> Result<PathBuf, String> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(data);
     let path = made.and_then(|()| data.canonicalize());
     path.map_err(|error| {
@@ -77,26 +77,38 @@ pub fn lock(data: &Path) -> Result<Arc<File>, String> {
     let mut options = OpenOptions::new();
     let mut file =
         options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+    let taken = "one server has a data directory for itself; stop that one, or name another with --data";
+    wait_for(&mut file, data, taken)?;
+    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(failed)?;
+    Ok(Arc::new(file))
+}
+
+/// Makes sure that no server has the directory, without writing into it, for as long as what it gives is kept. A snapshot has no lock.
+pub fn at_rest(data: &Path) -> Result<Option<File>, String> {
+    let Ok(mut file) = File::open(data.join(LOCK)) else { return Ok(None) };
+    wait_for(&mut file, data, "export from a snapshot of it (penstock snapshot), or stop it")?;
+    Ok(Some(file))
+}
+
+/// Locks the file, or says which process has it, and what to do. One that has ended is waited for.
+fn wait_for(file: &mut File, data: &Path, remedy: &str) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("{} cannot be locked: {error}", data.join(LOCK).display());
     let mut tries = 1;
     while let Err(error) = file.try_lock() {
         if let TryLockError::Error(error) = error {
             return Err(failed(error));
         }
-        let pid = owner(&mut file).map_err(failed)?;
+        let pid = owner(file).map_err(failed)?;
         let alive = pid.is_empty() || Path::new("/proc").join(&pid).exists();
         if alive || tries == TRIES {
             let state = if alive { "" } else { ", which has ended but whose last writes have not" };
-            return Err(format!(
-                "{} is in use by process {pid}{state}: one server has a data directory for itself; stop that one, or name another with --data",
-                data.display(),
-            ));
+            return Err(format!("{} is in use by process {pid}{state}: {remedy}", data.display()));
         }
         tries += 1;
         std::thread::sleep(STEP);
     }
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
-    written.map_err(failed)?;
-    Ok(Arc::new(file))
+    Ok(())
 }
 
 /// The newest superblock of a home; `None`: it is new, or cannot be read, which the start will tell.

@@ -1,11 +1,15 @@
 //! The command line: one file per subcommand.
 
+pub mod admin;
 pub mod banner;
 pub mod cores;
 pub mod directory;
+pub mod export;
 pub mod inspect;
+pub mod restore;
 pub mod serve;
 pub mod size;
+pub mod snapshot;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -24,6 +28,12 @@ enum Command {
     Serve(serve::Args),
     /// Prints what is in data directories and their files.
     Inspect(inspect::Args),
+    /// Writes the records of a stream as lines of JSON, from a snapshot or a stopped server's data.
+    Export(export::Args),
+    /// Takes a snapshot of a running server into a new directory.
+    Snapshot(snapshot::Args),
+    /// Makes a data directory from a snapshot.
+    Restore(restore::Args),
 }
 
 /// Runs what the arguments say. 0: done; 1: it could not be, and standard error says why; 2: the arguments are wrong.
@@ -31,6 +41,9 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Export(args) => export::run(&args),
+        Command::Snapshot(args) => snapshot::run(&args),
+        Command::Restore(args) => restore::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

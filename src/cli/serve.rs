@@ -1,12 +1,13 @@
 //! `penstock serve`: from arguments to running workers, and to their clean end.
 
 use super::banner::{self, Facts, Opened};
-use super::{cores, directory, size};
+use super::{admin, cores, directory, size};
 use crate::background::companion;
 use crate::io::buffers::Buffers;
 use crate::io::clock::Clock;
 use crate::io::device::{Device, Durability};
 use crate::io::driver::{self, Event, Say};
+use crate::io::op::DirName;
 use crate::io::peers::Peers;
 use crate::io::process::{self, Signals, timestamp};
 use crate::io::{probe, socket};
@@ -121,10 +122,19 @@ pub fn run(args: Args) -> Result<(), String> {
     let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
     let (devices, given): (Vec<Device>, Vec<_>) = directory::survey(&data)?.into_iter().unzip();
     warn(&data, &devices);
+    let capture = data[0].join(DirName::Capture.to_string());
+    if capture.exists() {
+        log(&format!(
+            "{} is left of a snapshot that was not taken away, and holds the space of its segments: the next snapshot clears it, or remove it",
+            capture.display()
+        ));
+    }
     let when_full = match args.when_full {
         Full::Reject => WhenFull::Reject,
         Full::Trim => WhenFull::Trim,
     };
+    let random = || process::random().map_err(|error| format!("no random bytes from the kernel: {error}"));
+    let admin_key = admin::announce(&data[0], endpoint, &random()?)?;
     let options = Options {
         disk: args.disk,
         given,
@@ -134,7 +144,8 @@ pub fn run(args: Args) -> Result<(), String> {
         account: args.account,
         retention_hour: args.retention_hour,
         segment: None,
-        random: process::random().map_err(|error| format!("no random bytes from the kernel: {error}"))?,
+        random: random()?,
+        admin_key,
         clock_synchronised: process::clock_is_synchronised(),
         accept_clock: args.accept_clock,
         scrub: (args.scrub_days > 0.0).then_some((args.scrub_days * DAY_NS) as u64),

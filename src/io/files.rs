@@ -10,7 +10,8 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 /// Readable by the owner alone: records may be secrets.
 const FILE_MODE: libc::mode_t = 0o600;
@@ -50,6 +51,8 @@ impl Files {
             DirName::Top | DirName::Catalog | DirName::Quarantine => 0,
             DirName::Log(log) | DirName::Above(log) => self.given(log),
             DirName::Given(given) => given,
+            // Snapshots are refused where there are further directories.
+            DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => 0,
         };
         &self.given[given as usize]
     }
@@ -59,7 +62,13 @@ impl Files {
         Fd(self.place(dir).1.as_raw_fd())
     }
 
-    fn path(&self, dir: DirName) -> PathBuf {
+    /// The data directory that names of files in `dir` begin at.
+    pub fn top_path(&self, dir: DirName) -> &Path {
+        &self.place(dir).0
+    }
+
+    /// The directory itself.
+    pub fn path(&self, dir: DirName) -> PathBuf {
         self.place(dir).0.join(dir.to_string())
     }
 
@@ -77,18 +86,9 @@ impl Files {
         Ok(fd)
     }
 
-    /// Names and sizes; entries that are not ours are passed over.
-    pub fn list(&self, dir: DirName) -> Result<Vec<(FileName, u64)>, Errno> {
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(self.path(dir)).map_err(errno)? {
-            let entry = entry.map_err(errno)?;
-            let name = entry.file_name();
-            if let Some(file) = name.to_str().and_then(|name| FileName::parse(dir, name)) {
-                found.push((file, entry.metadata().map_err(errno)?.len()));
-            }
-        }
-        found.sort();
-        Ok(found)
+    /// The directories of captures are about to be others.
+    pub fn forget_capture(&mut self) {
+        self.dirs.retain(|dir, _| !matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_)));
     }
 
     /// Removes what a failed creation has left; a failure is told by the next attempt to create it.
@@ -210,7 +210,7 @@ impl Ring {
             Flight::Allocate { file, fd, size, token } => match self.allocated(&fd, size, result) {
                 Ok(()) => {
                     self.files.open.insert(file, fd);
-                    (token, Ok(0))
+                    (token, Ok(1))
                 }
                 Err(errno) => {
                     self.files.discard(file);
@@ -218,16 +218,16 @@ impl Ring {
                 }
             },
             Flight::MakeDir { token, .. } if result == -libc::EEXIST => (token, Ok(0)),
-            Flight::MakeDir { token, .. } | Flight::Plain { token, .. } => (token, outcome(result)),
+            Flight::MakeDir { token, .. } | Flight::Plain { token, .. } => (token, outcome(result).map(|_| 0)),
             Flight::Rename { from, to, token, .. } => {
                 if result >= 0 {
                     self.renamed(from, to);
                 }
-                (token, outcome(result))
+                (token, outcome(result).map(|_| 0))
             }
             _ => unreachable!("not an operation on files"),
         };
-        done.push(Completion::Done { token, result: result.map(|_| 0) });
+        done.push(Completion::Done { token, result });
         Ok(())
     }
 
@@ -245,8 +245,12 @@ impl Ring {
                     let entry = opcode::Fallocate::new(Fd(fd.as_raw_fd()), size).build();
                     return self.launch(entry, Flight::Allocate { file, fd, size, token });
                 }
-                self.files.open.insert(file, fd);
-                Ok(0)
+                let file_of_it = File::from(fd);
+                let links = file_of_it.metadata().map_err(errno).map(|metadata| metadata.nlink() as u32);
+                if links.is_ok() {
+                    self.files.open.insert(file, file_of_it.into());
+                }
+                links
             }
         };
         done.push(Completion::Done { token, result });
@@ -277,6 +281,20 @@ impl Ring {
         self.early.push(Completion::Done { token, result });
         Ok(())
     }
+}
+
+/// Names and sizes of the files of directory `dir`, which lies at `path`; entries that are not ours are passed over.
+pub(super) fn list(path: &Path, dir: DirName) -> Result<Vec<(FileName, u64)>, Errno> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(errno)? {
+        let entry = entry.map_err(errno)?;
+        let name = entry.file_name();
+        if let Some(file) = name.to_str().and_then(|name| FileName::parse(dir, name)) {
+            found.push((file, entry.metadata().map_err(errno)?.len()));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 pub(super) fn path_of(name: &dyn std::fmt::Display) -> CString {

@@ -8,6 +8,7 @@ pub mod device;
 pub mod driver;
 mod files;
 mod flight;
+pub mod link;
 pub mod op;
 pub mod peers;
 pub mod prepare;
@@ -15,6 +16,7 @@ pub mod probe;
 pub mod process;
 pub mod scrub;
 pub mod socket;
+pub mod still;
 pub mod topology;
 pub mod uring;
 #[cfg(test)]

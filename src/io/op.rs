@@ -37,6 +37,26 @@ pub enum FileName {
     Identity { given: u8 },
     /// The same, being written; renamed when durable.
     IdentityDraft { given: u8 },
+    /// A file of the snapshot that is being taken.
+    Captured(Piece),
+}
+
+/// What a snapshot is made of. Under `capture/`, its files have the names that they have in a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Piece {
+    /// What belongs to it; written last, so a snapshot without it is none.
+    Manifest,
+    Superblock(u8),
+    Snapshot {
+        number: u64,
+    },
+    Journal {
+        number: u64,
+    },
+    Segment {
+        log: u32,
+        index: u32,
+    },
 }
 
 /// A directory of the data directories.
@@ -52,6 +72,23 @@ pub enum DirName {
     Above(u32),
     /// A data directory, by its place among those that this start was given; 0 is the home.
     Given(u8),
+    /// Where a snapshot is taken, and its directories.
+    Capture,
+    CaptureCatalog,
+    CaptureLog(u32),
+}
+
+impl Piece {
+    /// The file of a data directory that it is; the manifest is of none.
+    pub const fn original(self) -> Option<FileName> {
+        Some(match self {
+            Piece::Manifest => return None,
+            Piece::Superblock(copy) => FileName::Superblock(copy),
+            Piece::Snapshot { number } => FileName::Snapshot { number },
+            Piece::Journal { number } => FileName::Journal { number },
+            Piece::Segment { log, index } => FileName::Segment { log, index },
+        })
+    }
 }
 
 impl FileName {
@@ -62,6 +99,9 @@ impl FileName {
             FileName::Segment { log, .. } | FileName::Preparing { log, .. } => DirName::Log(log),
             FileName::Journal { .. } | FileName::Snapshot { .. } | FileName::SnapshotDraft { .. } => DirName::Catalog,
             FileName::Quarantine { .. } => DirName::Quarantine,
+            FileName::Captured(Piece::Manifest | Piece::Superblock(_)) => DirName::Capture,
+            FileName::Captured(Piece::Snapshot { .. } | Piece::Journal { .. }) => DirName::CaptureCatalog,
+            FileName::Captured(Piece::Segment { log, .. }) => DirName::CaptureLog(log),
             FileName::Identity { given } | FileName::IdentityDraft { given } => DirName::Given(given),
         }
     }
@@ -87,6 +127,8 @@ impl FileName {
                 let (log, position) = name.strip_prefix("log-")?.split_once('-')?;
                 FileName::Quarantine { log: log.parse().ok()?, position: u64::from_str_radix(position, 16).ok()? }
             }
+            // Never listed: what is there is written anew, or taken away whole.
+            DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => return None,
             DirName::Given(given) if name == "identity" => FileName::Identity { given },
             DirName::Given(given) => FileName::IdentityDraft { given },
             DirName::Above(_) => return None,
@@ -98,7 +140,10 @@ impl FileName {
 impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            FileName::Superblock(_) | FileName::Identity { .. } | FileName::IdentityDraft { .. } => {}
+            FileName::Superblock(_)
+            | FileName::Identity { .. }
+            | FileName::IdentityDraft { .. }
+            | FileName::Captured(_) => {}
             other => write!(f, "{}/", other.dir())?,
         }
         match *self {
@@ -109,6 +154,10 @@ impl fmt::Display for FileName {
             FileName::Snapshot { number } => write!(f, "snapshot-{number:012}"),
             FileName::SnapshotDraft { number } => write!(f, "snapshot-{number:012}.draft"),
             FileName::Quarantine { log, position } => write!(f, "log-{log:03}-{position:016x}"),
+            FileName::Captured(piece) => match piece.original() {
+                Some(original) => write!(f, "{}/{original}", DirName::Capture),
+                None => write!(f, "{}/manifest", DirName::Capture),
+            },
             FileName::Identity { .. } => f.write_str("identity"),
             FileName::IdentityDraft { .. } => f.write_str("identity.draft"),
         }
@@ -122,6 +171,9 @@ impl fmt::Display for DirName {
             DirName::Catalog => f.write_str("catalog"),
             DirName::Log(log) => write!(f, "log-{log:03}"),
             DirName::Quarantine => f.write_str("quarantine"),
+            DirName::Capture => f.write_str("capture"),
+            DirName::CaptureCatalog => write!(f, "{}/{}", DirName::Capture, DirName::Catalog),
+            DirName::CaptureLog(log) => write!(f, "{}/{}", DirName::Capture, DirName::Log(log)),
         }
     }
 }
@@ -164,7 +216,8 @@ pub enum Op {
     Close {
         socket: Socket,
     },
-    /// Opens a file under its name; the name is then used by the file operations until [`Op::CloseFile`] (or rename).
+    /// Opens a file under its name; the name is then used by the file operations until [`Op::CloseFile`] (or rename). Answered with the
+    /// number of names (links) that the file has.
     Open {
         file: FileName,
         how: OpenHow,
@@ -228,6 +281,19 @@ pub enum Op {
         size: u64,
         token: Token,
     },
+    /// Gives the content of a closed-off segment a second name, durable but for the entry: a reflink where the file system has them, else a
+    /// hard link, on another file system a copy. Answered with a [`Linked`].
+    Link {
+        from: FileName,
+        to: FileName,
+        token: Token,
+    },
+    /// Removes a directory with all that is in it, if it is there: first its own files, durably, then what is below; the rest is durable
+    /// after [`Op::SyncDir`] of its parent.
+    Clear {
+        dir: DirName,
+        token: Token,
+    },
     /// Asks the companion to verify a sealed segment, at `rate` bytes a second. Answered by [`Completion::Scrubbed`].
     Scrub {
         segment: scrub::Segment,
@@ -243,6 +309,27 @@ pub enum Op {
     Wake {
         worker: u16,
     },
+}
+
+/// How an [`Op::Link`] was done: the number that it is answered with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Linked {
+    /// The extents are shared until one of the two is written to.
+    Reflink = 0,
+    /// One file with two names.
+    Hard = 1,
+    Copied = 2,
+}
+
+impl Linked {
+    pub fn of(answer: u32) -> Linked {
+        match answer {
+            0 => Linked::Reflink,
+            1 => Linked::Hard,
+            _ => Linked::Copied,
+        }
+    }
 }
 
 /// Errno of a failed operation; printed with its name by `io::Error`.
@@ -271,7 +358,7 @@ pub enum Completion {
     Closed {
         socket: Socket,
     },
-    /// Of a file operation: bytes moved, else 0.
+    /// Of a file operation: bytes moved; links of a file opened; how it was linked; else 0.
     Done {
         token: Token,
         result: Result<u32, Errno>,
@@ -317,6 +404,11 @@ mod tests {
             let last = path.rsplit('/').next().expect("rsplit gives one at least");
             assert_eq!(FileName::parse(file.dir(), last), Some(file), "{path}");
         }
+        assert_eq!(
+            FileName::Captured(Piece::Segment { log: 3, index: 12 }).to_string(),
+            "capture/log-003/segment-000012"
+        );
+        assert_eq!(FileName::Captured(Piece::Superblock(1)).to_string(), "capture/superblock-1");
         assert_eq!(FileName::parse(DirName::Top, "superblock-01"), None);
         assert_eq!(FileName::parse(DirName::Log(0), "notes.txt"), None);
         assert_eq!(FileName::parse(DirName::Given(1), "superblock-0"), None);

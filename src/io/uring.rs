@@ -9,8 +9,9 @@
 
 use super::buffers::{Loans, Pool, Span};
 use super::companion::{Companion, Link};
-use super::files::Files;
+use super::files::{Files, list};
 use super::flight::{Flight, Flights};
+use super::link::Linking;
 use super::op::{Completion, Completions, Errno, Op, Ops};
 use super::peers::Peers;
 use super::prepare::Preparing;
@@ -74,8 +75,8 @@ pub enum Wait {
 
 pub struct Ring {
     ring: IoUring,
-    worker: u16,
-    peers: Arc<Peers>,
+    pub(super) worker: u16,
+    pub(super) peers: Arc<Peers>,
     loans: Vec<Loans>,
     /// Whether [`Pool::Log`] of this worker is registered, as buffer 0.
     registered: bool,
@@ -84,6 +85,7 @@ pub struct Ring {
     pub(super) files: Files,
     pub(super) preparing: Preparing,
     pub(super) companion: Companion,
+    pub(super) linking: Linking,
     /// Completions of the kernel that have not been turned into ours.
     taken: Vec<cqueue::Entry>,
     /// Answers that need no kernel.
@@ -121,6 +123,7 @@ impl Ring {
             files: Files::new(setup.data)?,
             preparing: Preparing::default(),
             companion: Companion::new(setup.companion),
+            linking: Linking::default(),
             taken: Vec::with_capacity(COMPLETIONS as usize),
             early: Completions::with_capacity(64),
             ring,
@@ -146,6 +149,8 @@ impl Ring {
             Op::Send { socket, from, then } => self.send(socket, from, then),
             Op::Close { socket } => self.close(socket),
             Op::Prepare { log, index, size, token } => self.prepare(log, index, size, token),
+            Op::Link { from, to, token } => self.link(from, to, token),
+            Op::Clear { dir, token } => self.clear(dir, token),
             Op::Scrub { segment, rate, token } => {
                 self.scrub(scrub::Request { given: self.files.given(segment.log), segment, rate, token });
                 Ok(())
@@ -156,7 +161,7 @@ impl Ring {
             }
             Op::Wake { worker } => self.wake(worker),
             Op::List { dir, token } => {
-                let result = self.files.list(dir);
+                let result = list(&self.files.path(dir), dir);
                 self.early.push(Completion::Listed { token, result });
                 Ok(())
             }
@@ -181,6 +186,7 @@ impl Ring {
     /// Turns what has completed into completions, after those of operations that needed no kernel.
     pub fn collect(&mut self, done: &mut Completions) -> io::Result<()> {
         self.hear_companion()?;
+        self.hear_linker();
         self.take_completions();
         // By index: a completion may submit its continuation, which may take further completions into the same list.
         let mut next = 0;

@@ -18,8 +18,17 @@ use std::sync::mpsc;
 /// Longest wait for something that must happen.
 const PATIENCE_NS: u64 = 20_000_000_000;
 const BLOCK: u32 = 4096;
-const SCRUBBED: Segment =
-    Segment { log: 0, index: 0, incarnation: 1, directory: 1, block: BLOCK, size: 1 << 20, end: BLOCK, footer: true };
+const SCRUBBED: Segment = Segment {
+    log: 0,
+    index: 0,
+    incarnation: 1,
+    directory: 1,
+    block: BLOCK,
+    size: 1 << 20,
+    end: BLOCK,
+    footer: true,
+    runs: true,
+};
 
 /// A directory that goes with the test.
 struct Scratch(PathBuf);
@@ -110,6 +119,16 @@ impl Bench {
         self.carry(op);
         match self.next() {
             Completion::Done { token: Token(7), result } => result,
+            other => panic!("{other:?} answers {op:?}"),
+        }
+    }
+
+    /// The same of an operation that a thread carries out, which then wakes the ring.
+    fn file_by_thread(&mut self, op: Op) -> Result<u32, Errno> {
+        self.carry(op);
+        let done = self.until(|done| done.contains(&Completion::Woken) && done.len() > 1);
+        match done.iter().find(|completion| **completion != Completion::Woken) {
+            Some(Completion::Done { token: Token(7), result }) => *result,
             other => panic!("{other:?} answers {op:?}"),
         }
     }
@@ -274,7 +293,7 @@ fn a_file_lives_from_directory_to_unlink() {
     let making = Op::MakeDir { dir, token: T };
     assert_eq!((bench.file(making), bench.file(making)), (Ok(0), Ok(0)));
     let create = Op::Open { file: SEGMENT, how: OpenHow::Create { size: 1 << 20 }, token: T };
-    assert_eq!(bench.file(create), Ok(0));
+    assert_eq!(bench.file(create), Ok(1), "it has one name");
     assert_eq!(bench.file(create), errno(libc::EEXIST));
     assert_eq!(bench.file(Op::SyncDir { dir, token: T }), Ok(0));
     assert_eq!(bench.file(Op::SyncDir { dir: DirName::Catalog, token: T }), errno(libc::ENOENT));
@@ -404,10 +423,34 @@ fn a_sleeper_is_woken_by_another_ring_and_one_that_is_awake_is_not() {
 }
 
 #[test]
+fn a_segment_gets_a_second_name_which_an_open_tells_and_a_capture_is_cleared() {
+    let mut bench = Bench::new(1);
+    for dir in [DirName::Log(0), DirName::Capture, DirName::CaptureLog(0)] {
+        assert_eq!(bench.file(Op::MakeDir { dir, token: T }), Ok(0));
+    }
+    assert_eq!(bench.file(Op::Open { file: SEGMENT, how: OpenHow::Create { size: 1 << 20 }, token: T }), Ok(1));
+    let to = FileName::Captured(Piece::Segment { log: 0, index: 0 });
+    let link = Op::Link { from: SEGMENT, to, token: T };
+    let linked = Linked::of(bench.file_by_thread(link).expect("the same file system"));
+    assert_ne!(linked, Linked::Copied);
+    assert_eq!(bench.file_by_thread(link), errno(libc::EEXIST));
+    assert_eq!(bench.file(Op::SyncDir { dir: DirName::CaptureLog(0), token: T }), Ok(0));
+    let names = |bench: &mut Bench| {
+        assert_eq!(bench.file(Op::CloseFile { file: SEGMENT, token: T }), Ok(0));
+        bench.file(Op::Open { file: SEGMENT, how: OpenHow::Existing, token: T })
+    };
+    assert_eq!(names(&mut bench), Ok(if linked == Linked::Hard { 2 } else { 1 }));
+    let clear = Op::Clear { dir: DirName::Capture, token: T };
+    assert_eq!((bench.file_by_thread(clear), bench.file_by_thread(clear)), (Ok(0), Ok(0)), "also when there is none");
+    assert_eq!(names(&mut bench), Ok(1));
+    assert_eq!(bench.file(Op::SyncDir { dir: DirName::CaptureLog(0), token: T }), errno(libc::ENOENT));
+}
+
+#[test]
 fn a_full_queue_is_submitted_in_between_and_every_operation_answered_once() {
     let mut bench = Bench::new(1);
     assert_eq!(bench.file(Op::MakeDir { dir: DirName::Log(0), token: T }), Ok(0));
-    assert_eq!(bench.file(Op::Open { file: SEGMENT, how: OpenHow::Create { size: 1 << 20 }, token: T }), Ok(0));
+    assert_eq!(bench.file(Op::Open { file: SEGMENT, how: OpenHow::Create { size: 1 << 20 }, token: T }), Ok(1));
     let into = bench.buffers.whole(Pool::Block, 0).first(BLOCK);
     let mut ops: Ops = (0..20_000).map(|n| Op::ReadAt { file: SEGMENT, at: 0, into, token: Token(n) }).collect();
     bench.ring.carry(&mut ops).expect("the ring works");

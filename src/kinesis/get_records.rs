@@ -110,7 +110,7 @@ impl Answer {
 }
 
 /// Seconds since 1970 with milliseconds, as JSON has timestamps.
-fn timestamp(e: &mut Encoder<'_>, at: Wall) {
+pub(super) fn timestamp(e: &mut Encoder<'_>, at: Wall) {
     e.number(at.seconds());
     let ms = at.millis() % 1000;
     let digit = |n: u64| b'0' + (n % 10) as u8;

@@ -10,6 +10,7 @@ pub mod describe_stream;
 pub mod describe_stream_summary;
 pub mod encoder;
 pub mod error;
+pub mod export_line;
 pub mod get_records;
 pub mod get_records_request;
 pub mod get_shard_iterator;

@@ -151,7 +151,7 @@ impl Log {
     }
 
     /// The active segment takes no more commits. Frames of it may still be open: its index is completed when the turn ends.
-    fn seal_segment(&mut self) {
+    pub(super) fn seal_segment(&mut self) {
         if !std::mem::replace(&mut self.active, false) {
             return;
         }

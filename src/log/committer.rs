@@ -206,7 +206,7 @@ impl Log {
         let segment = &self.segments[index];
         let sealed = segment.sealed.as_ref().expect("kept until its footer is written");
         let bytes = footer_size(sealed, block);
-        if !sealed.fits || bytes > footer_room(size, block) {
+        if !sealed.fits || bytes > footer_room(size, block) || self.files.is_shared(segment.file) {
             // Its runs stay in memory.
             self.segments[index].footer = FooterState::Settled;
             return true;

@@ -11,6 +11,7 @@
 //! * `recover.rs`: following the chain at start; `reader.rs`: a shard's frames in order
 //! * `survey.rs`, `reclaim.rs`, `relocate.rs`: what is still good for something, giving segments back, making them worth it
 //! * `scrub.rs`, `verify.rs`: sealed segments, and whether one is still what was written
+//! * `snapshot.rs`: sealing and holding segments for a snapshot; `manifest.rs`: what belongs to one
 //! * `format.rs`: the bytes
 
 mod appender;
@@ -27,6 +28,7 @@ pub mod identity;
 mod identity_tests;
 pub mod index;
 pub mod inspect;
+pub mod manifest;
 #[cfg(test)]
 pub(crate) mod memory_disk;
 pub mod reader;
@@ -37,6 +39,7 @@ mod scanner;
 mod scrub;
 mod sealed;
 mod segment;
+mod snapshot;
 pub mod steps;
 pub mod superblock;
 #[cfg(test)]
@@ -56,10 +59,14 @@ use extents::Extents;
 use footer::{Summary, footer_room};
 use format::{FrameKind, Position, ShardKey};
 use index::{Building, Room};
+pub use reclaim::Reclaim;
 use recover::Recovery;
 use relocate::Relocation;
 use segment::Files;
+pub use snapshot::Held;
+use snapshot::Pin;
 use std::collections::VecDeque;
+pub use survey::Fate;
 use survey::Survey;
 
 /// What a log is made with. All sizes in bytes.
@@ -169,15 +176,8 @@ pub enum Event {
     Failed { what: &'static str, errno: Errno },
     /// A segment is free for new use.
     Recycled { incarnation: u32 },
-}
-
-/// What the records of a shard are still good for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// Its stream is deleted, or the shard has expired.
-    Deleted,
-    /// Records that arrived before (µs since 1970) have expired.
-    ExpiresBefore(u64),
+    /// The file system has no room for another file of the log, or (`back`) has it again.
+    Room { back: bool },
 }
 
 /// Number and arrival (µs) that a shard goes on from.
@@ -187,19 +187,6 @@ pub struct Newest {
     /// The next sequence number.
     pub next: u64,
     pub arrival: u64,
-}
-
-/// Segments that may go, and what must be durable elsewhere before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reclaim {
-    /// Incarnations that stay, rising.
-    pub live: Vec<u32>,
-    /// Shards whose newest record is about to go.
-    pub resume: Vec<Newest>,
-    /// Incarnations that go.
-    pub freed: Vec<u32>,
-    /// Newest arrival among what goes although it has not expired (µs); 0: all of it has.
-    pub trimmed_until: u64,
 }
 
 /// One log. Inputs are `on_*`, `recover`, `start`, the frame calls and `end_turn`; outputs are ops, `durable`, `deadline` and `event`.
@@ -252,6 +239,8 @@ pub struct Log {
     /// What a durable commit calls durable.
     vouched: Position,
     recovery: Option<Box<Recovery>>,
+    /// What a snapshot holds of it.
+    pin: Pin,
 }
 
 enum Phase {
@@ -326,6 +315,7 @@ impl Log {
             moved_until: Position(0),
             vouched: Position(0),
             recovery: None,
+            pin: Pin::default(),
         }
     }
 
@@ -377,12 +367,16 @@ impl Log {
             return;
         }
         debug_assert_eq!(self.open_frames, 0, "frames are closed or cancelled before the turn ends");
+        self.seal_for_snapshot();
         self.complete_indexes();
         self.append_bare_commits(now);
         let (base, closing) = (self.settings.tokens, !matches!(self.phase, Phase::Running));
         // The last thing that a stopping log wants is a gigabyte of new segment.
         if !closing || !self.commits.is_settled() {
-            self.files.advance(|index| token(base, Purpose::File, index as u64), ops);
+            self.files.advance(now.mono, |index| token(base, Purpose::File, index as u64), ops);
+        }
+        if let Some(back) = self.files.room_news() {
+            self.events.push_back(Event::Room { back });
         }
         self.submit(buffers, ops);
         self.flush(ops);

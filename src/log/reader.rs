@@ -540,12 +540,12 @@ impl Log {
         };
         // Most readers are at the tail.
         open(Some(sequence))
-            .or_else(|| self.held(self.extents.from(shard, sequence)).map(Located::Extent))
+            .or_else(|| self.first_held(self.extents.from(shard, sequence)).map(Located::Extent))
             .or_else(|| open(None))
     }
 
     fn locate_arrival(&self, shard: ShardKey, arrival: u64) -> Option<Located> {
-        if let Some(extent) = self.held(self.extents.from_arrival(shard, arrival)) {
+        if let Some(extent) = self.first_held(self.extents.from_arrival(shard, arrival)) {
             return Some(Located::Extent(extent));
         }
         let mut buildings: Vec<_> = self.buildings().collect();
@@ -557,7 +557,7 @@ impl Log {
     }
 
     /// The first extent whose segment has neither been recycled nor is about to be because all of it was moved or has expired.
-    fn held(&self, extents: &[Extent]) -> Option<Extent> {
+    fn first_held(&self, extents: &[Extent]) -> Option<Extent> {
         let held = |extent: &&Extent| {
             self.segment_index(extent.incarnation).is_some_and(|index| !self.segments[index].emptied)
         };

@@ -1,9 +1,22 @@
 //! Giving segments back, in two steps: what must be durable elsewhere first, then the files.
 
-use super::{Event, Log, Newest, Phase, Reclaim, Segment};
+use super::{Event, Log, Newest, Phase, Segment};
 use crate::io::clock::Mono;
 use crate::log::format::ShardKey;
 use std::collections::BTreeMap;
+
+/// Segments that may go, and what must be durable elsewhere before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reclaim {
+    /// Incarnations that stay, rising.
+    pub live: Vec<u32>,
+    /// Shards whose newest record is about to go.
+    pub resume: Vec<Newest>,
+    /// Incarnations that go.
+    pub freed: Vec<u32>,
+    /// Newest arrival among what goes although it has not expired (µs); 0: all of it has.
+    pub trimmed_until: u64,
+}
 
 impl Log {
     /// By the survey that has just come to its end: sealed segments in which nothing is good for anything any more; with `force_oldest`, if
@@ -24,15 +37,18 @@ impl Log {
         }
         let mut trimmed_until = 0;
         let moving = self.moving_from();
+        let pin = self.pin;
         let may_go = |segment: &Segment| {
             let writing = segment.footer.is_writing();
-            segment.tally.counts && !writing && moving != Some(segment.incarnation)
+            let held = pin.holds(segment.incarnation);
+            segment.tally.counts && !writing && !held && moving != Some(segment.incarnation)
         };
         for segment in self.segments.iter_mut().take(newest).filter(|segment| may_go(segment)) {
             segment.leaving = segment.emptied || segment.tally.live == 0;
         }
         if force_oldest && !self.segments.iter().any(|segment| segment.leaving) {
-            let candidates = self.segments.iter_mut().take(newest).filter(|segment| may_go(segment));
+            let gives = |segment: &Segment| !self.files.keeps_room(segment.file);
+            let candidates = self.segments.iter_mut().take(newest).filter(|segment| may_go(segment) && gives(segment));
             let oldest = candidates.min_by_key(|segment| segment.tally.newest)?;
             oldest.leaving = true;
             trimmed_until = oldest.tally.newest;

@@ -17,7 +17,7 @@ use super::extents::Extent;
 use super::format::{
     CommitHeader, Damage, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, round_up, stride,
 };
-use super::{Event, Fate, Log, Phase, Purpose, Refusal, token};
+use super::{Event, Fate, Log, Phase, Pin, Purpose, Refusal, token};
 use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::clock::{Mono, Now};
 use crate::io::op::{Errno, Op, Ops};
@@ -128,6 +128,11 @@ impl Log {
 
     fn begin_relocation(&mut self, now: Now, buffers: &mut Buffers, ops: &mut Ops) {
         let Some(source) = self.survey.candidate else { return };
+        if self.pin != Pin::Nothing {
+            // What would be moved behind the snapshot could not be given back before it is taken.
+            self.relocation_due = now.mono.plus_ms(SEGMENT_WAIT_MS);
+            return;
+        }
         let held = self.segment_index(source).is_some_and(|index| !self.segments[index].leaving);
         let fits = self.active && self.at + self.settings.commit_max <= self.data_end();
         if !held || !fits && self.files.free() <= self.relocation_reserve() {

@@ -38,6 +38,8 @@ pub enum Step {
     },
     Close(FileName),
     Unlink(FileName),
+    /// Removes a directory and what is in it, if it is there.
+    Clear(DirName),
 }
 
 /// Where the list stands after a completion.
@@ -126,6 +128,7 @@ impl Steps {
             Step::Rename { from, to } => Op::Rename { from: *from, to: *to, token },
             Step::Close(file) => Op::CloseFile { file: *file, token },
             Step::Unlink(file) => Op::Unlink { file: *file, token },
+            Step::Clear(dir) => Op::Clear { dir: *dir, token },
         });
         self.waiting = Some(token);
     }
@@ -187,6 +190,7 @@ impl std::fmt::Display for Step {
             Step::Rename { from, .. } => write!(f, "renaming {from}"),
             Step::Close(file) => write!(f, "closing {file}"),
             Step::Unlink(file) => write!(f, "removing {file}"),
+            Step::Clear(dir) => write!(f, "clearing {dir}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::extents::Extent;
 use super::format::ShardKey;
-use super::{Fate, FooterState, Log};
+use super::{FooterState, Log};
 
 /// A segment is worth emptying when less than this share of it is good for something.
 const WORTH_PERCENT: u64 = 50;
@@ -86,6 +86,7 @@ impl Log {
                 && !segment.leaving
                 && !segment.emptied
                 && !segment.unmovable
+                && !self.files.keeps_room(segment.file)
         });
         let sparse = candidates.filter(|segment| segment.tally.live > 0 && segment.footer == FooterState::Settled);
         sparse.min_by_key(|segment| segment.tally.live).map(|segment| segment.incarnation)
@@ -105,6 +106,15 @@ impl Log {
         let runs = self.segments.iter().filter_map(|segment| segment.sealed.as_ref()).map(|sealed| sealed.memory());
         self.extents.memory() + runs.sum::<u64>()
     }
+}
+
+/// What the records of a shard are still good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its stream is deleted, or the shard has expired.
+    Deleted,
+    /// Records that arrived before (µs since 1970) have expired.
+    ExpiresBefore(u64),
 }
 
 impl Fate {

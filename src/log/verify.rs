@@ -91,6 +91,11 @@ impl Verifier {
         self.stage = Stage::Over;
     }
 
+    /// CRC of the newest commit that was judged; `None`: there was none, or it is damaged.
+    pub fn last_crc(&self) -> Option<u32> {
+        self.previous.map(|(crc, _)| crc)
+    }
+
     /// What was found, when it wants no more.
     pub fn report(self) -> Report {
         self.report
@@ -222,6 +227,8 @@ impl Verifier {
         let from = (trailer.start - base) as usize;
         let read = window.get(from..from + trailer.length as usize).ok_or(Damage::Short { what: "footer" });
         let damage = match read.and_then(|bytes| read_footer(bytes, trailer)) {
+            // What a crash has torn is no damage: readers believe a run only as far as a frame stands where it says.
+            Ok(_) if !self.segment.runs => None,
             Ok((summary, _)) => {
                 let table = (summary.runs_from as u64).checked_sub(base).map(|from| from as usize);
                 let runs = table.and_then(|from| window.get(from..from + summary.runs as usize * RUN_SIZE));

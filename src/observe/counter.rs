@@ -34,6 +34,8 @@ counters! {
     MovedBytes "moved_bytes_total" "Bytes of commits of moved records, padding included.",
     SegmentsTrimmed "segments_trimmed_total" "Segments recycled before their records had expired, because the log was full.",
     LogFull "log_full_total" "Frames refused because the log was full.",
+    RoomMissed "log_room_missed_total" "Times that the file system had no room for another segment of a log.",
+    RoomReturned "log_room_returned_total" "Times that it had room again.",
     LogBytesUsedNow "log_bytes_used_now" "Bytes of live segments.",
     LogBytesNow "log_bytes_now" "Bytes that the log may use.",
     LogsFailedNow "logs_failed_now" "Logs that take nothing any more until a restart.",

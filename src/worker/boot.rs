@@ -414,6 +414,7 @@ impl Worker {
             self.mail.answer(worker, Message::Serve { epoch: superblock.epoch, retention });
         }
         self.control.as_mut().expect("worker 0 has the catalog").begin();
+        self.snapshots.superblock = Some(superblock.clone());
         self.serve(superblock.epoch, ops);
         self.keep_accepted_clock(ops);
         let placed = self.state().placed.len() as u32;

@@ -8,6 +8,7 @@
 use super::Worker;
 use super::mailbox::ConnectionId;
 use super::serve::{Reply, Route};
+use super::snapshot::SNAPSHOT_MS;
 use crate::http::chunked;
 use crate::http::http1::{self, Body, Bounds, Parsed};
 use crate::http::response::CONTINUE;
@@ -375,7 +376,7 @@ impl Worker {
     fn work(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.phase = Phase::Working;
-        c.deadline = self.now.mono.plus_ms(WORK_MS);
+        c.deadline = self.now.mono.plus_ms(if matches!(c.route, Route::Snapshot(_)) { SNAPSHOT_MS } else { WORK_MS });
         self.dispatch(slot, ops);
     }
 

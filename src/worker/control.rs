@@ -101,6 +101,11 @@ impl Control {
         self.wishes.extend(deleting.map(|stream| Wish::Gone { stream }));
     }
 
+    /// Whether nothing can be journaled any more.
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     pub fn note_applied(&mut self, worker: u16, number: u64) {
         self.applied[worker as usize] = number;
     }
@@ -187,6 +192,7 @@ impl Worker {
                 other => self.boot_event(other, ops),
             }
         }
+        self.run_snapshot(ops);
         self.judge_wishes(ops);
         self.send_changes();
         self.finish_applied(ops);
@@ -233,9 +239,11 @@ impl Worker {
 
     /// Judges wishes one by one, each by the state that the one before it left.
     fn judge_wishes(&mut self, ops: &mut Ops) {
+        // A snapshot is taken between two of them.
+        let holds = self.changes_wait();
         loop {
             let control = self.control.as_mut().expect("worker 0");
-            if !self.serving {
+            if !self.serving || holds {
                 return;
             }
             let Some(wish) = control.wishes.pop_front() else { return };

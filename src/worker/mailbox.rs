@@ -4,6 +4,7 @@
 //! other's requests fill another quarter at most, so an answer always finds room. What is neither (a durable position, a catalog change)
 //! is kept by its sender until it finds half of the ring free.
 
+use super::snapshot::Letter;
 use crate::catalog::change::Change;
 use crate::catalog::state::State;
 use crate::io::buffers::Span;
@@ -147,6 +148,7 @@ pub enum Message {
         to: ConnectionId,
         result: Result<u64, Box<Error>>,
     },
+    Snapshot(Letter),
     /// A clean stop: no more requests will come from me.
     Stopping,
 }

@@ -14,12 +14,14 @@ pub mod get;
 pub mod mailbox;
 pub mod message;
 pub mod notice;
+pub mod pinning;
 pub mod put;
 pub mod put_answer;
 pub mod put_lend;
 pub mod scrub;
 pub mod serve;
 pub mod setup;
+pub mod snapshot;
 pub mod space;
 
 use crate::catalog::identity::Identity;
@@ -42,9 +44,11 @@ use control::Control;
 use get::{GET_TOKEN, Gets};
 use mailbox::{ConnectionId, Mailboxes, Message};
 use notice::Notice;
+use pinning::Pinning;
 use put::Puts;
 use scrub::Scrub;
 pub use setup::{Options, Setup, WhenFull};
+use snapshot::Snapshots;
 use space::{RetentionClock, Space};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -59,6 +63,8 @@ const NOTICES_MAX: usize = 256;
 const CATALOG_TOKEN: u8 = 0x43;
 const IDENTITY_TOKEN: u8 = 0x49;
 const SUPERBLOCK_TOKEN: u8 = 0x53;
+const SNAPSHOT_TOKEN: u8 = 0x50;
+const LINK_TOKEN: u8 = 0x4b;
 const LOG_TOKEN: u8 = 0x4c;
 
 /// One worker. `step` is its only input; `ops`, `deadline`, `notice` are its outputs.
@@ -106,6 +112,9 @@ pub struct Worker {
     gets: Gets,
     /// Worker 0 only.
     control: Option<Control>,
+    /// Worker 0's part of a snapshot, and every worker's.
+    snapshots: Snapshots,
+    pinning: Pinning,
     /// The catalog's copy of every other worker.
     view: State,
     applied_untold: Option<u64>,
@@ -168,6 +177,7 @@ impl Worker {
             log.end_turn(self.now, &mut self.buffers, ops);
         }
         self.log_events(ops);
+        self.run_pinning(ops);
         self.reclaim(ops);
         if self.serving {
             self.release_acks(ops);
@@ -194,6 +204,8 @@ impl Worker {
                     let log = log_slot(token);
                     self.logs[log].on_done(self.now, token, result, &mut self.buffers, ops);
                 }
+                SNAPSHOT_TOKEN => self.snapshot_done(token, result, ops),
+                LINK_TOKEN => self.segment_linked(result),
                 _ => self.boot_done(token, result, ops),
             },
             Completion::Listed { token, result } => match owner(token) {
@@ -248,7 +260,8 @@ impl Worker {
     /// When the next turn must be, though nothing completes. A turn in the past: at once.
     pub fn deadline(&self) -> Option<Mono> {
         let logs = self.logs.iter().filter_map(Log::deadline).min();
-        let held = !self.returns.is_empty() || self.applied_untold.is_some() || self.boot_waits();
+        let held =
+            !self.returns.is_empty() || self.applied_untold.is_some() || self.boot_waits() || self.snapshot_goes_on();
         let soon = held.then(|| self.now.mono.plus_ms(1));
         [Some(self.tick), logs, soon, self.space_deadline()].into_iter().flatten().min()
     }

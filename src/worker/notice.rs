@@ -117,6 +117,19 @@ pub enum Notice {
         what: &'static str,
         remedy: &'static str,
     },
+    /// The file system has no room for another segment of a log, or (`back`) has it again.
+    Room {
+        log: u32,
+        back: bool,
+    },
+    /// A snapshot has been taken, or has not.
+    SnapshotTaken {
+        segments: u64,
+        bytes: u64,
+    },
+    SnapshotFailed {
+        why: String,
+    },
     StreamCreated {
         name: String,
         shards: usize,
@@ -237,6 +250,18 @@ impl Notice {
                 write!(f, "log {log} was full: its oldest segment was recycled before its records expired")
             }
             Notice::Dialect { what, remedy } => write!(f, "a client speaks {what}, which is not served: {remedy}"),
+            Notice::Room { log, back: false } => {
+                write!(
+                    f,
+                    "the file system has no room for another segment of log {log}, which goes on in those that it has; it is tried again every 10 s: \
+                     free space there, or start with a smaller --disk"
+                )
+            }
+            Notice::Room { log, .. } => write!(f, "the file system has room again: log {log} grows"),
+            Notice::SnapshotTaken { segments, bytes } => {
+                write!(f, "a snapshot has been taken: {segments} segments with {bytes} bytes")
+            }
+            Notice::SnapshotFailed { why } => write!(f, "no snapshot was taken: {why}"),
             Notice::StreamCreated { name, shards } => write!(f, "stream {name} created with {shards} shards"),
             Notice::StreamDeleted { name } => write!(f, "stream {name} deleted"),
             Notice::Resharded { stream, parents, children } => write!(f, "stream {stream}: {parents} -> {children}"),

@@ -26,9 +26,22 @@ pub enum Route {
     Api(Operation),
     Health,
     Metrics,
+    /// A snapshot, with the key that the client has sent.
+    Snapshot(Option<[u8; 16]>),
     Refused(Box<operation::Refusal>),
     /// The Host header names something else than this machine's loopback.
     ForeignHost,
+}
+
+/// Where a snapshot is asked for, with `Authorization: Penstock` and the server's key as 32 hexadecimal digits. A web page cannot know the
+/// key, nor send the header unasked.
+pub const SNAPSHOT_PATH: &str = "/admin/snapshot";
+pub const ADMIN_SCHEME: &str = "Penstock ";
+
+fn admin_key(authorization: &[u8]) -> Option<[u8; 16]> {
+    let digits = std::str::from_utf8(authorization).ok()?.strip_prefix(ADMIN_SCHEME)?;
+    let whole = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    whole.then(|| u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)).flatten()
 }
 
 /// The body of a reply.
@@ -79,6 +92,7 @@ impl Worker {
         match (request.method, request.path) {
             ("GET" | "HEAD", "/health") => Route::Health,
             ("GET" | "HEAD", "/metrics") => Route::Metrics,
+            ("POST", SNAPSHOT_PATH) => Route::Snapshot(request.authorization.and_then(admin_key)),
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
                 // An operation that is not there is told before the signature is looked at.
                 Ok(operation @ Operation::Cold(operation::Cold::Unknown)) => Route::Api(operation),
@@ -103,6 +117,7 @@ impl Worker {
                 let body = Body::Bytes(crate::observe::expose::metrics(&self.all_counters).into_bytes());
                 self.reply(slot, Reply { status: 200, content_type: Some(ContentType::Metrics), body }, ops);
             }
+            Route::Snapshot(key) => self.snapshot_begin(slot, key, ops),
             Route::ForeignHost => {
                 let text = "This server answers to loopback names only (localhost, 127.0.0.1, [::1]).\n";
                 self.connections.slots[slot as usize].keep_alive = false;

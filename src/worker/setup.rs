@@ -4,8 +4,10 @@ use super::ack::Acks;
 use super::connection::Connections;
 use super::get::Gets;
 use super::mailbox::Mailboxes;
+use super::pinning::Pinning;
 use super::put::Puts;
 use super::scrub::Scrub;
+use super::snapshot::Snapshots;
 use super::space::RetentionClock;
 use super::{Boot, Worker};
 use crate::catalog::identity::Identity;
@@ -49,6 +51,8 @@ pub struct Options {
     pub segment: Option<u64>,
     /// Random bytes: directory id and iterator key of a new directory.
     pub random: [u8; 32],
+    /// Who may ask for a snapshot knows it: from a file that only those can read who can read the data.
+    pub admin_key: [u8; 16],
     /// The kernel calls the wall clock synchronised.
     pub clock_synchronised: bool,
     /// The operator wants the wall clock to be believed at start whatever the kernel and the last run say.
@@ -118,6 +122,8 @@ impl Worker {
             latest_early: VecDeque::new(),
             gets: Gets::new(limits.gets),
             control: None,
+            snapshots: Snapshots::default(),
+            pinning: Pinning::default(),
             view: State::default(),
             applied_untold: None,
             retention: RetentionClock::default(),

@@ -286,6 +286,10 @@ impl Worker {
                         self.tell_operator(Notice::LogFailed { log, path, what: what.to_string(), errno });
                     }
                     Event::Recycled { .. } => self.counters.add(Counter::SegmentsRecycled, 1),
+                    Event::Room { back } => {
+                        self.counters.add(if back { Counter::RoomReturned } else { Counter::RoomMissed }, 1);
+                        self.tell_operator(Notice::Room { log, back });
+                    }
                 }
             }
         }

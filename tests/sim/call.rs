@@ -40,6 +40,7 @@ pub enum Kind {
         stream: usize,
     },
     Streams,
+    Snapshot,
     /// Marks in the order of the request.
     Put {
         stream: usize,

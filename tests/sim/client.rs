@@ -9,7 +9,8 @@ use super::oracle::{Fate, Oracle};
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
-use super::wire::{Replies, request};
+use super::snapshot::{Asked, Keeper};
+use super::wire::{Replies, request, snapshot_request};
 use super::writer::Writer;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -28,6 +29,8 @@ pub struct Shared {
     pub stopping: bool,
     /// Stream and hash key of records that the node could not store.
     pub failed_puts: Vec<(usize, u128)>,
+    /// The snapshot that was asked for.
+    pub snapshot: Asked,
     /// Calls answered, and calls lost.
     pub answered: u64,
     pub lost: u64,
@@ -37,6 +40,7 @@ pub enum Role {
     Writer(Writer),
     Reader(Reader),
     Administrator(Administrator),
+    Keeper(Keeper),
     Auditor(Auditor),
 }
 
@@ -91,6 +95,7 @@ impl Client {
             Role::Auditor(_) => MILLISECOND,
             Role::Administrator(admin) if admin.is_busy() => 5 * MILLISECOND,
             Role::Administrator(_) => self.random.delay(settings.think * 12),
+            Role::Keeper(_) => self.random.delay(settings.duration / settings.snapshots),
             _ => self.random.delay(settings.think),
         }
     }
@@ -113,12 +118,16 @@ impl Client {
             Role::Writer(role) => role.next(random, shared),
             Role::Reader(role) => role.next(random, shared),
             Role::Administrator(role) => role.next(random, shared),
+            Role::Keeper(role) => role.next(shared),
             Role::Auditor(role) => role.next(random, shared),
         };
         let Some((operation, body, kind)) = wish else { return Act::Nothing };
         // Nothing is sent behind a chunked request before its reply: the server refuses that, and says so.
         self.alone = self.outstanding.is_empty() && random.chance(100);
-        let bytes = request(operation, &body, self.alone, random);
+        let bytes = match kind {
+            Kind::Snapshot => snapshot_request(),
+            _ => request(operation, &body, self.alone, random),
+        };
         let call = self.first + self.outstanding.len() as u64;
         self.outstanding.push_back(Call { operation, body, kind, issued: shared.now });
         self.half_closed = !matches!(self.role, Role::Auditor(_)) && random.chance(shared.settings.manners.resets / 4);
@@ -149,6 +158,7 @@ impl Client {
             Role::Writer(role) => role.reply(call, status, &value, shared),
             Role::Reader(role) => role.reply(call, status, &value, random, shared),
             Role::Administrator(role) => role.reply(call, status, &value, shared),
+            Role::Keeper(role) => role.reply(status, &value, shared),
             Role::Auditor(role) => role.reply(call, status, &value, shared),
         }
     }
@@ -168,6 +178,7 @@ impl Client {
                 Role::Writer(role) => role.lost(call),
                 Role::Reader(role) => role.lost(call, &mut self.random),
                 Role::Administrator(role) => role.lost(call),
+                Role::Keeper(_) => {}
                 Role::Auditor(role) => role.lost(call),
             }
         }

@@ -12,7 +12,7 @@ pub const MILLISECOND: u64 = 1_000_000;
 pub const SECOND: u64 = 1_000_000_000;
 
 /// The clocks of the machine, which outlive the node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Clock {
     mono: u64,
     /// Sum of the wall clock's steps, in µs.

@@ -11,8 +11,8 @@ use penstock::io::op::{DirName, Errno, FileName, OpenHow, Sync};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 pub const EIO: Errno = Errno(5);
-const ENOENT: Errno = Errno(2);
-const EEXIST: Errno = Errno(17);
+pub const ENOENT: Errno = Errno(2);
+pub const EEXIST: Errno = Errno(17);
 pub const ENOSPC: Errno = Errno(28);
 
 /// O_DIRECT: places and lengths are multiples of this.
@@ -33,6 +33,8 @@ pub enum Request {
     MakeDir { dir: DirName },
     SyncDir { dir: DirName },
     List { dir: DirName },
+    Link { from: FileName, to: FileName },
+    Clear { dir: DirName },
 }
 
 /// What a finished request gives.
@@ -70,19 +72,19 @@ struct Flight {
 }
 
 #[derive(Debug, Default)]
-struct Directory {
+pub(super) struct Directory {
     /// The drive that it lies on.
-    drive: u8,
-    durable: bool,
+    pub(super) drive: u8,
+    pub(super) durable: bool,
     made: u64,
-    entries: BTreeMap<FileName, usize>,
-    entries_durable: BTreeMap<FileName, usize>,
+    pub(super) entries: BTreeMap<FileName, usize>,
+    pub(super) entries_durable: BTreeMap<FileName, usize>,
     /// Changes that are not durable, oldest first, each with the number of its event.
-    changes: Vec<(u64, Change)>,
+    pub(super) changes: Vec<(u64, Change)>,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Change {
+pub(super) enum Change {
     Add(FileName, usize),
     Move(FileName, FileName),
     Remove(FileName),
@@ -90,11 +92,11 @@ enum Change {
 
 #[derive(Debug)]
 pub struct Disk {
-    inodes: Vec<Inode>,
-    directories: BTreeMap<DirName, Directory>,
-    open: BTreeMap<(Who, FileName), usize>,
+    pub(super) inodes: Vec<Inode>,
+    pub(super) directories: BTreeMap<DirName, Directory>,
+    pub(super) open: BTreeMap<(Who, FileName), usize>,
     flights: BTreeMap<u64, Flight>,
-    events: u64,
+    pub(super) events: u64,
     random: Random,
     pub drives: Drives,
     pub faults: Faults,
@@ -108,6 +110,12 @@ pub struct Disk {
     pub typical: u64,
     /// What the device writes without touching a neighbour, in bytes: nothing that is to stay shares one with a later write.
     pub block: u64,
+    /// Whether a link shares extents, or is a second name of one file.
+    pub reflinks: bool,
+    /// The file system has no room for another segment.
+    pub full: bool,
+    /// Files of snapshots that were taken away: they have a name elsewhere.
+    pub(super) taken: Vec<usize>,
 }
 
 /// Begins the data of every record of the simulation; 12 hexadecimal digits follow.
@@ -133,6 +141,9 @@ impl Disk {
             places: HashMap::new(),
             typical: 20_000,
             block: ALIGNMENT,
+            reflinks: false,
+            full: false,
+            taken: Vec::new(),
         }
     }
 
@@ -181,13 +192,15 @@ impl Disk {
         let whole = at.is_multiple_of(unit) && len.is_multiple_of(unit) && len > 0;
         assert!(whole, "not whole blocks: {len} bytes at {at} of {inode:?}");
         if let Request::Write { .. } = request {
+            let names = inode.map_or(0, |inode| self.names(inode));
+            assert!(names < 2, "{request:?} writes into a file that a snapshot holds");
             let other = self.writes(inode, at, len).map(|(at, bytes)| (at, bytes.len())).next();
             assert!(other.is_none(), "two writes on the same bytes: {len} bytes at {at}, and {other:?}");
         }
     }
 
     /// Place and bytes of the writes in flight that touch `len` bytes at `at`.
-    fn writes(&self, inode: Option<usize>, at: u64, len: u64) -> impl Iterator<Item = (u64, &[u8])> {
+    pub(super) fn writes(&self, inode: Option<usize>, at: u64, len: u64) -> impl Iterator<Item = (u64, &[u8])> {
         let flights = self.flights.values().filter(move |flight| flight.inode == inode);
         let writes = flights.filter_map(|flight| match &flight.request {
             Request::Write { at, bytes, .. } => Some((*at, bytes.as_slice())),
@@ -196,7 +209,19 @@ impl Disk {
         writes.filter(move |(other, bytes)| at < other + bytes.len() as u64 && *other < at + len)
     }
 
+    /// Names that a file has, here and in snapshots that were taken away.
+    fn names(&self, inode: usize) -> usize {
+        let entries = self.directories.values().flat_map(|directory| directory.entries.values());
+        entries.chain(&self.taken).filter(|other| **other == inode).count()
+    }
+
     fn draw_fault(&mut self, request: &Request) -> Option<Errno> {
+        let of_segments = |file: &FileName| {
+            matches!(file, FileName::Segment { .. } | FileName::Preparing { .. } | FileName::Captured(_))
+        };
+        if self.full && matches!(request, Request::Open { file, how: OpenHow::Create { .. } } if of_segments(file)) {
+            return Some(ENOSPC);
+        }
         let (part, errno) = match request {
             Request::Write { .. } => (self.faults.write_fails, EIO),
             Request::Fsync { .. } => (self.faults.flush_fails, EIO),
@@ -247,6 +272,11 @@ impl Disk {
                     directory.entries.iter().map(|(file, inode)| (self.drives.shown(*file), size(inode))).collect();
                 Ok(Answer { files, ..Answer::default() })
             }
+            Request::Link { from, to } => self.finish_link(from, to),
+            Request::Clear { dir } => {
+                assert_eq!(dir, DirName::Capture, "nothing else is cleared");
+                Ok(self.finish_clear())
+            }
         }
     }
 
@@ -283,7 +313,7 @@ impl Disk {
             }
         };
         self.open.insert((who, file), inode);
-        Ok(Answer::default())
+        Ok(Answer { count: self.names(inode) as u32, ..Answer::default() })
     }
 
     /// A read of bytes that are being written sees each sector as it was or as it will be.
@@ -354,11 +384,13 @@ impl Disk {
         directory.changes = rest;
         let covered: Vec<(u64, Change)> = covered;
         covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));
-        if matches!(dir, DirName::Top | DirName::Given(_)) {
-            let drive = self.drives.of(dir);
-            for child in self.directories.values_mut().filter(|child| child.drive == drive) {
-                child.durable |= child.made < submitted;
-            }
+        let drive = self.drives.of(dir);
+        let is_in = |child: DirName| match child {
+            DirName::CaptureCatalog | DirName::CaptureLog(_) => dir == DirName::Capture,
+            _ => matches!(dir, DirName::Top | DirName::Given(_)),
+        };
+        for (_, child) in self.directories.iter_mut().filter(|(name, child)| child.drive == drive && is_in(**name)) {
+            child.durable |= child.made < submitted;
         }
         Ok(Answer::default())
     }
@@ -388,7 +420,7 @@ impl Disk {
     }
 
     /// Notes every record that is stored.
-    fn note_all_marks(&mut self) {
+    pub(super) fn note_all_marks(&mut self) {
         self.places.clear();
         let segments: Vec<usize> =
             self.directories.values().flat_map(|directory| directory.entries.values().copied()).collect();
@@ -420,7 +452,7 @@ impl Disk {
     }
 
     /// Notes where records have become durable in `len` bytes at `at`.
-    fn note_marks(&mut self, inode: usize, at: usize, len: usize) {
+    pub(super) fn note_marks(&mut self, inode: usize, at: usize, len: usize) {
         let durable = &self.inodes[inode].durable[at..at + len];
         for found in memchr::memmem::find_iter(durable, MARK) {
             let digits = durable.get(found + MARK.len()..found + MARKED).and_then(|d| std::str::from_utf8(d).ok());
@@ -487,7 +519,7 @@ impl Disk {
 
     /// A sound disk again; `harm`: also what it holds is as it was.
     pub fn heal(&mut self, harm: bool) {
-        self.faults = Faults::default();
+        (self.faults, self.full) = (Faults::default(), false);
         if harm {
             self.inodes.iter_mut().for_each(Inode::heal);
         }

@@ -38,6 +38,7 @@ impl Drives {
             DirName::Top | DirName::Catalog | DirName::Quarantine => 0,
             DirName::Log(log) | DirName::Above(log) => self.of_log(log),
             DirName::Given(drive) => drive,
+            DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => 0,
         }
     }
 
@@ -86,6 +87,8 @@ impl Drives {
             Request::MakeDir { dir } => Request::MakeDir { dir: self.dir(dir) },
             Request::SyncDir { dir } => Request::SyncDir { dir: self.dir(dir) },
             Request::List { dir } => Request::List { dir: self.dir(dir) },
+            Request::Link { from, to } => Request::Link { from, to },
+            Request::Clear { dir } => Request::Clear { dir },
         }
     }
 }
@@ -101,7 +104,8 @@ impl Request {
             | Request::Unlink { file }
             | Request::Close { file }
             | Request::Rename { from: file, .. } => file.dir(),
-            Request::MakeDir { dir } | Request::SyncDir { dir } | Request::List { dir } => dir,
+            Request::Link { to, .. } => to.dir(),
+            Request::MakeDir { dir } | Request::SyncDir { dir } | Request::List { dir } | Request::Clear { dir } => dir,
         }
     }
 }

@@ -102,6 +102,16 @@ impl World<'_> {
     pub(super) fn noticed(&mut self, notice: Notice) {
         self.note(format!("notice: {notice}"));
         let now = self.clock.mono();
+        let clean = !matches!(
+            notice,
+            Notice::Refused { .. }
+                | Notice::SuperblockCopy { .. }
+                | Notice::TornTail { .. }
+                | Notice::TornJournal { .. }
+                | Notice::Damage { .. }
+                | Notice::Missing { .. }
+        );
+        assert!(clean || !self.restored, "restored from a snapshot: {notice}");
         match notice {
             Notice::Ready { directories, .. } => {
                 self.mounted(&directories);
@@ -136,6 +146,7 @@ impl World<'_> {
                 let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
                 self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
             }
+            Notice::Room { back, .. } => self.report.room_returned += back as u64,
             Notice::MoreLogs { .. } => self.report.grown += 1,
             Notice::Clock(ClockNews::Accepted { .. }) => {
                 assert!(self.accepting, "a clock is accepted that nobody has: {notice}");
@@ -150,22 +161,24 @@ impl World<'_> {
                 let shown = counters.iter().any(|c| c.get(Counter::ClockSteppedSecondsNow) == seconds.unsigned_abs());
                 assert!(shown && seconds.abs() > 3600, "a step that nothing shows: {notice}");
             }
-            Notice::Scrub(told) => {
-                let excused = self.shared.settings.harm || self.shared.lenient;
-                let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
-                let late = matches!(told, Told::Late { .. });
-                let settings = &self.shared.settings;
-                let quick = settings.scrub_slow == 1
-                    && !settings.pauses
-                    && !settings.no_companion
-                    && settings.scrub >= Some(10 * SECOND);
-                assert!(!late || !quick, "a pass does not end within the period: {told}");
-                assert!(excused || unproven, "a scrub finds what is not there: {told}");
-                self.damage_told |= !unproven;
-                self.scrubs.tells(&told, self.shared.settings.segment);
-            }
+            Notice::Scrub(told) => self.scrub_told(&told),
             _ => {}
         }
+    }
+
+    fn scrub_told(&mut self, told: &Told) {
+        let excused = self.shared.settings.harm || self.shared.lenient;
+        let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
+        let late = matches!(told, Told::Late { .. });
+        let settings = &self.shared.settings;
+        let quick = settings.scrub_slow == 1
+            && !settings.pauses
+            && !settings.no_companion
+            && settings.scrub >= Some(10 * SECOND);
+        assert!(!late || !quick, "a pass does not end within the period: {told}");
+        assert!(excused || unproven, "a scrub finds what is not there: {told}");
+        self.damage_told |= !unproven;
+        self.scrubs.tells(told, settings.segment);
     }
 
     /// The end of a life has come: by a clean stop or by a power cut.
@@ -221,6 +234,7 @@ impl World<'_> {
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
         self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();
         self.disk.cut();
+        self.snapshot_after_cut();
         let mut later = Vec::new();
         self.net.cut(&mut later);
         for (delay, event) in later {

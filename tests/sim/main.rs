@@ -4,6 +4,7 @@ mod administrator;
 mod audit;
 mod auditor;
 mod call;
+mod capture;
 mod client;
 mod clients;
 mod clock;
@@ -24,6 +25,7 @@ mod reader;
 mod run;
 mod scenario;
 mod scrub;
+mod snapshot;
 mod trace;
 mod wire;
 mod world;
@@ -74,6 +76,8 @@ fn hold(part: u64) {
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
     assert!(seeds < 200 || total.added > 0 && total.refused > 0, "no drive was added, or none was missed: {total:?}");
     assert!(seeds < 600 || total.spared > 0, "no put was refused for a drive beside one that works: {total:?}");
+    assert!(seeds < 20 || total.restored > 0, "no node has been restored from a snapshot: {total:?}");
+    assert!(seeds < 200 || total.snapshots_cut > 0 && total.room_returned > 0, "no cut and no room: {total:?}");
 }
 
 #[test]

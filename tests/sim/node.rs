@@ -7,6 +7,7 @@ use super::net::{self, Net};
 use super::random::Random;
 use super::scenario::{Canary, Settings};
 use super::scrub;
+use super::wire;
 use penstock::io::buffers::{ALL_POOLS, Buffers, Span};
 use penstock::io::op::{Completion, Completions, Op, Ops, Token};
 use penstock::log;
@@ -68,6 +69,7 @@ impl Node {
             retention_hour: Some(settings.retention_hour),
             segment: Some(settings.segment),
             random: bytes,
+            admin_key: wire::ADMIN_KEY.to_be_bytes(),
             clock_synchronised: true,
             accept_clock: settings.accepts_clock,
             scrub: settings.scrub,
@@ -150,6 +152,8 @@ impl Node {
             Op::CloseFile { file, token } => (Request::Close { file }, Waiting::Other { worker, token }),
             Op::MakeDir { dir, token } => (Request::MakeDir { dir }, Waiting::Other { worker, token }),
             Op::SyncDir { dir, token } => (Request::SyncDir { dir }, Waiting::Other { worker, token }),
+            Op::Link { from, to, token } => (Request::Link { from, to }, Waiting::Other { worker, token }),
+            Op::Clear { dir, token } => (Request::Clear { dir }, Waiting::Other { worker, token }),
             Op::List { dir, token } => (Request::List { dir }, Waiting::List { worker, token }),
             Op::Prepare { log, index, size, token } => {
                 let Next::Step(job, number, delay) = Job::new(worker, log, index, size, token).begin(disk) else {

@@ -33,7 +33,7 @@ impl Number {
 }
 
 /// One try to put one record. Its number stands in the record's data, so that each stored copy is known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Attempt {
     pub stream: usize,
     pub key: String,
@@ -81,7 +81,7 @@ pub enum Life {
     Going,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream {
     pub name: String,
     pub life: Life,
@@ -134,7 +134,7 @@ pub enum From {
     Anywhere,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Oracle {
     pub attempts: Vec<Attempt>,
     pub streams: Vec<Stream>,

@@ -3,7 +3,7 @@
 use super::clock::SECOND;
 use super::random::Random;
 use super::scenario::Settings;
-use penstock::io::op::{FileName, Op};
+use penstock::io::op::{DirName, FileName, Op, Piece};
 
 #[derive(Debug)]
 pub struct Plan {
@@ -36,14 +36,36 @@ enum Kind {
     Commit,
     Send,
     Prepare,
+    Capture,
+    Manifest,
 }
 
-const KINDS: [Kind; 7] =
-    [Kind::Sync, Kind::Name, Kind::Superblock, Kind::Catalog, Kind::Commit, Kind::Send, Kind::Prepare];
+const KINDS: [Kind; 9] = [
+    Kind::Sync,
+    Kind::Name,
+    Kind::Superblock,
+    Kind::Catalog,
+    Kind::Commit,
+    Kind::Send,
+    Kind::Prepare,
+    Kind::Capture,
+    Kind::Manifest,
+];
 
 impl Kind {
     fn of(op: &Op) -> Option<Kind> {
         Some(match op {
+            Op::Open { file: FileName::Captured(Piece::Manifest), .. }
+            | Op::WriteAt { file: FileName::Captured(Piece::Manifest), .. }
+            | Op::Fsync { file: FileName::Captured(Piece::Manifest), .. }
+            | Op::CloseFile { file: FileName::Captured(Piece::Manifest), .. }
+            | Op::SyncDir { dir: DirName::Capture, .. } => Kind::Manifest,
+            Op::Link { .. }
+            | Op::Clear { .. }
+            | Op::Open { file: FileName::Captured(_), .. }
+            | Op::WriteAt { file: FileName::Captured(_), .. }
+            | Op::Fsync { file: FileName::Captured(_), .. }
+            | Op::CloseFile { file: FileName::Captured(_), .. } => Kind::Capture,
             Op::Fsync { .. } | Op::SyncDir { .. } => Kind::Sync,
             Op::Open { .. } | Op::Rename { .. } | Op::Unlink { .. } | Op::MakeDir { .. } => Kind::Name,
             Op::WriteAt { file: FileName::Superblock(_) | FileName::IdentityDraft { .. }, .. } => Kind::Superblock,
@@ -72,7 +94,14 @@ impl Plan {
             3 | 4 => Cut::Operations(r.between(60, 4_000)),
             5..=7 => {
                 let kind = *r.pick(&KINDS);
-                Cut::Kind(kind, *r.pick(&[0, 1, 2, 5, 40, 300]))
+                Cut::Kind(
+                    kind,
+                    if matches!(kind, Kind::Capture | Kind::Manifest) {
+                        r.below(20)
+                    } else {
+                        *r.pick(&[0, 1, 2, 5, 40, 300])
+                    },
+                )
             }
             _ => Cut::Never,
         };

@@ -78,6 +78,11 @@ pub struct Settings {
     pub faulty_drive: Option<u8>,
     /// Resharding, in parts of 1,000 of the administrator's calls.
     pub reshard: u32,
+    /// Snapshots asked for in a run, about; and whether the file system has reflinks.
+    pub snapshots: u64,
+    pub reflinks: bool,
+    /// The file system has no room for more segments at times.
+    pub room_varies: bool,
 }
 
 impl Settings {
@@ -127,6 +132,9 @@ impl Settings {
             drives_max: 1,
             faulty_drive: None,
             reshard: *r.pick(&[0, 150, 400]),
+            snapshots: 0,
+            reflinks: false,
+            room_varies: false,
         };
         if settings.changing_workers {
             // A worker with several logs divides its log memory; each part must hold two of the largest commits.
@@ -166,6 +174,9 @@ impl Settings {
             self.files = 8;
         }
         self.resizes = !self.changing_workers && r.chance(200);
+        self.snapshots = *r.pick(&[0, 5, 50]);
+        self.reflinks = r.chance(300);
+        self.room_varies = r.chance(150);
     }
 
     /// Several data directories; some come in later lives, and sometimes only one of them has faults.

@@ -116,6 +116,16 @@ pub fn request(operation: &str, body: &str, chunked: bool, random: &mut Random) 
     bytes
 }
 
+pub const ADMIN_KEY: u128 = 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10;
+
+/// A request for a snapshot.
+pub fn snapshot_request() -> Vec<u8> {
+    format!(
+        "POST /admin/snapshot HTTP/1.1\r\nHost: 127.0.0.1:4567\r\nAuthorization: Penstock {ADMIN_KEY:032x}\r\nContent-Length: 0\r\n\r\n"
+    )
+    .into_bytes()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,

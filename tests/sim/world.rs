@@ -13,6 +13,7 @@ use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
 use super::scrub;
+use super::snapshot::{Asked, Keeper, Kept};
 use super::trace::{Entry, Trace};
 use super::wire::Replies;
 use super::writer::Writer;
@@ -56,6 +57,8 @@ pub(super) enum Event {
         life: u32,
     },
     StepClock,
+    /// The file system has no room for segments, or has it again.
+    Room,
     Pause,
     /// A stored record is harmed.
     Harm,
@@ -109,6 +112,9 @@ pub struct World<'a> {
     pub(super) accepting: bool,
     /// When a life began to serve whose clock was accepted; the clock has not gone back since.
     pub(super) accepted: Option<u64>,
+    pub(super) kept: Vec<Kept>,
+    /// This run audits a node that is restored from a snapshot: nothing may be wrong with what it finds.
+    pub(super) restored: bool,
     pub report: Report,
 }
 
@@ -134,6 +140,12 @@ pub struct Report {
     pub refused: u32,
     /// Puts that were refused as their drive had failed, while another worked.
     pub spared: u32,
+    /// Snapshots taken, those of them that a power cut found whole, and nodes restored from them.
+    pub snapshots: u64,
+    pub snapshots_cut: u64,
+    pub restored: u64,
+    /// Times that the file system had room again.
+    pub room_returned: u64,
     pub virtual_seconds: f64,
 }
 
@@ -153,6 +165,10 @@ impl Report {
         self.added += other.added;
         self.refused += other.refused;
         self.spared += other.spared;
+        self.snapshots += other.snapshots;
+        self.snapshots_cut += other.snapshots_cut;
+        self.restored += other.restored;
+        self.room_returned += other.room_returned;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
@@ -169,8 +185,12 @@ impl<'a> World<'a> {
         for number in 1..=settings.readers {
             add(Role::Reader(Reader::default()), 100 + number);
         }
+        if settings.snapshots > 0 {
+            add(Role::Keeper(Keeper), 200);
+        }
         let mut disk = Disk::new(stream("disk"), settings.drives_max);
         (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);
+        disk.reflinks = settings.reflinks;
         let net = Net::new(stream("net"), settings.manners);
         let plan = Plan::new(&settings, stream("plan"));
         let random = stream("world");
@@ -183,6 +203,7 @@ impl<'a> World<'a> {
             lenient: false,
             stopping: false,
             failed_puts: Vec::new(),
+            snapshot: Asked::default(),
             answered: 0,
             lost: 0,
         };
@@ -215,8 +236,19 @@ impl<'a> World<'a> {
             scrubs: scrub::Watch::default(),
             accepting: false,
             accepted: None,
+            kept: Vec::new(),
+            restored: false,
             report: Report::default(),
         }
+    }
+
+    /// Runs the audit of a node that is restored from a snapshot.
+    pub(super) fn run_restored(&mut self) {
+        self.restored = true;
+        self.life = self.shared.settings.lives + 1;
+        self.auditing = true;
+        self.heap.at(self.clock.mono(), Event::Start);
+        self.handle_all();
     }
 
     /// Runs to the end; a violation panics.
@@ -234,6 +266,19 @@ impl<'a> World<'a> {
         if self.shared.settings.harm {
             self.heap.at(self.random.between(1, 20) * SECOND, Event::Harm);
         }
+        if self.shared.settings.room_varies {
+            self.heap.at(self.random.between(1, 20) * SECOND, Event::Room);
+        }
+        self.handle_all();
+        self.audit_snapshots();
+        self.report.acked = self.shared.oracle.acked;
+        self.report.reads = self.shared.oracle.reads;
+        (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
+        self.report.scrubbed = self.scrubs.found;
+        self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
+    }
+
+    fn handle_all(&mut self) {
         while !self.done {
             let event = self.heap.pop(&mut self.clock).expect("something is always planned");
             assert!(self.trace.events < EVENTS_MAX, "the run does not come to an end");
@@ -241,11 +286,6 @@ impl<'a> World<'a> {
             (self.shared.now, self.shared.wall) = (self.clock.mono(), now.wall.0);
             self.handle(event);
         }
-        self.report.acked = self.shared.oracle.acked;
-        self.report.reads = self.shared.oracle.reads;
-        (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
-        self.report.scrubbed = self.scrubs.found;
-        self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
     pub(super) fn note(&mut self, text: String) {
@@ -288,6 +328,11 @@ impl<'a> World<'a> {
                 self.accepted = self.accepted.filter(|_| step > 0);
                 self.note(format!("the wall clock steps by {step} µs"));
                 self.heap.at(now + self.random.between(1, 20) * SECOND, Event::StepClock);
+            }
+            Event::Room => {
+                self.disk.full = !self.disk.full && !self.auditing;
+                self.note(format!("the file system has {}", if self.disk.full { "no room" } else { "room" }));
+                self.heap.at(now + self.random.between(1, 25) * SECOND, Event::Room);
             }
             Event::Pause => {
                 let pause = self.random.between(10, 3_000) * MILLISECOND;
@@ -420,6 +465,7 @@ impl<'a> World<'a> {
                 if let Some(client) = self.client_of(id) {
                     self.clients[client].receive(&bytes, &mut self.shared);
                     self.check_failed_puts();
+                    self.take_snapshot();
                     self.note_progress(client);
                 }
             }

@@ -7,7 +7,7 @@ use crate::log::footer::Summary;
 use crate::log::format::{CommitHeader, CommitKind, Damage, Position};
 use crate::log::index::Building;
 use crate::log::scanner::{Found, Place, examine};
-use crate::log::{FooterState, Log};
+use crate::log::{FooterState, Log, Segment};
 
 impl Log {
     /// Follows the chain as far as the window goes, reads more, or ends.
@@ -170,10 +170,11 @@ impl Log {
     }
 
     /// A segment that was sealed stays so, though its footer could not be used: a later start may be able to read it, and would not look
-    /// behind the end that it names.
+    /// behind the end that it names. So does one that a snapshot holds, as nothing is written into that any more.
     fn keep_sealed(&mut self, r: &Recovery) {
         let sealed = |incarnation| r.candidates.iter().any(|c| c.incarnation == incarnation && c.trailer.is_some());
-        if self.active && self.segments.back().is_some_and(|segment| sealed(segment.incarnation)) {
+        let stays = |segment: &Segment| sealed(segment.incarnation) || self.files.is_shared(segment.file);
+        if self.active && self.segments.back().is_some_and(stays) {
             self.seal_recovered();
         }
     }

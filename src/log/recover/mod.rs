@@ -273,7 +273,10 @@ impl Log {
                 ops.push(Op::SyncDir { dir: DirName::Above(self.settings.number), token: self.recovery_token() });
             }
             Step::SyncTop => self.open_next(&mut r, ops),
-            Step::Open => self.read_opened(&mut r, ops),
+            Step::Open => {
+                self.files.opened(r.found[r.opened].0, bytes);
+                self.read_opened(&mut r, ops);
+            }
             Step::Head => {
                 let head = r.memory.first(bytes.min(self.head_bytes(&r)));
                 self.on_head(&mut r, buffers.bytes(head), ops);

@@ -55,6 +55,8 @@ pub struct Disk {
     pub files: BTreeMap<FileName, File>,
     dirs: BTreeSet<DirName>,
     open: BTreeSet<FileName>,
+    /// Files with another name elsewhere: nothing is written into them.
+    pub linked: BTreeSet<FileName>,
 }
 
 /// An operation that was submitted: with the bytes of a write, or how many writes a flush covers.
@@ -84,6 +86,7 @@ impl Disk {
     fn write(&mut self, submitted: &Submitted, buffers: &Buffers) {
         let Op::WriteAt { file, at, from, sync, .. } = submitted.op else { unreachable!("only writes") };
         self.check_aligned(file, at, from);
+        assert!(!self.linked.contains(&file), "{file} is written, though a snapshot holds it");
         assert_eq!(buffers.bytes(from), submitted.bytes, "bytes of a write changed while it was on its way");
         let inode = self.files.get_mut(&file).expect("an open file is there");
         let at = at as usize;
@@ -121,7 +124,8 @@ impl Disk {
             }
             Op::Open { file, how: OpenHow::Existing, token } => {
                 self.open.insert(file);
-                done(token, if self.files.contains_key(&file) { Ok(0) } else { Err(Errno(2)) })
+                let links = || 1 + self.linked.contains(&file) as u32;
+                done(token, self.files.get(&file).map(|_| links()).ok_or(Errno(2)))
             }
             Op::Open { file, how: OpenHow::Create { size }, token } => {
                 assert!(self.dirs.contains(&file.dir()), "{file} in a directory that is not there");
@@ -140,6 +144,7 @@ impl Disk {
             Op::Unlink { file, token } => {
                 assert!(!self.open.contains(&file), "{file} is removed while open");
                 self.files.remove(&file);
+                self.linked.remove(&file);
                 done(token, Ok(0))
             }
             Op::MakeDir { dir, token } => {
@@ -147,10 +152,8 @@ impl Disk {
                 done(token, Ok(0))
             }
             Op::SyncDir { dir, token } => {
-                self.files
-                    .iter_mut()
-                    .filter(|(name, _)| name.dir() == dir)
-                    .for_each(|(_, file)| file.entry_durable = true);
+                let inside = self.files.iter_mut().filter(|(name, _)| name.dir() == dir);
+                inside.for_each(|(_, file)| file.entry_durable = true);
                 done(token, Ok(0))
             }
             Op::List { dir, token } => {

@@ -6,6 +6,7 @@ mod disk;
 mod random;
 mod relocation;
 mod rules;
+mod snapshot;
 mod verify;
 
 use super::format::{Entry, FrameKind, Position, ShardKey, body_size, records, write_index};

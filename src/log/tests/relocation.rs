@@ -8,13 +8,13 @@ use crate::log::format::{CommitHeader, CommitKind};
 const KEPT: ShardKey = ShardKey::new(7, 1);
 
 /// Records of shard 0 expire, those of shard 1 are kept.
-fn fate(shard: ShardKey) -> Fate {
+pub(super) fn fate(shard: ShardKey) -> Fate {
     if shard == KEPT { Fate::ExpiresBefore(0) } else { Fate::ExpiresBefore(u64::MAX) }
 }
 
 impl Rig {
     /// Surveys, relocates, reclaims, until nothing changes any more.
-    fn tidy_up(&mut self, fate: impl Fn(ShardKey) -> Fate) {
+    pub(super) fn tidy_up(&mut self, fate: impl Fn(ShardKey) -> Fate) {
         for _ in 0..200 {
             if let Some(reclaim) = self.reclaim(&fate, false) {
                 self.reclaimed(reclaim);
@@ -33,7 +33,7 @@ impl Rig {
         }
     }
 
-    fn kinds(&self, kind: CommitKind) -> usize {
+    pub(super) fn kinds(&self, kind: CommitKind) -> usize {
         let blocks = |bytes: &Vec<u8>| {
             let of = |block: &[u8]| CommitHeader::peek(block[..64].try_into().expect("64 bytes"));
             bytes.chunks(BLOCK as usize).filter(|block| of(block).is_ok_and(|header| header.kind == kind)).count()
@@ -43,7 +43,7 @@ impl Rig {
 }
 
 /// A log of ten segments: now and then a record that is kept, between others.
-fn mixed(rig: &mut Rig) {
+pub(super) fn mixed(rig: &mut Rig) {
     let mut round = 0;
     while rig.log.segments.len() < 9 {
         match round % 9 {

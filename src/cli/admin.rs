@@ -1,0 +1,85 @@
+//! How other commands reach the server of a data directory: a file there names its address and a key. Who can read the data can read the
+//! file; nobody else, no web page and no other user of the machine, can give orders.
+
+use crate::worker::serve::{ADMIN_SCHEME, SNAPSHOT_PATH};
+use crate::worker::snapshot::SNAPSHOT_MS;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+const ADMIN: &str = "admin";
+/// How long a connection may take, and a reply beyond what the server allows itself.
+const CONNECT: Duration = Duration::from_secs(5);
+const REPLY: Duration = Duration::from_millis(SNAPSHOT_MS + 10_000);
+/// Of a reply.
+const REPLY_BYTES_MAX: u64 = 64 << 10;
+
+/// Writes down where the server of `data` is, and a new key for it.
+pub fn announce(data: &Path, endpoint: SocketAddr, random: &[u8; 32]) -> Result<[u8; 16], String> {
+    let path = data.join(ADMIN);
+    let key: [u8; 16] = random[..16].try_into().expect("16 of 32 bytes");
+    let text = format!("{endpoint}\n{:032x}\n", u128::from_be_bytes(key));
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
+    Ok(key)
+}
+
+/// The server of a data directory, for one command at a time.
+pub struct Server {
+    endpoint: SocketAddr,
+    key: String,
+    /// Locked for as long as this lives.
+    _file: File,
+}
+
+impl Server {
+    /// Finds the server of `data`.
+    pub fn of(data: &Path) -> Result<Server, String> {
+        let path = data.join(ADMIN);
+        let mut file = File::open(&path).map_err(|error| {
+            format!("{}: {error}; --data names the data directory of a running server", path.display())
+        })?;
+        file.try_lock().map_err(|_| format!("another snapshot of {} is being taken", data.display()))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let mut lines = text.lines();
+        let endpoint = lines.next().and_then(|line| line.parse().ok());
+        match (endpoint, lines.next()) {
+            (Some(endpoint), Some(key)) => Ok(Server { endpoint, key: key.to_string(), _file: file }),
+            _ => Err(format!("{} does not say where a server is: it is written when one starts", path.display())),
+        }
+    }
+
+    /// Asks for a snapshot under `capture/`; gives the server's JSON when it is there.
+    pub fn snapshot(&self) -> Result<serde_json::Value, String> {
+        let Server { endpoint, key, .. } = self;
+        let failed =
+            |error: std::io::Error| format!("the server at {endpoint} does not answer: {error}; is it running?");
+        let mut stream = TcpStream::connect_timeout(endpoint, CONNECT).map_err(failed)?;
+        stream.set_read_timeout(Some(REPLY)).and_then(|()| stream.set_write_timeout(Some(CONNECT))).map_err(failed)?;
+        let request = format!(
+            "POST {SNAPSHOT_PATH} HTTP/1.1\r\nHost: {endpoint}\r\nAuthorization: {ADMIN_SCHEME}{key}\r\nContent-Length: 0\r\n\
+             Connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).map_err(failed)?;
+        let mut reply = String::new();
+        stream.take(REPLY_BYTES_MAX).read_to_string(&mut reply).map_err(failed)?;
+        let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
+        let answer = serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
+        match head.split(' ').nth(1) {
+            Some("200") => Ok(answer),
+            Some("403") => {
+                Err(format!("the server at {endpoint} is another one than the one that has this data directory"))
+            }
+            _ => {
+                let why = answer["message"].as_str().unwrap_or(body.trim());
+                Err(format!("the server at {endpoint} took no snapshot: {why}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! `penstock export`: the records of a stream as lines of JSON, from a snapshot or from the data directory of a stopped server, which is only
+//! read. The catalog and the logs are recovered by the code that a server starts with, over files that nothing is written to; records come
+//! from the reader that serves GetRecords. What had expired when the directory was last in use is left out, as it was for consumers.
+
+use super::directory;
+use crate::catalog::journal::{self, Catalog, JOURNAL_BYTES};
+use crate::catalog::state::{Shard, State, Stream};
+use crate::io::buffers::{Buffers, Layouts, Pool, Span};
+use crate::io::clock::Wall;
+use crate::io::op::{Completion, FileName, Op, Ops};
+use crate::io::still::Still;
+use crate::kinesis::export_line::{size_max, write_line};
+use crate::kinesis::sequence::SequenceNumber;
+use crate::kinesis::shard_id::ShardId;
+use crate::limits::Limits;
+use crate::log::format::{FrameHeader, FrameKind, ShardKey, records};
+use crate::log::reader::{Reader, Step};
+use crate::log::superblock::Superblock;
+use crate::log::{self, Canary, Log};
+use crate::observe::counter::Counters;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// A snapshot, or the data directory of a server that is not running
+    dir: PathBuf,
+    /// The stream's name
+    #[arg(long, value_name = "NAME")]
+    stream: String,
+    /// Only this shard, as shardId-000000000000
+    #[arg(long, value_name = "ID")]
+    shard: Option<String>,
+    /// Only records of the shard above this sequence number: goes on where an earlier export ended
+    #[arg(long, value_name = "NUMBER", requires = "shard")]
+    after: Option<String>,
+    /// A new file to write to [default: standard output]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Memory: the journal's block, reads of the largest commit, and what recovery reads into.
+fn layouts() -> Layouts {
+    let limits = Limits::standard();
+    let commit = (1, limits.commit_bytes);
+    Layouts([(1, 4096), (1, 4096), (1, 4096), (1, 4096), commit, (1, 3 * limits.commit_bytes), (1, limits.block.1)])
+}
+
+pub fn run(args: &Args) -> Result<(), String> {
+    let _lock = directory::at_rest(&args.dir)?;
+    let mut source = Source::open(&args.dir)?;
+    let state = source.catalog()?;
+    let stream = state.stream(&args.stream).ok_or_else(|| {
+        let names: Vec<&str> = state.streams.values().map(|stream| stream.name.as_str()).collect();
+        format!("{} has no stream {:?}; it has: {}", args.dir.display(), args.stream, names.join(", "))
+    })?;
+    let (shards, after) = chosen(args, stream)?;
+    let wall = source.superblock.retention_wall.max(state.retention_wall.0);
+    let hour = source.superblock.retention_hour as u64 * 1_000_000;
+    let floor = wall.saturating_sub(stream.retention_hours as u64 * hour);
+    let mut out = Out::to(args.output.as_deref())?;
+    let mut logs: Vec<u32> = shards.iter().map(|shard| shard.log).collect();
+    logs.sort_unstable();
+    logs.dedup();
+    for number in logs {
+        let log = source.log(number, &state)?;
+        for shard in shards.iter().filter(|shard| shard.log == number) {
+            source.shard(&log, stream.number, shard, after, floor, &mut out)?;
+        }
+    }
+    out.finish()?;
+    eprintln!("penstock: {} records of {} shards", out.records, shards.len());
+    Ok(())
+}
+
+/// The shards asked for, and the number behind which to begin.
+fn chosen<'s>(args: &Args, stream: &'s Stream) -> Result<(Vec<&'s Shard>, u64), String> {
+    let Some(id) = &args.shard else { return Ok((stream.shards.values().collect(), 0)) };
+    let shard = ShardId::parse(id).and_then(|id| stream.shards.get(&id.0));
+    let shard = shard.ok_or_else(|| format!("--shard: stream {} has no shard {id}", stream.name))?;
+    let Some(text) = &args.after else { return Ok((vec![shard], 0)) };
+    match SequenceNumber::parse(text.as_bytes()) {
+        Some(number) if number.shard == shard.number && number.created == shard.created => {
+            Ok((vec![shard], number.number))
+        }
+        _ => Err(format!("--after: {text} is no sequence number of {id}")),
+    }
+}
+
+/// A directory that is read.
+struct Source {
+    dir: PathBuf,
+    still: Still,
+    buffers: Buffers,
+    superblock: Superblock,
+}
+
+impl Source {
+    fn open(dir: &Path) -> Result<Source, String> {
+        let copy = |number| std::fs::read(dir.join(FileName::Superblock(number).to_string())).unwrap_or_default();
+        let superblock = Superblock::newest([&copy(0), &copy(1)]).ok_or_else(|| {
+            format!(
+                "{} is no data directory or snapshot of this build: it has no superblock that can be used",
+                dir.display()
+            )
+        })?;
+        if superblock.directories.len() > 1 {
+            let paths: Vec<&str> = superblock.directories.iter().map(|directory| directory.path.as_str()).collect();
+            return Err(format!(
+                "{} is one of several data directories ({}), which cannot be exported yet: nothing was read",
+                dir.display(),
+                paths.join(", ")
+            ));
+        }
+        Ok(Source { dir: dir.to_path_buf(), still: Still::new(dir), buffers: Buffers::new(0, layouts()), superblock })
+    }
+
+    /// Carries out operations, and those that follow from them, until there are none.
+    fn drive(&mut self, ops: &mut Ops, mut told: impl FnMut(Completion, &mut Buffers, &mut Ops)) {
+        while !ops.is_empty() {
+            for op in std::mem::take(ops) {
+                if let Some(completion) = self.still.carry(&op, &mut self.buffers) {
+                    told(completion, &mut self.buffers, ops);
+                }
+            }
+        }
+    }
+
+    fn catalog(&mut self) -> Result<State, String> {
+        let settings = journal::Settings {
+            owner: 1,
+            block: self.superblock.block,
+            directory: self.superblock.directory,
+            journal_bytes: JOURNAL_BYTES,
+        };
+        let mut catalog = Catalog::new(settings, &mut self.buffers).expect("its block is free");
+        let mut ops = Ops::new();
+        catalog.recover(self.superblock.epoch == 0, &mut self.buffers, &mut ops);
+        self.drive(&mut ops, |completion, buffers, ops| match completion {
+            Completion::Done { token, result } => catalog.on_done(token, result, buffers, ops),
+            Completion::Listed { token, result } => catalog.on_listed(token, result, buffers, ops),
+            _ => {}
+        });
+        match catalog.event() {
+            Some(journal::Event::Recovered { .. }) => Ok(catalog.state().clone()),
+            Some(journal::Event::Refused { why }) => Err(why),
+            Some(journal::Event::Failed { what, errno }) => Err(format!("{}: {what}: {errno}", self.dir.display())),
+            _ => Err(format!("{}: the catalog cannot be read", self.dir.display())),
+        }
+    }
+
+    /// The log of this number, recovered.
+    fn log(&mut self, number: u32, state: &State) -> Result<Log, String> {
+        let settings = log::Settings {
+            number,
+            block: self.superblock.block,
+            segment_size: self.superblock.segment_size,
+            files: self.superblock.files_of(number),
+            directory: self.superblock.directory,
+            epoch: self.superblock.epoch,
+            commit_max: Limits::standard().commit_bytes,
+            in_flight: 1,
+            flush: false,
+            memory: self.buffers.whole(Pool::Log, 0),
+            tokens: 0,
+            canary: Canary::default(),
+        };
+        let mut log = Log::new(settings, Counters::default());
+        let mut ops = Ops::new();
+        log.recover(state.live.get(&number).map_or(&[][..], Vec::as_slice), settings.memory, &mut ops);
+        self.drive(&mut ops, |completion, buffers, ops| match completion {
+            Completion::Done { token, result } => log.on_done(Default::default(), token, result, buffers, ops),
+            Completion::Listed { token, result } => log.on_listed(token, result, ops),
+            _ => {}
+        });
+        let mut recovered = false;
+        while let Some(event) = log.event() {
+            match event {
+                log::Event::Recovered { .. } => recovered = true,
+                log::Event::Unreadable { file, why } => {
+                    let file = file.map_or(format!("log {number}"), |file| file.to_string());
+                    return Err(format!("{}: {file}: {why}", self.dir.display()));
+                }
+                log::Event::Damaged { file, position, why } => {
+                    eprintln!("penstock: DAMAGE in {file} at position {}: {why}", position.0);
+                }
+                log::Event::Missing { position } => {
+                    eprintln!("penstock: DAMAGE: the segment of log {number} at position {} is missing", position.0);
+                }
+                _ => {}
+            }
+        }
+        if recovered { Ok(log) } else { Err(format!("{}: log {number} cannot be read", self.dir.display())) }
+    }
+
+    /// Writes the records of a shard that arrived at or after `floor`, above number `after`.
+    fn shard(
+        &mut self,
+        log: &Log,
+        stream: u32,
+        shard: &Shard,
+        after: u64,
+        floor: u64,
+        out: &mut Out,
+    ) -> Result<(), String> {
+        let mut reader = Reader::new(ShardKey::new(stream, shard.number), after + 1);
+        let into = self.buffers.whole(Pool::Large, 0);
+        loop {
+            match reader.next(log, &self.buffers) {
+                Step::End => return Ok(()),
+                Step::Frame { header, body, .. } => self.frame(shard, &header, body, after, floor, out)?,
+                Step::Damaged { file, position, why } => {
+                    eprintln!("penstock: DAMAGE in {file} at position {}: {why}", position.0);
+                }
+                Step::Read { file, at, len } => {
+                    let read = Op::ReadAt { file, at, into: into.first(len), token: crate::io::op::Token(0) };
+                    match self.still.carry(&read, &mut self.buffers) {
+                        Some(Completion::Done { result: Ok(bytes), .. }) => reader.filled(into.first(len), bytes),
+                        Some(Completion::Done { result: Err(errno), .. }) => {
+                            return Err(format!("{}: {errno}", self.dir.join(file.to_string()).display()));
+                        }
+                        _ => unreachable!("a read is answered"),
+                    }
+                }
+            }
+        }
+    }
+
+    fn frame(
+        &self,
+        shard: &Shard,
+        header: &FrameHeader,
+        body: Span,
+        after: u64,
+        floor: u64,
+        out: &mut Out,
+    ) -> Result<(), String> {
+        if header.kind != FrameKind::Batch {
+            return Err(format!("records from {} on are encrypted, and the key is not here", header.sequence));
+        }
+        let found = records(self.buffers.bytes(body), header.count).map_err(|damage| damage.to_string())?;
+        for record in found {
+            let (number, arrival) =
+                (header.sequence + record.ordinal as u64, header.arrival + record.arrival_delta as u64);
+            if number > after && arrival >= floor {
+                let at = arrival / 1_000_000;
+                let number = SequenceNumber { created: shard.created, shard: shard.number, number, at };
+                out.record(&number, Wall(arrival), record.key, record.data)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where lines go.
+struct Out {
+    to: BufWriter<Box<dyn Write>>,
+    /// What is flushed to the disk at the end.
+    file: Option<File>,
+    line: Vec<u8>,
+    records: u64,
+}
+
+fn failed(error: io::Error) -> String {
+    format!("the output cannot be written: {error}")
+}
+
+impl Out {
+    fn to(path: Option<&Path>) -> Result<Out, String> {
+        let file = path.map(|path| {
+            let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            made.map_err(|error| format!("{}: {error}", path.display()))
+        });
+        let file = file.transpose()?;
+        let to: Box<dyn Write> = match &file {
+            Some(file) => Box::new(file.try_clone().map_err(failed)?),
+            None => Box::new(io::stdout().lock()),
+        };
+        Ok(Out { to: BufWriter::with_capacity(1 << 20, to), file, line: Vec::new(), records: 0 })
+    }
+
+    fn record(
+        &mut self,
+        number: &SequenceNumber,
+        arrival: Wall,
+        key: Option<&[u8]>,
+        data: &[u8],
+    ) -> Result<(), String> {
+        let room = size_max(key.map_or(0, <[u8]>::len), data.len());
+        self.line.resize(self.line.len().max(room), 0);
+        let len = write_line(&mut self.line, number, arrival, key, data);
+        self.records += 1;
+        self.to.write_all(&self.line[..len]).map_err(failed)
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.to.flush().map_err(failed)?;
+        self.file.as_ref().map_or(Ok(()), |file| file.sync_all().map_err(failed))
+    }
+}
