@@ -28,7 +28,7 @@ impl Drop for Scratch {
 
 fn serve(data: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(["serve", "--cores", "0", "--disk", "512M", "--data"]).arg(data).args(more);
+    command.args(["serve", "--cores", "0", "--disk", "1G", "--data"]).arg(data).args(more);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

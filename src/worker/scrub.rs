@@ -136,10 +136,15 @@ impl Worker {
     /// The first in the line goes to the companion, if it is time and nothing is there.
     fn scrub_next(&mut self, period: u64, ops: &mut Ops) {
         let needed = rate_for(self.scrub_bytes(), period);
-        if self.scrub.idle || self.scrub.under_way.is_some() || self.now.mono < self.scrub.pace.due(needed) {
+        if self.scrub.idle || self.scrub.under_way.is_some() {
             return;
         }
         let Some(waiting) = self.scrub.line.front().copied() else { return };
+        // Where much has just been given back, what is left may have waited for most of a period that was shared with that.
+        let latest = waiting.since + (period as u128 * PASS_PERCENT as u128 / 100) as u64;
+        if self.now.mono < self.scrub.pace.due(needed).min(latest) {
+            return;
+        }
         let Some(segment) = self.logs[waiting.log].sealed(waiting.incarnation) else { return };
         self.scrub.line.pop_front();
         self.scrub.pace = self.scrub.pace.begin(self.now.mono, needed, segment.end);
