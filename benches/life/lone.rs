@@ -9,6 +9,7 @@ use crate::client::Connection;
 use crate::load::{create, delete, put_record, put_records, repeat, round};
 use crate::server::Server;
 use crate::table::Table;
+use crate::turn::{SHARDS, has_recycled};
 use std::time::{Duration, Instant};
 
 const SIZES: [(usize, &str); 5] =
@@ -97,13 +98,13 @@ fn measure(server: &Server, bytes: usize, puts: Puts, time: Duration) -> Shares 
     shares
 }
 
-/// Writes until both logs have recycled a segment: from then on none is prepared.
+/// Writes until every log has recycled a segment: from then on none is prepared.
 fn turn(server: &Server) {
-    create(server.port, "turn", 16);
+    create(server.port, "turn", SHARDS * server.metrics().each("turns_total").len());
     let requests = put_records("turn", 500, 4096, 8);
-    let recycled = || server.metrics().each("segments_recycled_total").iter().all(|recycled| *recycled >= 1.0);
-    (0..64).take_while(|_| !recycled()).for_each(|_| repeat(server.port, &requests, 8));
-    assert!(recycled(), "the log has not turned by what fills it twice");
+    let turned = || has_recycled(&server.metrics());
+    (0..64).take_while(|_| !turned()).for_each(|_| repeat(server.port, &requests, 8));
+    assert!(turned(), "the log has not turned by what fills it twice");
     delete(server.port, "turn");
     std::thread::sleep(SETTLE);
 }

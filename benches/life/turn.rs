@@ -1,16 +1,18 @@
 //! `turn`: a log that has been full once goes on as fast as it began, and writes little more than it is given.
 //!
-//! 500 records of 1 KiB a PutRecords call, 8 connections, 16 shards (so that two workers have a log each), `--when-full trim`. The beginning
+//! 500 records of 1 KiB a PutRecords call, 8 connections, 8 shards for each worker (so that each log gets some), `--when-full trim`. The beginning
 //! is the first minute, or the first turn where that is shorter and was faster: what is compared with it is harder to keep. A turn has ended
 //! when every log has written as much as it may hold, and has recycled a segment. From then on nothing is prepared any more, so what the
 //! device writes is records, their surroundings, what was moved, and the journals of the catalog and of the file system.
 
 use crate::Extent;
 use crate::load::{Load, create, put_records};
-use crate::server::Server;
+use crate::server::{Metrics, Server};
 use crate::table::{Bound, Table};
 use std::time::{Duration, Instant};
 
+/// For each worker, so that every one gets some.
+pub const SHARDS: usize = 8;
 const SECOND: Duration = Duration::from_secs(1);
 /// What a turn may take before something must be wrong.
 const TURN_MAX: Duration = Duration::from_secs(900);
@@ -50,7 +52,7 @@ impl Moment {
 pub fn run(table: &mut Table, extent: &Extent) {
     let (flag, disk) = extent.pick(("8G", 8u64 << 30), ("1G", 1 << 30));
     let server = Server::start(flag, &["--when-full", "trim"]);
-    create(server.port, "turn", 16);
+    create(server.port, "turn", SHARDS * server.metrics().each("turns_total").len());
     let load = Load::start(server.port, 8, &put_records("turn", 500, 1024, 8));
     // Connections and memory are touched for the first time.
     std::thread::sleep(SECOND);
@@ -107,8 +109,20 @@ pub fn run(table: &mut Table, extent: &Extent) {
 /// Whether every log has been through all of its space.
 fn has_turned(server: &Server, disk: u64) -> bool {
     let metrics = server.metrics();
-    let (committed, moved) = (metrics.each("commit_bytes_total"), metrics.each("moved_bytes_total"));
+    let (committed, moved) = (of_logs(&metrics, "commit_bytes_total"), of_logs(&metrics, "moved_bytes_total"));
     let share = disk as f64 / committed.len() as f64;
     let written = committed.iter().zip(moved).all(|(committed, moved)| committed + moved >= share);
-    written && metrics.each("segments_recycled_total").iter().all(|recycled| *recycled >= 1.0)
+    written && has_recycled(&metrics)
+}
+
+/// Whether every log has given a segment back.
+pub fn has_recycled(metrics: &Metrics) -> bool {
+    let recycled = of_logs(metrics, "segments_recycled_total");
+    !recycled.is_empty() && recycled.iter().all(|recycled| *recycled >= 1.0)
+}
+
+/// Figures of the workers that have logs: a small directory has fewer than there are cores on a large machine.
+fn of_logs(metrics: &Metrics, name: &str) -> Vec<f64> {
+    let has_log = metrics.each("log_bytes_now");
+    metrics.each(name).into_iter().zip(has_log).filter(|(_, space)| *space > 0.0).map(|(figure, _)| figure).collect()
 }
