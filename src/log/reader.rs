@@ -28,7 +28,7 @@ pub enum Step {
     /// valid until the next `open_frame` of the log, or until the span of the last read is used for something else.
     Frame { header: FrameHeader, body: Span, position: Position },
     /// Emit `Op::ReadAt` of `len` bytes (at most the largest commit) at byte `at` into a span of that length or more, then call
-    /// [`Reader::filled`]; after a failed read call [`Reader::unreadable`].
+    /// [`Reader::filled`]; after a failed read the caller gives up, or comes again with another reader.
     Read { file: FileName, at: u64, len: u32 },
     /// All that is durable has been read.
     End,

@@ -18,7 +18,7 @@ const FILLING_PERCENT: u64 = 80;
 /// With `--when-full trim`, the oldest segment goes when fewer are free.
 const FREE_SEGMENTS_TRIM: u32 = 3;
 const HOUR_US: u64 = 3_600_000_000;
-/// Extents that a survey looks at in one turn: some tens of µs.
+/// Extents that a survey looks at in one turn.
 const EXTENTS_A_TURN: usize = 4096;
 /// Between two surveys lies this many times what the last one took.
 const LOOK_REST: u64 = 20;
