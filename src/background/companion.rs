@@ -295,7 +295,7 @@ mod tests {
         std::fs::write(scene.data.join("log-000/segment-000001"), vec![0; size]).expect("written");
         std::fs::write(scene.data.join("superblock-0"), vec![1; 4096]).expect("written");
         let (log, index, incarnation, size) = (0, 1, 3, size as u64);
-        Segment { log, index, incarnation, directory: 7, block: 4096, size, end, footer: false, runs: false }
+        Segment { log, index, incarnation, directory: 7, block: 4096, size, end, footer: false }
     }
 
     #[test]

@@ -185,7 +185,6 @@ fn verify(from: &Path, part: &Part, superblock: &Superblock) -> Result<(), Strin
         end: part.held.end,
         // Derived from the commits: where it is damaged, a start does without.
         footer: false,
-        runs: false,
     };
     let mut verifier = Verifier::new(segment, READ_BYTES);
     let mut read = vec![0; READ_BYTES as usize];

@@ -22,8 +22,6 @@ pub struct Segment {
     pub end: u32,
     /// Whether a footer must be there.
     pub footer: bool,
-    /// Whether its table of runs is known to have been whole.
-    pub runs: bool,
 }
 
 impl Segment {

@@ -18,17 +18,8 @@ use std::sync::mpsc;
 /// Longest wait for something that must happen.
 const PATIENCE_NS: u64 = 20_000_000_000;
 const BLOCK: u32 = 4096;
-const SCRUBBED: Segment = Segment {
-    log: 0,
-    index: 0,
-    incarnation: 1,
-    directory: 1,
-    block: BLOCK,
-    size: 1 << 20,
-    end: BLOCK,
-    footer: true,
-    runs: true,
-};
+const SCRUBBED: Segment =
+    Segment { log: 0, index: 0, incarnation: 1, directory: 1, block: BLOCK, size: 1 << 20, end: BLOCK, footer: true };
 
 /// A directory that goes with the test.
 struct Scratch(PathBuf);

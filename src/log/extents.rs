@@ -23,6 +23,16 @@ const TICK: u64 = 64;
 const PLACE_BITS: u32 = 25;
 const PLACE_MAX: u32 = (1 << PLACE_BITS) - 1;
 
+/// Place of the first run in a segment's table and how many (at most [`RUNS_MAX`]), in one number; 0: none. In footers too.
+pub fn pack_runs((place, count): (u32, u32)) -> u32 {
+    place << COUNT_BITS | count
+}
+
+/// The inverse of [`pack_runs`].
+pub fn unpack_runs(packed: u32) -> (u32, u32) {
+    (packed >> COUNT_BITS, packed & ((1 << COUNT_BITS) - 1))
+}
+
 /// A stretch of consecutive numbers of a shard in one segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
@@ -53,7 +63,7 @@ impl Extent {
         let ticks = last_arrival.div_ceil(TICK);
         let bytes = bytes.div_ceil(UNIT).min(PLACE_MAX) as u64;
         let packed = (at / UNIT) as u64 | bytes << PLACE_BITS | (ticks >> 32) << (2 * PLACE_BITS);
-        Extent { first, packed, count, incarnation, last: ticks as u32, runs: runs.0 << COUNT_BITS | runs.1 }
+        Extent { first, packed, count, incarnation, last: ticks as u32, runs: pack_runs(runs) }
     }
 
     /// The number after its last.
@@ -78,7 +88,7 @@ impl Extent {
 
     /// Place of its first run in the segment's table, and how many they are.
     pub fn runs(&self) -> (u32, u32) {
-        (self.runs >> COUNT_BITS, self.runs & ((1 << COUNT_BITS) - 1))
+        unpack_runs(self.runs)
     }
 
     /// The part of it from number `from` to `to`; its bytes in proportion.

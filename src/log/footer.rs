@@ -8,6 +8,7 @@
 //! as a frame stands where it says: it needs no checksum to be read by itself (one over all of them is for whoever verifies the file).
 
 use super::checksum::crc;
+use super::extents::{pack_runs, unpack_runs};
 use super::format::{Damage, HEADER, ShardKey, Trailer, header_at, round_up};
 use super::index::{ENTRY_SIZE, Entry, RUN_SIZE, Sealed};
 use rkyv::api::low;
@@ -61,7 +62,7 @@ struct EntryV1 {
     count: u32,
     at: u32,
     bytes: u32,
-    /// Place of the first run × 128 + runs.
+    /// [`pack_runs`].
     runs: u32,
 }
 
@@ -163,7 +164,7 @@ fn entry_v1(entry: &Entry) -> EntryV1 {
         count: entry.count,
         at: entry.at,
         bytes: entry.bytes,
-        runs: entry.runs.0 << 7 | entry.runs.1,
+        runs: pack_runs(entry.runs),
     }
 }
 
@@ -214,7 +215,6 @@ pub fn read_footer(bytes: &[u8], trailer: &Trailer) -> Result<(Summary, Vec<Entr
 }
 
 fn entry_of(entry: &ArchivedEntryV1) -> Entry {
-    let runs = entry.runs.to_native();
     Entry {
         shard: ShardKey(entry.shard.to_native()),
         first: entry.first.to_native(),
@@ -222,7 +222,7 @@ fn entry_of(entry: &ArchivedEntryV1) -> Entry {
         at: entry.at.to_native(),
         bytes: entry.bytes.to_native(),
         last_arrival: entry.last_arrival.to_native(),
-        runs: (runs >> 7, runs & 127),
+        runs: unpack_runs(entry.runs.to_native()),
         moved: false,
     }
 }

@@ -356,7 +356,7 @@ impl Log {
         } else if is(Purpose::Recovery) {
             self.on_recovery(result, buffers, ops);
         } else if is(Purpose::Relocation) {
-            self.on_relocation_read(now, result, buffers, ops);
+            self.on_relocation_read(now, result, buffers);
         }
     }
 

@@ -14,9 +14,8 @@
 //! last one took: acks that stand behind one in the chain do not wait long.
 
 use super::extents::Extent;
-use super::format::{
-    CommitHeader, Damage, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, round_up, stride,
-};
+use super::format::{FrameHeader, FrameKind, HEADER, Position, ShardKey, round_up, stride};
+use super::scanner::{Found, Place, examine};
 use super::{Event, Fate, Log, Phase, Pin, Purpose, Refusal, token};
 use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::clock::{Mono, Now};
@@ -25,7 +24,9 @@ use crate::observe::counter::Counter;
 
 /// Bytes of a moved commit, unless one frame is larger: what an ack behind it waits for.
 const MOVE_BYTES: u32 = 256 << 10;
-/// Bytes read at once.
+/// Bytes that are looked at together, unless a commit is larger: a shard's records in them come to lie together, and sorting them is one turn.
+const WINDOW_BYTES: u32 = 4 << 20;
+/// Bytes read, and looked through, at once.
 const READ_PIECE: u32 = 1 << 20;
 /// Rests after a step: this many times what the step took; the second when segments run short.
 const REST: (u64, u64) = (4, 1);
@@ -63,7 +64,9 @@ pub(super) struct Relocation {
     /// Byte of the segment where the window begins, and bytes of it that are filled.
     from: u32,
     filled: u32,
-    /// Byte of the segment behind the last whole commit of the window.
+    /// Most bytes of the window.
+    limit: u32,
+    /// Byte of the segment behind the last whole commit that was looked through.
     behind: u32,
     frames: Vec<Live>,
     /// The next of them to be moved.
@@ -152,6 +155,7 @@ impl Log {
             window,
             from: 0,
             filled: 0,
+            limit: WINDOW_BYTES,
             behind: 0,
             frames: Vec::new(),
             next: 0,
@@ -164,7 +168,8 @@ impl Log {
     /// Byte behind what the window can hold of the source.
     fn window_end(&self, r: &Relocation) -> u32 {
         let end = self.segment_index(r.source).map_or(0, |index| self.segments[index].end);
-        end.min(r.from.saturating_add(r.window.len / self.settings.block * self.settings.block))
+        let window = r.window.len.min(r.limit) / self.settings.block * self.settings.block;
+        end.min(r.from.saturating_add(window))
     }
 
     fn read_piece(&mut self, r: &mut Relocation, ops: &mut Ops) {
@@ -177,13 +182,7 @@ impl Log {
         ops.push(Op::ReadAt { file, at: at as u64, into: r.window.part(r.filled, len), token });
     }
 
-    pub(super) fn on_relocation_read(
-        &mut self,
-        now: Now,
-        result: Result<u32, Errno>,
-        buffers: &mut Buffers,
-        ops: &mut Ops,
-    ) {
+    pub(super) fn on_relocation_read(&mut self, now: Now, result: Result<u32, Errno>, buffers: &mut Buffers) {
         let Some(mut r) = self.relocation.take() else { return };
         // Trimmed away in the meantime: nothing of it is wanted any more.
         let held = self.segment_index(r.source).is_some_and(|index| !self.segments[index].leaving);
@@ -192,23 +191,25 @@ impl Log {
         }
         let len = (self.window_end(&r) - r.from - r.filled).min(READ_PIECE);
         let at = r.from + r.filled;
-        match result {
-            Ok(bytes) if bytes >= len => r.filled += len,
-            Ok(_) => return self.give_up(&r, at, format!("it ends before its {}th byte", at + len), buffers),
+        let found = match result {
+            Ok(bytes) if bytes >= len => {
+                r.filled += len;
+                self.find_frames(&mut r, buffers)
+            }
+            Ok(_) => Err((at, format!("it ends before its {}th byte", at + len))),
             Err(errno) => {
                 buffers.give(r.window);
                 self.relocation_due = now.mono.plus_ms(UNREAD_WAIT_MS);
                 return self.unread(r.source, at, errno);
             }
+        };
+        if let Err((at, why)) = found {
+            buffers.give(r.window);
+            return self.give_up(r.source, at, why);
         }
         r.stage = Stage::Moving;
-        if r.from + r.filled < self.window_end(&r) {
-            self.read_piece(&mut r, ops);
-        } else if let Err((at, why)) = self.find_frames(&mut r, buffers) {
-            return self.give_up(&r, at, why, buffers);
-        }
         self.rest(now, &r);
-        r.began = now.mono;
+        r.began = self.relocation_due;
         self.relocation = Some(r);
     }
 
@@ -222,42 +223,50 @@ impl Log {
     }
 
     /// The segment keeps what it has: it is told, and not tried again in this run.
-    fn give_up(&mut self, r: &Relocation, at: u32, why: String, buffers: &mut Buffers) {
-        buffers.give(r.window);
-        let Some(index) = self.segment_index(r.source) else { return };
+    fn give_up(&mut self, source: u32, at: u32, why: String) {
+        let Some(index) = self.segment_index(source) else { return };
         self.segments[index].unmovable = true;
         let file = self.files.name(self.segments[index].file);
-        self.events.push_back(Event::Damaged { file, position: self.position(r.source, at), why });
+        self.events.push_back(Event::Damaged { file, position: self.position(source, at), why });
     }
 
-    /// The window's frames that the source owns, by shard and number. An error says where damage is.
+    /// The frames that the source owns in what has been read since the last time; when the window is full they are put in the order of shard and
+    /// number. An error says where damage is.
     fn find_frames(&mut self, r: &mut Relocation, buffers: &Buffers) -> Result<(), (u32, String)> {
-        r.frames.clear();
-        r.next = 0;
         let bytes = buffers.bytes(r.window.first(r.filled));
-        let mut at = 0;
-        while at < bytes.len() {
-            let place = r.from + at as u32;
-            let tell = |damage: Damage| (place, damage.to_string());
-            let head = header_at(bytes, at).expect("whole blocks were read");
-            let claimed = CommitHeader::peek(head).map_err(tell)?.bytes as usize;
-            let Some(commit) = bytes.get(at..at + claimed).filter(|commit| !commit.is_empty()) else { break };
-            let (header, _) = CommitHeader::decode(commit).map_err(tell)?;
-            if header.position != self.position(r.source, place) || header.directory != self.settings.directory {
-                return Err((place, "a commit of another place or time stands here".to_owned()));
-            }
-            for frame in header.frames(commit) {
-                let (within, header) = frame.map_err(tell)?;
+        while r.behind < r.from + r.filled {
+            let within = (r.behind - r.from) as usize;
+            let place = Place {
+                directory: self.settings.directory,
+                log: self.settings.number,
+                incarnation: r.source,
+                position: self.position(r.source, r.behind),
+                block: self.settings.block,
+                room: self.settings.segment_size as u32 - r.behind,
+            };
+            let header = match examine(&bytes[within..], &place, false) {
+                Found::Commit { header, .. } => header,
+                Found::Needs(_) => break,
+                Found::Nothing(damage) => return Err((r.behind, damage.to_string())),
+            };
+            for (at, header) in header.frames(&bytes[within..within + header.bytes as usize]).flatten() {
                 let wanted = matches!(header.kind, FrameKind::Batch | FrameKind::Encrypted);
                 if wanted && self.extents.owner(header.shard, header.sequence, r.source).is_some() {
-                    r.frames.push(Live { header, at: (at + within) as u32 });
+                    r.frames.push(Live { header, at: (within + at) as u32 });
                 }
             }
-            at += claimed;
+            r.behind += header.bytes;
         }
-        r.behind = r.from + at as u32;
-        if at == 0 {
-            return Err((r.from, "a commit is larger than any of this log".to_owned()));
+        if r.from + r.filled < self.window_end(r) {
+            return Ok(());
+        }
+        if r.behind == r.from {
+            if r.limit == u32::MAX {
+                return Err((r.from, "a commit is larger than any of this log".to_owned()));
+            }
+            // A large commit: as much as the buffer holds.
+            r.limit = u32::MAX;
+            return Ok(());
         }
         r.frames.sort_unstable_by_key(|live| (live.header.shard, live.header.sequence));
         Ok(())
@@ -275,15 +284,19 @@ impl Log {
         let Some(index) = self.segment_index(r.source).filter(|index| !self.segments[*index].leaving) else {
             return true;
         };
+        if r.from + r.filled < self.window_end(r) {
+            self.read_piece(r, ops);
+            return false;
+        }
         match self.choose_frames(r, fate, buffers) {
             Err((at, why)) => {
-                self.segments[index].unmovable = true;
-                let file = self.files.name(self.segments[index].file);
-                self.events.push_back(Event::Damaged { file, position: self.position(r.source, at), why });
+                self.give_up(r.source, at, why);
                 true
             }
             Ok(chosen) if chosen.is_empty() => {
-                (r.from, r.filled) = (r.behind, 0);
+                (r.from, r.filled, r.limit) = (r.behind, 0, WINDOW_BYTES);
+                (r.next, r.began) = (0, now.mono);
+                r.frames.clear();
                 if r.from < self.segments[index].end {
                     self.read_piece(r, ops);
                     return false;

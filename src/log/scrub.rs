@@ -24,7 +24,6 @@ impl Log {
             size,
             end: segment.end,
             footer: segment.runs_from > 0,
-            runs: segment.runs_from > 0,
         })
     }
 

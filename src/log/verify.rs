@@ -3,10 +3,8 @@
 //!
 //! After damage it goes on at the next block that claims to be a commit of this place in this segment. What lies between is one finding.
 
-use super::checksum::crc;
-use super::footer::{footer_room, read_footer};
+use super::footer::{check_runs, footer_room, read_footer};
 use super::format::{Damage, HEADER, Position, Trailer, header_at, round_up};
-use super::index::RUN_SIZE;
 use super::scanner::{Found, Place, claims, examine};
 use crate::io::op::Errno;
 use crate::io::scrub::{Finding, Report, Segment};
@@ -227,17 +225,9 @@ impl Verifier {
         let from = (trailer.start - base) as usize;
         let read = window.get(from..from + trailer.length as usize).ok_or(Damage::Short { what: "footer" });
         let damage = match read.and_then(|bytes| read_footer(bytes, trailer)) {
-            // What a crash has torn is no damage: readers believe a run only as far as a frame stands where it says.
-            Ok(_) if !self.segment.runs => None,
             Ok((summary, _)) => {
-                let table = (summary.runs_from as u64).checked_sub(base).map(|from| from as usize);
-                let runs = table.and_then(|from| window.get(from..from + summary.runs as usize * RUN_SIZE));
-                let computed = runs.map_or(!summary.runs_crc, crc);
-                (computed != summary.runs_crc).then_some(Damage::Checksum {
-                    what: "runs of the footer",
-                    stored: summary.runs_crc,
-                    computed,
-                })
+                let sound = check_runs(window, &summary, self.segment.size) == Some(true);
+                (!sound).then_some(Damage::Field { what: "table of runs" })
             }
             Err(damage) => Some(damage),
         };

@@ -172,17 +172,3 @@ fn only_what_is_sealed_and_durable_is_listed_in_order() {
     assert_eq!(rig.log.sealed(all[1].incarnation), Some(all[1]));
     assert_eq!(rig.log.sealed(all.last().unwrap().incarnation + 1), None);
 }
-
-#[test]
-fn a_table_of_runs_that_an_earlier_run_has_written_may_be_torn() {
-    let (rig, segments) = sealed();
-    let mut bytes = rig.disk.files[&segments[1].file()].bytes.clone();
-    let trailer = Trailer::decode(header_at(&bytes, bytes.len() - HEADER).unwrap()).unwrap();
-    let footer = trailer.start as usize..(trailer.start + trailer.length) as usize;
-    let (summary, _) = read_footer(&bytes[footer.clone()], &trailer).unwrap();
-    bytes[summary.runs_from as usize..][..summary.runs as usize * RUN_SIZE].fill(0);
-    let told = |runs, bytes: &[u8]| verify(Segment { runs, ..segments[1] }, BLOCK, bytes).findings.len();
-    assert_eq!((told(true, &bytes), told(false, &bytes)), (1, 0));
-    bytes[footer.start] ^= 1;
-    assert_eq!(told(false, &bytes), 1, "a start has read the rest");
-}
