@@ -3,6 +3,7 @@
 //! Applying is deterministic and total: a change that does not fit the state (a stream that is gone, a number in use) alters nothing but
 //! `applied`, so that every copy, and every recovery, arrives at the same state. What may be asked for is settled before, in `decide`.
 
+use super::moving::{self, Moved};
 use super::routes::Routes;
 use super::state::{HashRange, Resharding, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
@@ -29,7 +30,7 @@ pub enum Change {
         shards: u32,
         logs: Vec<u32>,
     },
-    /// The stream takes and gives no records any more; owners free what they hold. A resharding under way ends.
+    /// The stream takes and gives no records any more; owners free what they hold. A resharding or move under way ends.
     DeleteStream {
         stream: u32,
     },
@@ -71,6 +72,17 @@ pub enum Change {
     RetentionClock {
         wall: Wall,
     },
+    /// A shard is to go to log `to`: puts to it wait.
+    MoveShard {
+        stream: u32,
+        shard: u32,
+        to: u32,
+    },
+    /// The move ends: the shard takes records at its next log.
+    MovedShard {
+        stream: u32,
+        moved: Moved,
+    },
 }
 
 /// How a parent ended.
@@ -93,12 +105,14 @@ impl State {
             Change::CreateStream { .. } => self.create(change),
             Change::DeleteStream { stream } => self.alter(*stream, |stream| {
                 stream.status = StreamStatus::Deleting;
-                stream.resharding = None;
+                (stream.resharding, stream.moving) = (None, None);
             }),
             Change::StreamGone { stream } => self.gone(*stream),
             Change::Retention { stream, hours } => self.alter(*stream, |stream| stream.retention_hours = *hours),
             Change::CloseShards { stream, parents, children } => self.alter(*stream, |s| close(s, parents, children)),
             Change::OpenChildren { stream, closed } => self.alter(*stream, |stream| open(stream, closed)),
+            Change::MoveShard { stream, shard, to } => self.alter(*stream, |stream| moving::begin(stream, *shard, *to)),
+            Change::MovedShard { stream, moved } => self.moved_shard(*stream, moved),
             Change::ShardsExpired { stream, shards } => self.expired(*stream, shards),
             Change::LiveSegments { log, live, resume } => self.live_segments(*log, live, resume),
             Change::Logs { logs } => {
@@ -130,6 +144,7 @@ impl State {
             parents: [None, None],
             created: created.seconds(),
             log: logs.get(i as usize % logs.len().max(1)).copied().unwrap_or(0),
+            former: Vec::new(),
             state: ShardState::Open,
         };
         let stream = Stream {
@@ -144,6 +159,7 @@ impl State {
             shards: (0..count).map(|i| (i, shard(i))).collect(),
             next_shard: count,
             resharding: None,
+            moving: None,
             routes: Routes::default(),
         };
         self.names.insert(*number, name.clone());
@@ -152,7 +168,7 @@ impl State {
     }
 
     /// Alters a stream, then what is derived from it. The load of its logs is counted out before and in after.
-    fn alter(&mut self, number: u32, how: impl FnOnce(&mut Stream)) {
+    pub(super) fn alter(&mut self, number: u32, how: impl FnOnce(&mut Stream)) {
         let Some(stream) = self.names.get(&number).and_then(|name| self.streams.get_mut(name)) else { return };
         // A stream that was just created has no routes: it has not been counted in.
         if !stream.routes.is_empty() {
@@ -202,12 +218,15 @@ impl State {
         }
         self.live.insert(log, live.to_vec());
         for (key, resume) in resume {
-            if self.shard(*key).is_none() {
-                continue;
+            if self.shard(*key).is_some() {
+                self.raise_resume(*key, *resume);
             }
-            let held = self.resume.entry(*key).or_insert(*resume);
-            *held = Resume { next: held.next.max(resume.next), arrival: held.arrival.max(resume.arrival) };
         }
+    }
+
+    pub(super) fn raise_resume(&mut self, key: ShardKey, resume: Resume) {
+        let held = self.resume.entry(key).or_insert(resume);
+        *held = Resume { next: held.next.max(resume.next), arrival: held.arrival.max(resume.arrival) };
     }
 }
 

@@ -3,6 +3,7 @@
 use super::change::{Change, ClosedShard};
 use super::decide::{Decide, NewStream};
 use super::identity::Identity;
+use super::moving::FORMERS_MAX;
 use super::place::LogPlace;
 use super::state::{HashRange, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
@@ -29,7 +30,7 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
     let name = format!("stream-{}", random.below(4));
     let stream = state.stream(&name);
     let shard = |random: &mut Random| stream.map_or(0, |s| random.below(s.next_shard as u64 + 1) as u32);
-    match random.below(12) {
+    match random.below(16) {
         0 | 1 => decide.create_stream(&new_stream(&name, 1 + random.below(20) as u32), now).ok(),
         2 if random.below(3) == 0 => decide.delete_stream(&name).ok(),
         3 => Some(Change::StreamGone { stream: random.below(state.next_stream as u64 + 1) as u32 }),
@@ -53,7 +54,15 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
             assert_eq!(closed.len(), resharding.parents.iter().flatten().count());
             Some(Change::OpenChildren { stream: stream?.number, closed })
         }
-        10 => Some(Change::ShardsExpired { stream: stream?.number, shards: vec![shard(random)] }),
+        10 | 11 => decide.move_shard(&name, shard(random), random.below(5) as u32, random.below(300)).ok(),
+        12 | 13 => {
+            let moving = stream?.moving?;
+            let key = ShardKey::new(stream?.number, moving.shard);
+            let held = state.resume.get(&key).copied().unwrap_or(Resume { next: 1, arrival: 0 });
+            let drained = (held.next - 1 + random.below(3), Wall(held.arrival + random.below(100)));
+            stream?.end_of_move(drained, random.below(300), &LOGS)
+        }
+        14 => Some(Change::ShardsExpired { stream: stream?.number, shards: vec![shard(random)] }),
         _ => {
             let key = ShardKey::new(random.below(8) as u32, shard(random));
             let resume = Resume { next: 1 + random.below(100), arrival: random.below(1000) };
@@ -94,6 +103,11 @@ fn check(state: &State, seen: &mut BTreeSet<(u32, u32)>, before: &State) {
             let parents = shard.parents.iter().flatten().filter_map(|parent| stream.shards.get(parent));
             parents.for_each(|parent| assert!(shard.created > parent.created));
         }
+        for shard in stream.shards.values() {
+            check_parts(state, stream, shard);
+        }
+        let moving = stream.shards.values().filter(|shard| shard.state == ShardState::Closing).count();
+        assert!(stream.moving.is_none() || moving == 1 && stream.resharding.is_none());
         if stream.status != StreamStatus::Deleting {
             let children = stream.resharding.iter().flat_map(|r| &r.children);
             stream.open().chain(children).for_each(|shard| *loads.entry(shard.log).or_insert(0) += 1);
@@ -103,6 +117,18 @@ fn check(state: &State, seen: &mut BTreeSet<(u32, u32)>, before: &State) {
         state.placed.clone().into_iter().filter(|(_, n)| *n > 0).collect();
     assert_eq!(placed, loads);
     assert!(state.resume.keys().all(|key| state.shard(*key).is_some()), "a resume without its shard");
+}
+
+/// Every number is in one part; what numbers go on from is above those of former parts.
+fn check_parts(state: &State, stream: &Stream, shard: &Shard) {
+    let parts: Vec<_> = shard.parts().collect();
+    assert!(parts.len() <= FORMERS_MAX + 1 && parts[0].first == 0, "{parts:?}");
+    assert!(parts.windows(2).all(|pair| pair[0].last + 1 == pair[1].first && pair[0].arrival <= pair[1].arrival));
+    assert_eq!(parts.last().map(|part| (part.log, part.last)), Some((shard.log, u64::MAX)));
+    if let Some(former) = shard.former.last() {
+        let resume = state.resume[&ShardKey::new(stream.number, shard.number)];
+        assert!(resume.next > former.last && resume.arrival >= former.arrival, "{resume:?} {former:?}");
+    }
 }
 
 #[test]
@@ -130,7 +156,7 @@ fn random_histories_keep_ranges_whole_and_numbers_unused() {
         }
         assert_eq!(copy, state, "a copy that is told everything twice arrives at the same, seed {seed}");
     }
-    assert_eq!(kinds.len(), 8, "every kind of change was met");
+    assert_eq!(kinds.len(), 10, "every kind of change was met");
 }
 
 fn kind(change: &Change) -> u8 {
@@ -143,6 +169,8 @@ fn kind(change: &Change) -> u8 {
         Change::OpenChildren { .. } => 5,
         Change::ShardsExpired { .. } => 6,
         Change::LiveSegments { .. } => 7,
+        Change::MoveShard { .. } => 9,
+        Change::MovedShard { .. } => 10,
         Change::Logs { .. } | Change::RetentionClock { .. } => 8,
     }
 }

@@ -53,6 +53,7 @@ impl<'a> Decide<'a> {
             parents: [Some(shard), None],
             created,
             log,
+            former: Vec::new(),
             state: ShardState::Open,
         };
         let lower = child(0, HashRange { first, last: start - 1 }, parent.log);
@@ -81,6 +82,7 @@ impl<'a> Decide<'a> {
             parents: [Some(shard), Some(adjacent)],
             created: after(now, &[lower, upper]),
             log: self.state.less_loaded(lower.log, upper.log, self.logs),
+            former: Vec::new(),
             state: ShardState::Open,
         };
         Ok(Change::CloseShards { stream: stream.number, parents: vec![shard, adjacent], children: vec![child] })

@@ -3,6 +3,7 @@
 //! These types are what a snapshot stores (version 1, as rkyv): with the first release of format 1 they are never edited any more; a
 //! `StateV2` is added and the version of the entry rises. Until then an edit raises `log::superblock::REVISION`.
 
+use super::moving::{Former, Moving};
 use super::routes::Routes;
 use crate::io::clock::Wall;
 use crate::log::format::ShardKey;
@@ -35,7 +36,7 @@ impl HashRange {
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamStatus {
     Active,
-    /// A shard is closing; reads and writes go on.
+    /// A shard is closing, or moving to another log; reads and writes go on.
     Updating,
     /// Its records are gone for readers; the entry waits for its owners' word.
     Deleting,
@@ -61,7 +62,7 @@ pub enum StreamMode {
 #[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShardState {
     Open,
-    /// Puts wait at the owner until the children are open.
+    /// Puts wait at the owner until the children are open, or the shard has moved.
     Closing,
     /// Readable until its last record expires. `last` is the number of its last record (0: it had none), `at` when it closed.
     Closed {
@@ -79,8 +80,10 @@ pub struct Shard {
     pub parents: [Option<u32>; 2],
     /// The creation second in its sequence numbers: above its parents'.
     pub created: u64,
-    /// The log that holds it, chosen at creation.
+    /// The log that its new records go to.
     pub log: u32,
+    /// Logs that it was on before and may have records on, oldest first.
+    pub former: Vec<Former>,
     pub state: ShardState,
 }
 
@@ -100,6 +103,8 @@ pub struct Stream {
     pub next_shard: u32,
     /// The resharding under way: its children, which are not in `shards` yet.
     pub resharding: Option<Resharding>,
+    /// The shard that is being moved; it is closing meanwhile.
+    pub moving: Option<Moving>,
     /// Derived from `shards`.
     #[rkyv(with = Skip)]
     pub routes: Routes,

@@ -44,6 +44,7 @@ counters! {
     ColdReadBytes "cold_read_bytes_total" "Bytes read for them.",
     Turns "turns_total" "Turns of the worker.",
     SlowTurns "slow_turns_total" "Turns of more than 2 ms.",
+    ShardsMoved "shards_moved_total" "Shards moved to another log for `penstock rebalance`.",
     ScrubbedBytes "scrubbed_bytes_total" "Bytes of sealed segments that were read and verified.",
     ScrubFindings "scrub_findings_total" "Places of sealed segments that scrubbing has found damaged.",
     ScrubAgeSecondsNow "scrub_age_seconds_now" "Seconds since the sealed byte that waits longest was sealed, verified, or found by this start.",

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     Open,
-    /// Puts wait until the children open. `told`: worker 0 knows that every record is durable.
+    /// Puts wait until the children open, or the shard has moved. `told`: worker 0 knows that every record is durable.
     Closing {
         told: bool,
     },
@@ -66,7 +66,7 @@ impl Shards {
         self.by_key.iter_mut().map(|(key, shard)| (*key, shard))
     }
 
-    /// Follows the catalog: shards of stream `stream` on the logs that `log_index` knows are taken up, others dropped. `resume` says
+    /// Follows the catalog: shards of stream `stream` that are now on the logs that `log_index` knows are taken up, others dropped. `resume` says
     /// where a shard that is new to this worker goes on: (next number, arrival).
     pub fn follow(
         &mut self,
@@ -81,13 +81,18 @@ impl Shards {
             self.by_key.retain(|key, _| !range.contains(key));
             return;
         };
-        self.by_key.retain(|key, _| !range.contains(key) || stream.shards.contains_key(&key.shard()));
+        let is_here = |number: u32| stream.shards.get(&number).is_some_and(|shard| log_index(shard.log).is_some());
+        self.by_key.retain(|key, _| !range.contains(key) || is_here(key.shard()));
         for shard in stream.shards.values() {
             let Some(log) = log_index(shard.log) else { continue };
             let key = ShardKey::new(stream.number, shard.number);
             let (next, arrival) = resume(key).unwrap_or((1, 0));
             let start = OwnedShard { log, next, arrival, end: Position(0), admission: Admission::Open };
             let owned = self.by_key.entry(key).or_insert(start);
+            if owned.log != log {
+                // Moved between two logs of this worker; all of it is durable on the other one.
+                *owned = OwnedShard { next: next.max(owned.next), arrival: arrival.max(owned.arrival), ..start };
+            }
             owned.admission = match (shard.state, owned.admission) {
                 (ShardState::Open, _) => Admission::Open,
                 (ShardState::Closing, Admission::Closing { told }) => Admission::Closing { told },

@@ -354,8 +354,11 @@ impl Worker {
 
     /// One of this worker's logs has recovered.
     pub(super) fn log_recovered(&mut self, log: usize, records: u64, ops: &mut Ops) {
-        let newest: Vec<_> = self.logs[log].newest().map(|n| (n.shard, (n.next, n.arrival))).collect();
-        self.found.extend(newest);
+        for newest in self.logs[log].newest() {
+            // A shard that was moved may be on several.
+            let found = self.found.entry(newest.shard).or_default();
+            *found = (found.0.max(newest.next), found.1.max(newest.arrival));
+        }
         if let Some(boot) = &mut self.boot {
             boot.recovered += 1;
             boot.records += records;

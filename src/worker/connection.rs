@@ -7,6 +7,7 @@
 
 use super::Worker;
 use super::mailbox::ConnectionId;
+use super::rebalance::REBALANCE_MS;
 use super::serve::{Reply, Route};
 use super::snapshot::SNAPSHOT_MS;
 use crate::http::chunked;
@@ -376,7 +377,11 @@ impl Worker {
     fn work(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.phase = Phase::Working;
-        c.deadline = self.now.mono.plus_ms(if matches!(c.route, Route::Snapshot(_)) { SNAPSHOT_MS } else { WORK_MS });
+        c.deadline = self.now.mono.plus_ms(match c.route {
+            Route::Rebalance(_) => REBALANCE_MS + WORK_MS,
+            Route::Snapshot(_) => SNAPSHOT_MS,
+            _ => WORK_MS,
+        });
         self.dispatch(slot, ops);
     }
 

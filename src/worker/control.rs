@@ -3,6 +3,7 @@
 use super::Worker;
 use super::mailbox::{ConnectionId, Message};
 use super::notice::Notice;
+use super::rebalance::Wanted;
 use super::serve::Reply;
 use crate::catalog::change::{Change, ClosedShard};
 use crate::catalog::decide::{Decide, NewStream};
@@ -24,21 +25,23 @@ const RESHARD_MS: u64 = 2_000;
 
 /// Who asked for a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asker {
+pub(super) struct Asker {
     worker: u16,
     connection: ConnectionId,
 }
 
 /// A change that is to be judged by the state that all earlier ones leave, durable or not.
-enum Wish {
+pub(super) enum Wish {
     Mutate(Asker, Box<Mutation>),
     Open { stream: u32 },
     Gone { stream: u32 },
+    Move(Wanted),
+    Moved { stream: u32 },
     Expired { stream: u32, shards: Vec<u32> },
 }
 
 /// What happens once every worker has applied a change.
-enum Then {
+pub(super) enum Then {
     Answer(Asker),
     /// A refusal, judged by changes that were not durable yet.
     Refuse(Asker, Box<Error>),
@@ -55,6 +58,10 @@ enum Then {
     Opened {
         stream: u32,
     },
+    /// A shard takes records at another log.
+    Moved {
+        stream: u32,
+    },
 }
 
 /// Worker 0's part of the catalog.
@@ -64,12 +71,12 @@ pub struct Control {
     applied: Vec<u64>,
     /// By worker: changes it has not been sent, for want of room.
     unsent: Vec<VecDeque<Arc<(u64, Change)>>>,
-    wishes: VecDeque<Wish>,
-    thens: VecDeque<(u64, Then)>,
+    pub(super) wishes: VecDeque<Wish>,
+    pub(super) thens: VecDeque<(u64, Then)>,
     /// Changes of live segments under way: (number, worker, log).
     journals: VecDeque<(u64, u16, u32)>,
-    /// Closing shards whose records are all durable: number and arrival of the last one.
-    drained: BTreeMap<ShardKey, (u64, Wall)>,
+    /// Closing or moving shards whose records are all durable: number and arrival of the last one.
+    pub(super) drained: BTreeMap<ShardKey, (u64, Wall)>,
     resharding: Vec<(u32, Asker, Mono)>,
     deleting: BTreeMap<u32, Asker>,
     /// Nothing can be journaled any more.
@@ -168,6 +175,9 @@ impl Worker {
         let control = self.control.as_mut().expect("closings go to worker 0");
         control.drained.insert(shard, (last, arrival));
         let Some(stream) = control.catalog.state().stream_by_number(shard.stream()) else { return };
+        if stream.moving.is_some_and(|moving| moving.shard == shard.shard()) {
+            return control.wishes.push_back(Wish::Moved { stream: shard.stream() });
+        }
         let parents = stream.resharding.iter().flat_map(|r| r.parents.iter().flatten());
         let all = parents.clone().all(|p| control.drained.contains_key(&ShardKey::new(stream.number, *p)));
         if all && parents.count() > 0 {
@@ -192,6 +202,7 @@ impl Worker {
                 other => self.boot_event(other, ops),
             }
         }
+        self.run_rebalance(ops);
         self.run_snapshot(ops);
         self.judge_wishes(ops);
         self.send_changes();
@@ -228,6 +239,10 @@ impl Worker {
                 Some(stream) => Notice::StreamDeleted { name: stream.name.clone() },
                 None => return,
             },
+            Change::MovedShard { stream, moved } => match self.state().stream_by_number(*stream) {
+                Some(stream) => Notice::ShardMoved { stream: stream.name.clone(), shard: moved.shard, log: moved.to },
+                None => return,
+            },
             Change::OpenChildren { stream, closed } => match self.state().stream_by_number(*stream) {
                 Some(stream) => resharded(stream, closed),
                 None => return,
@@ -253,6 +268,18 @@ impl Worker {
                 }
                 continue;
             }
+            let wish = match wish {
+                Wish::Move(wanted) => {
+                    self.judge_move(&wanted, ops);
+                    continue;
+                }
+                Wish::Moved { stream } => {
+                    self.judge_moved(stream, ops);
+                    continue;
+                }
+                wish => wish,
+            };
+            let control = self.control.as_mut().expect("worker 0");
             let (judged, then) = judge(control, &self.identity, wish, self.retention.stamp(self.now), &self.places);
             match judged {
                 Ok(Some(change)) => {
@@ -295,7 +322,7 @@ impl Worker {
                 | Then::Gone { asker: Some(asker), .. } => {
                     self.answer_mutation(asker, Err(Box::new(failed())), ops);
                 }
-                Then::Gone { asker: None, .. } | Then::Opened { .. } => {}
+                Then::Gone { asker: None, .. } | Then::Moved { .. } | Then::Opened { .. } => {}
             }
         }
         // Their deletion is durable; it is finished after a restart.
@@ -329,12 +356,15 @@ impl Worker {
                 // What is left of a deletion waits for a restart then.
                 Then::Gone { asker: Some(asker), .. } if control.failed => self.answer_mutation(asker, Ok(()), ops),
                 Then::Gone { stream, asker } => {
+                    self.move_ended(stream);
+                    let control = self.control.as_mut().expect("worker 0");
                     control.deleting.extend(asker.map(|asker| (stream, asker)));
                     control.wishes.push_back(Wish::Gone { stream });
                 }
                 Then::Closing { stream, asker } => {
                     control.resharding.push((stream, asker, self.now.mono.plus_ms(RESHARD_MS)));
                 }
+                Then::Moved { stream } => self.move_ended(stream),
                 Then::Opened { stream } => self.answer_reshardings(|number, _| number == stream, ops),
             }
         }
@@ -387,6 +417,8 @@ impl Worker {
             | Change::StreamGone { stream }
             | Change::CloseShards { stream, .. }
             | Change::OpenChildren { stream, .. }
+            | Change::MoveShard { stream, .. }
+            | Change::MovedShard { stream, .. }
             | Change::ShardsExpired { stream, .. } => *stream,
             Change::Retention { .. }
             | Change::LiveSegments { .. }
@@ -456,6 +488,7 @@ fn judge(
             };
             (judged.map(Some), Some(then))
         }
+        Wish::Move(_) | Wish::Moved { .. } => unreachable!("the caller has judged them"),
         Wish::Gone { stream } => {
             let then = control.deleting.remove(&stream).map(Then::Answer);
             (Ok(Some(Change::StreamGone { stream })), then)

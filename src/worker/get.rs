@@ -1,13 +1,15 @@
-//! GetRecords and GetShardIterator: asked at the worker with the connection, answered by the shard's owner.
+//! GetRecords: asked at the worker with the connection, answered by the one that has the log with the numbers wanted.
 //!
-//! The owner encodes the answer's body into a buffer and lends it; the asker sends it from there. Frames come from log memory, or from
+//! A shard that was moved has parts on several logs (`catalog/moving.rs`). An answer is about one of them; where that ends, the answer does, and
+//! its iterator goes on with the next number, which is in the next part. That worker encodes the answer's body into a buffer and lends it; the asker sends it from there. Frames come from log memory, or from
 //! reads of segments into a buffer, checked in both cases by the log's reader.
 
 use super::Worker;
-use super::ack::LatestWait;
 use super::mailbox::{ConnectionId, GetCall, Message};
 use super::notice::Notice;
 use super::serve::Reply;
+use crate::catalog::moving::Part;
+use crate::catalog::state::{Shard, StreamStatus};
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Wall;
 use crate::io::op::{Errno, FileName, Op, Ops, Token};
@@ -19,7 +21,6 @@ use crate::limits::GET_BYTES_MAX;
 use crate::log::format::{self, FrameHeader, Position, ShardKey};
 use crate::log::reader::{Reader, Step};
 use crate::observe::counter::Counter;
-use crate::shard::Admission;
 use std::collections::VecDeque;
 
 /// Room that the end of an answer may need: iterator, lag, child shards of a split or merge.
@@ -76,6 +77,8 @@ enum End {
     CaughtUp,
     /// A limit was met.
     Full,
+    /// What comes next is in another part of the shard, on another log; the last record here had arrived by then (µs).
+    PartOver(u64),
 }
 
 pub struct Gets {
@@ -130,8 +133,7 @@ impl Worker {
         let it = ShardIterator::open(request.iterator.as_bytes(), &self.iterator_key, self.now)?;
         let key = ShardKey::new(it.stream, it.shard);
         let state = self.state();
-        let stream =
-            state.stream_by_number(it.stream).filter(|s| s.status != crate::catalog::state::StreamStatus::Deleting);
+        let stream = state.stream_by_number(it.stream).filter(|s| s.status != StreamStatus::Deleting);
         let Some(stream) = stream else {
             return Err(Error::new(Kind::ResourceNotFound, "The stream of this iterator does not exist any more."));
         };
@@ -152,8 +154,11 @@ impl Worker {
             return Err(Error::new(Kind::DryRunOperation, "Request would have succeeded, but DryRun flag is set."));
         }
         let seen = state.applied;
-        let call = GetCall { shard: key, sequence: it.sequence, floor: it.arrival_floor, limit: request.limit, seen };
-        Ok((call, self.owner_of(shard.log)))
+        // Parts in which everything has expired, or is older than what is wanted, are passed over.
+        let part = shard.part_from(it.sequence, it.arrival_floor.max(self.horizon(it.stream)));
+        let sequence = it.sequence.max(part.first);
+        let (floor, limit) = (it.arrival_floor, request.limit);
+        Ok((GetCall { shard: key, log: part.log, sequence, floor, limit, seen }, self.owner_of(part.log)))
     }
 
     pub(super) fn get_asked(&mut self, asker: u16, to: ConnectionId, call: GetCall) {
@@ -196,7 +201,8 @@ impl Worker {
         let floor_asked = call.floor;
         let call = GetCall { floor: floor_asked.max(horizon), ..call };
         // A reader that starts where everything has expired is taken to the first run that may hold something newer.
-        let reader = match call.floor > 0 && call.sequence <= 1 {
+        let begins = self.shard_of_get(&call).is_some_and(|shard| begins_on_log(shard, &call));
+        let reader = match call.floor > 0 && begins {
             true => Reader::at_arrival(call.shard, call.floor),
             false => Reader::new(call.shard, call.sequence),
         };
@@ -224,17 +230,24 @@ impl Worker {
 
     /// Encodes frames until there are no more, a limit is met, or a read is needed.
     fn get_go_on(&mut self, slot: usize, ops: &mut Ops) {
+        let get = self.gets.slots[slot].as_ref().expect("a call under way");
+        let Some(shard) = self.shard_of_get(&get.call) else {
+            let error = Error::new(Kind::ResourceNotFound, "The shard does not exist any more.");
+            return self.get_fail(slot, error, ops);
+        };
+        // This worker may know of moves that the asker did not, and of those since the last read: the catalog says what is read here.
+        let part = shard.part_of(get.next);
+        let Some(log) = self.log_index(part.log).filter(|_| part.log == get.call.log) else {
+            return self.get_finish(slot, End::PartOver(part.arrival), ops);
+        };
         loop {
             let get = self.gets.slots[slot].as_mut().expect("a call under way");
-            let Some(log) = self.shards.get(get.call.shard).map(|shard| shard.log) else {
-                return self.get_fail(
-                    slot,
-                    Error::new(Kind::ResourceNotFound, "The shard does not exist any more."),
-                    ops,
-                );
-            };
             match get.reader.next(&self.logs[log], &self.buffers) {
+                Step::End if part.is_former() => return self.get_part_over(slot, part, ops),
                 Step::End => return self.get_finish(slot, End::CaughtUp, ops),
+                Step::Frame { header, .. } if header.sequence > part.last => {
+                    return self.get_part_over(slot, part, ops);
+                }
                 Step::Frame { header, body, .. } => {
                     get.frames += 1;
                     if !self.get_encode(slot, &header, body)
@@ -259,6 +272,19 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// The shard, as this worker's catalog has it; `None` when it is gone for readers.
+    fn shard_of_get(&self, call: &GetCall) -> Option<&Shard> {
+        let stream = self.state().stream_by_number(call.shard.stream())?;
+        stream.shards.get(&call.shard.shard()).filter(|_| stream.status != StreamStatus::Deleting)
+    }
+
+    /// Nothing more is in this part, of which nothing will come either.
+    fn get_part_over(&mut self, slot: usize, part: Part, ops: &mut Ops) {
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
+        get.next = get.next.max(part.last + 1);
+        self.get_finish(slot, End::PartOver(part.arrival), ops);
     }
 
     /// Once for each place, as far as they are remembered: every reader that passes meets it again.
@@ -397,12 +423,17 @@ impl Worker {
     }
 
     fn get_finish(&mut self, slot: usize, end: End, ops: &mut Ops) {
-        let get = self.gets.slots[slot].as_mut().expect("a call under way");
+        let get = self.gets.slots[slot].as_ref().expect("a call under way");
         let key = get.call.shard;
-        let admission = self.shards.get(key).map(|shard| shard.admission);
-        let closed = matches!(admission, Some(Admission::Closed { .. }));
+        let closed = self.shard_of_get(&get.call).is_some_and(Shard::is_closed);
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
         let behind = match end {
             End::CaughtUp => 0,
+            // Whether there is something is known there; 0 would say that there is nothing.
+            End::PartOver(arrival) => {
+                let newest = if get.arrival == 0 { arrival } else { get.arrival };
+                (self.now.wall.0.saturating_sub(newest) / 1000).max(1)
+            }
             End::Full if get.arrival == 0 => self.now.wall.0.saturating_sub(get.call.floor) / 1000,
             End::Full => self.now.wall.0.saturating_sub(get.arrival) / 1000,
         };
@@ -461,69 +492,12 @@ impl Worker {
         let Wall(now) = self.retention.now();
         now.saturating_sub(stream.retention_hours as u64 * self.retention_hour as u64 * 1_000_000)
     }
+}
 
-    /// A LATEST iterator was asked for: the first number that is not durable, as soon as all that are assigned now are.
-    pub(super) fn latest_asked(&mut self, worker: u16, to: ConnectionId, shard: ShardKey, seen: u64, ops: &mut Ops) {
-        if self.state().applied < seen {
-            self.latest_early.push_back((worker, to, shard, seen));
-            return;
-        }
-        let Some(owned) = self.shards.get(shard) else {
-            let error = Error::new(Kind::InternalFailure, "The shard is moving; try again.");
-            return self.latest_answer(worker, to, Err(Box::new(error)), ops);
-        };
-        let wait = LatestWait { log: owned.log, position: owned.end, worker, to, next: owned.next };
-        match self.logs[wait.log].durable() >= wait.position {
-            true => self.latest_is(wait, ops),
-            false => self.latest.push_back(wait),
-        }
-    }
-
-    /// Asks again for those whose asker knew more of the catalog than this worker did.
-    pub(super) fn latest_again(&mut self, ops: &mut Ops) {
-        for _ in 0..self.latest_early.len() {
-            let Some((worker, to, shard, seen)) = self.latest_early.pop_front() else { return };
-            if self.is_overdue_here(worker, to) {
-                continue;
-            }
-            self.latest_asked(worker, to, shard, seen, ops);
-        }
-    }
-
-    pub(super) fn latest_is(&mut self, wait: LatestWait, ops: &mut Ops) {
-        self.latest_answer(wait.worker, wait.to, Ok(wait.next), ops);
-    }
-
-    /// What was assigned to the shard will never be durable: its log has failed.
-    pub(super) fn latest_is_lost(&mut self, wait: LatestWait, ops: &mut Ops) {
-        let error =
-            Error::new(Kind::InternalFailure, "The shard's log has failed: it has no latest record before a restart.");
-        self.latest_answer(wait.worker, wait.to, Err(Box::new(error)), ops);
-    }
-
-    fn latest_answer(&mut self, worker: u16, to: ConnectionId, result: Result<u64, Box<Error>>, ops: &mut Ops) {
-        match worker == self.id {
-            true => self.latest_got(to, result, ops),
-            false => self.mail.answer(worker, Message::LatestIs { to, result }),
-        }
-    }
-
-    /// Answers the GetShardIterator that waited for it.
-    pub(super) fn latest_got(&mut self, to: ConnectionId, result: Result<u64, Box<Error>>, ops: &mut Ops) {
-        if !self.connections.awaits(to) {
-            return;
-        }
-        match result {
-            Err(error) => self.reply(to.slot, Reply::error(&error), ops),
-            Ok(sequence) => {
-                // The request is decoded once more rather than kept: it is small, and this is not the data path.
-                match self.iterator_request(to.slot) {
-                    Ok((shard, _, _)) => self.reply_iterator(to.slot, shard, sequence, 0, ops),
-                    Err(error) => self.reply(to.slot, Reply::error(&error), ops),
-                }
-            }
-        }
-    }
+/// Whether the call begins where the records of the shard on its log begin, those of an earlier stay there not counted.
+fn begins_on_log(shard: &Shard, call: &GetCall) -> bool {
+    let mut here = shard.parts().filter(|part| part.log == call.log);
+    here.next().is_some_and(|part| call.sequence <= part.first.max(1))
 }
 
 fn slow_down() -> Error {

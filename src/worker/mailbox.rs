@@ -4,6 +4,8 @@
 //! other's requests fill another quarter at most, so an answer always finds room. What is neither (a durable position, a catalog change)
 //! is kept by its sender until it finds half of the ring free.
 
+use super::latest::LatestRefusal;
+use super::rebalance;
 use super::snapshot::Letter;
 use crate::catalog::change::Change;
 use crate::catalog::state::State;
@@ -42,6 +44,8 @@ pub enum PutRefusal {
 #[derive(Clone, Copy, Debug)]
 pub struct GetCall {
     pub shard: ShardKey,
+    /// Number of the log that has it, by the asker's catalog.
+    pub log: u32,
     /// First number wanted.
     pub sequence: u64,
     /// Records that arrived earlier (µs) are not wanted.
@@ -92,7 +96,7 @@ pub enum Message {
         log: u32,
         done: bool,
     },
-    /// To worker 0: every record of a closing shard is durable; the last one has this number (0: none) and
+    /// To worker 0: every record of a closing (or moving) shard is durable; the last one has this number (0: none) and
     /// arrival.
     Drained {
         shard: ShardKey,
@@ -146,8 +150,9 @@ pub enum Message {
     },
     LatestIs {
         to: ConnectionId,
-        result: Result<u64, Box<Error>>,
+        result: Result<u64, LatestRefusal>,
     },
+    Rebalance(rebalance::Letter),
     Snapshot(Letter),
     /// A clean stop: no more requests will come from me.
     Stopping,

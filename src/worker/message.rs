@@ -76,6 +76,7 @@ impl Worker {
                 self.mail.answered(from);
                 self.latest_got(to, result, ops);
             }
+            Message::Rebalance(letter) => self.on_rebalance_letter(from, letter, ops),
             Message::Snapshot(letter) => self.on_snapshot_letter(from, letter, ops),
             Message::Stopping => self.stopped_workers[from as usize] = true,
         }

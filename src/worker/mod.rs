@@ -11,6 +11,7 @@ pub mod connection;
 pub mod control;
 pub mod directories;
 pub mod get;
+pub mod latest;
 pub mod mailbox;
 pub mod message;
 pub mod notice;
@@ -18,6 +19,7 @@ pub mod pinning;
 pub mod put;
 pub mod put_answer;
 pub mod put_lend;
+pub mod rebalance;
 pub mod scrub;
 pub mod serve;
 pub mod setup;
@@ -46,6 +48,7 @@ use mailbox::{ConnectionId, Mailboxes, Message};
 use notice::Notice;
 use pinning::Pinning;
 use put::Puts;
+use rebalance::Rebalances;
 use scrub::Scrub;
 pub use setup::{Options, Setup, WhenFull};
 use snapshot::Snapshots;
@@ -109,12 +112,16 @@ pub struct Worker {
     latest: VecDeque<LatestWait>,
     /// LATEST iterators asked for by workers that have applied more changes: (asker, connection, shard, their change).
     latest_early: VecDeque<(u16, ConnectionId, ShardKey, u64)>,
+    /// LATEST iterators whose shard has moved: (connection, change of the catalog to ask again with).
+    latest_moved: VecDeque<(ConnectionId, u64)>,
     gets: Gets,
     /// Worker 0 only.
     control: Option<Control>,
     /// Worker 0's part of a snapshot, and every worker's.
     snapshots: Snapshots,
     pinning: Pinning,
+    /// Worker 0's moves of shards.
+    rebalances: Rebalances,
     /// The catalog's copy of every other worker.
     view: State,
     applied_untold: Option<u64>,
@@ -260,8 +267,11 @@ impl Worker {
     /// When the next turn must be, though nothing completes. A turn in the past: at once.
     pub fn deadline(&self) -> Option<Mono> {
         let logs = self.logs.iter().filter_map(Log::deadline).min();
-        let held =
-            !self.returns.is_empty() || self.applied_untold.is_some() || self.boot_waits() || self.snapshot_goes_on();
+        let held = !self.returns.is_empty()
+            || self.applied_untold.is_some()
+            || self.boot_waits()
+            || self.rebalance_goes_on()
+            || self.snapshot_goes_on();
         let soon = held.then(|| self.now.mono.plus_ms(1));
         [Some(self.tick), logs, soon, self.space_deadline()].into_iter().flatten().min()
     }

@@ -130,6 +130,12 @@ pub enum Notice {
     SnapshotFailed {
         why: String,
     },
+    /// A shard takes its records on another log now.
+    ShardMoved {
+        stream: String,
+        shard: u32,
+        log: u32,
+    },
     StreamCreated {
         name: String,
         shards: usize,
@@ -262,6 +268,9 @@ impl Notice {
                 write!(f, "a snapshot has been taken: {segments} segments with {bytes} bytes")
             }
             Notice::SnapshotFailed { why } => write!(f, "no snapshot was taken: {why}"),
+            Notice::ShardMoved { stream, shard, log } => {
+                write!(f, "stream {stream}: shardId-{shard:012} goes on in log {log}")
+            }
             Notice::StreamCreated { name, shards } => write!(f, "stream {name} created with {shards} shards"),
             Notice::StreamDeleted { name } => write!(f, "stream {name} deleted"),
             Notice::Resharded { stream, parents, children } => write!(f, "stream {stream}: {parents} -> {children}"),

@@ -26,6 +26,8 @@ pub enum Route {
     Api(Operation),
     Health,
     Metrics,
+    /// Moves of shards, with the key that the client has sent.
+    Rebalance(Option<[u8; 16]>),
     /// A snapshot, with the key that the client has sent.
     Snapshot(Option<[u8; 16]>),
     Refused(Box<operation::Refusal>),
@@ -33,8 +35,9 @@ pub enum Route {
     ForeignHost,
 }
 
-/// Where a snapshot is asked for, with `Authorization: Penstock` and the server's key as 32 hexadecimal digits. A web page cannot know the
-/// key, nor send the header unasked.
+/// Where moves of shards and snapshots are asked for, with `Authorization: Penstock` and the server's key as 32 hexadecimal digits. A web page
+/// cannot know the key, nor send the header unasked.
+pub const REBALANCE_PATH: &str = "/admin/rebalance";
 pub const SNAPSHOT_PATH: &str = "/admin/snapshot";
 pub const ADMIN_SCHEME: &str = "Penstock ";
 
@@ -92,6 +95,7 @@ impl Worker {
         match (request.method, request.path) {
             ("GET" | "HEAD", "/health") => Route::Health,
             ("GET" | "HEAD", "/metrics") => Route::Metrics,
+            ("POST", REBALANCE_PATH) => Route::Rebalance(request.authorization.and_then(admin_key)),
             ("POST", SNAPSHOT_PATH) => Route::Snapshot(request.authorization.and_then(admin_key)),
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
                 // An operation that is not there is told before the signature is looked at.
@@ -117,6 +121,7 @@ impl Worker {
                 let body = Body::Bytes(crate::observe::expose::metrics(&self.all_counters).into_bytes());
                 self.reply(slot, Reply { status: 200, content_type: Some(ContentType::Metrics), body }, ops);
             }
+            Route::Rebalance(key) => self.rebalance_begin(slot, key, ops),
             Route::Snapshot(key) => self.snapshot_begin(slot, key, ops),
             Route::ForeignHost => {
                 let text = "This server answers to loopback names only (localhost, 127.0.0.1, [::1]).\n";
@@ -129,6 +134,18 @@ impl Worker {
                 self.reply(slot, Reply { status: refusal.status, content_type: Some(refusal.content_type), body }, ops);
             }
         }
+    }
+
+    /// Whether a key is the one in the file `admin`; as long in any case.
+    pub(super) fn is_admin(&self, key: Option<[u8; 16]>) -> bool {
+        let differing = key.map(|key| key.iter().zip(&self.options.admin_key).fold(0, |all, (a, b)| all | (a ^ b)));
+        differing == Some(0)
+    }
+
+    pub(super) fn refuse_stranger(&mut self, slot: u16, ops: &mut Ops) {
+        let text =
+            "This takes the key in the file `admin` of the data directory, as penstock's own commands send it.\n";
+        self.reply(slot, Reply::text(403, text), ops);
     }
 
     pub(super) fn is_single_put(&self, slot: u16) -> bool {
@@ -172,7 +189,7 @@ impl Worker {
         Ok((ShardKey::new(stream.number, shard.number), shard.log, request.start(stream, shard, &self.context())?))
     }
 
-    fn iterator(&mut self, slot: u16, ops: &mut Ops) {
+    pub(super) fn iterator(&mut self, slot: u16, ops: &mut Ops) {
         let (shard, log, start) = match self.iterator_request(slot) {
             Ok(found) => found,
             Err(error) => return self.reply(slot, Reply::error(&error), ops),

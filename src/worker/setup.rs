@@ -6,6 +6,7 @@ use super::get::Gets;
 use super::mailbox::Mailboxes;
 use super::pinning::Pinning;
 use super::put::Puts;
+use super::rebalance::Rebalances;
 use super::scrub::Scrub;
 use super::snapshot::Snapshots;
 use super::space::RetentionClock;
@@ -51,7 +52,7 @@ pub struct Options {
     pub segment: Option<u64>,
     /// Random bytes: directory id and iterator key of a new directory.
     pub random: [u8; 32],
-    /// Who may ask for a snapshot knows it: from a file that only those can read who can read the data.
+    /// Who may ask for snapshots and moves of shards knows it: from a file that only those can read who can read the data.
     pub admin_key: [u8; 16],
     /// The kernel calls the wall clock synchronised.
     pub clock_synchronised: bool,
@@ -120,10 +121,12 @@ impl Worker {
             acks: Acks::new(0, 0),
             latest: VecDeque::new(),
             latest_early: VecDeque::new(),
+            latest_moved: VecDeque::new(),
             gets: Gets::new(limits.gets),
             control: None,
             snapshots: Snapshots::default(),
             pinning: Pinning::default(),
+            rebalances: Rebalances::default(),
             view: State::default(),
             applied_untold: None,
             retention: RetentionClock::default(),

@@ -120,10 +120,8 @@ impl Worker {
 
     /// The request of connection `slot`.
     pub(super) fn snapshot_begin(&mut self, slot: u16, key: Option<[u8; 16]>, ops: &mut Ops) {
-        let differing = key.map(|key| key.iter().zip(&self.options.admin_key).fold(0, |all, (a, b)| all | (a ^ b)));
-        if differing != Some(0) {
-            let text = "This takes the key in the file `admin` of the data directory, as penstock snapshot sends it.\n";
-            return self.reply(slot, Reply::text(403, text), ops);
+        if !self.is_admin(key) {
+            return self.refuse_stranger(slot, ops);
         }
         let from = self.connections.id(slot);
         if self.id == 0 {

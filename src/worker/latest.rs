@@ -1,0 +1,89 @@
+//! LATEST iterators: asked at the worker with the connection, answered by the shard's owner when all that is assigned is durable.
+
+use super::Worker;
+use super::ack::LatestWait;
+use super::mailbox::{ConnectionId, Message};
+use super::serve::Reply;
+use crate::io::op::Ops;
+use crate::kinesis::error::{Error, Kind};
+use crate::log::format::ShardKey;
+
+/// Why the owner gives no number.
+pub enum LatestRefusal {
+    /// The shard is not here any more: ask again with the catalog as of `change`.
+    Moved { change: u64 },
+    /// What was assigned to the shard will never be durable: its log has failed.
+    Lost,
+}
+
+impl Worker {
+    /// A LATEST iterator was asked for: the first number that is not durable, as soon as all that are assigned now are.
+    pub(super) fn latest_asked(&mut self, worker: u16, to: ConnectionId, shard: ShardKey, seen: u64, ops: &mut Ops) {
+        let applied = self.state().applied;
+        if applied < seen {
+            self.latest_early.push_back((worker, to, shard, seen));
+            return;
+        }
+        let Some(owned) = self.shards.get(shard) else {
+            return self.latest_answer(worker, to, Err(LatestRefusal::Moved { change: applied }), ops);
+        };
+        let wait = LatestWait { log: owned.log, position: owned.end, worker, to, next: owned.next };
+        match self.logs[wait.log].durable() >= wait.position {
+            true => self.latest_is(wait, ops),
+            false => self.latest.push_back(wait),
+        }
+    }
+
+    /// Asks again for those whose asker knew more of the catalog than this worker did, and those whose owner knew more than this one.
+    pub(super) fn latest_again(&mut self, ops: &mut Ops) {
+        for _ in 0..self.latest_early.len() {
+            let Some((worker, to, shard, seen)) = self.latest_early.pop_front() else { break };
+            if self.is_overdue_here(worker, to) {
+                continue;
+            }
+            self.latest_asked(worker, to, shard, seen, ops);
+        }
+        for _ in 0..self.latest_moved.len() {
+            let Some((to, change)) = self.latest_moved.pop_front() else { break };
+            match self.state().applied >= change {
+                _ if !self.connections.awaits(to) => {}
+                true => self.iterator(to.slot, ops),
+                false => self.latest_moved.push_back((to, change)),
+            }
+        }
+    }
+
+    pub(super) fn latest_is(&mut self, wait: LatestWait, ops: &mut Ops) {
+        self.latest_answer(wait.worker, wait.to, Ok(wait.next), ops);
+    }
+
+    pub(super) fn latest_is_lost(&mut self, wait: LatestWait, ops: &mut Ops) {
+        self.latest_answer(wait.worker, wait.to, Err(LatestRefusal::Lost), ops);
+    }
+
+    fn latest_answer(&mut self, worker: u16, to: ConnectionId, result: Result<u64, LatestRefusal>, ops: &mut Ops) {
+        match worker == self.id {
+            true => self.latest_got(to, result, ops),
+            false => self.mail.answer(worker, Message::LatestIs { to, result }),
+        }
+    }
+
+    /// Answers the GetShardIterator that waited for it.
+    pub(super) fn latest_got(&mut self, to: ConnectionId, result: Result<u64, LatestRefusal>, ops: &mut Ops) {
+        if !self.connections.awaits(to) {
+            return;
+        }
+        match result {
+            Err(LatestRefusal::Moved { change }) => self.latest_moved.push_back((to, change)),
+            Err(LatestRefusal::Lost) => {
+                let text = "The shard's log has failed: it has no latest record before a restart.";
+                self.reply(to.slot, Reply::error(&Error::new(Kind::InternalFailure, text)), ops);
+            }
+            // The request is decoded once more rather than kept: it is small, and this is not the data path.
+            Ok(sequence) => match self.iterator_request(to.slot) {
+                Ok((shard, _, _)) => self.reply_iterator(to.slot, shard, sequence, 0, ops),
+                Err(error) => self.reply(to.slot, Reply::error(&error), ops),
+            },
+        }
+    }
+}
