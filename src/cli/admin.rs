@@ -1,7 +1,7 @@
 //! How other commands reach the server of a data directory: a file there names its address and a key. Who can read the data can read the
 //! file; nobody else, no web page and no other user of the machine, can give orders.
 
-use crate::worker::serve::{ADMIN_SCHEME, SNAPSHOT_PATH};
+use crate::worker::serve::{ADMIN_SCHEME, REBALANCE_PATH, SNAPSHOT_PATH};
 use crate::worker::snapshot::SNAPSHOT_MS;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ const ADMIN: &str = "admin";
 const CONNECT: Duration = Duration::from_secs(5);
 const REPLY: Duration = Duration::from_millis(SNAPSHOT_MS + 10_000);
 /// Of a reply.
-const REPLY_BYTES_MAX: u64 = 64 << 10;
+const REPLY_BYTES_MAX: u64 = 4 << 20;
 
 /// Writes down where the server of `data` is, and a new key for it.
 pub fn announce(data: &Path, endpoint: SocketAddr, random: &[u8; 32]) -> Result<[u8; 16], String> {
@@ -44,7 +44,7 @@ impl Server {
         let mut file = File::open(&path).map_err(|error| {
             format!("{}: {error}; --data names the data directory of a running server", path.display())
         })?;
-        file.try_lock().map_err(|_| format!("another snapshot of {} is being taken", data.display()))?;
+        file.try_lock().map_err(|_| format!("another command is busy with the server of {}", data.display()))?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(|error| format!("{}: {error}", path.display()))?;
         let mut lines = text.lines();
@@ -57,14 +57,24 @@ impl Server {
 
     /// Asks for a snapshot under `capture/`; gives the server's JSON when it is there.
     pub fn snapshot(&self) -> Result<serde_json::Value, String> {
+        self.ask(SNAPSHOT_PATH, "").map_err(|why| format!("{why}: no snapshot was taken"))
+    }
+
+    /// Asks for moves of shards (`worker/rebalance.rs` has the body's form); gives the server's JSON when they have been made, or not.
+    pub fn rebalance(&self, body: &serde_json::Value) -> Result<serde_json::Value, String> {
+        self.ask(REBALANCE_PATH, &body.to_string())
+    }
+
+    fn ask(&self, path: &str, body: &str) -> Result<serde_json::Value, String> {
         let Server { endpoint, key, .. } = self;
         let failed =
             |error: std::io::Error| format!("the server at {endpoint} does not answer: {error}; is it running?");
         let mut stream = TcpStream::connect_timeout(endpoint, CONNECT).map_err(failed)?;
         stream.set_read_timeout(Some(REPLY)).and_then(|()| stream.set_write_timeout(Some(CONNECT))).map_err(failed)?;
         let request = format!(
-            "POST {SNAPSHOT_PATH} HTTP/1.1\r\nHost: {endpoint}\r\nAuthorization: {ADMIN_SCHEME}{key}\r\nContent-Length: 0\r\n\
-             Connection: close\r\n\r\n"
+            "POST {path} HTTP/1.1\r\nHost: {endpoint}\r\nAuthorization: {ADMIN_SCHEME}{key}\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
         );
         stream.write_all(request.as_bytes()).map_err(failed)?;
         let mut reply = String::new();
@@ -78,7 +88,7 @@ impl Server {
             }
             _ => {
                 let why = answer["message"].as_str().unwrap_or(body.trim());
-                Err(format!("the server at {endpoint} took no snapshot: {why}"))
+                Err(format!("the server at {endpoint} says: {why}"))
             }
         }
     }

@@ -4,6 +4,7 @@
 
 use super::directory;
 use crate::catalog::journal::{self, Catalog, JOURNAL_BYTES};
+use crate::catalog::moving::Part;
 use crate::catalog::state::{Shard, State, Stream};
 use crate::io::buffers::{Buffers, Layouts, Pool, Span};
 use crate::io::clock::Wall;
@@ -18,6 +19,8 @@ use crate::log::reader::{Reader, Step};
 use crate::log::superblock::Superblock;
 use crate::log::{self, Canary, Log};
 use crate::observe::counter::Counters;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -61,13 +64,15 @@ pub fn run(args: &Args) -> Result<(), String> {
     let hour = source.superblock.retention_hour as u64 * 1_000_000;
     let floor = wall.saturating_sub(stream.retention_hours as u64 * hour);
     let mut out = Out::to(args.output.as_deref())?;
-    let mut logs: Vec<u32> = shards.iter().map(|shard| shard.log).collect();
-    logs.sort_unstable();
-    logs.dedup();
-    for number in logs {
-        let log = source.log(number, &state)?;
-        for shard in shards.iter().filter(|shard| shard.log == number) {
-            source.shard(&log, stream.number, shard, after, floor, &mut out)?;
+    let mut logs = BTreeMap::new();
+    for shard in &shards {
+        // A shard that was moved has its older records on other logs.
+        for part in shard.parts().filter(|part| part.last > after && part.arrival >= floor) {
+            let log = match logs.entry(part.log) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => unknown.insert(source.log(part.log, &state)?),
+            };
+            source.part(log, stream.number, shard, part, Behind { number: after, floor }, &mut out)?;
         }
     }
     out.finish()?;
@@ -87,6 +92,13 @@ fn chosen<'s>(args: &Args, stream: &'s Stream) -> Result<(Vec<&'s Shard>, u64), 
         }
         _ => Err(format!("--after: {text} is no sequence number of {id}")),
     }
+}
+
+/// What is wanted of a shard: records above `number` that arrived at or after `floor` (µs).
+#[derive(Clone, Copy)]
+struct Behind {
+    number: u64,
+    floor: u64,
 }
 
 /// A directory that is read.
@@ -195,22 +207,24 @@ impl Source {
         if recovered { Ok(log) } else { Err(format!("{}: log {number} cannot be read", self.dir.display())) }
     }
 
-    /// Writes the records of a shard that arrived at or after `floor`, above number `after`.
-    fn shard(
+    /// Writes the records of a part of a shard.
+    fn part(
         &mut self,
         log: &Log,
         stream: u32,
         shard: &Shard,
-        after: u64,
-        floor: u64,
+        part: Part,
+        behind: Behind,
         out: &mut Out,
     ) -> Result<(), String> {
-        let mut reader = Reader::new(ShardKey::new(stream, shard.number), after + 1);
+        let from = part.first.max(behind.number + 1);
+        let mut reader = Reader::new(ShardKey::new(stream, shard.number), from);
         let into = self.buffers.whole(Pool::Large, 0);
         loop {
             match reader.next(log, &self.buffers) {
                 Step::End => return Ok(()),
-                Step::Frame { header, body, .. } => self.frame(shard, &header, body, after, floor, out)?,
+                Step::Frame { header, .. } if header.sequence > part.last => return Ok(()),
+                Step::Frame { header, body, .. } => self.frame(shard, &header, body, behind, out)?,
                 Step::Damaged { file, position, why } => {
                     eprintln!("penstock: DAMAGE in {file} at position {}: {why}", position.0);
                 }
@@ -233,8 +247,7 @@ impl Source {
         shard: &Shard,
         header: &FrameHeader,
         body: Span,
-        after: u64,
-        floor: u64,
+        behind: Behind,
         out: &mut Out,
     ) -> Result<(), String> {
         if header.kind != FrameKind::Batch {
@@ -244,7 +257,7 @@ impl Source {
         for record in found {
             let (number, arrival) =
                 (header.sequence + record.ordinal as u64, header.arrival + record.arrival_delta as u64);
-            if number > after && arrival >= floor {
+            if number > behind.number && arrival >= behind.floor {
                 let at = arrival / 1_000_000;
                 let number = SequenceNumber { created: shard.created, shard: shard.number, number, at };
                 out.record(&number, Wall(arrival), record.key, record.data)?;

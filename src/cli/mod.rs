@@ -6,6 +6,7 @@ pub mod cores;
 pub mod directory;
 pub mod export;
 pub mod inspect;
+pub mod rebalance;
 pub mod restore;
 pub mod serve;
 pub mod size;
@@ -30,6 +31,8 @@ enum Command {
     Inspect(inspect::Args),
     /// Writes the records of a stream as lines of JSON, from a snapshot or a stopped server's data.
     Export(export::Args),
+    /// Moves shards of a running server between its drives and logs, so that all have the same number of open ones.
+    Rebalance(rebalance::Args),
     /// Takes a snapshot of a running server into a new directory.
     Snapshot(snapshot::Args),
     /// Makes a data directory from a snapshot.
@@ -42,6 +45,7 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Export(args) => export::run(&args),
+        Command::Rebalance(args) => rebalance::run(&args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Restore(args) => restore::run(&args),
     };

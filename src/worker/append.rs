@@ -27,6 +27,7 @@ pub enum Pending {
 /// What became of a frame.
 enum Outcome {
     Appended {
+        log: usize,
         first: u64,
         arrival: u64,
         position: Position,
@@ -105,14 +106,15 @@ impl Worker {
 
     fn settle(&mut self, pending: Pending, outcome: Outcome) {
         match (pending, outcome) {
-            (Pending::Local { put, frame, .. }, Outcome::Appended { first, arrival, position }) => {
-                self.frame_appended(put, frame, first, arrival, position)
+            (Pending::Local { put, frame, .. }, Outcome::Appended { log, first, arrival, position }) => {
+                let log = self.logs[log].settings().number;
+                self.frame_appended(put, frame, log, first, arrival, position)
             }
             (Pending::Local { put, frame, .. }, Outcome::Refused(why)) => self.frame_refused(put, frame, why),
-            (Pending::Remote { worker, put, frame, shard, .. }, Outcome::Appended { first, arrival, position }) => {
-                let log = self.shards.get(shard).map(|s| s.log).expect("it was appended to");
+            (Pending::Remote { worker, put, frame, .. }, Outcome::Appended { log, first, arrival, position }) => {
                 self.tell[log].expects(worker, position);
-                self.mail.answer(worker, Message::Appended { put, frame, first, arrival, position });
+                let log = self.logs[log].settings().number;
+                self.mail.answer(worker, Message::Appended { put, frame, log, first, arrival, position });
             }
             (Pending::Remote { worker, put, frame, .. }, Outcome::Refused(why)) => {
                 self.mail.answer(worker, Message::PutRefused { put, frame, why });
@@ -183,6 +185,6 @@ impl Worker {
         };
         let position = self.logs[log].close_frame(open, stamp, &mut self.buffers);
         shard.end = position;
-        Outcome::Appended { first, arrival, position }
+        Outcome::Appended { log, first, arrival, position }
     }
 }

@@ -112,9 +112,11 @@ pub enum Message {
         seen: u64,
         body: Span,
     },
+    /// `log`: where, also if it has moved since it was routed.
     Appended {
         put: PutId,
         frame: u16,
+        log: u32,
         first: u64,
         arrival: u64,
         position: Position,

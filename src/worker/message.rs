@@ -52,10 +52,10 @@ impl Worker {
                 let pending = Pending::Remote { worker: from, put, frame, shard, count, seen, body, deadline };
                 self.append_or_wait(pending);
             }
-            Message::Appended { put, frame, first, arrival, position } => {
+            Message::Appended { put, frame, log, first, arrival, position } => {
                 self.mail.answered(from);
                 self.put_loan_ended(put);
-                self.frame_appended(put, frame, first, arrival, position);
+                self.frame_appended(put, frame, log, first, arrival, position);
                 self.put_progress(put, ops);
             }
             Message::PutRefused { put, frame, why } => {

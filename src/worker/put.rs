@@ -281,10 +281,20 @@ impl Worker {
         self.put_progress(id, ops);
     }
 
-    /// Frame `frame` is in its log; the put waits until it is durable.
-    pub(super) fn frame_appended(&mut self, id: PutId, frame: u16, first: u64, arrival: u64, position: Position) {
+    /// Frame `frame` is in log `log`, which is another than it was routed to where its shard has moved meanwhile without leaving its owner;
+    /// the put waits until it is durable.
+    pub(super) fn frame_appended(
+        &mut self,
+        id: PutId,
+        frame: u16,
+        log: u32,
+        first: u64,
+        arrival: u64,
+        position: Position,
+    ) {
         let put = &mut self.puts.slots[id.0 as usize];
         let f = &mut put.frames[frame as usize];
+        f.log = log;
         f.state = FrameState::Appended { first, arrival, position };
         put.unresolved -= 1;
         if self.acks.wait(f.log, position, id) {

@@ -40,6 +40,8 @@ pub enum Kind {
         stream: usize,
     },
     Streams,
+    /// Moves of shards between logs.
+    Move,
     Snapshot,
     /// Marks in the order of the request.
     Put {

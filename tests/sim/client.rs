@@ -4,13 +4,14 @@ use super::administrator::Administrator;
 use super::auditor::Auditor;
 use super::call::{Call, Kind};
 use super::clock::{MILLISECOND, SECOND};
+use super::mover::Mover;
 use super::net;
 use super::oracle::{Fate, Oracle};
 use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
 use super::snapshot::{Asked, Keeper};
-use super::wire::{Replies, request, snapshot_request};
+use super::wire::{Replies, rebalance_request, request, snapshot_request};
 use super::writer::Writer;
 use serde_json::Value;
 use std::collections::VecDeque;
@@ -31,6 +32,9 @@ pub struct Shared {
     pub failed_puts: Vec<(usize, u128)>,
     /// The snapshot that was asked for.
     pub snapshot: Asked,
+    /// Requests to move shards that this life has been sent; shards that were moved for one, in all.
+    pub moves_asked: u32,
+    pub moved: u64,
     /// Calls answered, and calls lost.
     pub answered: u64,
     pub lost: u64,
@@ -41,6 +45,7 @@ pub enum Role {
     Reader(Reader),
     Administrator(Administrator),
     Keeper(Keeper),
+    Mover(Mover),
     Auditor(Auditor),
 }
 
@@ -95,6 +100,7 @@ impl Client {
             Role::Auditor(_) => MILLISECOND,
             Role::Administrator(admin) if admin.is_busy() => 5 * MILLISECOND,
             Role::Administrator(_) => self.random.delay(settings.think * 12),
+            Role::Mover(_) => self.random.delay(settings.duration / settings.moves),
             Role::Keeper(_) => self.random.delay(settings.duration / settings.snapshots),
             _ => self.random.delay(settings.think),
         }
@@ -119,12 +125,14 @@ impl Client {
             Role::Reader(role) => role.next(random, shared),
             Role::Administrator(role) => role.next(random, shared),
             Role::Keeper(role) => role.next(shared),
+            Role::Mover(role) => role.next(random, shared),
             Role::Auditor(role) => role.next(random, shared),
         };
         let Some((operation, body, kind)) = wish else { return Act::Nothing };
         // Nothing is sent behind a chunked request before its reply: the server refuses that, and says so.
         self.alone = self.outstanding.is_empty() && random.chance(100);
         let bytes = match kind {
+            Kind::Move => rebalance_request(&body),
             Kind::Snapshot => snapshot_request(),
             _ => request(operation, &body, self.alone, random),
         };
@@ -159,6 +167,7 @@ impl Client {
             Role::Reader(role) => role.reply(call, status, &value, random, shared),
             Role::Administrator(role) => role.reply(call, status, &value, shared),
             Role::Keeper(role) => role.reply(status, &value, shared),
+            Role::Mover(role) => role.reply(&call, status, &value, shared),
             Role::Auditor(role) => role.reply(call, status, &value, shared),
         }
     }
@@ -178,7 +187,7 @@ impl Client {
                 Role::Writer(role) => role.lost(call),
                 Role::Reader(role) => role.lost(call, &mut self.random),
                 Role::Administrator(role) => role.lost(call),
-                Role::Keeper(_) => {}
+                Role::Keeper(_) | Role::Mover(_) => {}
                 Role::Auditor(role) => role.lost(call),
             }
         }

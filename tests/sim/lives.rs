@@ -21,6 +21,7 @@ impl World<'_> {
     pub(super) fn start(&mut self) {
         self.life += 1;
         self.epoch_before = self.epoch.take().or(self.epoch_before);
+        self.shared.moves_asked = 0;
         let now = self.clock.mono();
         let mut settings = self.shared.settings.clone();
         if settings.resizes && self.life > 1 {
@@ -146,6 +147,7 @@ impl World<'_> {
                 let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
                 self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
             }
+            Notice::ShardMoved { .. } => self.report.resumed += (self.shared.moves_asked == 0) as u64,
             Notice::Room { back, .. } => self.report.room_returned += back as u64,
             Notice::MoreLogs { .. } => self.report.grown += 1,
             Notice::Clock(ClockNews::Accepted { .. }) => {

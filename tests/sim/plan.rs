@@ -8,6 +8,8 @@ use penstock::io::op::{DirName, FileName, Op, Piece};
 #[derive(Debug)]
 pub struct Plan {
     random: Random,
+    /// Draws of cuts in the middle of moves.
+    moves: Random,
     lives: u64,
     duration: u64,
     clean_stops: u32,
@@ -81,7 +83,8 @@ impl Kind {
 impl Plan {
     pub fn new(settings: &Settings, random: Random) -> Plan {
         let (lives, clean_stops) = (settings.lives as u64 + 1, settings.clean_stops);
-        Plan { random, lives, duration: settings.duration, clean_stops, cut: Cut::Never, clean: false }
+        let moves = Random::stream(settings.seed, "cuts of moves");
+        Plan { random, moves, lives, duration: settings.duration, clean_stops, cut: Cut::Never, clean: false }
     }
 
     /// A life begins: gives when it ends at the latest.
@@ -112,6 +115,14 @@ impl Plan {
     pub fn adds_drive(&mut self) {
         if self.random.chance(600) {
             self.cut = Cut::Identity(self.random.between(1, 40));
+        }
+    }
+
+    /// Shards are about to be moved: sometimes the life ends in the middle.
+    pub fn moves_shards(&mut self) {
+        let may = self.cut == Cut::Never && !self.clean && self.lives > 1;
+        if may && self.moves.chance(60) {
+            self.cut = Cut::Operations(self.moves.between(1, 40));
         }
     }
 

@@ -78,6 +78,8 @@ pub struct Settings {
     pub faulty_drive: Option<u8>,
     /// Resharding, in parts of 1,000 of the administrator's calls.
     pub reshard: u32,
+    /// Requests to move shards between logs in a run, about.
+    pub moves: u64,
     /// Snapshots asked for in a run, about; and whether the file system has reflinks.
     pub snapshots: u64,
     pub reflinks: bool,
@@ -132,6 +134,7 @@ impl Settings {
             drives_max: 1,
             faulty_drive: None,
             reshard: *r.pick(&[0, 150, 400]),
+            moves: 0,
             snapshots: 0,
             reflinks: false,
             room_varies: false,
@@ -150,6 +153,7 @@ impl Settings {
             settings.scrub_slow = *r.pick(&[1, 1, 20, 400]);
             settings.accepts_clock = r.chance(300);
             settings.no_companion = r.chance(50);
+            settings.moves = *Random::stream(seed, "moves").pick(&[0, 20, 200]);
             settings.several_drives(&mut Random::stream(seed, "drives"));
         }
         settings.for_canary();

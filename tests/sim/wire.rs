@@ -126,6 +126,15 @@ pub fn snapshot_request() -> Vec<u8> {
     .into_bytes()
 }
 
+/// A request to move shards.
+pub fn rebalance_request(body: &str) -> Vec<u8> {
+    format!(
+        "POST /admin/rebalance HTTP/1.1\r\nHost: 127.0.0.1:4567\r\nAuthorization: Penstock {ADMIN_KEY:032x}\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,

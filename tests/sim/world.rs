@@ -5,6 +5,7 @@ use super::client::{Client, Role, Shared};
 use super::clock::{Clock, Heap, MICROSECOND, MILLISECOND, SECOND};
 use super::disk::Disk;
 use super::mounting::Mounting;
+use super::mover::Mover;
 use super::net::{self, Net};
 use super::node::Node;
 use super::oracle::Oracle;
@@ -144,6 +145,9 @@ pub struct Report {
     pub snapshots: u64,
     pub snapshots_cut: u64,
     pub restored: u64,
+    /// Shards moved between logs for a request that was answered, and moves that a later life has ended.
+    pub moved: u64,
+    pub resumed: u64,
     /// Times that the file system had room again.
     pub room_returned: u64,
     pub virtual_seconds: f64,
@@ -168,6 +172,8 @@ impl Report {
         self.snapshots += other.snapshots;
         self.snapshots_cut += other.snapshots_cut;
         self.restored += other.restored;
+        self.moved += other.moved;
+        self.resumed += other.resumed;
         self.room_returned += other.room_returned;
         self.virtual_seconds += other.virtual_seconds;
     }
@@ -188,6 +194,9 @@ impl<'a> World<'a> {
         if settings.snapshots > 0 {
             add(Role::Keeper(Keeper), 200);
         }
+        if settings.moves > 0 {
+            add(Role::Mover(Mover), 300);
+        }
         let mut disk = Disk::new(stream("disk"), settings.drives_max);
         (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);
         disk.reflinks = settings.reflinks;
@@ -204,6 +213,8 @@ impl<'a> World<'a> {
             stopping: false,
             failed_puts: Vec::new(),
             snapshot: Asked::default(),
+            moves_asked: 0,
+            moved: 0,
             answered: 0,
             lost: 0,
         };
@@ -274,6 +285,7 @@ impl<'a> World<'a> {
         self.report.acked = self.shared.oracle.acked;
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
+        self.report.moved = self.shared.moved;
         self.report.scrubbed = self.scrubs.found;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
