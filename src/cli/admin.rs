@@ -83,6 +83,9 @@ impl Server {
         let answer = serde_json::from_str::<serde_json::Value>(body).unwrap_or_default();
         match head.split(' ').nth(1) {
             Some("200") => Ok(answer),
+            None => Err(format!(
+                "the server at {endpoint} has ended the connection without an answer; its own output says why"
+            )),
             Some("403") => {
                 Err(format!("the server at {endpoint} is another one than the one that has this data directory"))
             }

@@ -122,7 +122,11 @@ impl Plan {
     pub fn moves_shards(&mut self) {
         let may = self.cut == Cut::Never && !self.clean && self.lives > 1;
         if may && self.moves.chance(60) {
-            self.cut = Cut::Operations(self.moves.between(1, 40));
+            // The second entry of the catalog is the end of the first move, more often than not.
+            self.cut = match self.moves.below(3) {
+                0 => Cut::Operations(self.moves.between(1, 40)),
+                more => Cut::Kind(Kind::Catalog, more),
+            };
         }
     }
 

@@ -153,7 +153,6 @@ impl Settings {
             settings.scrub_slow = *r.pick(&[1, 1, 20, 400]);
             settings.accepts_clock = r.chance(300);
             settings.no_companion = r.chance(50);
-            settings.moves = *Random::stream(seed, "moves").pick(&[0, 20, 200]);
             settings.several_drives(&mut Random::stream(seed, "drives"));
         }
         settings.for_canary();
@@ -180,6 +179,7 @@ impl Settings {
         self.resizes = !self.changing_workers && r.chance(200);
         self.snapshots = *r.pick(&[0, 5, 50]);
         self.reflinks = r.chance(300);
+        self.moves = *Random::stream(self.seed, "moves").pick(&[0, 20, 200]);
         self.room_varies = r.chance(150);
     }
 

@@ -179,24 +179,31 @@ impl Report {
     }
 }
 
+/// The clients of a run.
+fn roles(settings: &Settings) -> Vec<Client> {
+    let stream = |concern: &str| Random::stream(settings.seed, concern);
+    let mut clients = Vec::new();
+    let mut add = |role, number: usize| clients.push(Client::new(role, stream(&format!("client {number}"))));
+    add(Role::Administrator(Administrator::default()), 0);
+    for number in 1..=settings.writers {
+        add(Role::Writer(Writer::new(number, &mut stream(&format!("writer {number}")))), number);
+    }
+    for number in 1..=settings.readers {
+        add(Role::Reader(Reader::default()), 100 + number);
+    }
+    if settings.snapshots > 0 {
+        add(Role::Keeper(Keeper), 200);
+    }
+    if settings.moves > 0 {
+        add(Role::Mover(Mover), 300);
+    }
+    clients
+}
+
 impl<'a> World<'a> {
     pub fn new(settings: Settings, trace: &'a mut Trace) -> World<'a> {
         let stream = |concern: &str| Random::stream(settings.seed, concern);
-        let mut clients = Vec::new();
-        let mut add = |role, number: usize| clients.push(Client::new(role, stream(&format!("client {number}"))));
-        add(Role::Administrator(Administrator::default()), 0);
-        for number in 1..=settings.writers {
-            add(Role::Writer(Writer::new(number, &mut stream(&format!("writer {number}")))), number);
-        }
-        for number in 1..=settings.readers {
-            add(Role::Reader(Reader::default()), 100 + number);
-        }
-        if settings.snapshots > 0 {
-            add(Role::Keeper(Keeper), 200);
-        }
-        if settings.moves > 0 {
-            add(Role::Mover(Mover), 300);
-        }
+        let clients = roles(&settings);
         let mut disk = Disk::new(stream("disk"), settings.drives_max);
         (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);
         disk.reflinks = settings.reflinks;
