@@ -20,9 +20,9 @@ use serde_json::{Value, json};
 use std::collections::VecDeque;
 
 /// A request begins no further move after this time.
-pub const REBALANCE_MS: u64 = 30_000;
+pub const REBALANCE_MS: u64 = 20_000;
 /// How long one move is waited for.
-const MOVE_MS: u64 = 15_000;
+const MOVE_MS: u64 = 12_000;
 /// Moves of one request; what is planned beyond is only counted, for the next one.
 pub const MOVES_MAX: usize = 64;
 
@@ -131,8 +131,8 @@ struct Rebalance {
 /// The move under way.
 struct Current {
     wanted: Wanted,
-    stream: u32,
-    from: u32,
+    /// Number of its stream, and the log that it leaves, once the change that begins it is proposed.
+    begun: Option<(u32, u32)>,
     began: Mono,
     /// How it ended.
     ended: Option<Result<(), String>>,
@@ -275,7 +275,7 @@ impl Worker {
         }
         let Some(wanted) = rebalance.waiting.pop_front() else { return self.rebalance_over(ops) };
         let began = now;
-        rebalance.current = Some(Current { wanted: wanted.clone(), stream: 0, from: 0, began, ended: None });
+        rebalance.current = Some(Current { wanted: wanted.clone(), begun: None, began, ended: None });
         self.control.as_mut().expect("worker 0").wishes.push_back(Wish::Move(wanted));
     }
 
@@ -285,7 +285,10 @@ impl Worker {
         let Some(rebalance) = self.rebalances.under_way.as_mut() else { return };
         let Some(current) = rebalance.current.as_mut() else { return };
         if current.ended.is_none() {
-            let why = if failed {
+            let from = current.begun.and_then(|(_, from)| self.places.get(from as usize));
+            let why = if from.is_some_and(|place| place.failed) {
+                "its log has failed meanwhile: the move ends after a restart"
+            } else if failed {
                 "the catalog has failed: whether it was moved shows after a restart"
             } else if self.stopping {
                 "the server is being stopped; the move ends after the next start"
@@ -300,7 +303,8 @@ impl Worker {
         match current.ended.expect("settled above") {
             Ok(()) => {
                 let took = (self.now.mono - current.began) / 1_000_000;
-                let told = self.told(&current.wanted, current.from, Some(took));
+                let (_, from) = current.begun.expect("what has ended well was begun");
+                let told = self.told(&current.wanted, from, Some(took));
                 self.counters.add(Counter::ShardsMoved, 1);
                 self.rebalances.under_way.as_mut().expect("as above").moved.push(told);
             }
@@ -319,7 +323,7 @@ impl Worker {
         match judged {
             Err(why) => current.ended = Some(Err(why)),
             Ok((change, from)) => {
-                (current.stream, current.from) = (stream, from);
+                current.begun = Some((stream, from));
                 self.control.as_mut().expect("worker 0").catalog.propose(change, &mut self.buffers, ops);
             }
         }
@@ -341,7 +345,9 @@ impl Worker {
     pub(super) fn move_ended(&mut self, stream: u32) {
         let state = self.control.as_ref().expect("worker 0").catalog.state();
         let current = self.rebalances.under_way.as_mut().and_then(|rebalance| rebalance.current.as_mut());
-        let Some(current) = current.filter(|current| current.stream == stream && current.ended.is_none()) else {
+        let Some(current) =
+            current.filter(|current| current.begun.is_some_and(|(of, _)| of == stream) && current.ended.is_none())
+        else {
             return;
         };
         let found = state.stream_by_number(stream).filter(|stream| stream.status != StreamStatus::Deleting);
