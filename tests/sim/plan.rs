@@ -121,11 +121,11 @@ impl Plan {
     /// Shards are about to be moved: sometimes the life ends in the middle.
     pub fn moves_shards(&mut self) {
         let may = self.cut == Cut::Never && !self.clean && self.lives > 1;
-        if may && self.moves.chance(60) {
+        if may && self.moves.chance(150) {
             // The second entry of the catalog is the end of the first move, more often than not.
             self.cut = match self.moves.below(3) {
                 0 => Cut::Operations(self.moves.between(1, 40)),
-                more => Cut::Kind(Kind::Catalog, more),
+                _ => Cut::Kind(Kind::Catalog, 1),
             };
         }
     }
