@@ -9,7 +9,7 @@ use penstock::io::buffers::{Buffers, Layouts, Pool, Span};
 use penstock::io::clock::{Mono, Now, Wall};
 use penstock::io::op::Completion;
 use penstock::log::reader::{Reader, Step};
-use penstock::log::{Canary, Event, Log, Settings};
+use penstock::log::{Canary, Event, LiveSegment, Log, Settings};
 use penstock::observe::counter::Counters;
 use std::time::{Duration, Instant};
 
@@ -108,7 +108,8 @@ impl Rig {
             tokens: 0,
             canary: Canary::default(),
         };
-        let live: Vec<u32> = (1..=shape.segments).collect();
+        let listed = |incarnation| LiveSegment { incarnation, end: 0 };
+        let live: Vec<LiveSegment> = (1..=shape.segments).map(listed).collect();
         let now = Now { mono: Mono(1), wall: Wall(1) };
         let (mut disk, mut ops, mut recovered) = (Disk::new(shape), Vec::new(), None);
         let (began, mut device) = (Instant::now(), Duration::ZERO);

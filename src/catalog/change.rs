@@ -8,6 +8,7 @@ use super::routes::Routes;
 use super::state::{HashRange, Resharding, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
 use crate::limits::SHARDS_PER_STREAM_MAX;
+use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,7 +62,7 @@ pub enum Change {
     /// Before segments of `log` are recycled: what stays live, rising, and where shards go on whose newest records were in the others.
     LiveSegments {
         log: u32,
-        live: Vec<u32>,
+        live: Vec<LiveSegment>,
         resume: Vec<(ShardKey, Resume)>,
     },
     /// There are logs 0 .. `logs` now; their number never falls.
@@ -212,7 +213,7 @@ impl State {
         }
     }
 
-    fn live_segments(&mut self, log: u32, live: &[u32], resume: &[(ShardKey, Resume)]) {
+    fn live_segments(&mut self, log: u32, live: &[LiveSegment], resume: &[(ShardKey, Resume)]) {
         if log >= LOGS_MAX {
             return;
         }

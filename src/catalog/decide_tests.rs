@@ -8,6 +8,7 @@ use super::place::LogPlace;
 use super::state::{HashRange, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
 use crate::kinesis::error::Kind;
+use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
 use crate::log::memory_disk::Random;
 use std::collections::BTreeSet;
@@ -21,6 +22,10 @@ pub(super) fn identity() -> Identity {
 
 pub(super) fn new_stream(name: &str, shards: u32) -> NewStream {
     NewStream { name: name.into(), shard_count: Some(shards), ..NewStream::default() }
+}
+
+fn live(incarnations: &[u32]) -> Vec<LiveSegment> {
+    incarnations.iter().map(|&incarnation| LiveSegment { incarnation, end: 8192 }).collect()
 }
 
 /// A change that fits the state more often than not: a request that was accepted, or word of an owner.
@@ -66,7 +71,7 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
         _ => {
             let key = ShardKey::new(random.below(8) as u32, shard(random));
             let resume = Resume { next: 1 + random.below(100), arrival: random.below(1000) };
-            Some(Change::LiveSegments { log: random.below(3) as u32, live: vec![1, 2], resume: vec![(key, resume)] })
+            Some(Change::LiveSegments { log: random.below(3) as u32, live: live(&[1, 2]), resume: vec![(key, resume)] })
         }
     }
 }
@@ -330,13 +335,13 @@ fn a_new_stream_lies_on_one_log_for_every_eight_shards_least_loaded_first() {
 fn a_gone_stream_leaves_its_number_and_nothing_else() {
     let mut state = state_with(1);
     let resume = vec![(ShardKey::new(0, 0), Resume { next: 9, arrival: 9 })];
-    state.apply(3, &Change::LiveSegments { log: 0, live: vec![4, 5], resume: resume.clone() });
+    state.apply(3, &Change::LiveSegments { log: 0, live: live(&[4, 5]), resume: resume.clone() });
     assert_eq!(state.resume.len(), 1);
     state.apply(4, &Change::StreamGone { stream: 0 });
     assert!(state.stream_by_number(0).is_some(), "only a deleted stream goes");
     state.apply(5, &Change::DeleteStream { stream: 0 });
     state.apply(6, &Change::StreamGone { stream: 0 });
-    state.apply(7, &Change::LiveSegments { log: 0, live: vec![5], resume });
+    state.apply(7, &Change::LiveSegments { log: 0, live: live(&[5]), resume });
     assert!(state.stream_by_number(0).is_none() && state.resume.is_empty() && state.streams.is_empty());
-    assert_eq!((state.next_stream, &state.live[&0]), (1, &vec![5]));
+    assert_eq!((state.next_stream, &state.live[&0]), (1, &live(&[5])));
 }

@@ -8,6 +8,7 @@ use super::state::State;
 use crate::io::buffers::Buffers;
 use crate::io::clock::Wall;
 use crate::io::op::{Completion, Errno, FileName, Op};
+use crate::log::LiveSegment;
 use crate::log::memory_disk::{MemoryDisk, Random, buffers};
 use std::collections::VecDeque;
 
@@ -231,7 +232,7 @@ fn changes_larger_than_a_slot_or_a_journal_are_written_in_pieces() {
     assert!(history.live(&mut disk, None, 2, &mut random));
     let mut node = Node::start(false, None);
     assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Recovered { .. })));
-    let live: Vec<u32> = (0..20_000).collect();
+    let live: Vec<LiveSegment> = (0..20_000).map(|incarnation| LiveSegment { incarnation, end: 4096 }).collect();
     let change = Change::LiveSegments { log: 0, live: live.clone(), resume: Vec::new() };
     node.propose(change.clone());
     assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Durable(..))));
@@ -293,7 +294,11 @@ fn its_bytes_do_not_change() {
     let place = Place { block: 4096, directory: 0x0123_4567_89ab_cdef, file: 5 };
     let changes = vec![
         Change::Retention { stream: 3, hours: 48 },
-        Change::LiveSegments { log: 1, live: vec![7, 9], resume: vec![] },
+        Change::LiveSegments {
+            log: 1,
+            live: vec![LiveSegment { incarnation: 7, end: 8192 }, LiveSegment { incarnation: 9, end: 0 }],
+            resume: vec![],
+        },
     ];
     let bytes = encode_changes(place, 0xaabb_ccdd, 6, &changes).bytes;
     let end = bytes.iter().rposition(|byte| *byte != 0).expect("not all zero") + 1;
@@ -301,7 +306,7 @@ fn its_bytes_do_not_change() {
     assert_eq!(hex, GOLDEN_ENTRY);
 }
 
-const GOLDEN_ENTRY: &str = "704361740101000074000000020000000600000000000000efcdab89674523010500000000000000ddccbbaa000000000000\
-    000000000000102157a897302848070000000900000003030000003000000000000000000000000000000000000000000000\
-    000000000000000000000000000000000000000000000701000000c1ffffff02000000c1ffffff0000000000000000000000\
-    000000000000000000000000000000000000000000009cffffff02";
+const GOLDEN_ENTRY: &str = "70436174010100007c000000020000000600000000000000efcdab89674523010500000000000000ddccbbaa000000000000\
+    00000000000041a1e7ae41048ef0070000000020000009000000000000000303000000300000000000000000000000000000\
+    0000000000000000000000000000000000000000000000000000000000000701000000b9ffffff02000000c1ffffff000000\
+    0000000000000000000000000000000000000000000000000000000000009cffffff02";

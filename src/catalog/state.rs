@@ -6,6 +6,7 @@
 use super::moving::{Former, Moving};
 use super::routes::Routes;
 use crate::io::clock::Wall;
+use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
 use rkyv::with::Skip;
 use rkyv::{Archive, Deserialize, Serialize};
@@ -133,8 +134,8 @@ pub struct State {
     pub streams: BTreeMap<String, Stream>,
     /// Next stream number.
     pub next_stream: u32,
-    /// Live incarnations of each log, rising, as of its last recycle.
-    pub live: BTreeMap<u32, Vec<u32>>,
+    /// Live segments of each log, rising, as of its last recycle.
+    pub live: BTreeMap<u32, Vec<LiveSegment>>,
     pub resume: BTreeMap<ShardKey, Resume>,
     /// Shards that take records on each log, to place the next ones. Its keys are the logs that there are.
     pub placed: BTreeMap<u32, u32>,

@@ -7,6 +7,7 @@ use super::index::Building;
 use super::segment::Wait;
 use super::{FooterState, Log, OpenFrame, Phase, Refusal, Stamp};
 use crate::io::buffers::{Buffers, Span};
+use crate::io::clock::Mono;
 
 impl From<Wait> for Refusal {
     fn from(wait: Wait) -> Refusal {
@@ -147,6 +148,9 @@ impl Log {
         self.push_segment(file, incarnation, summary, FooterState::Open);
         self.active = true;
         self.at = 0;
+        if self.policy.awaits_segment {
+            self.relocation_due = Mono::default();
+        }
         Ok(())
     }
 
@@ -180,7 +184,7 @@ impl Log {
             match entry.moved {
                 // Who owns it was settled, or will be, when its commit is durable.
                 true => self.extents.describe(entry.shard, &extent),
-                false => self.extents.take_over(entry.shard, extent),
+                false => self.take_over(entry.shard, extent, Position(0)),
             }
         }
         let index = self.segment_index(incarnation).expect("a segment of the chain");

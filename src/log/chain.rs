@@ -1,7 +1,9 @@
 //! The segments of the chain: what the log knows of each.
 
 use super::Log;
+use super::extents::Extent;
 use super::footer::Summary;
+use super::format::{Position, ShardKey};
 use super::index::Sealed;
 use super::survey::Tally;
 use crate::io::buffers::Span;
@@ -26,6 +28,9 @@ pub(super) struct Segment {
     pub leaving: bool,
     /// All that it held was moved, or has expired.
     pub emptied: bool,
+    /// Frames were moved out of it, and copies of them stay in it until it goes: incarnations of the first and the last segment that they were
+    /// moved to, and the position behind the newest such commit that is durable.
+    pub moved: Option<(u32, u32, Position)>,
     /// Something in it cannot be read: it is not emptied in this run.
     pub unmovable: bool,
     /// A read of it for that has failed.
@@ -60,6 +65,21 @@ pub(super) enum FooterState {
     Settled,
 }
 
+impl Segment {
+    /// Frames of it have been moved to segment `to`, durably below `until`; whether to none so far.
+    fn was_moved(&mut self, to: u32, until: Position) -> bool {
+        let (first, last, before) = self.moved.unwrap_or((to, to, until));
+        let is_new = self.moved.is_none_or(|moved| to < moved.0 || moved.1 < to);
+        self.moved = Some((first.min(to), last.max(to), before.max(until)));
+        is_new
+    }
+
+    /// Whether frames of it have been moved to segment `to`, or may have been.
+    pub fn has_moved_to(&self, to: u32) -> bool {
+        self.moved.is_some_and(|(first, last, _)| first <= to && to <= last)
+    }
+}
+
 impl FooterState {
     /// Whether a write of it is on its way, or half of it is done.
     pub fn is_writing(self) -> bool {
@@ -68,6 +88,22 @@ impl FooterState {
 }
 
 impl Log {
+    /// An extent takes its numbers over, durably below `until`: where others had them, its frames were moved.
+    pub(super) fn take_over(&mut self, shard: ShardKey, extent: Extent, until: Position) {
+        for source in self.extents.take_over(shard, extent).into_iter().filter(|of| *of != extent.incarnation) {
+            let into = extent.incarnation;
+            let Ok(index) = self.segments.binary_search_by_key(&source, |segment| segment.incarnation) else {
+                continue;
+            };
+            if self.segments[index].was_moved(into, until) {
+                // What had come from elsewhere goes on from here.
+                self.segments.iter_mut().filter(|segment| segment.has_moved_to(source)).for_each(|segment| {
+                    segment.was_moved(into, Position(0));
+                });
+            }
+        }
+    }
+
     /// A segment at the end of the chain.
     pub(super) fn push_segment(&mut self, file: u32, incarnation: u32, summary: Summary, footer: FooterState) {
         self.segments.push_back(Segment {
@@ -83,6 +119,7 @@ impl Log {
             tally: Tally::default(),
             leaving: false,
             emptied: false,
+            moved: None,
             unmovable: false,
             unread: false,
             padding: 0,

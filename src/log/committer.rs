@@ -130,9 +130,13 @@ impl Log {
             newest = commit.kind;
             match newest {
                 CommitKind::Vouch => self.counters.add(Counter::Vouches, 1),
-                CommitKind::Moved => self.counters.add(Counter::MovedBytes, bytes),
+                CommitKind::Moved => {
+                    self.policy.moved(bytes, self.settings.segment_size);
+                    self.counters.add(Counter::MovedBytes, bytes);
+                }
                 _ => {
                     self.counters.add(Counter::Commits, 1);
+                    self.policy.wrote(bytes, self.settings.segment_size);
                     self.counters.add(Counter::CommitBytes, bytes);
                 }
             }

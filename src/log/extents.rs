@@ -164,10 +164,11 @@ impl Extents {
         self.of(shard).last().map_or(0, Extent::end)
     }
 
-    /// Adds an extent, which from now on owns its numbers: other extents lose what they had of them.
-    pub fn take_over(&mut self, shard: ShardKey, extent: Extent) {
+    /// Adds an extent, which from now on owns its numbers: other extents lose what they had of them. The segments of those.
+    pub fn take_over(&mut self, shard: ShardKey, extent: Extent) -> Vec<u32> {
+        let mut losers = Vec::new();
         if extent.count == 0 {
-            return;
+            return losers;
         }
         let extents = self.of_mut(shard);
         let follows = extents.last().is_none_or(|last| last.end() <= extent.first);
@@ -177,18 +178,21 @@ impl Extents {
             let before = from.checked_sub(1).map(|at| &mut extents[at]);
             if let Some((before, joined)) = before.and_then(|e| e.joined(&extent).map(|joined| (e, joined))) {
                 *before = joined;
-                return;
+                return losers;
             }
             if extents.len() == extents.capacity() {
                 // Little at a time: there are many shards, and this is what a log's index weighs.
                 extents.reserve_exact(1 + extents.len() / 32);
             }
-            return extents.insert(from, extent);
+            extents.insert(from, extent);
+            return losers;
         }
         let left = (extents[from].first < extent.first).then(|| extents[from].part(extents[from].first, extent.first));
         let right =
             (extents[to - 1].end() > extent.end()).then(|| extents[to - 1].part(extent.end(), extents[to - 1].end()));
+        losers.extend(extents[from..to].iter().map(|extent| extent.incarnation));
         extents.splice(from..to, left.into_iter().chain([extent]).chain(right));
+        losers
     }
 
     /// What segment `extent.incarnation` owns of the numbers of `extent` is described by it from now on; the rest stays as it is.

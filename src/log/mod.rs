@@ -9,7 +9,8 @@
 //! * `commits.rs`: the log's memory; `segment.rs`: its files; `chain.rs`: its segments
 //! * `index.rs`, `footer.rs`, `extents.rs`: where a shard's frames lie, in the active segment, in a sealed one, in all of them
 //! * `recover.rs`: following the chain at start; `reader.rs`: a shard's frames in order
-//! * `survey.rs`, `reclaim.rs`, `relocate.rs`: what is still good for something, giving segments back, making them worth it
+//! * `survey.rs`, `reclaim.rs`, `policy.rs`, `relocate.rs`: what is still good for something, giving segments back, when and how to make them
+//!   worth it
 //! * `scrub.rs`, `verify.rs`: sealed segments, and whether one is still what was written
 //! * `snapshot.rs`: sealing and holding segments for a snapshot; `manifest.rs`: what belongs to one
 //! * `format.rs`: the bytes
@@ -31,6 +32,7 @@ pub mod inspect;
 pub mod manifest;
 #[cfg(test)]
 pub(crate) mod memory_disk;
+mod policy;
 pub mod reader;
 mod reclaim;
 mod recover;
@@ -59,7 +61,8 @@ use extents::Extents;
 use footer::{Summary, footer_room};
 use format::{FrameKind, Position, ShardKey};
 use index::{Building, Room};
-pub use reclaim::Reclaim;
+use policy::Policy;
+pub use reclaim::{LiveSegment, Reclaim};
 use recover::Recovery;
 use relocate::Relocation;
 use segment::Files;
@@ -231,11 +234,10 @@ pub struct Log {
     /// What only frames in damaged segments say of it; those are not in the chain, so their files may be used again.
     raised: Vec<Newest>,
     survey: Survey,
+    policy: Policy,
     relocation: Option<Box<Relocation>>,
     /// When its next step may be.
     relocation_due: Mono,
-    /// Behind the newest commit of moved frames that is durable.
-    moved_until: Position,
     /// What a durable commit calls durable.
     vouched: Position,
     recovery: Option<Box<Recovery>>,
@@ -310,9 +312,9 @@ impl Log {
             newest: Vec::new(),
             raised: Vec::new(),
             survey: Survey::default(),
+            policy: Policy::default(),
             relocation: None,
             relocation_due: Mono::default(),
-            moved_until: Position(0),
             vouched: Position(0),
             recovery: None,
             pin: Pin::default(),

@@ -3,13 +3,22 @@
 use super::{Event, Log, Newest, Phase, Segment};
 use crate::io::clock::Mono;
 use crate::log::format::ShardKey;
+use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
+
+/// A segment that stays.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveSegment {
+    pub incarnation: u32,
+    /// Byte of the file behind its last commit; 0: it may go on. Where the next one has gone and the footer is damaged, nothing else says it.
+    pub end: u32,
+}
 
 /// Segments that may go, and what must be durable elsewhere before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reclaim {
-    /// Incarnations that stay, rising.
-    pub live: Vec<u32>,
+    /// What stays, rising.
+    pub live: Vec<LiveSegment>,
     /// Shards whose newest record is about to go.
     pub resume: Vec<Newest>,
     /// Incarnations that go.
@@ -25,12 +34,11 @@ impl Log {
         // The newest durable segment stays whatever it holds: it is what recovery chains newer ones to, and its incarnation is the bound
         // above which a file is newer than all that the catalog knows.
         let newest = self.newest_durable_segment()?;
-        // What was moved out of a segment is as safe as it was there only when a later commit calls it durable.
-        if self.moved_until > self.vouched {
-            if self.commits.is_settled() && matches!(self.phase, Phase::Running) && self.failed.is_none() {
-                self.vouch_due = Some(Mono::default());
-            }
-            return None;
+        let vouched = self.vouched;
+        let unvouched = |segment: &Segment| segment.moved.is_some_and(|(_, _, until)| until > vouched);
+        let settled = self.commits.is_settled() && matches!(self.phase, Phase::Running) && self.failed.is_none();
+        if settled && self.segments.iter().any(unvouched) {
+            self.vouch_due = Some(Mono::default());
         }
         if !std::mem::take(&mut self.survey.done) || self.segments.iter().any(|segment| segment.leaving) {
             return None;
@@ -41,15 +49,21 @@ impl Log {
         let may_go = |segment: &Segment| {
             let writing = segment.footer.is_writing();
             let held = pin.holds(segment.incarnation);
-            segment.tally.counts && !writing && !held && moving != Some(segment.incarnation)
+            // What was moved out of it is as safe as it was there only when a later commit calls it durable.
+            segment.tally.counts && !unvouched(segment) && !writing && !held && moving != Some(segment.incarnation)
         };
         for segment in self.segments.iter_mut().take(newest).filter(|segment| may_go(segment)) {
             segment.leaving = segment.emptied || segment.tally.live == 0;
         }
         if force_oldest && !self.segments.iter().any(|segment| segment.leaving) {
             let gives = |segment: &Segment| !self.files.keeps_room(segment.file);
-            let candidates = self.segments.iter_mut().take(newest).filter(|segment| may_go(segment) && gives(segment));
-            let oldest = candidates.min_by_key(|segment| segment.tally.newest)?;
+            // Where copies of what it holds are still in the segment that they came from, they would come back at the next start.
+            let returns = |of: u32| self.segments.iter().any(|segment| segment.has_moved_to(of));
+            let candidates = self.segments.iter().take(newest);
+            let candidates = candidates.filter(|s| may_go(s) && gives(s) && !returns(s.incarnation));
+            let oldest = candidates.min_by_key(|segment| segment.tally.newest)?.incarnation;
+            let index = self.segment_index(oldest)?;
+            let oldest = &mut self.segments[index];
             oldest.leaving = true;
             trimmed_until = oldest.tally.newest;
         }
@@ -57,7 +71,12 @@ impl Log {
         if freed.is_empty() {
             return None;
         }
-        let live = self.segments.iter().take(newest + 1).filter(|s| !s.leaving).map(|s| s.incarnation).collect();
+        let stays = |(index, segment): (usize, &Segment)| LiveSegment {
+            incarnation: segment.incarnation,
+            // Everything before the newest is durable to its end.
+            end: if index < newest { segment.end } else { 0 },
+        };
+        let live = self.segments.iter().enumerate().take(newest + 1).filter(|(_, s)| !s.leaving).map(stays).collect();
         let resume = if self.settings.canary.forget_next_sequence { Vec::new() } else { self.resume() };
         Some(Reclaim { live, resume, freed, trimmed_until })
     }

@@ -15,6 +15,7 @@
 
 use super::extents::Extent;
 use super::format::{FrameHeader, FrameKind, HEADER, Position, ShardKey, round_up, stride};
+use super::policy::Verdict;
 use super::scanner::{Found, Place, examine};
 use super::{Event, Fate, Log, Phase, Pin, Purpose, Refusal, token};
 use crate::io::buffers::{Buffers, Pool, Span};
@@ -28,14 +29,14 @@ const MOVE_BYTES: u32 = 256 << 10;
 const WINDOW_BYTES: u32 = 4 << 20;
 /// Bytes read, and looked through, at once.
 const READ_PIECE: u32 = 1 << 20;
-/// Rests after a step: this many times what the step took; the second when segments run short.
-const REST: (u64, u64) = (4, 1);
-/// Free segments below which it hurries, beside those in reserve.
-const SHORT_OF_SEGMENTS: u32 = 3;
+/// A rest after a step: this many times what the step took.
+const REST: u64 = 1;
 const REST_MAX_MS: u64 = 500;
 /// How long it waits for a buffer, and for a segment.
 const BUFFER_WAIT_MS: u64 = 20;
 const SEGMENT_WAIT_MS: u64 = 500;
+/// How long it waits until it asks again whether anything is worth it.
+const LOOK_WAIT_MS: u64 = 100;
 /// How long it leaves a device alone that has failed to read.
 const UNREAD_WAIT_MS: u64 = 10_000;
 
@@ -76,12 +77,20 @@ pub(super) struct Relocation {
 }
 
 impl Log {
-    /// One step, once a turn, while no frame is open. `fate`: as for [`Log::survey`].
-    pub fn relocate(&mut self, now: Now, fate: &mut dyn FnMut(ShardKey) -> Fate, buffers: &mut Buffers, ops: &mut Ops) {
+    /// One step, once a turn, while no frame is open. `trims`: a full log gives back its oldest segment instead of refusing puts. `fate`: as
+    /// for [`Log::survey`].
+    pub fn relocate(
+        &mut self,
+        now: Now,
+        trims: bool,
+        fate: &mut dyn FnMut(ShardKey) -> Fate,
+        buffers: &mut Buffers,
+        ops: &mut Ops,
+    ) {
         if self.failed.is_some() || !matches!(self.phase, Phase::Running) || now.mono < self.relocation_due {
             return;
         }
-        let Some(mut r) = self.relocation.take() else { return self.begin_relocation(now, buffers, ops) };
+        let Some(mut r) = self.relocation.take() else { return self.begin_relocation(now, trims, buffers, ops) };
         let done = match r.stage {
             Stage::Reading => false,
             Stage::Moving => self.move_frames(now, &mut r, fate, buffers, ops),
@@ -102,10 +111,15 @@ impl Log {
     pub(super) fn relocation_deadline(&self) -> Option<Mono> {
         let waits = match &self.relocation {
             Some(r) => matches!(r.stage, Stage::Moving),
-            None => self.survey.candidate.is_some(),
+            None => self.policy.has_candidates(),
         };
         let runs = self.failed.is_none() && matches!(self.phase, Phase::Running);
         (runs && waits).then_some(self.relocation_due)
+    }
+
+    /// The segment that is being emptied.
+    pub(super) fn relocating(&self) -> Option<u32> {
+        self.relocation.as_ref().map(|r| r.source)
     }
 
     /// The segment that a moved commit is on its way into.
@@ -129,17 +143,18 @@ impl Log {
         self.relocation.as_ref().is_some_and(|r| matches!(r.stage, Stage::Reading))
     }
 
-    fn begin_relocation(&mut self, now: Now, buffers: &mut Buffers, ops: &mut Ops) {
-        let Some(source) = self.survey.candidate else { return };
+    fn begin_relocation(&mut self, now: Now, trims: bool, buffers: &mut Buffers, ops: &mut Ops) {
+        if !self.policy.has_candidates() {
+            return;
+        }
         if self.pin != Pin::Nothing {
             // What would be moved behind the snapshot could not be given back before it is taken.
             self.relocation_due = now.mono.plus_ms(SEGMENT_WAIT_MS);
             return;
         }
-        let held = self.segment_index(source).is_some_and(|index| !self.segments[index].leaving);
         let fits = self.active && self.at + self.settings.commit_max <= self.data_end();
-        if !held || !fits && self.files.free() <= self.relocation_reserve() {
-            self.survey.candidate = None;
+        if !fits && self.files.free() <= self.relocation_reserve() {
+            self.policy.end_burst();
             self.relocation_due = now.mono.plus_ms(SEGMENT_WAIT_MS);
             return;
         }
@@ -148,7 +163,22 @@ impl Log {
             self.relocation_due = now.mono.plus_ms(BUFFER_WAIT_MS);
             return;
         };
-        self.survey.candidate = None;
+        let source = match self.next_to_empty(now, trims) {
+            Verdict::Empty(source) => Some(source),
+            Verdict::Turn => {
+                self.finish_commit();
+                // Without a segment it goes on at the next survey, in this one.
+                let _ = self.next_segment(self.reserve());
+                None
+            }
+            Verdict::NotNow => None,
+        };
+        let held = |source: &u32| self.segment_index(*source).is_some_and(|index| !self.segments[index].leaving);
+        let Some(source) = source.filter(held) else {
+            buffers.give(window);
+            self.relocation_due = now.mono.plus_ms(LOOK_WAIT_MS);
+            return;
+        };
         let mut r = Box::new(Relocation {
             source,
             stage: Stage::Reading,
@@ -313,10 +343,11 @@ impl Log {
                         self.relocation_due = now.mono.plus_ms(SEGMENT_WAIT_MS);
                         true
                     }
+                    // Whoever has what it waits for may be waiting for its window.
                     Err(_) => {
-                        r.next -= chosen.len();
+                        self.policy.put_back(r.source);
                         self.relocation_due = now.mono.plus_ms(BUFFER_WAIT_MS);
-                        false
+                        true
                     }
                 }
             }
@@ -331,7 +362,10 @@ impl Log {
         buffers: &Buffers,
     ) -> Result<Vec<Live>, (u32, String)> {
         let (mut chosen, mut used) = (Vec::new(), HEADER as u64);
-        let most = MOVE_BYTES.min(self.settings.commit_max) as u64;
+        let most = MOVE_BYTES.min(self.settings.commit_max);
+        // The end of a segment is filled, unless that makes a commit of next to nothing.
+        let left = if self.active { self.data_end().saturating_sub(self.at) } else { 0 };
+        let most = if left >= most / 4 { most.min(left) } else { most } as u64;
         // A new segment's index takes so many, whatever their shards.
         let frames_max = self.room().frames() as usize / 4;
         let window = buffers.bytes(r.window.first(r.filled));
@@ -406,9 +440,8 @@ impl Log {
     fn moved(&mut self, now: Now, r: &mut Relocation) {
         let Stage::Writing { end, extents, .. } = std::mem::replace(&mut r.stage, Stage::Moving) else { return };
         for (shard, extent) in extents {
-            self.extents.take_over(shard, extent);
+            self.take_over(shard, extent, end);
         }
-        self.moved_until = end;
         self.rest(now, r);
         r.began = self.relocation_due;
     }
@@ -416,14 +449,15 @@ impl Log {
     /// The next step comes after a rest in proportion to what the last one took.
     fn rest(&mut self, now: Now, r: &Relocation) {
         let took = now.mono - r.began.min(now.mono);
-        let factor = if self.files.free() < self.reserve() + SHORT_OF_SEGMENTS { REST.1 } else { REST.0 };
-        self.relocation_due = Mono(now.mono.0 + (took * factor).min(REST_MAX_MS * 1_000_000));
+        self.relocation_due = Mono(now.mono.0 + (took * REST).min(REST_MAX_MS * 1_000_000));
     }
 
     /// Recovery has met a frame that was moved here.
     pub(super) fn add_moved(&mut self, at: u32, header: &FrameHeader) {
         self.building.add_moved(at, header);
-        self.extents.take_over(header.shard, extent_of(header, at));
+        let extent = extent_of(header, at);
+        let until = self.position(extent.incarnation, at + header.stride);
+        self.take_over(header.shard, extent, until);
     }
 }
 

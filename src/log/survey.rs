@@ -2,10 +2,8 @@
 
 use super::extents::Extent;
 use super::format::ShardKey;
+use super::policy::worth_most;
 use super::{FooterState, Log};
-
-/// A segment is worth emptying when less than this share of it is good for something.
-const WORTH_PERCENT: u64 = 50;
 
 /// What a survey has found of a segment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -25,8 +23,6 @@ pub(super) struct Survey {
     at: Option<usize>,
     /// The last pass came to its end, and nobody has used it yet.
     pub done: bool,
-    /// Segment that is worth emptying, by the last pass.
-    pub candidate: Option<u32>,
 }
 
 impl Log {
@@ -59,7 +55,8 @@ impl Log {
         self.survey.done = slot >= self.extents.shards();
         self.survey.at = (!self.survey.done).then_some(slot);
         if self.survey.done {
-            self.survey.candidate = self.worth_emptying();
+            let sparse = self.sparse();
+            self.policy.found(sparse);
         }
         self.survey.done
     }
@@ -71,25 +68,27 @@ impl Log {
             let counts = segment.footer != FooterState::Open && target != Some(segment.incarnation);
             segment.tally = Tally { counts, live: 0, newest: 0 };
         }
-        (self.survey.done, self.survey.candidate) = (false, None);
+        self.survey.done = false;
         0
     }
 
-    /// The sealed segment that has the least to move, if that is little enough.
-    fn worth_emptying(&self) -> Option<u32> {
-        let newest = self.newest_durable_segment()?;
-        let worth = self.settings.segment_size * WORTH_PERCENT / 100;
+    /// The sealed segments that may be worth emptying, and what of them would be moved.
+    fn sparse(&self) -> Vec<(u32, u64)> {
+        let Some(newest) = self.newest_durable_segment() else { return Vec::new() };
+        let worth = worth_most(self.settings.segment_size);
+        let source = self.relocating();
         let candidates = self.segments.iter().take(newest).filter(|segment| {
             let tally = segment.tally;
             tally.counts
                 && tally.live + (segment.padding as u64) < worth
+                && source != Some(segment.incarnation)
                 && !segment.leaving
                 && !segment.emptied
                 && !segment.unmovable
                 && !self.files.keeps_room(segment.file)
         });
         let sparse = candidates.filter(|segment| segment.tally.live > 0 && segment.footer == FooterState::Settled);
-        sparse.min_by_key(|segment| segment.tally.live).map(|segment| segment.incarnation)
+        sparse.map(|segment| (segment.incarnation, segment.tally.live + segment.padding as u64)).collect()
     }
 
     /// Records that the chain holds.

@@ -220,8 +220,9 @@ impl Worker {
             None => &self.view,
         };
         let mut fate = fates(state, self.retention.now(), self.retention_hour);
+        let trims = self.options.when_full == WhenFull::Trim;
         for log in &mut self.logs {
-            log.relocate(self.now, &mut fate, &mut self.buffers, ops);
+            log.relocate(self.now, trims, &mut fate, &mut self.buffers, ops);
         }
     }
 

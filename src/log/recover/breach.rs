@@ -187,7 +187,7 @@ impl Log {
     /// recycled.
     fn tell_missing(&mut self, r: &mut Recovery, from: At, to: At) {
         let Some(end) = r.candidates.get(to.candidate).map(|candidate| candidate.incarnation) else { return };
-        let newest_known = r.live.last().copied().unwrap_or(0);
+        let newest_known = r.newest_known();
         let begin = r.candidates[from.candidate].incarnation.max(newest_known) + 1;
         let held = |incarnation| r.candidates.binary_search_by_key(&incarnation, |c| c.incarnation).is_ok();
         if let Some(gone) = (begin..end).find(|incarnation| !held(*incarnation)) {

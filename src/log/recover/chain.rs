@@ -191,7 +191,7 @@ impl Log {
             match entry.count {
                 0 => r.raise(entry.shard, entry.first, entry.last_arrival),
                 // In the order of the chain, so that what was moved is owned by where it was moved to.
-                _ => self.extents.take_over(entry.shard, entry.extent(incarnation)),
+                _ => self.take_over(entry.shard, entry.extent(incarnation), Position(0)),
             }
         }
         self.push_segment(file, incarnation, summary, FooterState::Settled);
@@ -210,12 +210,19 @@ impl Log {
             return true;
         };
         let start = At { candidate: next, byte: 0 };
-        let listed = r.live.binary_search(&candidate.incarnation).is_ok();
+        let listed = r.is_listed(candidate.incarnation);
         // Between them were segments that have been recycled: their CRC is not known any more.
         let gap = self.segments.back().is_none_or(|last| last.incarnation + 1 != candidate.incarnation);
         if listed && gap && self.active && !self.ends(from) {
-            r.mode = Mode::Prove { from, at: from, next };
-            return true;
+            let end = r.end_of(r.candidates[from.candidate].incarnation);
+            if end.is_none_or(|end| from.byte < end) {
+                r.mode = match end {
+                    Some(_) => Mode::Resume { from, at: from, until: self.proof(r, start) },
+                    // What stands behind must not say that it goes on.
+                    None => Mode::Prove { from, at: from, next },
+                };
+                return true;
+            }
         }
         if let Some((summary, _)) = &candidate.footer {
             if summary.first_previous == self.last_crc || (listed && gap) {

@@ -68,9 +68,9 @@ impl Log {
         let tail = buffers.bytes(r.memory.first(if whole { bytes } else { 0 }));
         let last = tail.len().saturating_sub(self.settings.block as usize);
         let trailer = find_trailer(&tail[last..], self.settings.directory, self.settings.number, size);
-        let newest_known = r.live.last().copied().unwrap_or(0);
+        let newest_known = r.newest_known();
         // A footer of an earlier use says nothing of this one: that segment is not live, and not newer than all that are.
-        let is_current = |incarnation| incarnation > newest_known || r.live.binary_search(&incarnation).is_ok();
+        let is_current = |incarnation| incarnation > newest_known || r.is_listed(incarnation);
         let Some(trailer) = trailer.filter(|trailer| is_current(trailer.incarnation)) else {
             r.trailer = trailer;
             return self.read_edge(r, Step::Head, ops);
@@ -135,10 +135,10 @@ impl Log {
 
     /// Which files can be part of the chain, in its order.
     pub(super) fn order(&mut self, r: &mut Recovery, buffers: &Buffers, ops: &mut Ops) {
-        let newest_known = r.live.last().copied().unwrap_or(0);
+        let newest_known = r.newest_known();
         let (mut chain, free): (Vec<_>, Vec<_>) = std::mem::take(&mut r.candidates)
             .into_iter()
-            .partition(|c| c.incarnation > newest_known || r.live.binary_search(&c.incarnation).is_ok());
+            .partition(|c| c.incarnation > newest_known || r.is_listed(c.incarnation));
         r.free.extend(free.iter().map(|candidate| candidate.file));
         chain.sort_by_key(|candidate| candidate.incarnation);
         for pair in 1..chain.len() {
@@ -155,7 +155,7 @@ impl Log {
         }
         chain.dedup_by_key(|candidate| candidate.incarnation);
         r.candidates = chain;
-        for &incarnation in &r.live {
+        for incarnation in r.live.iter().map(|live| live.incarnation) {
             if r.candidates.binary_search_by_key(&incarnation, |c| c.incarnation).is_err() {
                 r.damage = true;
                 self.events.push_back(Event::Missing { position: self.position(incarnation, 0) });

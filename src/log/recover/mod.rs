@@ -23,7 +23,7 @@ mod quarantine;
 use super::footer::Summary;
 use super::format::{CommitKind, Position, ShardKey, Trailer};
 use super::index::{Entry, KeyHasher};
-use super::{Event, Log, Newest, Phase, Purpose, token};
+use super::{Event, LiveSegment, Log, Newest, Phase, Purpose, token};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{DirName, Errno, FileName, Op, Ops, Token};
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -123,7 +123,7 @@ struct Copy {
 }
 
 pub(super) struct Recovery {
-    live: Vec<u32>,
+    live: Vec<LiveSegment>,
     /// Whole blocks, at least the largest commit that any run of the log has written.
     memory: Span,
     step: Step,
@@ -164,6 +164,25 @@ pub(super) struct Recovery {
 }
 
 impl Recovery {
+    /// The newest incarnation that the catalog knows.
+    fn newest_known(&self) -> u32 {
+        self.live.last().map_or(0, |live| live.incarnation)
+    }
+
+    fn listed(&self, incarnation: u32) -> Option<&LiveSegment> {
+        let index = self.live.binary_search_by_key(&incarnation, |live| live.incarnation).ok()?;
+        Some(&self.live[index])
+    }
+
+    fn is_listed(&self, incarnation: u32) -> bool {
+        self.listed(incarnation).is_some()
+    }
+
+    /// Byte behind the last commit of a segment, if the catalog knows it.
+    fn end_of(&self, incarnation: u32) -> Option<u32> {
+        self.listed(incarnation).map(|live| live.end).filter(|end| *end > 0)
+    }
+
     /// Numbers of `shard` below `next` are used up.
     fn used_up(&mut self, shard: ShardKey, next: u64, arrival: u64) {
         let known = self.newest.entry(shard).or_default();
@@ -181,10 +200,10 @@ impl Recovery {
 impl Log {
     /// Begins: lists its directory, makes it if it is absent, follows the chain. `live`: incarnations that the catalog knows. `memory`: to read
     /// into, until it has recovered; more than its own where other logs are not in use yet.
-    pub fn recover(&mut self, live: &[u32], memory: Span, ops: &mut Ops) {
+    pub fn recover(&mut self, live: &[LiveSegment], memory: Span, ops: &mut Ops) {
         assert!(matches!(self.phase, Phase::New), "recovered once");
         let mut live = live.to_vec();
-        live.sort_unstable();
+        live.sort_unstable_by_key(|live| live.incarnation);
         self.recovery = Some(Box::new(Recovery {
             live,
             memory,
@@ -356,7 +375,7 @@ impl Log {
         self.raised = std::mem::take(&mut r.raised).into_iter().map(listed).collect();
         self.newest = std::mem::take(&mut r.newest).into_iter().map(listed).collect();
         self.newest.sort_unstable_by_key(|newest| newest.shard);
-        self.next_incarnation = r.incarnation_max.max(r.live.last().copied().unwrap_or(0)) + 1;
+        self.next_incarnation = r.incarnation_max.max(r.newest_known()) + 1;
         self.epoch = r.epoch_max;
         self.durable = r.end;
         self.vouched = r.vouched;

@@ -3,6 +3,7 @@
 mod bytes;
 mod damage;
 mod disk;
+mod policy;
 mod random;
 mod relocation;
 mod rules;
@@ -11,7 +12,7 @@ mod verify;
 
 use super::format::{Entry, FrameKind, Position, ShardKey, body_size, records, write_index};
 use super::reader::{Reader, Step};
-use super::{Canary, Event, Fate, Log, Reclaim, Refusal, Settings, Stamp};
+use super::{Canary, Event, Fate, LiveSegment, Log, Reclaim, Refusal, Settings, Stamp};
 use crate::io::buffers::{Buffers, Layouts, Pool};
 use crate::io::clock::{Mono, Now, Wall};
 use crate::io::op::{Completion, FileName};
@@ -43,7 +44,7 @@ struct Rig {
     pending: Vec<Submitted>,
     now: u64,
     run: u32,
-    live: Vec<u32>,
+    live: Vec<LiveSegment>,
     model: BTreeMap<ShardKey, BTreeMap<u64, Kept>>,
     next: BTreeMap<ShardKey, u64>,
     /// Highest number acknowledged or read, also of records that have been recycled; and what the catalog holds of them.
@@ -154,7 +155,7 @@ impl Rig {
     fn end_turn(&mut self) {
         let mut ops = Vec::new();
         let now = self.now();
-        self.log.relocate(now, &mut |_| Fate::ExpiresBefore(0), &mut self.buffers, &mut ops);
+        self.log.relocate(now, false, &mut |_| Fate::ExpiresBefore(0), &mut self.buffers, &mut ops);
         self.log.end_turn(now, &mut self.buffers, &mut ops);
         self.take(ops);
         self.drain_events();
@@ -349,6 +350,15 @@ impl Rig {
     fn segment_files(&self) -> Vec<FileName> {
         self.disk.files.keys().copied().filter(|file| matches!(file, FileName::Segment { .. })).collect()
     }
+}
+
+/// As the catalog lists a segment before it knows its end.
+fn listed(incarnation: u32) -> LiveSegment {
+    LiveSegment { incarnation, end: 0 }
+}
+
+fn incarnations(live: &[LiveSegment]) -> Vec<u32> {
+    live.iter().map(|live| live.incarnation).collect()
 }
 
 /// Data of a record, different for each run of the server, so that a number given twice is noticed.

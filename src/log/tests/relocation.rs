@@ -19,9 +19,9 @@ impl Rig {
             if let Some(reclaim) = self.reclaim(&fate, false) {
                 self.reclaimed(reclaim);
             }
-            self.now += 1_000_000;
+            self.now += 200_000_000;
             let (now, mut ops) = (self.now(), Vec::new());
-            self.log.relocate(now, &mut { &fate }, &mut self.buffers, &mut ops);
+            self.log.relocate(now, false, &mut { &fate }, &mut self.buffers, &mut ops);
             self.log.end_turn(now, &mut self.buffers, &mut ops);
             self.take(ops);
             while !self.pending.is_empty() {
@@ -111,7 +111,7 @@ fn a_crash_at_any_operation_of_a_relocation_loses_nothing() {
             let mut left = limit;
             ended = true;
             'life: for round in 0..30 {
-                rig.now += 1_000_000;
+                rig.now += 200_000_000;
                 if let Some(reclaim) = rig.reclaim(|_| Fate::ExpiresBefore(0), false) {
                     rig.reclaimed(reclaim);
                 }

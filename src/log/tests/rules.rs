@@ -205,7 +205,7 @@ fn a_deleted_stream_s_segments_go_and_others_tell_where_their_shards_go_on() {
     let fate = |shard: ShardKey| if shard == expired { Fate::ExpiresBefore(u64::MAX) } else { Fate::Deleted };
     let reclaim = rig.reclaim(fate, false).expect("all sealed segments");
     assert_eq!(reclaim.freed, [1, 2, 3]);
-    assert_eq!(reclaim.live, [4]);
+    assert_eq!(incarnations(&reclaim.live), [4]);
     assert!(reclaim.resume.contains(&Newest { shard: expired, next: 5, arrival: 1_000_000 }), "{:?}", reclaim.resume);
     assert!(rig.reclaim(fate, true).is_none(), "one at a time");
     rig.reclaimed(reclaim);
@@ -388,7 +388,7 @@ fn the_newest_durable_segment_is_never_given_back() {
     }
     // The third one holds nothing durable: a crash may leave no trace of it.
     let reclaim = rig.reclaim(|_| Fate::Deleted, false).expect("the first one");
-    assert_eq!((reclaim.freed.clone(), reclaim.live.clone()), (vec![1], vec![2]));
+    assert_eq!((reclaim.freed.clone(), incarnations(&reclaim.live)), (vec![1], vec![2]));
     rig.reclaimed(reclaim);
     let mut random = Random(1);
     let disk = rig.disk.crashed(&[], &mut random);

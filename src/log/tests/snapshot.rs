@@ -175,7 +175,7 @@ fn a_segment_that_is_being_emptied_when_its_log_is_pinned_is_in_the_snapshot_who
         while rig.log.moving_from().is_none() {
             rig.now += 1_000_000;
             let (now, mut ops) = (rig.now(), Vec::new());
-            rig.log.relocate(now, &mut { fate }, &mut rig.buffers, &mut ops);
+            rig.log.relocate(now, false, &mut { fate }, &mut rig.buffers, &mut ops);
             rig.take(ops);
             (0..rig.pending.len()).for_each(|_| rig.complete(0));
         }
@@ -194,7 +194,7 @@ fn a_segment_that_is_being_emptied_when_its_log_is_pinned_is_in_the_snapshot_who
         let mut disk = rig.disk.clone();
         let files: Vec<_> = held.iter().map(|held| rig.log.files.name(held.file)).collect();
         disk.files.retain(|name, _| files.contains(name));
-        rig.live = incarnations(&held);
+        rig.live = held.iter().map(|held| listed(held.incarnation)).collect();
         rig.restart(disk);
         rig.tidy_up(fate);
         assert!(rig.log.segments() <= 2, "{} segments are left", rig.log.segments());
