@@ -252,7 +252,8 @@ impl Administrator {
         assert_eq!(value["StreamName"].as_str(), Some(model.name.as_str()));
         let status = value["StreamStatus"].as_str().unwrap_or_default();
         match (status, model.life) {
-            ("ACTIVE", Life::Coming) => model.life = Life::Live,
+            // One that was just made may be moving to another log.
+            ("ACTIVE" | "UPDATING", Life::Coming) => model.life = Life::Live,
             ("ACTIVE" | "UPDATING", Life::Live) => {}
             ("CREATING", Life::Coming) | ("DELETING", Life::Going) => self.todo.push_back(Todo::Describe { stream }),
             // The DeleteStream has been lost, or the reply overtaken.

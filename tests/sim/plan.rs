@@ -8,8 +8,9 @@ use penstock::io::op::{DirName, FileName, Op, Piece};
 #[derive(Debug)]
 pub struct Plan {
     random: Random,
-    /// Draws of cuts in the middle of moves.
+    /// Draws of cuts in the middle of moves, and whether there are any: harm needs lives that are long enough to find it.
     moves: Random,
+    cuts_moves: bool,
     lives: u64,
     duration: u64,
     clean_stops: u32,
@@ -84,7 +85,8 @@ impl Plan {
     pub fn new(settings: &Settings, random: Random) -> Plan {
         let (lives, clean_stops) = (settings.lives as u64 + 1, settings.clean_stops);
         let moves = Random::stream(settings.seed, "cuts of moves");
-        Plan { random, moves, lives, duration: settings.duration, clean_stops, cut: Cut::Never, clean: false }
+        let (duration, cuts_moves) = (settings.duration, !settings.harm);
+        Plan { random, moves, cuts_moves, lives, duration, clean_stops, cut: Cut::Never, clean: false }
     }
 
     /// A life begins: gives when it ends at the latest.
@@ -120,7 +122,7 @@ impl Plan {
 
     /// Shards are about to be moved: sometimes the life ends in the middle.
     pub fn moves_shards(&mut self) {
-        let may = self.cut == Cut::Never && !self.clean && self.lives > 1;
+        let may = self.cuts_moves && self.cut == Cut::Never && !self.clean && self.lives > 1;
         if may && self.moves.chance(150) {
             // The second entry of the catalog is the end of the first move, more often than not.
             self.cut = match self.moves.below(3) {
