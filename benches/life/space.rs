@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 
 const SEGMENT: f64 = (64 << 20) as f64;
 const CONNECTIONS: usize = 4;
-/// Nothing has changed for so long: the log is settled.
-const STILL: Duration = Duration::from_secs(6);
+/// Nothing has changed for so long: the log is settled. Some ten seconds go by until one that was written at full rate counts as quiet.
+const STILL: Duration = Duration::from_secs(20);
 const SETTLE_MAX: Duration = Duration::from_secs(180);
 /// 24 hours of a second.
 const DAY: Duration = Duration::from_secs(24);

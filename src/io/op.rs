@@ -16,26 +16,6 @@ pub struct Socket(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
-impl Token {
-    const TWIN: u64 = 1 << 63;
-
-    /// The same, for an operation on the twin of each data directory (`--mirror`) instead of on the directory itself. An operation and its
-    /// answer agree on it: both have the token. The other bits are the owner's.
-    pub const fn at_twin(self) -> Token {
-        Token(self.0 | Token::TWIN)
-    }
-
-    /// Whether it is about files of the twin.
-    pub const fn is_at_twin(self) -> bool {
-        self.0 & Token::TWIN != 0
-    }
-
-    /// The same, about the data directory itself.
-    pub const fn at_first(self) -> Token {
-        Token(self.0 & !Token::TWIN)
-    }
-}
-
 /// A file of the data directories, by its role. `Display` is its path inside the one that it lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileName {

@@ -28,15 +28,24 @@ pub(super) struct Segment {
     pub leaving: bool,
     /// All that it held was moved, or has expired.
     pub emptied: bool,
-    /// Frames were moved out of it, and copies of them stay in it until it goes: incarnations of the first and the last segment that they were
-    /// moved to, and the position behind the newest such commit that is durable.
-    pub moved: Option<(u32, u32, Position)>,
+    /// Frames were moved out of it, and copies of them stay in it until it goes.
+    pub moved: Option<MovedOut>,
     /// Something in it cannot be read: it is not emptied in this run.
     pub unmovable: bool,
     /// A read of it for that has failed.
     pub unread: bool,
     /// Bytes of moved commits that are no frames, as far as this run has written them.
     pub padding: u32,
+}
+
+/// Where frames of a segment were moved to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MovedOut {
+    /// Incarnations of the first and the last segment that they, or copies of copies, are in.
+    pub first: u32,
+    pub last: u32,
+    /// Behind the newest durable commit that holds some.
+    pub until: Position,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,15 +77,15 @@ pub(super) enum FooterState {
 impl Segment {
     /// Frames of it have been moved to segment `to`, durably below `until`; whether to none so far.
     fn was_moved(&mut self, to: u32, until: Position) -> bool {
-        let (first, last, before) = self.moved.unwrap_or((to, to, until));
-        let is_new = self.moved.is_none_or(|moved| to < moved.0 || moved.1 < to);
-        self.moved = Some((first.min(to), last.max(to), before.max(until)));
+        let is_new = !self.has_moved_to(to);
+        let MovedOut { first, last, until: before } = self.moved.unwrap_or(MovedOut { first: to, last: to, until });
+        self.moved = Some(MovedOut { first: first.min(to), last: last.max(to), until: before.max(until) });
         is_new
     }
 
     /// Whether frames of it have been moved to segment `to`, or may have been.
     pub fn has_moved_to(&self, to: u32) -> bool {
-        self.moved.is_some_and(|(first, last, _)| first <= to && to <= last)
+        self.moved.is_some_and(|moved| moved.first <= to && to <= moved.last)
     }
 }
 

@@ -164,7 +164,8 @@ impl Extents {
         self.of(shard).last().map_or(0, Extent::end)
     }
 
-    /// Adds an extent, which from now on owns its numbers: other extents lose what they had of them. The segments of those.
+    /// Adds an extent, which from now on owns its numbers: other extents lose what they had of them. Returns the
+    /// segments of those.
     pub fn take_over(&mut self, shard: ShardKey, extent: Extent) -> Vec<u32> {
         let mut losers = Vec::new();
         if extent.count == 0 {

@@ -31,12 +31,12 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// What moves are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
+    /// Little is written: the device has nothing better to do.
     Quiet,
+    /// There is space, or a full log may trim.
     Steady,
-    /// `now`: the next segment may be too late.
-    Short {
-        now: bool,
-    },
+    /// Puts will be refused. `now`: the next segment may be too late.
+    Short { now: bool },
 }
 
 /// What is known for the decision. Bytes.
@@ -106,7 +106,7 @@ impl Policy {
         }
     }
 
-    /// Whether candidates that would be worth it fill a segment or give back some: (bytes to be moved, bytes given back).
+    /// What emptying all candidates that are worth it comes to: (bytes to be moved, bytes given back).
     fn sum(&self, worth: u64, segment: u64) -> (u64, u64) {
         let lives = self.candidates.iter().map(|(_, live)| *live).filter(|live| *live < worth);
         lives.fold((0, 0), |(moved, given), live| (moved + live, given + segment - live))
@@ -155,13 +155,14 @@ impl Log {
                 return Verdict::NotNow;
             }
             if at_begin && !begins {
-                // Nobody else is about to fill it.
-                if need == Need::Quiet && self.files.free() > self.reserve() + 1 {
-                    return Verdict::Turn;
-                }
-                self.policy.awaits_segment = need != Need::Quiet;
-                if self.policy.awaits_segment {
-                    return Verdict::NotNow;
+                match need {
+                    // Nobody else is about to fill the active one.
+                    Need::Quiet if self.files.free() > self.reserve() + 1 => return Verdict::Turn,
+                    Need::Quiet => {}
+                    Need::Steady | Need::Short { .. } => {
+                        self.policy.awaits_segment = true;
+                        return Verdict::NotNow;
+                    }
                 }
             }
             self.policy.bursting = true;

@@ -35,7 +35,7 @@ impl Log {
         // above which a file is newer than all that the catalog knows.
         let newest = self.newest_durable_segment()?;
         let vouched = self.vouched;
-        let unvouched = |segment: &Segment| segment.moved.is_some_and(|(_, _, until)| until > vouched);
+        let unvouched = |segment: &Segment| segment.moved.is_some_and(|moved| moved.until > vouched);
         let settled = self.commits.is_settled() && matches!(self.phase, Phase::Running) && self.failed.is_none();
         if settled && self.segments.iter().any(unvouched) {
             self.vouch_due = Some(Mono::default());

@@ -167,7 +167,7 @@ impl Log {
             Verdict::Empty(source) => Some(source),
             Verdict::Turn => {
                 self.finish_commit();
-                // Without a segment it goes on at the next survey, in this one.
+                // Where the next file is not ready, this is asked again.
                 let _ = self.next_segment(self.reserve());
                 None
             }

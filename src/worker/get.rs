@@ -1,8 +1,10 @@
 //! GetRecords: asked at the worker with the connection, answered by the one that has the log with the numbers wanted.
 //!
+//! That worker encodes the answer's body into a buffer and lends it; the asker sends it from there. Frames come from log memory, or from reads of
+//! segments into a buffer, checked in both cases by the log's reader.
+//!
 //! A shard that was moved has parts on several logs (`catalog/moving.rs`). An answer is about one of them; where that ends, the answer does, and
-//! its iterator goes on with the next number, which is in the next part. That worker encodes the answer's body into a buffer and lends it; the asker sends it from there. Frames come from log memory, or from
-//! reads of segments into a buffer, checked in both cases by the log's reader.
+//! its iterator goes on with the next number, which is in the next part.
 
 use super::Worker;
 use super::mailbox::{ConnectionId, GetCall, Message};

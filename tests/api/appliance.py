@@ -156,6 +156,17 @@ def eventually(true, seconds=20):
     return True
 
 
+class Starts:
+    """For tests that start servers of their own."""
+
+    def ready(self, server):
+        """A client of the server, which is started."""
+        server.start()
+        api = server.client()
+        self.addCleanup(lambda: api.close())
+        return api
+
+
 class ApiTest(unittest.TestCase):
     """A test against the server that all tests of a run share; a class with `flags` or `own` has one to itself."""
 

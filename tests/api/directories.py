@@ -6,7 +6,7 @@ import shutil
 import time
 import unittest
 
-from appliance import FOREIGN, Appliance, eventually, new_directory
+from appliance import FOREIGN, Appliance, Starts, eventually, new_directory
 import wire
 from wire import data_of
 
@@ -19,18 +19,11 @@ def logs(directory):
 
 
 @unittest.skipIf(FOREIGN, "names data directories")
-class Directories(unittest.TestCase):
+class Directories(Starts, unittest.TestCase):
     def appliance(self, further, *flags, disk="2G"):
         server = Appliance("--cores", "0", *flags, disk=disk, further=[new_directory() for _ in range(further)])
         self.addCleanup(server.remove)
         return server
-
-    def ready(self, server):
-        """A client of the server, which is started."""
-        server.start()
-        api = server.client()
-        self.addCleanup(lambda: api.close())
-        return api
 
     def put_some(self, api, streams):
         for name in streams:

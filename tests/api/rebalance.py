@@ -10,7 +10,7 @@ import threading
 import time
 import unittest
 
-from appliance import BINARY, FOREIGN, Appliance, eventually, new_directory
+from appliance import BINARY, FOREIGN, Appliance, Starts, eventually, new_directory
 from directories import logs
 import wire
 from wire import data_of
@@ -24,18 +24,11 @@ def in_shard(number, count):
 
 
 @unittest.skipIf(FOREIGN, "moves shards of penstock")
-class Rebalance(unittest.TestCase):
+class Rebalance(Starts, unittest.TestCase):
     def appliance(self, further=0, *flags, disk="1G"):
         server = Appliance(*(flags or ("--cores", "0")), disk=disk, further=[new_directory() for _ in range(further)])
         self.addCleanup(server.remove)
         return server
-
-    def ready(self, server):
-        """A client of the server, which is started."""
-        server.start()
-        api = server.client()
-        self.addCleanup(lambda: api.close())
-        return api
 
     def rebalance(self, server, *flags, code=0):
         """What the command says."""

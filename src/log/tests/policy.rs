@@ -50,7 +50,7 @@ fn while_there_is_space_moves_add_a_tenth_at_most() {
             rig.put_alone(trims).expect("there is space");
             assert!(rig.moved() * 10 <= rig.written() + 10 * SEGMENT, "{} of {}", rig.moved(), rig.written());
         }
-        assert!(rig.log.segments.iter().any(|segment| segment.emptied) || rig.moved() > 0);
+        assert!(rig.moved() > 0, "nothing was moved at all");
         rig.check();
     }
 }
