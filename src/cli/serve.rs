@@ -149,6 +149,7 @@ pub fn run(args: Args) -> Result<(), String> {
         clock_synchronised: process::clock_is_synchronised(),
         accept_clock: args.accept_clock,
         scrub: (args.scrub_days > 0.0).then_some((args.scrub_days * DAY_NS) as u64),
+        mirror: None,
         canary: Canary::default(),
         no_epoch_bump: false,
     };

@@ -143,10 +143,6 @@ impl Copier {
         scrubs
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.task.is_none() && self.line.is_empty()
-    }
-
     /// The token of its next operation on half `half`.
     pub fn token(&mut self, half: usize) -> Token {
         self.serial += 1;

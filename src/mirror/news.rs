@@ -4,7 +4,7 @@ use super::unit::Name;
 use crate::io::op::{Errno, FileName};
 use std::fmt;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum News {
     /// The start cannot go on; nothing was changed.
     Refused { why: String },

@@ -38,10 +38,6 @@ impl Script {
         self.running
     }
 
-    pub fn owns(&self, token: Token) -> bool {
-        self.steps.owns(token)
-    }
-
     pub fn on_done(&mut self, token: Token, result: Result<u32, Errno>, buffers: &mut Buffers, ops: &mut Ops) {
         match self.steps.done(token, result, buffers) {
             Progress::NotMine | Progress::More => {}

@@ -3,6 +3,7 @@
 use super::clock::ClockNews;
 use super::scrub::Told;
 use crate::io::op::{Errno, FileName};
+use crate::mirror::news::News;
 use std::fmt;
 
 /// What a data directory has of all space.
@@ -117,6 +118,8 @@ pub enum Notice {
         what: &'static str,
         remedy: &'static str,
     },
+    /// Of the two halves of a data directory.
+    Mirror(News),
     /// The file system has no room for another segment of a log, or (`back`) has it again.
     Room {
         log: u32,
@@ -256,6 +259,7 @@ impl Notice {
                 write!(f, "log {log} was full: its oldest segment was recycled before its records expired")
             }
             Notice::Dialect { what, remedy } => write!(f, "a client speaks {what}, which is not served: {remedy}"),
+            Notice::Mirror(news) => write!(f, "{news}"),
             Notice::Room { log, back: false } => {
                 write!(
                     f,

@@ -97,7 +97,7 @@ impl World<'_> {
         let holds = |mark: u64| {
             let attempt = &oracle.attempts[mark as usize];
             // Memory may still serve what was harmed on the disk.
-            self.disk.holds(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)
+            self.is_durable(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)
         };
         match &call.kind {
             Kind::Put { marks, single, .. } => {

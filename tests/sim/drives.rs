@@ -6,7 +6,7 @@ use super::disk::Request;
 use penstock::io::op::{DirName, FileName};
 use std::collections::BTreeMap;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Drives {
     /// The drive at each place of this life; the home, drive 0, first.
     mounts: Vec<u8>,
@@ -61,6 +61,7 @@ impl Drives {
         match file {
             FileName::Identity { given } => FileName::Identity { given: self.mounts[given as usize] },
             FileName::IdentityDraft { given } => FileName::IdentityDraft { given: self.mounts[given as usize] },
+            FileName::Mark { given } => FileName::Mark { given: self.mounts[given as usize] },
             other => other,
         }
     }
@@ -70,6 +71,7 @@ impl Drives {
         match file {
             FileName::Identity { given } => FileName::Identity { given: self.place(given) },
             FileName::IdentityDraft { given } => FileName::IdentityDraft { given: self.place(given) },
+            FileName::Mark { given } => FileName::Mark { given: self.place(given) },
             other => other,
         }
     }

@@ -12,6 +12,7 @@ mod companion;
 mod disk;
 mod disk_tests;
 mod drives;
+mod halves;
 mod inode;
 mod lives;
 mod mounting;

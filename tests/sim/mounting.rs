@@ -54,7 +54,7 @@ impl World<'_> {
             flush: settings.flush ^ drive.is_multiple_of(2),
             node: Some(*drive as u32 % 2),
             id: random.next().max(1),
-            has_logs: self.disk.has_logs(*drive),
+            has_logs: self.disk.has_logs(*drive) || self.twin.as_ref().is_some_and(|twin| twin.has_logs(*drive)),
             has_superblock: false,
         };
         let given = mounts.iter().map(given).collect();
@@ -64,6 +64,7 @@ impl World<'_> {
         } else if mounts.len() > 1 {
             self.note(format!("drives {mounts:?}"));
         }
+        self.twin.iter_mut().for_each(|twin| twin.drives.mount(mounts.clone()));
         self.disk.drives.mount(mounts);
         (given, asks.then(|| settings.disk()))
     }

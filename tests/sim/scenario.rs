@@ -85,6 +85,8 @@ pub struct Settings {
     pub reflinks: bool,
     /// The file system has no room for more segments at times.
     pub room_varies: bool,
+    /// Every data directory has two halves; faults strike one of them at a time.
+    pub mirrored: bool,
 }
 
 impl Settings {
@@ -138,6 +140,7 @@ impl Settings {
             snapshots: 0,
             reflinks: false,
             room_varies: false,
+            mirrored: false,
         };
         if settings.changing_workers {
             // A worker with several logs divides its log memory; each part must hold two of the largest commits.
@@ -154,6 +157,7 @@ impl Settings {
             settings.accepts_clock = r.chance(300);
             settings.no_companion = r.chance(50);
             settings.several_drives(&mut Random::stream(seed, "drives"));
+            settings.mirror(&mut Random::stream(seed, "mirror"));
         }
         settings.for_canary();
         settings
@@ -200,6 +204,21 @@ impl Settings {
         self.resizes = false;
         // A worker may come to have every log.
         self.limits = self.limits.with_logs(6);
+    }
+
+    /// Two halves. What is wrong with one of them must not be seen from outside.
+    fn mirror(&mut self, r: &mut Random) {
+        if !(super::variable("PENSTOCK_SIM_MIRROR").is_some() || r.chance(200)) {
+            return;
+        }
+        self.mirrored = true;
+        self.lives = self.lives.max(r.between(1, 4) as u32);
+        (self.harm, self.faulty_drive) = (false, None);
+        self.faults = if r.chance(300) { faults(r) } else { Faults::default() };
+        self.faults.no_space = 0;
+        // Two buffers to compare commits in, and two to copy by.
+        self.limits.large.0 = self.limits.large.0.max(4);
+        self.limits.block.0 = self.limits.block.0.max(20);
     }
 
     /// A canary is looked for where its rule matters.
