@@ -131,6 +131,14 @@ impl Copier {
         self.line.pop_front()
     }
 
+    /// A file goes: it is not copied any more, if that has not begun.
+    pub fn forget(&mut self, unit: usize, file: FileName) {
+        let goes = |task: &Task| task.unit == unit && task.file == file && matches!(task.kind, Kind::Copy { .. });
+        if self.task.as_ref().is_some_and(|task| goes(task) && task.stage == Stage::Begin) {
+            self.task = None;
+        }
+    }
+
     /// Whether something of a unit is being worked on, or waits for that.
     pub fn is_at(&self, unit: usize) -> bool {
         self.line.iter().chain(&self.task).any(|task| task.unit == unit)

@@ -10,6 +10,7 @@ use crate::io::op::{Completion, Errno, FileName, Op, OpenHow, Sync, Token};
 
 /// Bytes of a rebuild that are copied at once: a commit that waits for them does not wait long.
 const WINDOW: u32 = 256 << 10;
+const ENOENT: Errno = Errno(2);
 
 impl Mirror {
     /// A reader has met something that one half does not give back.
@@ -125,6 +126,11 @@ impl Mirror {
 
     fn file_opened(&mut self, task: &mut Task) {
         task.stage = Stage::Read;
+        if self.copier.results == [Some(Err(ENOENT)); 2] {
+            // It was removed while it waited for its turn.
+            task.stopped = true;
+            return;
+        }
         for half in 0..2 {
             match self.copier.results[half] {
                 Some(Ok(_)) => task.open[half] = true,

@@ -43,6 +43,11 @@ const SCRIPT_TOKEN: u8 = 0x4e;
 const COPY_TOKEN: u8 = 0x4f;
 const EIO: Errno = Errno(5);
 
+/// Whether an operation makes halves equal: what it writes was written before.
+pub const fn is_copy(token: Token) -> bool {
+    (token.at_half(0).0 >> 56) as u8 == COPY_TOKEN
+}
+
 /// What the operator chose. The same for every worker.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -277,6 +282,9 @@ impl Mirror {
         }
         let covers = unit.map_or(0, |unit| self.units[unit].covers(&op));
         let number = self.joints.put(Joint::new(op, unit, halves, covers));
+        if let (Some(unit), Op::Unlink { file, .. }) = (unit, op) {
+            self.copier.forget(unit, file);
+        }
         if let Some(unit) = unit {
             self.units[unit].sent(&op, number);
         }

@@ -6,7 +6,7 @@ use super::disk::Request;
 use penstock::io::op::{DirName, FileName};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Drives {
     /// The drive at each place of this life; the home, drive 0, first.
     mounts: Vec<u8>,

@@ -76,10 +76,16 @@ impl World<'_> {
             self.report.alone += u64::from(auditing);
         } else if is_known && replaced && !auditing {
             self.halves.replaced = !self.halves.accepts;
+            if self.halves.weak == 0 {
+                // With everything that lay on it.
+                self.kept.clear();
+                self.shared.snapshot = Default::default();
+            }
             let typical = self.disk.second(Random::stream(seed, "replaced"), drives);
             let disk = self.weak_disk();
-            let (events, mounts) = (disk.events, disk.drives.clone());
-            *disk = Disk { events, drives: mounts, ..typical };
+            let (events, mounts) = (disk.events, std::mem::take(&mut disk.drives));
+            *disk = typical;
+            (disk.events, disk.drives) = (events, mounts);
             self.note(format!("half {} is replaced by an empty one", self.halves.weak));
             self.halves.troubled = true;
         } else if !auditing && life > 1 {

@@ -94,6 +94,7 @@ impl World<'_> {
                 writers: 0,
                 readers: 0,
                 drives: 1,
+                mirrored: false,
                 clock_steps: self.shared.settings.clock_steps,
                 ..self.shared.settings.clone()
             };

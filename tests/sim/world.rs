@@ -489,6 +489,7 @@ impl<'a> World<'a> {
                     (1, Some(twin)) => twin,
                     _ => &mut self.disk,
                 };
+                disk.repairs = file.token().is_some_and(penstock::mirror::is_copy);
                 let (number, delay) = node.submit(worker, file, disk);
                 self.heap.at(now + delay, Event::Disk { life: self.life, number });
             }
