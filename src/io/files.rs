@@ -102,7 +102,8 @@ impl Files {
 
     /// The directories of captures are about to be others.
     pub fn forget_capture(&mut self) {
-        self.dirs.retain(|(dir, _), _| !matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_)));
+        self.dirs
+            .retain(|(dir, _), _| !matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_)));
     }
 
     /// Removes what a failed creation has left; a failure is told by the next attempt to create it.

@@ -359,12 +359,9 @@ impl Op {
             | Op::Link { token, .. }
             | Op::Clear { token, .. }
             | Op::Scrub { token, .. } => Some(token),
-            Op::Accept
-            | Op::Recv { .. }
-            | Op::Send { .. }
-            | Op::Close { .. }
-            | Op::Locate { .. }
-            | Op::Wake { .. } => None,
+            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
+                None
+            }
         }
     }
 
@@ -385,12 +382,8 @@ impl Op {
             | Op::Link { token, .. }
             | Op::Clear { token, .. }
             | Op::Scrub { token, .. } => *token = other,
-            Op::Accept
-            | Op::Recv { .. }
-            | Op::Send { .. }
-            | Op::Close { .. }
-            | Op::Locate { .. }
-            | Op::Wake { .. } => {}
+            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
+            }
         }
         self
     }
@@ -416,9 +409,10 @@ impl Op {
     pub const fn dir(&self) -> Option<DirName> {
         match (self.file(), *self) {
             (Some(file), _) => Some(file.dir()),
-            (None, Op::MakeDir { dir, .. } | Op::SyncDir { dir, .. } | Op::List { dir, .. } | Op::Clear { dir, .. }) => {
-                Some(dir)
-            }
+            (
+                None,
+                Op::MakeDir { dir, .. } | Op::SyncDir { dir, .. } | Op::List { dir, .. } | Op::Clear { dir, .. },
+            ) => Some(dir),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! One operation of the core on its way to the halves, and what becomes of their answers.
 
+use super::news::News;
 use super::unit::{Half, Phase};
 use super::{EIO, JOINT_TOKEN, Mirror};
 use crate::io::op::{Completion, Errno, FileName, Op, OpenHow, Token};
@@ -13,9 +14,15 @@ const ENOENT: Errno = Errno(2);
 pub(super) enum For {
     Core,
     /// What one half has made goes again, as the other has no room for it; then the core is answered so. The first step closes the file.
-    Undo { token: Token, errno: Errno, opened: bool },
+    Undo {
+        token: Token,
+        errno: Errno,
+        opened: bool,
+    },
     /// Everything that was written to a file is made durable, before the mark forgets it.
-    Retire { index: u32 },
+    Retire {
+        index: u32,
+    },
 }
 
 pub(super) struct Joint {
@@ -265,25 +272,37 @@ impl Mirror {
         let mut reports = [joint.reports[0].take(), joint.reports[1].take()];
         (0..2).filter(|half| !sent[*half]).for_each(|half| reports[half] = None);
         let missing = (0..2).any(|half| sent[half] && reports[half].is_none());
+        if let [Some(first), Some(second)] = &reports {
+            for (half, one, other) in [(0, first, second), (1, second, first)] {
+                if one.findings.iter().any(|finding| !is_in(finding, other)) {
+                    let path = self.path(number, half);
+                    self.news.push_back(News::NotRepaired { file: segment.file(), path });
+                }
+            }
+        }
         let report = if missing { None } else { Some(Box::new(merge(reports))) };
         self.answers.push(Completion::Scrubbed { token, report });
     }
 }
 
-/// One report on two halves: what both are damaged in comes once.
+/// Whether the other half is damaged there too.
+fn is_in(finding: &Finding, other: &Report) -> bool {
+    let meets = |found: &Finding| finding.at < found.at + found.bytes && found.at < finding.at + finding.bytes;
+    other.untold > 0 || other.findings.iter().any(meets)
+}
+
+/// One report on two halves: only what neither has any more is damage.
 fn merge(reports: [Option<Box<Report>>; 2]) -> Report {
-    let mut merged = Report::default();
-    for report in reports.into_iter().flatten() {
-        merged.bytes += report.bytes;
-        merged.untold = merged.untold.max(report.untold);
-        for finding in report.findings {
-            if !merged.findings.iter().any(|other| (other.at, other.bytes) == (finding.at, finding.bytes)) {
-                merged.findings.push(finding);
-            }
+    match reports {
+        [Some(mut first), Some(second)] => {
+            first.bytes += second.bytes;
+            first.untold = first.untold.min(second.untold);
+            first.findings.retain(|finding| is_in(finding, &second));
+            *first
         }
+        [Some(one), None] | [None, Some(one)] => *one,
+        [None, None] => Report::default(),
     }
-    merged.findings.sort_by_key(|finding| finding.at);
-    merged
 }
 
 /// An operation, as a person calls it.

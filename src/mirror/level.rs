@@ -73,7 +73,11 @@ fn claimed(segment: &Segment, at: u64, bytes: &[u8]) -> Option<(u32, u64, u32)> 
         && header.log == segment.log
         && header.position.0 == header.incarnation as u64 * segment.size + at;
     let sized = header.bytes >= segment.block && header.bytes.is_multiple_of(segment.block);
-    (ours && sized && at + header.bytes as u64 <= segment.size).then_some((header.bytes, header.position.0, header.epoch))
+    (ours && sized && at + header.bytes as u64 <= segment.size).then_some((
+        header.bytes,
+        header.position.0,
+        header.epoch,
+    ))
 }
 
 fn is_whole(segment: &Segment, at: u64, bytes: &[u8]) -> bool {

@@ -73,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_newer_mark_counts_and_a_torn_one_leaves_the_other() {
-        let mark = |serial| Mark { id: 7, serial, generation: serial, alone: false, files: (0..FILES_MAX as u32).collect() };
+        let mark =
+            |serial| Mark { id: 7, serial, generation: serial, alone: false, files: (0..FILES_MAX as u32).collect() };
         let mut file = vec![0; 8192];
         assert_eq!(Mark::newest(&file, 4096), Found::Unwritten);
         for serial in 1..5 {

@@ -360,7 +360,12 @@ impl Mirror {
                 unit.halves[half] = Half::Out;
                 unit.to_copy.clear();
                 unit.copied.clear();
-                self.news.push_back(News::RebuildFailed { unit: unit.name, path: self.path(number, half), what, errno });
+                self.news.push_back(News::RebuildFailed {
+                    unit: unit.name,
+                    path: self.path(number, half),
+                    what,
+                    errno,
+                });
                 return self.copier_stop(number);
             }
             Half::In if unit.halves[1 - half] != Half::In => return,

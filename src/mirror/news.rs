@@ -7,22 +7,66 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
     /// The start cannot go on; nothing was changed.
-    Refused { why: String },
+    Refused {
+        why: String,
+    },
     /// A half has failed; the other one goes on without it.
-    Degraded { unit: Name, given: u8, half: usize, path: String, what: String, errno: Errno },
+    Degraded {
+        unit: Name,
+        given: u8,
+        half: usize,
+        path: String,
+        what: String,
+        errno: Errno,
+    },
     /// The start goes on with one half.
-    Alone { unit: Name, path: String, missing: String, why: String },
+    Alone {
+        unit: Name,
+        path: String,
+        missing: String,
+        why: String,
+    },
     /// What a half has missed is being copied to it.
-    Rebuilding { unit: Name, path: String, files: usize },
-    RebuildFailed { unit: Name, path: String, what: String, errno: Errno },
+    Rebuilding {
+        unit: Name,
+        path: String,
+        files: usize,
+    },
+    RebuildFailed {
+        unit: Name,
+        path: String,
+        what: String,
+        errno: Errno,
+    },
     /// Both halves are whole again.
-    Rebuilt { unit: Name, path: String, bytes: u64 },
+    Rebuilt {
+        unit: Name,
+        path: String,
+        bytes: u64,
+    },
     /// Part of the source of a rebuild could not be read: it is damaged on both halves now.
-    Unread { file: FileName, at: u64, bytes: u32, errno: Errno },
+    Unread {
+        file: FileName,
+        at: u64,
+        bytes: u32,
+        errno: Errno,
+    },
     /// Bytes of a half were replaced by the other half's.
-    Repaired { file: FileName, path: String, bytes: u64 },
+    Repaired {
+        file: FileName,
+        path: String,
+        bytes: u64,
+    },
+    /// A half is damaged where the other is not, and repairing it was of no use.
+    NotRepaired {
+        file: FileName,
+        path: String,
+    },
     /// What both halves acknowledged can no longer be said to be durable: nothing more is acknowledged.
-    Dead { unit: Name, errno: Errno },
+    Dead {
+        unit: Name,
+        errno: Errno,
+    },
 }
 
 impl fmt::Display for News {
@@ -39,7 +83,10 @@ impl fmt::Display for News {
                 "MIRROR DEGRADED: {unit} is served from {path} alone: {missing} {why}; bring its drive back, or another, and start again"
             ),
             News::Rebuilding { unit, path, files } => {
-                write!(f, "mirror: {unit} is being rebuilt in {path}: {files} files are copied, and it is not read before")
+                write!(
+                    f,
+                    "mirror: {unit} is being rebuilt in {path}: {files} files are copied, and it is not read before"
+                )
             }
             News::RebuildFailed { unit, path, what, errno } => write!(
                 f,
@@ -53,8 +100,15 @@ impl fmt::Display for News {
                 "DAMAGE in {file}: {bytes} bytes at {at} cannot be read from the only whole half ({errno}), and are zeros in the other now"
             ),
             News::Repaired { file, path, bytes } => {
-                write!(f, "mirror: {bytes} bytes of {file} in {path} were damaged, and are repaired from the other half")
+                write!(
+                    f,
+                    "mirror: {bytes} bytes of {file} in {path} were damaged, and are repaired from the other half"
+                )
             }
+            News::NotRepaired { file, path } => write!(
+                f,
+                "MIRROR: {file} in {path} is damaged and could not be repaired; the other half has it whole; look at the drive"
+            ),
             News::Dead { unit, errno } => write!(
                 f,
                 "MIRROR FAILED: {unit}: its last half has failed ({errno}) before it could be said that the other is left behind: nothing \

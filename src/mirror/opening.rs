@@ -44,8 +44,12 @@ pub(super) enum Plan {
     /// Both are whole; what a crash has left different is made equal.
     Both,
     /// `from` is whole, the other is copied from it.
-    Rebuild { from: usize },
-    Alone { half: usize },
+    Rebuild {
+        from: usize,
+    },
+    Alone {
+        half: usize,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +269,12 @@ impl Mirror {
                  --accept-degraded to go on without it",
                 unit.name, paths[half]
             )),
-            None => Err(format!("{}: {other} cannot be read ({errno}), and {} says nothing", unit.name, paths[half])),
+            None if self.settings.accept_degraded => Ok(Plan::Alone { half }),
+            None => Err(format!(
+                "{}: {other} cannot be read ({errno}), and {} does not say that it can be believed: nothing was touched; bring it back, or \
+                 start with --accept-degraded to go on without it",
+                unit.name, paths[half]
+            )),
         }
     }
 
@@ -276,7 +285,8 @@ impl Mirror {
             Name::Log(_) => self.directory,
         };
         let marks = || opening.seen.iter().filter_map(|seen| seen.mark.as_ref());
-        let mut mark = marks().max_by_key(|mark| mark.generation).cloned().unwrap_or(Mark { id: made, ..Mark::default() });
+        let mut mark =
+            marks().max_by_key(|mark| mark.generation).cloned().unwrap_or(Mark { id: made, ..Mark::default() });
         mark.serial = marks().map(|mark| mark.serial).max().unwrap_or(0);
         let unit = &mut self.units[number];
         // What a levelling has to look at.
@@ -300,7 +310,8 @@ impl Mirror {
         }
         if let Plan::Alone { half } = plan {
             let (path, missing) = (self.path(number, half), self.path(number, 1 - half));
-            let why = opening.seen[1 - half].unreachable.map_or(String::new(), |errno| format!("cannot be read ({errno})"));
+            let why =
+                opening.seen[1 - half].unreachable.map_or(String::new(), |errno| format!("cannot be read ({errno})"));
             self.news.push_back(News::Alone { unit: self.units[number].name, path, missing, why });
         }
     }
@@ -310,7 +321,7 @@ impl Mirror {
         let unit = &mut self.units[opening.unit];
         let mut steps = Vec::new();
         let is_target = unit.halves[half] == Half::Copying;
-        if opening.plan == Plan::New || is_target {
+        if opening.plan == Plan::New || is_target || opening.plan == (Plan::Alone { half }) {
             match unit.name {
                 Name::Log(log) => {
                     steps.extend([Step::MakeDir(DirName::Log(log)), Step::SyncDir(DirName::Above(log))]);
@@ -362,7 +373,8 @@ impl Mirror {
             match tops.go_on(&mut self.scripts, self.units[number].halves, buffers, &mut self.out) {
                 Ok(true) => return true,
                 Ok(false) => {
-                    if let Some(from) = self.units[number].survivor().filter(|_| self.units[number].target().is_some()) {
+                    if let Some(from) = self.units[number].survivor().filter(|_| self.units[number].target().is_some())
+                    {
                         // Small files: it is whole at once.
                         let path = self.path(number, 1 - from);
                         let bytes = opening.seen[from].files.iter().map(|(_, size)| size).sum();

@@ -120,7 +120,14 @@ impl Tops {
         Ok(true)
     }
 
-    fn write(&mut self, file: FileName, bytes: [Vec<u8>; 2], scripts: &mut [Script; 2], buffers: &mut Buffers, ops: &mut Ops) {
+    fn write(
+        &mut self,
+        file: FileName,
+        bytes: [Vec<u8>; 2],
+        scripts: &mut [Script; 2],
+        buffers: &mut Buffers,
+        ops: &mut Ops,
+    ) {
         let from = if self.copies { self.lead } else { self.choose(file, &bytes) };
         self.learn(file, &bytes[from]);
         let to = 1 - from;
@@ -173,7 +180,8 @@ impl Tops {
         match file {
             FileName::Superblock(_) => {
                 let found = Superblock::newest([bytes, &[]]);
-                let newer = found.filter(|found| self.superblock.as_ref().is_none_or(|s| found.generation > s.generation));
+                let newer =
+                    found.filter(|found| self.superblock.as_ref().is_none_or(|s| found.generation > s.generation));
                 self.superblock = newer.or(self.superblock.take());
             }
             FileName::Snapshot { number } => {

@@ -145,6 +145,7 @@ impl World<'_> {
             News::RebuildFailed { .. } => assert!(troubled, "a rebuild fails on a sound drive: {news}"),
             News::Unread { .. } | News::Dead { .. } => panic!("the whole half is sound: {news}"),
             News::Repaired { .. } => {}
+            News::NotRepaired { .. } => assert!(troubled, "a sound half is damaged: {news}"),
             News::Refused { .. } => unreachable!("told as a refusal"),
         }
     }
@@ -153,7 +154,10 @@ impl World<'_> {
     pub(super) fn is_half_missed(&mut self, why: &str) -> bool {
         let accepted = self.halves.accepts;
         let excused = self.twin.is_some() && self.halves.troubled && !accepted;
-        let said = why.contains("--accept-degraded") || why.contains("neither") || why.contains("is not whole");
+        let said = why.contains("--accept-degraded")
+            || why.contains("neither")
+            || why.contains("is not whole")
+            || why.contains("says nothing");
         self.report.refused += u32::from(excused && said);
         excused && said
     }
