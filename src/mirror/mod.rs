@@ -202,7 +202,10 @@ impl Mirror {
     fn dispatch(&mut self, op: Op) {
         if let Op::Locate { log, given } = op {
             let block = self.settings.blocks[given as usize];
-            self.add_unit(Unit::new(Name::Log(log), given, block));
+            // A snapshot locates all again.
+            if !self.names.contains_key(&Name::Log(log)) {
+                self.add_unit(Unit::new(Name::Log(log), given, block));
+            }
             return self.out.push(op);
         }
         let Some(dir) = op.dir() else { return self.out.push(op) };
