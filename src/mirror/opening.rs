@@ -339,7 +339,7 @@ impl Mirror {
             let dirs: BTreeSet<_> = opening.seen[half].files.iter().map(|(file, _)| file.dir()).collect();
             steps.extend(dirs.into_iter().map(Step::SyncDir));
         }
-        if opening.plan == Plan::Both && matches!(unit.name, Name::Log(_)) {
+        if unit.halves[half] == Half::In && matches!(unit.name, Name::Log(_)) {
             steps.extend(leftovers(opening, &unit.mark.files, half).into_iter().map(Step::Unlink));
         }
         steps
@@ -474,7 +474,9 @@ fn leftovers(opening: &Opening, named: &[u32], half: usize) -> Vec<FileName> {
     let other = &opening.seen[1 - half];
     let goes = |file: &FileName| match file {
         FileName::Preparing { .. } => true,
-        FileName::Segment { index, .. } => named.contains(index) && other.size(*file).is_none(),
+        FileName::Segment { index, .. } => {
+            opening.plan == Plan::Both && named.contains(index) && other.size(*file).is_none()
+        }
         _ => false,
     };
     opening.seen[half].files.iter().map(|(file, _)| *file).filter(goes).collect()

@@ -97,7 +97,8 @@ impl World<'_> {
 
     /// A life without a drive that the superblock names changes nothing.
     pub(super) fn check_mounted(&self, op: Op) {
-        if self.mounting.missing.is_some_and(|drive| self.mounting.named.contains(&drive)) {
+        // Halves of a mirror are made equal before anything is read.
+        if self.twin.is_none() && self.mounting.missing.is_some_and(|drive| self.mounting.named.contains(&drive)) {
             let reads = matches!(
                 op,
                 Op::List { .. }

@@ -480,7 +480,10 @@ impl<'a> World<'a> {
             }
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
             Op::Scrub { token, .. } if self.shared.settings.no_companion => {
-                self.scrubs.refuses(worker);
+                // Both halves of a mirror are asked for.
+                if token.half() == 0 || self.twin.is_none() || !self.scrubs.has_refused(worker) {
+                    self.scrubs.refuses(worker);
+                }
                 self.tell(worker, Completion::Scrubbed { token, report: None });
             }
             file => {
