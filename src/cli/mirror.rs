@@ -115,6 +115,7 @@ pub fn gather(data: &[PathBuf], args: &MirrorArgs, random: u64) -> Result<Gather
         accept_degraded: args.accept_degraded,
         rebuild_rate: args.rebuild_rate,
         random,
+        canary: false,
     };
     let (data, seconds) = (data.to_vec(), seconds.to_vec());
     let devices = there.into_iter().zip(found.into_iter().map(|(device, _)| device)).collect();

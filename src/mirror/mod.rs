@@ -62,6 +62,8 @@ pub struct Settings {
     pub rebuild_rate: u64,
     /// Random: the id of marks that are made.
     pub random: u64,
+    /// A rule broken on purpose, by the simulator only: no mark says that a half has been left behind.
+    pub canary: bool,
 }
 
 /// What waits for both scripts to be free.
@@ -375,9 +377,11 @@ impl Mirror {
             Half::In => {}
         }
         unit.halves[half] = Half::Out;
-        unit.mark.generation += 1;
-        unit.mark.alone = true;
-        (unit.unsaid, unit.mark_due) = (true, true);
+        if !self.settings.canary {
+            unit.mark.generation += 1;
+            unit.mark.alone = true;
+            (unit.unsaid, unit.mark_due) = (true, true);
+        }
         let (name, given) = (unit.name, unit.given);
         self.news.push_back(News::Degraded { unit: name, given, half, path: self.path(number, half), what, errno });
         self.copier_stop(number);

@@ -5,12 +5,14 @@ use super::mailbox::Message;
 use super::notice::Notice;
 use crate::io::op::Ops;
 use crate::mirror::news::News;
+use crate::observe::counter::Counter;
 
 impl Worker {
     /// The operations of the turn go to both halves.
     pub(super) fn mirror_turn(&mut self, ops: &mut Ops) {
         let Some(mirror) = &mut self.mirror else { return };
         mirror.split(self.now, ops, &mut self.buffers);
+        self.counters.set(Counter::MirrorDegradedNow, mirror.degraded() as u64);
         while let Some(news) = self.mirror.as_mut().and_then(|mirror| mirror.news()) {
             match news {
                 News::Refused { why } => self.refuse_start(why),

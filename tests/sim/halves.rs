@@ -4,6 +4,7 @@
 use super::clock::SECOND;
 use super::disk::{Disk, ENOSPC, Faults};
 use super::random::Random;
+use super::scenario::Canary;
 use super::world::{Event, World};
 use penstock::log::directories::Given;
 use penstock::mirror::news::News;
@@ -102,6 +103,7 @@ impl World<'_> {
             accept_degraded: self.halves.accepts,
             rebuild_rate: 4 << 20,
             random: self.halves.random.next().max(1),
+            canary: self.shared.settings.canary == Some(Canary::ForgetLeftBehind),
         })
     }
 

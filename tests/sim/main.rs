@@ -144,6 +144,14 @@ fn a_forgotten_next_sequence_is_noticed() {
 }
 
 #[test]
+fn a_half_that_is_believed_after_it_was_left_behind_is_noticed() {
+    is_noticed(
+        Canary::ForgetLeftBehind,
+        &["is left behind", "an earlier put was acked", "before its record is durable", "is missing", "an acked"],
+    );
+}
+
+#[test]
 fn a_missing_epoch_bump_is_noticed() {
     is_noticed(Canary::NoEpochBump, &["used by an earlier life"]);
 }

@@ -29,6 +29,13 @@ impl Mounting {
     }
 }
 
+impl Mounting {
+    /// The operator does not say `--disk`: what is stored may need more.
+    pub fn keeps_space(&mut self) {
+        self.asks = false;
+    }
+}
+
 impl World<'_> {
     /// A life begins: the directories it is given, and its `--disk`.
     pub(super) fn mount(&mut self, settings: &Settings) -> (Vec<Given>, Option<u64>) {

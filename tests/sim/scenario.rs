@@ -14,6 +14,7 @@ pub enum Canary {
     ReadUndurable,
     ForgetNextSequence,
     NoEpochBump,
+    ForgetLeftBehind,
 }
 
 #[derive(Clone, Debug)]
@@ -235,6 +236,13 @@ impl Settings {
                 self.duration = 60 * SECOND;
             }
             Canary::NoEpochBump => self.lives = 4,
+            Canary::ForgetLeftBehind => {
+                let r = &mut Random::stream(self.seed, "mirror");
+                self.mirror(r);
+                (self.mirrored, self.lives) = (true, 4);
+                self.limits.large.0 = self.limits.large.0.max(4);
+                self.limits.block.0 = self.limits.block.0.max(20);
+            }
         }
     }
 
