@@ -152,16 +152,20 @@ impl Settings {
         settings.think = settings.think.max(settings.duration / 1500);
         if canary.is_none() {
             settings.shape(&mut Random::stream(seed, "shape"));
-            let r = &mut Random::stream(seed, "care");
-            settings.scrub = *r.pick(&[None, Some(2 * SECOND), Some(10 * SECOND), Some(60 * SECOND)]);
-            settings.scrub_slow = *r.pick(&[1, 1, 20, 400]);
-            settings.accepts_clock = r.chance(300);
-            settings.no_companion = r.chance(50);
+            settings.care(&mut Random::stream(seed, "care"));
             settings.several_drives(&mut Random::stream(seed, "drives"));
             settings.mirror(&mut Random::stream(seed, "mirror"));
         }
         settings.for_canary();
         settings
+    }
+
+    /// What the operator asks for, and what there is to do it.
+    fn care(&mut self, r: &mut Random) {
+        self.scrub = *r.pick(&[None, Some(2 * SECOND), Some(10 * SECOND), Some(60 * SECOND)]);
+        self.scrub_slow = *r.pick(&[1, 1, 20, 400]);
+        self.accepts_clock = r.chance(300);
+        self.no_companion = r.chance(50);
     }
 
     /// Some devices have larger blocks. Then, and on some others, commits and segments are so large that a read brings more than a run.
