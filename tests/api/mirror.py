@@ -130,6 +130,28 @@ class Mirror(Starts, unittest.TestCase):
         self.server.flags = alone
         self.assertIn("is half of a mirror", self.server.refused())
 
+    def test_a_half_that_fails_is_left_behind_and_puts_go_on(self):
+        api = self.begin()
+        # What is open goes on for a while; no further segment can be made there, and one may be in the making.
+        self.assertTrue(eventually(lambda: (shutil.rmtree(self.second / "log-000", True), (self.second / "log-000").exists())[1] is False))
+        big = [{"PartitionKey": "k", "Data": bytes((1 << 20) - 64)} for _ in range(8)]
+        api.call("CreateStream", StreamName="big", ShardCount=1)
+        for _ in range(40):
+            self.assertEqual(api.call("PutRecords", StreamName="big", Records=big)["FailedRecordCount"], 0)
+            if "MIRROR DEGRADED" in self.server.output():
+                break
+        self.assertTrue(self.server.says(f"{self.second} has failed"), self.server.output())
+        self.put(api, 20)
+        self.check(api)
+        self.assertRegex(api.get("/metrics")[1], r'penstock_mirror_degraded_now\{worker="0"\} [1-9]')
+        self.server.kill()
+        api = self.again("--accept-degraded")
+        self.assertTrue(self.server.says("log 0 is whole again"), self.server.output())
+        self.put(api, 5)
+        self.check(api)
+        self.assertEqual(self.server.stop(), 0)
+        self.same()
+
     def test_halves_that_do_not_belong_together_are_refused(self):
         self.begin()
         self.assertEqual(self.server.stop(), 0)

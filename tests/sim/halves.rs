@@ -66,7 +66,6 @@ impl World<'_> {
         let faults = self.shared.settings.faults;
         let auditing = self.auditing;
         let seed = random.next();
-        self.halves.replaced &= !self.halves.accepts;
         let is_known = founded || !self.halves.out.is_empty();
         self.weak_disk().dead = false;
         self.weak_disk().faults = Faults::default();
@@ -76,7 +75,7 @@ impl World<'_> {
             self.note(format!("half {} is missing", self.halves.weak));
             self.report.alone += u64::from(auditing);
         } else if is_known && replaced && !auditing {
-            self.halves.replaced = !self.halves.accepts;
+            self.halves.replaced = true;
             if self.halves.weak == 0 {
                 // With everything that lay on it.
                 self.kept.clear();
@@ -118,6 +117,8 @@ impl World<'_> {
 
     /// The node serves. Where it has told nothing, all halves are whole, and another one may get into trouble.
     pub(super) fn halves_ready(&mut self) {
+        // By now every unit of an empty half says that it is being rebuilt.
+        self.halves.replaced &= !self.halves.accepts;
         if self.twin.is_none() || self.halves.told {
             return;
         }
