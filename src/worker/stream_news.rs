@@ -83,8 +83,7 @@ impl fmt::Display for StreamNews {
             What::Resharded { parents, children } => write!(f, "stream {stream}: {parents} -> {children}"),
             What::ParentsStay { parents } => write!(
                 f,
-                "stream {stream}: {parents} stay as they were: the log of a parent has failed during the split or merge; split or merge \
-                 them after a restart"
+                "stream {stream}: {parents} not split or merged: the log of a parent has failed meanwhile; ask again after a restart"
             ),
         }
     }

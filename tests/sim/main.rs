@@ -79,9 +79,10 @@ fn hold(part: u64) {
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
     assert!(seeds < 200 || total.added > 0 && total.refused > 0, "no drive was added, or none was missed: {total:?}");
     assert!(seeds < 600 || total.spared > 0, "no put was refused for a drive beside one that works: {total:?}");
+    assert!(seeds < 600 || total.stayed > 0, "no log failed in the middle of a move, split or merge: {total:?}");
     assert!(
-        seeds < 200 || total.moved > 100 && total.resumed > 0 && total.stayed > 0,
-        "hardly a shard was moved, no move cut, or none ended where it began: {total:?}"
+        seeds < 200 || total.moved > 100 && total.resumed > 0,
+        "hardly a shard was moved, or no move cut: {total:?}"
     );
     assert!(
         seeds < 200 || total.degraded > 0 && total.rebuilt > 0 && total.alone > 0,
