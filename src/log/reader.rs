@@ -9,6 +9,7 @@
 
 use super::Log;
 use super::extents::Extent;
+use super::find::{Located, Place, Table};
 use super::footer::read_runs;
 use super::format::{
     CommitHeader, CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame,
@@ -28,7 +29,7 @@ pub enum Step {
     /// valid until the next `open_frame` of the log, or until the span of the last read is used for something else.
     Frame { header: FrameHeader, body: Span, position: Position },
     /// Emit `Op::ReadAt` of `len` bytes (at most the largest commit) at byte `at` into a span of that length or more, then call
-    /// [`Reader::filled`]; after a failed read the caller gives up, or comes again with another reader.
+    /// [`Reader::filled`], or, when the read failed, [`Reader::failed`].
     Read { file: FileName, at: u64, len: u32 },
     /// All that is durable has been read.
     End,
@@ -88,40 +89,12 @@ pub struct Reader {
     distrusted: Option<(u32, u32)>,
     chunk: Option<Chunk>,
     asked: Option<Asked>,
+    /// The table whose runs that read is for.
+    asked_runs: Option<(u32, u32)>,
     /// After damage: looks for the next block with a commit header.
     lost: bool,
     /// Damage that was met since the last frame of the shard: told if the shard is found to have lost something by it.
     met: Option<(Position, String)>,
-}
-
-/// Where a reader stands in a segment.
-#[derive(Clone, Copy)]
-struct Place {
-    /// Index of the segment in the chain.
-    index: usize,
-    incarnation: u32,
-    file: FileName,
-    /// Byte of the file, and the first one behind what may be read.
-    byte: u32,
-    end: u32,
-}
-
-/// Where the index says that a number is.
-enum Located {
-    /// Among the shard's own frames of an unsealed segment.
-    Open {
-        incarnation: u32,
-        start: Start,
-    },
-    Extent(Extent),
-}
-
-/// The runs of a segment.
-enum Table<'a> {
-    Memory(&'a [Run]),
-    /// In the footer: byte of the file where the table begins.
-    Footer(u32),
-    Nowhere,
 }
 
 impl Reader {
@@ -137,6 +110,7 @@ impl Reader {
             distrusted: None,
             chunk: None,
             asked: None,
+            asked_runs: None,
             lost: false,
             met: None,
         }
@@ -197,6 +171,14 @@ impl Reader {
         }
     }
 
+    /// The read that `next` asked for has failed: whether the reader can do without. It can where runs were to be read: the extent is then
+    /// walked from its start.
+    pub fn failed(&mut self) -> bool {
+        let Some(table) = self.asked_runs.take() else { return false };
+        (self.asked, self.chunk, self.distrusted) = (None, None, Some(table));
+        true
+    }
+
     /// The number that it goes on from.
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -217,8 +199,8 @@ impl Reader {
         }
     }
 
-    /// A record was not met where the runs led: whether the extent is to be walked from its start before anything is told. A run is read
-    /// without a checksum of its own.
+    /// A record was not met where the runs led: whether the extent is to be walked from its start before anything is told: what damage
+    /// has taken from the index is met on the way.
     fn distrust(&mut self, log: &Log, place: &Place) -> bool {
         let Some(extent) = log.extents.owner(self.shard, self.sequence, place.incarnation) else { return false };
         let table = (place.incarnation, extent.runs().0);
@@ -361,7 +343,7 @@ impl Reader {
             return self.damaged(log, place, "the device does not give it back".to_owned());
         }
         self.asked = Some(asked);
-        self.chunk = None;
+        (self.asked_runs, self.chunk) = (None, None);
         Some(Step::Read { file: place.file, at: at as u64, len })
     }
 
@@ -454,6 +436,7 @@ impl Reader {
     /// Takes the runs of an extent from memory, or from the footer: `Err` with the read that brings them. `false`: there are none.
     fn load_runs(&mut self, log: &Log, buffers: &Buffers, extent: &Extent) -> Result<bool, Step> {
         let (place, count) = extent.runs();
+        let table = (extent.incarnation, place);
         self.stretches.runs.clear();
         let from = match log.table(extent.incarnation) {
             Table::Nowhere => return Ok(false),
@@ -474,118 +457,33 @@ impl Reader {
             .chunk
             .filter(|chunk| self.asked == Some(asked) && (chunk.incarnation, chunk.at) == (asked.incarnation, at));
         let Some(chunk) = read else {
-            (self.asked, self.chunk) = (Some(asked), None);
+            (self.asked, self.asked_runs, self.chunk) = (Some(asked), Some(table), None);
             let index = log.segment_index(extent.incarnation).expect("its table was just found");
             let file = log.files.name(log.segments[index].file);
             return Err(Step::Read { file, at: at as u64, len: asked.len });
         };
-        let whole = chunk.span.len >= last - at;
-        let bytes = if whole { buffers.bytes(chunk.span.part(first - at, last - first)) } else { &[] };
-        let within = |at: u32, end: u32| at >= extent.at() && at < end;
-        let runs = read_runs(bytes, self.shard).filter(|&(_, _, at, end)| within(at, end));
-        self.stretches.runs.extend(runs.map(|(first, arrival, at, end)| Stretch { first, arrival, at, end }));
+        self.asked_runs = None;
+        if chunk.span.len < last - at {
+            // The file ends before them.
+            self.distrusted = Some(table);
+            return Ok(false);
+        }
+        let bytes = buffers.bytes(chunk.span.part(first - at, last - first));
+        for (index, run) in read_runs(bytes, extent.incarnation, self.shard).enumerate() {
+            match run {
+                Some((first, arrival, at, end)) if at >= extent.at() && at < end => {
+                    self.stretches.runs.push(Stretch { first, arrival, at, end });
+                }
+                // A reader walks from the run before a damaged one, or from where the extent begins.
+                _ if index == 0 => {
+                    let at = extent.at();
+                    self.stretches.runs.push(Stretch { first: 0, arrival: 0, at, end: at });
+                }
+                _ => {}
+            }
+        }
         let rising = self.stretches.runs.is_sorted_by_key(|run| run.first);
         self.stretches.of = rising.then_some((extent.incarnation, place));
         Ok(rising)
-    }
-}
-
-impl Log {
-    /// Readers see what lies below.
-    fn visible(&self) -> Position {
-        if self.settings.canary.read_undurable {
-            return self
-                .commits
-                .newest()
-                .map_or(self.durable, |commit| Position(commit.position.0 + self.commits.extent(commit) as u64));
-        }
-        self.durable
-    }
-
-    fn place(&self, position: Position) -> Option<Place> {
-        let size = self.settings.segment_size;
-        let incarnation = (position.0 / size) as u32;
-        let index = self.segment_index(incarnation)?;
-        let visible = self.visible().0.saturating_sub(incarnation as u64 * size);
-        Some(Place {
-            index,
-            incarnation,
-            file: self.files.name(self.segments[index].file),
-            byte: (position.0 % size) as u32,
-            end: (self.segment_end(index) as u64).min(visible) as u32,
-        })
-    }
-
-    /// The number after the newest of `shard`, durable or not; 0 when the chain holds none of it.
-    fn next_sequence(&self, shard: ShardKey) -> u64 {
-        let open = self.buildings().filter_map(|(_, building)| building.numbers(shard)).map(|(_, next)| next).max();
-        open.unwrap_or(0).max(self.extents.next(shard))
-    }
-
-    /// Where `sequence` is, or the next higher number that is held.
-    fn locate(&self, shard: ShardKey, sequence: u64) -> Option<Located> {
-        let open = |least: Option<u64>| {
-            let mut open = None;
-            for (incarnation, building) in self.buildings() {
-                let Some((first, next)) = building.numbers(shard) else { continue };
-                if next > sequence && least.is_none_or(|least| first <= least) {
-                    let start = building.start(shard, sequence)?;
-                    let better = |known: &Located| matches!(known, Located::Open { start: s, .. } if s.sequence <= start.sequence);
-                    if !open.as_ref().is_some_and(better) {
-                        open = Some(Located::Open { incarnation, start });
-                    }
-                }
-            }
-            open
-        };
-        // Most readers are at the tail.
-        open(Some(sequence))
-            .or_else(|| self.first_held(self.extents.from(shard, sequence)).map(Located::Extent))
-            .or_else(|| open(None))
-    }
-
-    fn locate_arrival(&self, shard: ShardKey, arrival: u64) -> Option<Located> {
-        if let Some(extent) = self.first_held(self.extents.from_arrival(shard, arrival)) {
-            return Some(Located::Extent(extent));
-        }
-        let mut buildings: Vec<_> = self.buildings().collect();
-        buildings.sort_by_key(|(incarnation, _)| *incarnation);
-        buildings.into_iter().find_map(|(incarnation, building)| {
-            building.last_arrival(shard).filter(|last| *last >= arrival)?;
-            Some(Located::Open { incarnation, start: building.start_at(shard, arrival)? })
-        })
-    }
-
-    /// The first extent whose segment has neither been recycled nor is about to be because all of it was moved or has expired.
-    fn first_held(&self, extents: &[Extent]) -> Option<Extent> {
-        let held = |extent: &&Extent| {
-            self.segment_index(extent.incarnation).is_some_and(|index| !self.segments[index].emptied)
-        };
-        extents.iter().find(held).copied()
-    }
-
-    /// Whether segment `incarnation` is where record `sequence` has to be.
-    fn owns(&self, incarnation: u32, shard: ShardKey, sequence: u64) -> bool {
-        self.extents.owner(shard, sequence, incarnation).is_some()
-            || self.building_of(incarnation).is_some_and(|building| building.holds(shard, sequence))
-    }
-
-    /// The number behind those that segment `incarnation` holds from `sequence` on.
-    fn end_of(&self, incarnation: u32, shard: ShardKey, sequence: u64) -> u64 {
-        let extent = self.extents.owner(shard, sequence, incarnation).map(Extent::end);
-        let open = || self.building_of(incarnation).and_then(|building| building.numbers(shard)).map(|(_, next)| next);
-        extent.or_else(open).unwrap_or(sequence + 1).max(sequence + 1)
-    }
-
-    /// Where the runs of a sealed segment are.
-    fn table(&self, incarnation: u32) -> Table<'_> {
-        let Some(segment) = self.segment_index(incarnation).map(|index| &self.segments[index]) else {
-            return Table::Nowhere;
-        };
-        match (&segment.sealed, segment.runs_from) {
-            (Some(sealed), _) => Table::Memory(&sealed.runs),
-            (None, 0) => Table::Nowhere,
-            (None, from) => Table::Footer(from),
-        }
     }
 }
