@@ -84,6 +84,11 @@ pub enum Change {
         stream: u32,
         moved: Moved,
     },
+    /// Records of the stream that arrived before `horizon` (µs) have expired: former logs with nothing newer are forgotten.
+    FormersExpired {
+        stream: u32,
+        horizon: u64,
+    },
 }
 
 /// How a parent ended.
@@ -114,6 +119,9 @@ impl State {
             Change::OpenChildren { stream, closed } => self.alter(*stream, |stream| open(stream, closed)),
             Change::MoveShard { stream, shard, to } => self.alter(*stream, |stream| moving::begin(stream, *shard, *to)),
             Change::MovedShard { stream, moved } => self.moved_shard(*stream, moved),
+            Change::FormersExpired { stream, horizon } => {
+                self.alter(*stream, |stream| moving::forget(stream, *horizon))
+            }
             Change::ShardsExpired { stream, shards } => self.expired(*stream, shards),
             Change::LiveSegments { log, live, resume } => self.live_segments(*log, live, resume),
             Change::Logs { logs } => {

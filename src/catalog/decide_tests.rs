@@ -35,7 +35,7 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
     let name = format!("stream-{}", random.below(4));
     let stream = state.stream(&name);
     let shard = |random: &mut Random| stream.map_or(0, |s| random.below(s.next_shard as u64 + 1) as u32);
-    match random.below(16) {
+    match random.below(18) {
         0 | 1 => decide.create_stream(&new_stream(&name, 1 + random.below(20) as u32), now).ok(),
         2 if random.below(3) == 0 => decide.delete_stream(&name).ok(),
         3 => Some(Change::StreamGone { stream: random.below(state.next_stream as u64 + 1) as u32 }),
@@ -66,6 +66,12 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
             let held = state.resume.get(&key).copied().unwrap_or(Resume { next: 1, arrival: 0 });
             let drained = (held.next - 1 + random.below(3), Wall(held.arrival + random.below(100)));
             stream?.end_of_move(drained, random.below(300), &LOGS)
+        }
+        15 => stream?.forget_formers(random.below(300)),
+        16 => {
+            let mut logs = LOGS;
+            logs.iter_mut().for_each(|place| place.failed = random.below(2) == 0);
+            stream?.end_of_stranded_move(random.below(300), &logs)
         }
         14 => Some(Change::ShardsExpired { stream: stream?.number, shards: vec![shard(random)] }),
         _ => {
@@ -161,7 +167,7 @@ fn random_histories_keep_ranges_whole_and_numbers_unused() {
         }
         assert_eq!(copy, state, "a copy that is told everything twice arrives at the same, seed {seed}");
     }
-    assert_eq!(kinds.len(), 10, "every kind of change was met");
+    assert_eq!(kinds.len(), 11, "every kind of change was met");
 }
 
 fn kind(change: &Change) -> u8 {
@@ -176,6 +182,7 @@ fn kind(change: &Change) -> u8 {
         Change::LiveSegments { .. } => 7,
         Change::MoveShard { .. } => 9,
         Change::MovedShard { .. } => 10,
+        Change::FormersExpired { .. } => 11,
         Change::Logs { .. } | Change::RetentionClock { .. } => 8,
     }
 }

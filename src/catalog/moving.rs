@@ -39,7 +39,8 @@ pub struct Moved {
     pub shard: u32,
     /// Where it is now: where it was to go, or where it has been, when that log has failed meanwhile.
     pub to: u32,
-    /// First number that is not assigned, and arrival of the newest record (µs).
+    /// First number that is not assigned, and arrival of the newest record (µs). 0: not known, because the log that the shard is on has
+    /// failed in the middle of the move; it stays there, and the log's recovery says where it goes on.
     pub next: u64,
     pub arrival: u64,
     /// Records that arrived before have expired (µs): former logs with nothing newer are forgotten.
@@ -98,7 +99,7 @@ impl State {
     pub(super) fn moved_shard(&mut self, stream: u32, moved: &Moved) {
         let mut moves = false;
         self.alter(stream, |stream| moves = end(stream, moved));
-        if moves {
+        if moves && moved.next > 0 {
             let resume = Resume { next: moved.next, arrival: moved.arrival };
             self.raise_resume(ShardKey::new(stream, moved.shard), resume);
         }
@@ -112,6 +113,13 @@ pub(super) fn begin(stream: &mut Stream, shard: u32, to: u32) {
     found.state = ShardState::Closing;
     stream.moving = Some(Moving { shard, to });
     stream.status = StreamStatus::Updating;
+}
+
+/// Former logs with nothing that arrived at `horizon` (µs) or later are forgotten.
+pub(super) fn forget(stream: &mut Stream, horizon: u64) {
+    for shard in stream.shards.values_mut() {
+        shard.former.retain(|former| former.arrival >= horizon);
+    }
 }
 
 /// The shard takes records again; whether that is so now.
@@ -175,6 +183,23 @@ impl Stream {
         let to = if failed { self.shards.get(&shard)?.log } else { to };
         let moved = Moved { shard, to, next: last + 1, arrival: arrival.0, horizon };
         Some(Change::MovedShard { stream: self.number, moved })
+    }
+
+    /// The end of a move whose shard is on a log that has failed: what that log has assigned never becomes durable in this run, so the
+    /// shard stays. `None`: no move is under way, or its log has not failed.
+    pub fn end_of_stranded_move(&self, horizon: u64, logs: &[LogPlace]) -> Option<Change> {
+        let Moving { shard, .. } = self.moving?;
+        let to = self.shards.get(&shard)?.log;
+        let failed = logs.get(to as usize).is_some_and(|place| place.failed);
+        let moved = Moved { shard, to, next: 0, arrival: 0, horizon };
+        failed.then_some(Change::MovedShard { stream: self.number, moved })
+    }
+
+    /// The change that forgets former logs of which everything has expired; `None`: there are none.
+    pub fn forget_formers(&self, horizon: u64) -> Option<Change> {
+        let mut formers = self.shards.values().flat_map(|shard| &shard.former);
+        let any = formers.any(|former| former.arrival < horizon);
+        any.then_some(Change::FormersExpired { stream: self.number, horizon })
     }
 }
 
@@ -267,5 +292,49 @@ mod tests {
         let stream = state.stream("s").expect("there");
         assert_eq!((stream.status, shard(&state).is_open(), shard(&state).log), (StreamStatus::Active, true, 0));
         assert!(shard(&state).former.is_empty());
+    }
+
+    #[test]
+    fn a_move_off_a_log_that_fails_meanwhile_leaves_the_shard_and_what_it_goes_on_from() {
+        let mut state = one();
+        moved(&mut state, 1, 10, 100, 0);
+        let before = state.clone();
+        let change = decided(&state, 2, 0, &LOGS).expect("it may move");
+        state.apply(state.applied + 1, &change);
+        let mut logs = LOGS;
+        logs[2].failed = true;
+        let stranded = |state: &State, logs: &[LogPlace]| state.stream("s")?.end_of_stranded_move(0, logs);
+        assert_eq!(stranded(&state, &logs), None, "its own log takes records");
+        logs[1].failed = true;
+        let end = stranded(&state, &logs).expect("it ends");
+        state.apply(state.applied + 1, &end);
+        assert_eq!((&state.streams, &state.resume), (&before.streams, &before.resume), "as if it had not begun");
+        assert_eq!(stranded(&state, &logs), None);
+        let never_moved = one();
+        let mut state = never_moved.clone();
+        let change = decided(&state, 2, 0, &LOGS).expect("it may move");
+        state.apply(state.applied + 1, &change);
+        logs[0].failed = true;
+        let end = stranded(&state, &logs).expect("it ends");
+        state.apply(state.applied + 1, &end);
+        assert_eq!((&state.streams, &state.resume), (&never_moved.streams, &never_moved.resume));
+    }
+
+    #[test]
+    fn former_logs_are_forgotten_without_a_further_move() {
+        let mut state = one();
+        moved(&mut state, 1, 10, 100, 0);
+        moved(&mut state, 2, 20, 200, 0);
+        let forgets = |state: &State, horizon| state.stream("s").expect("there").forget_formers(horizon);
+        assert_eq!(forgets(&state, 100), None);
+        let change = forgets(&state, 101).expect("the first one's records have expired");
+        state.apply(state.applied + 1, &change);
+        let parts: Vec<_> = shard(&state).parts().map(|part| (part.log, part.first, part.last)).collect();
+        assert_eq!(parts, [(1, 0, 20), (2, 21, u64::MAX)]);
+        assert_eq!(forgets(&state, 200), None);
+        let change = forgets(&state, 201).expect("the second one's too");
+        state.apply(state.applied + 1, &change);
+        assert!(shard(&state).former.is_empty());
+        assert_eq!(state.resume[&ShardKey::new(0, 0)].next, 21, "numbers go on");
     }
 }

@@ -1,10 +1,13 @@
 //! The data directories: where they are, that only one server has them, and what their drives are like.
 
+use super::restore::MANIFEST;
+use super::snapshot::part;
 use crate::io::device::{self, Device};
 use crate::io::op::FileName;
 use crate::io::process::{is_root, random};
 use crate::io::topology;
-use crate::log::directories::{DIRECTORIES_MAX, Given};
+use crate::log::directories::{DIRECTORIES_MAX, Given, recognise};
+use crate::log::identity::{Found, Identity};
 use crate::log::superblock::Superblock;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -115,6 +118,49 @@ fn wait_for(file: &mut File, data: &Path, remedy: &str) -> Result<(), String> {
 pub fn superblock(home: &Path) -> Option<Superblock> {
     let copy = |number| std::fs::read(home.join(FileName::Superblock(number).to_string())).unwrap_or_default();
     Superblock::newest([&copy(0), &copy(1)])
+}
+
+/// The directories of a server that is at rest, by their numbers: `named` has the home first and the others in any order; or it is a
+/// snapshot alone, which has what belongs to it in itself.
+pub fn known(superblock: &Superblock, named: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
+    let (home, count) = (&named[0], superblock.directories.len());
+    if named.len() == 1 && (1..count).any(|number| home.join(part(number)).exists()) {
+        if !home.join(MANIFEST).exists() {
+            let home = home.display();
+            return Err(format!(
+                "{home} is no snapshot: it has no {MANIFEST}, which is written when all else is there"
+            ));
+        }
+        return Ok([home.clone()].into_iter().chain((1..count).map(|number| home.join(part(number)))).collect());
+    }
+    let (mut found, mut given) = (Vec::new(), Vec::new());
+    for path in named {
+        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let (has_logs, _) = logs_in(path).map_err(failed)?;
+        found.push(identity(path).map_err(failed)?);
+        let has_superblock = self::superblock(path).is_some();
+        given.push(Given { path: path.display().to_string(), has_logs, has_superblock, ..Given::default() });
+    }
+    let recognised = recognise(superblock, &found, &given)?;
+    match recognised.new.first() {
+        Some(new) => Err(format!(
+            "{} is no data directory of the server whose home is {}: nothing was read; leave it out",
+            given[*new as usize].path,
+            home.display()
+        )),
+        None => Ok(recognised.listed.iter().map(|at| named[*at as usize].clone()).collect()),
+    }
+}
+
+/// What a directory says of itself; it is only read.
+fn identity(path: &Path) -> std::io::Result<Found> {
+    match std::fs::read(path.join(FileName::Identity { given: 0 }.to_string())) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::Nothing),
+        read => Ok(match Identity::decode(&read?) {
+            Ok(identity) => Found::Identity(identity),
+            Err(why) => Found::Unusable(why.to_string()),
+        }),
+    }
 }
 
 /// Looks at the directories and their devices.

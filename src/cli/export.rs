@@ -8,7 +8,7 @@ use crate::catalog::moving::Part;
 use crate::catalog::state::{Shard, State, Stream};
 use crate::io::buffers::{Buffers, Layouts, Pool, Span};
 use crate::io::clock::Wall;
-use crate::io::op::{Completion, FileName, Op, Ops};
+use crate::io::op::{Completion, Op, Ops};
 use crate::io::still::Still;
 use crate::kinesis::export_line::{size_max, write_line};
 use crate::kinesis::sequence::SequenceNumber;
@@ -28,8 +28,12 @@ use std::path::{Path, PathBuf};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// A snapshot, or the data directory of a server that is not running
-    dir: PathBuf,
+    /// A snapshot, or the data directory of a server that is not running; of several, the home
+    #[arg(value_name = "DIR", required_unless_present = "data")]
+    dir: Option<PathBuf>,
+    /// A data directory of that server, behind those named before: repeated, in any order behind the home
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
     /// The stream's name
     #[arg(long, value_name = "NAME")]
     stream: String,
@@ -52,12 +56,13 @@ fn layouts() -> Layouts {
 }
 
 pub fn run(args: &Args) -> Result<(), String> {
-    let _lock = directory::at_rest(&args.dir)?;
-    let mut source = Source::open(&args.dir)?;
+    let named: Vec<PathBuf> = args.dir.iter().chain(&args.data).cloned().collect();
+    let _locks = named.iter().map(|dir| directory::at_rest(dir)).collect::<Result<Vec<_>, _>>()?;
+    let mut source = Source::open(&named)?;
     let state = source.catalog()?;
     let stream = state.stream(&args.stream).ok_or_else(|| {
         let names: Vec<&str> = state.streams.values().map(|stream| stream.name.as_str()).collect();
-        format!("{} has no stream {:?}; it has: {}", args.dir.display(), args.stream, names.join(", "))
+        format!("{} has no stream {:?}; it has: {}", named[0].display(), args.stream, names.join(", "))
     })?;
     let (shards, after) = chosen(args, stream)?;
     let wall = source.superblock.retention_wall.max(state.retention_wall.0);
@@ -101,8 +106,9 @@ struct Behind {
     floor: u64,
 }
 
-/// A directory that is read.
+/// What is read: a snapshot, or the directories of a server.
 struct Source {
+    /// The snapshot, or the home.
     dir: PathBuf,
     still: Still,
     buffers: Buffers,
@@ -110,23 +116,18 @@ struct Source {
 }
 
 impl Source {
-    fn open(dir: &Path) -> Result<Source, String> {
-        let copy = |number| std::fs::read(dir.join(FileName::Superblock(number).to_string())).unwrap_or_default();
-        let superblock = Superblock::newest([&copy(0), &copy(1)]).ok_or_else(|| {
+    /// `named`: the home or the snapshot first.
+    fn open(named: &[PathBuf]) -> Result<Source, String> {
+        let dir = &named[0];
+        let superblock = directory::superblock(dir).ok_or_else(|| {
             format!(
                 "{} is no data directory or snapshot of this build: it has no superblock that can be used",
                 dir.display()
             )
         })?;
-        if superblock.directories.len() > 1 {
-            let paths: Vec<&str> = superblock.directories.iter().map(|directory| directory.path.as_str()).collect();
-            return Err(format!(
-                "{} is one of several data directories ({}), which cannot be exported yet: nothing was read",
-                dir.display(),
-                paths.join(", ")
-            ));
-        }
-        Ok(Source { dir: dir.to_path_buf(), still: Still::new(dir), buffers: Buffers::new(0, layouts()), superblock })
+        let logs = superblock.logs.iter().map(|number| *number as usize).collect();
+        let still = Still::new(directory::known(&superblock, named)?, logs);
+        Ok(Source { dir: dir.clone(), still, buffers: Buffers::new(0, layouts()), superblock })
     }
 
     /// Carries out operations, and those that follow from them, until there are none.
@@ -233,7 +234,8 @@ impl Source {
                     match self.still.carry(&read, &mut self.buffers) {
                         Some(Completion::Done { result: Ok(bytes), .. }) => reader.filled(into.first(len), bytes),
                         Some(Completion::Done { result: Err(errno), .. }) => {
-                            return Err(format!("{}: {errno}", self.dir.join(file.to_string()).display()));
+                            let path = self.still.top(file.dir()).join(file.to_string());
+                            return Err(format!("{}: {errno}", path.display()));
                         }
                         _ => unreachable!("a read is answered"),
                     }

@@ -1,14 +1,15 @@
-//! `penstock restore`: a data directory from a snapshot. Everything is verified before it is copied, and the superblock comes last, so that a
-//! directory that was not restored to its end is none. No file is shared with the snapshot, but for extents that the file system unshares
+//! `penstock restore`: data directories from a snapshot, as many as its server had. Everything is verified before it is copied, and the superblock comes last, so that a
+//! home that was not restored to its end is none. No file is shared with the snapshot, but for extents that the file system unshares
 //! when one of the two is written.
 
-use super::snapshot::{make_dir, must_be_new, sync_parent};
+use super::snapshot::{make_dir, must_be_new, part, sync_parent};
 use super::{directory, size};
 use crate::io::clock::Wall;
 use crate::io::link::duplicate;
 use crate::io::op::{DirName, FileName, Linked};
 use crate::io::process::timestamp;
 use crate::io::scrub;
+use crate::log::identity::Identity;
 use crate::log::manifest::{BYTES_MAX, Manifest, Part, Small};
 use crate::log::superblock::Superblock;
 use crate::log::verify::Verifier;
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 
 /// Of a catalog's snapshot, or any other small file.
 const SMALL_BYTES_MAX: u64 = 1 << 30;
-const MANIFEST: &str = "manifest";
+/// Name of a snapshot's manifest.
+pub const MANIFEST: &str = "manifest";
 /// Bytes read at once.
 const READ_BYTES: u32 = 8 << 20;
 
@@ -27,8 +29,12 @@ const READ_BYTES: u32 = 8 << 20;
 pub struct Args {
     /// A directory that penstock snapshot has made; it is only read
     snapshot: PathBuf,
-    /// The data directory to make
-    data: PathBuf,
+    /// The data directory to make, which becomes the home where there are several
+    #[arg(value_name = "DATA", required_unless_present = "data")]
+    home: Option<PathBuf>,
+    /// A data directory to make, behind those named before: repeated, as many as the server had, one on each drive
+    #[arg(long, value_name = "DIR")]
+    data: Vec<PathBuf>,
     /// Copies damaged segments too; the server then tells what is lost, and serves the rest
     #[arg(long)]
     accept_damage: bool,
@@ -36,25 +42,46 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<(), String> {
     let snapshot = Snapshot::open(&args.snapshot)?;
-    must_be_new(&args.data, "a data directory")?;
-    let data = directory::open(&args.data)?;
-    // Until it is whole, no server starts on it.
-    let _lock = directory::lock(&data)?;
+    let named: Vec<PathBuf> = args.home.iter().chain(&args.data).cloned().collect();
+    as_many_as(&snapshot, &named)?;
+    named.iter().try_for_each(|data| must_be_new(data, "a data directory"))?;
+    let data = directory::open_all(&named)?;
+    // Until they are whole, no server starts on them.
+    let _locks = data.iter().map(|data| directory::lock(data)).collect::<Result<Vec<_>, _>>()?;
     let told = restore(&snapshot, &data, args.accept_damage);
-    let copied = told.inspect_err(|_| discard(&data))?;
+    let copied = told.inspect_err(|_| data.iter().for_each(|data| discard(data)))?;
+    let flags: Vec<String> = data.iter().map(|data| format!("--data {}", data.display())).collect();
     println!(
-        "{} is restored from the snapshot of {}: {} segments, {} of commits, {} {copied}",
-        data.display(),
+        "{} {} restored from the snapshot of {}: {} segments, {} of commits, {} {copied}",
+        data.iter().map(|data| data.display().to_string()).collect::<Vec<_>>().join(", "),
+        if data.len() == 1 { "is" } else { "are" },
         timestamp(Wall(snapshot.manifest.taken)),
         snapshot.manifest.segments.len(),
         size::show(snapshot.manifest.segments.iter().map(|part| part.held.end as u64).sum()),
         if args.accept_damage { "damage accepted," } else { "all verified," },
     );
-    println!("penstock serve --data {} goes on from there, with the same streams and sequence numbers", data.display());
+    println!("penstock serve {} goes on from there, with the same streams and sequence numbers", flags.join(" "));
     println!(
         "do not let clients of the server that it was taken from use both: each would give the same numbers to other records"
     );
     Ok(())
+}
+
+/// Refuses another number of data directories than the snapshot has.
+fn as_many_as(snapshot: &Snapshot, named: &[PathBuf]) -> Result<(), String> {
+    let directories = &snapshot.superblock.directories;
+    if named.len() == directories.len() {
+        return Ok(());
+    }
+    let paths: Vec<&str> = directories.iter().map(|directory| directory.path.as_str()).collect();
+    Err(format!(
+        "{} wants as many data directories as its server had, {} ({}), and {} named: name new ones, the home first (--data HOME --data SECOND); \
+         nothing was made",
+        snapshot.dir.display(),
+        directories.len(),
+        paths.join(", "),
+        if named.len() == 1 { "1 is".to_string() } else { format!("{} are", named.len()) },
+    ))
 }
 
 /// A snapshot whose small files are whole.
@@ -122,16 +149,22 @@ fn read_small(dir: &Path, file: &Small) -> Result<Vec<u8>, String> {
     }
 }
 
-/// Makes the directory; gives how segments were copied.
-fn restore(snapshot: &Snapshot, data: &Path, accept_damage: bool) -> Result<&'static str, String> {
-    let failed = |error: io::Error| format!("{} cannot be made: {error}", data.display());
+/// Where a snapshot has what lay in directory `number` of the server.
+fn place_of(snapshot: &Path, number: usize) -> PathBuf {
+    if number == 0 { snapshot.to_path_buf() } else { snapshot.join(part(number)) }
+}
+
+/// Makes the directories; gives how segments were copied.
+fn restore(snapshot: &Snapshot, data: &[PathBuf], accept_damage: bool) -> Result<&'static str, String> {
     let mut copied = "copied";
-    for log in 0..snapshot.superblock.log_count() {
+    for (log, number) in (0..).zip(&snapshot.superblock.logs) {
+        let (place, data) = (place_of(&snapshot.dir, *number as usize), &data[*number as usize]);
+        let failed = |error: io::Error| format!("{} cannot be made: {error}", data.display());
         let dir = data.join(DirName::Log(log).to_string());
         make_dir(&dir).map_err(failed)?;
         for part in snapshot.manifest.segments.iter().filter(|part| part.log == log) {
             let name = FileName::Segment { log, index: part.held.file }.to_string();
-            let from = snapshot.dir.join(&name);
+            let from = place.join(&name);
             let verified = verify(&from, part, &snapshot.superblock);
             match verified {
                 Err(why) if accept_damage => eprintln!("penstock: {why}"),
@@ -145,6 +178,27 @@ fn restore(snapshot: &Snapshot, data: &Path, accept_damage: bool) -> Result<&'st
         }
         File::open(&dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
     }
+    identify(&snapshot.superblock, data)?;
+    restore_home(snapshot, &data[0])?;
+    Ok(copied)
+}
+
+/// Each further directory says whose it is; durable with its logs when this returns.
+fn identify(superblock: &Superblock, data: &[PathBuf]) -> Result<(), String> {
+    for (number, (directory, path)) in (0..).zip(superblock.directories.iter().zip(data)).skip(1) {
+        let home_path = data[0].display().to_string();
+        let identity = Identity { home: superblock.directory, id: directory.id, number, home_path };
+        let file = path.join(FileName::Identity { given: number as u8 }.to_string());
+        let made = write(&file, &identity.encode(superblock.block));
+        let made = made.and_then(|()| File::open(path)?.sync_all()).and_then(|()| sync_parent(path));
+        made.map_err(|error| format!("{} cannot be made: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The catalog, then the superblock, without which nothing is there.
+fn restore_home(snapshot: &Snapshot, data: &Path) -> Result<(), String> {
+    let failed = |error: io::Error| format!("{} cannot be made: {error}", data.display());
     make_dir(&data.join(DirName::Catalog.to_string())).map_err(failed)?;
     let is_superblock = |file: &Small| !file.path.contains('/');
     for last in [false, true] {
@@ -157,8 +211,7 @@ fn restore(snapshot: &Snapshot, data: &Path, accept_damage: bool) -> Result<&'st
         // Also the directories, before the superblock says that they are there.
         File::open(data).and_then(|data| data.sync_all()).map_err(failed)?;
     }
-    sync_parent(data).map_err(failed)?;
-    Ok(copied)
+    sync_parent(data).map_err(failed)
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -122,8 +122,7 @@ pub fn run(args: Args) -> Result<(), String> {
     let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
     let (devices, given): (Vec<Device>, Vec<_>) = directory::survey(&data)?.into_iter().unzip();
     warn(&data, &devices);
-    let capture = data[0].join(DirName::Capture.to_string());
-    if capture.exists() {
+    for capture in data.iter().map(|data| data.join(DirName::Capture(0).to_string())).filter(|left| left.exists()) {
         log(&format!(
             "{} is left of a snapshot that was not taken away, and holds the space of its segments: the next snapshot clears it, or remove it",
             capture.display()

@@ -49,10 +49,9 @@ impl Files {
     fn place(&self, dir: DirName) -> &(PathBuf, OwnedFd) {
         let given = match dir {
             DirName::Top | DirName::Catalog | DirName::Quarantine => 0,
-            DirName::Log(log) | DirName::Above(log) => self.given(log),
-            DirName::Given(given) => given,
-            // Snapshots are refused where there are further directories.
-            DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => 0,
+            DirName::Log(log) | DirName::Above(log) | DirName::CaptureLog(log) => self.given(log),
+            DirName::Given(given) | DirName::Capture(given) => given,
+            DirName::CaptureCatalog => 0,
         };
         &self.given[given as usize]
     }
@@ -88,7 +87,8 @@ impl Files {
 
     /// The directories of captures are about to be others.
     pub fn forget_capture(&mut self) {
-        self.dirs.retain(|dir, _| !matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_)));
+        self.dirs
+            .retain(|dir, _| !matches!(dir, DirName::Capture(_) | DirName::CaptureCatalog | DirName::CaptureLog(_)));
     }
 
     /// Removes what a failed creation has left; a failure is told by the next attempt to create it.

@@ -72,9 +72,10 @@ pub enum DirName {
     Above(u32),
     /// A data directory, by its place among those that this start was given; 0 is the home.
     Given(u8),
-    /// Where a snapshot is taken, and its directories.
-    Capture,
+    /// Where a snapshot is taken in a data directory, by its place as in [`DirName::Given`]; all but logs is in the home's.
+    Capture(u8),
     CaptureCatalog,
+    /// In the data directory that the log lies in.
     CaptureLog(u32),
 }
 
@@ -99,7 +100,7 @@ impl FileName {
             FileName::Segment { log, .. } | FileName::Preparing { log, .. } => DirName::Log(log),
             FileName::Journal { .. } | FileName::Snapshot { .. } | FileName::SnapshotDraft { .. } => DirName::Catalog,
             FileName::Quarantine { .. } => DirName::Quarantine,
-            FileName::Captured(Piece::Manifest | Piece::Superblock(_)) => DirName::Capture,
+            FileName::Captured(Piece::Manifest | Piece::Superblock(_)) => DirName::Capture(0),
             FileName::Captured(Piece::Snapshot { .. } | Piece::Journal { .. }) => DirName::CaptureCatalog,
             FileName::Captured(Piece::Segment { log, .. }) => DirName::CaptureLog(log),
             FileName::Identity { given } | FileName::IdentityDraft { given } => DirName::Given(given),
@@ -128,7 +129,7 @@ impl FileName {
                 FileName::Quarantine { log: log.parse().ok()?, position: u64::from_str_radix(position, 16).ok()? }
             }
             // Never listed: what is there is written anew, or taken away whole.
-            DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => return None,
+            DirName::Capture(_) | DirName::CaptureCatalog | DirName::CaptureLog(_) => return None,
             DirName::Given(given) if name == "identity" => FileName::Identity { given },
             DirName::Given(given) => FileName::IdentityDraft { given },
             DirName::Above(_) => return None,
@@ -155,8 +156,8 @@ impl fmt::Display for FileName {
             FileName::SnapshotDraft { number } => write!(f, "snapshot-{number:012}.draft"),
             FileName::Quarantine { log, position } => write!(f, "log-{log:03}-{position:016x}"),
             FileName::Captured(piece) => match piece.original() {
-                Some(original) => write!(f, "{}/{original}", DirName::Capture),
-                None => write!(f, "{}/manifest", DirName::Capture),
+                Some(original) => write!(f, "{}/{original}", DirName::Capture(0)),
+                None => write!(f, "{}/manifest", DirName::Capture(0)),
             },
             FileName::Identity { .. } => f.write_str("identity"),
             FileName::IdentityDraft { .. } => f.write_str("identity.draft"),
@@ -171,9 +172,9 @@ impl fmt::Display for DirName {
             DirName::Catalog => f.write_str("catalog"),
             DirName::Log(log) => write!(f, "log-{log:03}"),
             DirName::Quarantine => f.write_str("quarantine"),
-            DirName::Capture => f.write_str("capture"),
-            DirName::CaptureCatalog => write!(f, "{}/{}", DirName::Capture, DirName::Catalog),
-            DirName::CaptureLog(log) => write!(f, "{}/{}", DirName::Capture, DirName::Log(log)),
+            DirName::Capture(_) => f.write_str("capture"),
+            DirName::CaptureCatalog => write!(f, "{}/{}", DirName::Capture(0), DirName::Catalog),
+            DirName::CaptureLog(log) => write!(f, "{}/{}", DirName::Capture(0), DirName::Log(log)),
         }
     }
 }

@@ -1,23 +1,37 @@
-//! The files of a data directory that no server has: the operations of a start are carried out without changing anything. What would be
+//! The files of data directories that no server has: the operations of a start are carried out without changing anything. What would be
 //! written, made or removed is answered as if it had been; reads see what is there.
 
 use super::buffers::Buffers;
 use super::files::{errno, list};
-use super::op::{Completion, Errno, FileName, Op, OpenHow, Token};
+use super::op::{Completion, DirName, Errno, FileName, Op, OpenHow, Token};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// A directory at rest.
+/// Directories at rest.
 pub struct Still {
-    data: PathBuf,
+    /// The data directories, the home first.
+    data: Vec<PathBuf>,
+    /// Which of them each log lies in.
+    logs: Vec<usize>,
     open: BTreeMap<FileName, File>,
 }
 
 impl Still {
-    pub fn new(data: &Path) -> Still {
-        Still { data: data.to_path_buf(), open: BTreeMap::new() }
+    /// `data`: the data directories, the home first; `logs`: which of them each log lies in, by its number.
+    pub fn new(data: Vec<PathBuf>, logs: Vec<usize>) -> Still {
+        Still { data, logs, open: BTreeMap::new() }
+    }
+
+    /// The data directory that what is in `dir` lies in.
+    pub fn top(&self, dir: DirName) -> &Path {
+        let at = match dir {
+            DirName::Log(log) | DirName::Above(log) | DirName::CaptureLog(log) => self.logs.get(log as usize).copied(),
+            DirName::Given(given) | DirName::Capture(given) => Some(given as usize),
+            DirName::Top | DirName::Catalog | DirName::Quarantine | DirName::CaptureCatalog => None,
+        };
+        &self.data[at.unwrap_or(0)]
     }
 
     /// Carries out a file operation at once. `None`: it is none.
@@ -25,10 +39,10 @@ impl Still {
         let done = |token: Token, result| Some(Completion::Done { token, result });
         match *op {
             Op::List { dir, token } => {
-                Some(Completion::Listed { token, result: list(&self.data.join(dir.to_string()), dir) })
+                Some(Completion::Listed { token, result: list(&self.top(dir).join(dir.to_string()), dir) })
             }
             Op::Open { file, how: OpenHow::Existing, token } => {
-                let opened = File::open(self.data.join(file.to_string())).map_err(errno);
+                let opened = File::open(self.top(file.dir()).join(file.to_string())).map_err(errno);
                 done(token, opened.map(|open| self.open.insert(file, open)).map(|_| 1))
             }
             Op::ReadAt { file, at, into, token } => {

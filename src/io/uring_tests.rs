@@ -416,7 +416,7 @@ fn a_sleeper_is_woken_by_another_ring_and_one_that_is_awake_is_not() {
 #[test]
 fn a_segment_gets_a_second_name_which_an_open_tells_and_a_capture_is_cleared() {
     let mut bench = Bench::new(1);
-    for dir in [DirName::Log(0), DirName::Capture, DirName::CaptureLog(0)] {
+    for dir in [DirName::Log(0), DirName::Capture(0), DirName::CaptureLog(0)] {
         assert_eq!(bench.file(Op::MakeDir { dir, token: T }), Ok(0));
     }
     assert_eq!(bench.file(Op::Open { file: SEGMENT, how: OpenHow::Create { size: 1 << 20 }, token: T }), Ok(1));
@@ -431,7 +431,7 @@ fn a_segment_gets_a_second_name_which_an_open_tells_and_a_capture_is_cleared() {
         bench.file(Op::Open { file: SEGMENT, how: OpenHow::Existing, token: T })
     };
     assert_eq!(names(&mut bench), Ok(if linked == Linked::Hard { 2 } else { 1 }));
-    let clear = Op::Clear { dir: DirName::Capture, token: T };
+    let clear = Op::Clear { dir: DirName::Capture(0), token: T };
     assert_eq!((bench.file_by_thread(clear), bench.file_by_thread(clear)), (Ok(0), Ok(0)), "also when there is none");
     assert_eq!(names(&mut bench), Ok(1));
     assert_eq!(bench.file(Op::SyncDir { dir: DirName::CaptureLog(0), token: T }), errno(libc::ENOENT));

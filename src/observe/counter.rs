@@ -38,6 +38,7 @@ counters! {
     RoomReturned "log_room_returned_total" "Times that it had room again.",
     LogBytesUsedNow "log_bytes_used_now" "Bytes of live segments.",
     LogBytesNow "log_bytes_now" "Bytes that the log may use.",
+    LogIndexBytesNow "log_index_bytes_now" "Bytes of memory that say where the records of sealed segments are.",
     LogsFailedNow "logs_failed_now" "Logs that take nothing any more until a restart.",
     SecondsLeftNow "log_seconds_left_now" "Seconds until the fullest log is full at its present rate; 0 below 80 % or when nothing is written.",
     ColdReads "cold_reads_total" "Reads of segments for GetRecords.",

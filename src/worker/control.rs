@@ -8,7 +8,6 @@ use super::serve::Reply;
 use crate::catalog::change::{Change, ClosedShard};
 use crate::catalog::decide::{Decide, NewStream};
 use crate::catalog::journal::{Catalog, Event};
-use crate::catalog::place::LogPlace;
 use crate::catalog::state::{ShardState, State, Stream, StreamStatus};
 use crate::io::clock::{Mono, Wall};
 use crate::io::op::Ops;
@@ -38,6 +37,7 @@ pub(super) enum Wish {
     Move(Wanted),
     Moved { stream: u32 },
     Expired { stream: u32, shards: Vec<u32> },
+    ForgetFormers { stream: u32, horizon: u64 },
 }
 
 /// What happens once every worker has applied a change.
@@ -115,6 +115,20 @@ impl Control {
 
     pub fn note_applied(&mut self, worker: u16, number: u64) {
         self.applied[worker as usize] = number;
+    }
+
+    /// Whether something that comes again by itself may be wished for.
+    pub(super) fn may_wish(&self) -> bool {
+        !self.failed && self.wishes.len() < MUTATIONS_MAX
+    }
+
+    /// The end of a resharding whose parents have said that all of theirs is durable; `None` where it was deleted meanwhile.
+    fn judge_open(&mut self, stream: u32, now: Wall) -> Option<Change> {
+        let resharded = self.catalog.ahead().stream_by_number(stream).filter(|s| s.resharding.is_some())?;
+        let last = |parent| self.drained.get(&ShardKey::new(stream, parent)).copied();
+        let closed = resharded.ends_of_parents(last, now);
+        self.drained.retain(|key, _| key.stream() != stream);
+        Some(Change::OpenChildren { stream, closed })
     }
 }
 
@@ -240,6 +254,9 @@ impl Worker {
                 None => return,
             },
             Change::MovedShard { stream, moved } => match self.state().stream_by_number(*stream) {
+                Some(stream) if moved.next == 0 => {
+                    Notice::ShardStays { stream: stream.name.clone(), shard: moved.shard, log: moved.to }
+                }
                 Some(stream) => Notice::ShardMoved { stream: stream.name.clone(), shard: moved.shard, log: moved.to },
                 None => return,
             },
@@ -268,37 +285,50 @@ impl Worker {
                 }
                 continue;
             }
-            let wish = match wish {
-                Wish::Move(wanted) => {
-                    self.judge_move(&wanted, ops);
-                    continue;
-                }
-                Wish::Moved { stream } => {
-                    self.judge_moved(stream, ops);
-                    continue;
-                }
-                wish => wish,
-            };
-            let control = self.control.as_mut().expect("worker 0");
-            let (judged, then) = judge(control, &self.identity, wish, self.retention.stamp(self.now), &self.places);
-            match judged {
-                Ok(Some(change)) => {
-                    let number = control.catalog.propose(change, &mut self.buffers, ops);
-                    control.thens.extend(then.map(|then| (number, then)));
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    if let Some(
-                        Then::Answer(asker) | Then::Closing { asker, .. } | Then::Gone { asker: Some(asker), .. },
-                    ) = then
-                    {
+            let now = self.retention.stamp(self.now);
+            match wish {
+                Wish::Move(wanted) => self.judge_move(&wanted, ops),
+                Wish::Moved { stream } => self.judge_moved(stream, ops),
+                Wish::Mutate(asker, mutation) => {
+                    let decide =
+                        Decide { state: control.catalog.ahead(), identity: &self.identity, logs: &self.places };
+                    match decide_mutation(&decide, *mutation, now) {
+                        Ok(change) => {
+                            let then = follow_up(&change, asker);
+                            self.propose(change, Some(then), ops);
+                        }
                         // What it was judged by may be lost in a crash: the refusal goes out when that is durable.
-                        let by = control.catalog.ahead().applied;
-                        control.thens.push_back((by, Then::Refuse(asker, Box::new(error))));
+                        Err(error) => {
+                            let by = control.catalog.ahead().applied;
+                            control.thens.push_back((by, Then::Refuse(asker, Box::new(error))));
+                        }
+                    }
+                }
+                Wish::Gone { stream } => {
+                    let then = control.deleting.remove(&stream).map(Then::Answer);
+                    self.propose(Change::StreamGone { stream }, then, ops);
+                }
+                Wish::Expired { stream, shards } => self.propose(Change::ShardsExpired { stream, shards }, None, ops),
+                Wish::ForgetFormers { stream, horizon } => {
+                    let of = control.catalog.ahead().stream_by_number(stream);
+                    if let Some(change) = of.and_then(|of| of.forget_formers(horizon)) {
+                        self.propose(change, None, ops);
+                    }
+                }
+                Wish::Open { stream } => {
+                    if let Some(change) = control.judge_open(stream, now) {
+                        self.propose(change, Some(Then::Opened { stream }), ops);
                     }
                 }
             }
         }
+    }
+
+    /// Journals a change; `then` follows when every worker has applied it.
+    pub(super) fn propose(&mut self, change: Change, then: Option<Then>, ops: &mut Ops) {
+        let control = self.control.as_mut().expect("worker 0");
+        let number = control.catalog.propose(change, &mut self.buffers, ops);
+        control.thens.extend(then.map(|then| (number, then)));
     }
 
     /// The catalog has failed: whoever waits for a change that is not durable is told, and nobody waits for what cannot come.
@@ -423,6 +453,7 @@ impl Worker {
             Change::Retention { .. }
             | Change::LiveSegments { .. }
             | Change::Logs { .. }
+            | Change::FormersExpired { .. }
             | Change::RetentionClock { .. } => return,
         };
         self.follow_stream(stream);
@@ -469,40 +500,12 @@ impl Worker {
     }
 }
 
-fn judge(
-    control: &mut Control,
-    identity: &crate::catalog::identity::Identity,
-    wish: Wish,
-    now: Wall,
-    logs: &[LogPlace],
-) -> (Result<Option<Change>, Error>, Option<Then>) {
-    let state = control.catalog.ahead();
-    let decide = Decide { state, identity, logs };
-    match wish {
-        Wish::Mutate(asker, mutation) => {
-            let judged = decide_mutation(&decide, *mutation, now);
-            let then = match &judged {
-                Ok(Change::DeleteStream { stream }) => Then::Gone { stream: *stream, asker: Some(asker) },
-                Ok(Change::CloseShards { stream, .. }) => Then::Closing { stream: *stream, asker },
-                _ => Then::Answer(asker),
-            };
-            (judged.map(Some), Some(then))
-        }
-        Wish::Move(_) | Wish::Moved { .. } => unreachable!("the caller has judged them"),
-        Wish::Gone { stream } => {
-            let then = control.deleting.remove(&stream).map(Then::Answer);
-            (Ok(Some(Change::StreamGone { stream })), then)
-        }
-        Wish::Expired { stream, shards } => (Ok(Some(Change::ShardsExpired { stream, shards })), None),
-        Wish::Open { stream } => {
-            let Some(resharded) = state.stream_by_number(stream).filter(|s| s.resharding.is_some()) else {
-                return (Ok(None), None);
-            };
-            let last = |parent| control.drained.get(&ShardKey::new(stream, parent)).copied();
-            let closed = resharded.ends_of_parents(last, now);
-            control.drained.retain(|key, _| key.stream() != stream);
-            (Ok(Some(Change::OpenChildren { stream, closed })), Some(Then::Opened { stream }))
-        }
+/// What follows a mutation's change once every worker has applied it.
+fn follow_up(change: &Change, asker: Asker) -> Then {
+    match change {
+        Change::DeleteStream { stream } => Then::Gone { stream: *stream, asker: Some(asker) },
+        Change::CloseShards { stream, .. } => Then::Closing { stream: *stream, asker },
+        _ => Then::Answer(asker),
     }
 }
 
@@ -537,7 +540,7 @@ impl Worker {
             let horizon = now.0.saturating_sub(stream.retention_hours as u64 * hour as u64 * 1_000_000);
             let expired = |state: &ShardState| matches!(state, ShardState::Closed { at, .. } if at.0 < horizon);
             let shards: Vec<u32> = stream.shards.values().filter(|s| expired(&s.state)).map(|s| s.number).collect();
-            if !shards.is_empty() && control.wishes.len() < MUTATIONS_MAX {
+            if !shards.is_empty() && control.may_wish() {
                 control.wishes.push_back(Wish::Expired { stream: stream.number, shards });
             }
         }

@@ -168,6 +168,7 @@ impl Worker {
             self.sweep_puts(ops);
             self.look_for_space();
             self.expire_shards();
+            self.tend_moves();
             self.scrub(ops);
             self.keep_retention_time(ops);
         }

@@ -136,6 +136,12 @@ pub enum Notice {
         shard: u32,
         log: u32,
     },
+    /// A move ended where it began: the log that the shard is on has failed meanwhile.
+    ShardStays {
+        stream: String,
+        shard: u32,
+        log: u32,
+    },
     StreamCreated {
         name: String,
         shards: usize,
@@ -268,12 +274,11 @@ impl Notice {
                 write!(f, "a snapshot has been taken: {segments} segments with {bytes} bytes")
             }
             Notice::SnapshotFailed { why } => write!(f, "no snapshot was taken: {why}"),
-            Notice::ShardMoved { stream, shard, log } => {
-                write!(f, "stream {stream}: shardId-{shard:012} goes on in log {log}")
-            }
-            Notice::StreamCreated { name, shards } => write!(f, "stream {name} created with {shards} shards"),
-            Notice::StreamDeleted { name } => write!(f, "stream {name} deleted"),
-            Notice::Resharded { stream, parents, children } => write!(f, "stream {stream}: {parents} -> {children}"),
+            Notice::ShardMoved { .. }
+            | Notice::ShardStays { .. }
+            | Notice::StreamCreated { .. }
+            | Notice::StreamDeleted { .. }
+            | Notice::Resharded { .. } => self.fmt_of_streams(f),
             Notice::ClockStep { seconds } => {
                 write!(
                     f,
@@ -295,6 +300,24 @@ impl Notice {
             | Notice::Clock(_)
             | Notice::MoreLogs { .. }
             | Notice::NoMoreLogs { .. } => unreachable!("the caller has written it"),
+        }
+    }
+
+    /// What has become of streams and shards.
+    fn fmt_of_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::ShardMoved { stream, shard, log } => {
+                write!(f, "stream {stream}: shardId-{shard:012} goes on in log {log}")
+            }
+            Notice::ShardStays { stream, shard, log } => write!(
+                f,
+                "stream {stream}: shardId-{shard:012} is not moved: its log {log} has failed meanwhile; it stays there, and takes records \
+                 after a restart"
+            ),
+            Notice::StreamCreated { name, shards } => write!(f, "stream {name} created with {shards} shards"),
+            Notice::StreamDeleted { name } => write!(f, "stream {name} deleted"),
+            Notice::Resharded { stream, parents, children } => write!(f, "stream {stream}: {parents} -> {children}"),
+            _ => unreachable!("the caller has written it"),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Moves of shards between logs, asked for by `penstock rebalance`: worker 0 makes them one at a time, and answers when all are made.
 //!
 //! A move is two changes of the catalog (`catalog/moving.rs`). One that does not end in its time is not undone: it ends when the log is durable
-//! that it waits for, at the latest after a restart.
+//! that it waits for. Where that log fails instead, the move ends and the shard stays.
 
 use super::Worker;
 use super::control::{Then, Wish};
@@ -285,15 +285,12 @@ impl Worker {
         let Some(rebalance) = self.rebalances.under_way.as_mut() else { return };
         let Some(current) = rebalance.current.as_mut() else { return };
         if current.ended.is_none() {
-            let from = current.begun.and_then(|(_, from)| self.places.get(from as usize));
-            let why = if from.is_some_and(|place| place.failed) {
-                "its log has failed meanwhile: the move ends after a restart"
-            } else if failed {
+            let why = if failed {
                 "the catalog has failed: whether it was moved shows after a restart"
             } else if self.stopping {
                 "the server is being stopped; the move ends after the next start"
             } else if self.now.mono >= current.began.plus_ms(MOVE_MS) {
-                "it takes longer than the server waits; it ends by itself when the shard's log is durable"
+                "it takes longer than the server waits; it ends by itself when the shard's log is durable, or fails"
             } else {
                 return;
             };
@@ -329,30 +326,60 @@ impl Worker {
         }
     }
 
-    /// Worker 0: the old owner has said that all of the moving shard is durable.
+    /// Worker 0, now and then: ends moves off logs that have failed, and forgets former logs of which everything has expired.
+    pub(super) fn tend_moves(&mut self) {
+        let Some(control) = self.control.as_ref().filter(|control| control.may_wish()) else { return };
+        let mut wishes = Vec::new();
+        for stream in control.catalog.state().streams.values() {
+            let horizon = self.horizon(stream.number);
+            if stream.end_of_stranded_move(horizon, &self.places).is_some() {
+                wishes.push(Wish::Moved { stream: stream.number });
+            }
+            // Where the clock has stepped, nothing is given up by it.
+            if self.retention.stepped == 0 && stream.forget_formers(horizon).is_some() {
+                wishes.push(Wish::ForgetFormers { stream: stream.number, horizon });
+            }
+        }
+        let control = self.control.as_mut().expect("as above");
+        for wish in wishes {
+            if control.may_wish() {
+                control.wishes.push_back(wish);
+            }
+        }
+    }
+
+    /// Worker 0: the old owner has said that all of the moving shard is durable, or its log has failed.
     pub(super) fn judge_moved(&mut self, stream: u32, ops: &mut Ops) {
         let horizon = self.horizon(stream);
         let control = self.control.as_mut().expect("worker 0");
         let Some(of) = control.catalog.ahead().stream_by_number(stream) else { return };
-        let Some(moving) = of.moving else { return };
-        let Some(drained) = control.drained.remove(&ShardKey::new(stream, moving.shard)) else { return };
-        let Some(change) = of.end_of_move(drained, horizon, &self.places) else { return };
-        let number = control.catalog.propose(change, &mut self.buffers, ops);
-        control.thens.push_back((number, Then::Moved { stream }));
+        let Some(moving) = of.moving else {
+            // Its move has ended already, because its log had failed: this word of the owner came too late.
+            if of.resharding.is_none() {
+                control.drained.retain(|key, _| key.stream() != stream);
+            }
+            return;
+        };
+        let change = match control.drained.remove(&ShardKey::new(stream, moving.shard)) {
+            Some(drained) => of.end_of_move(drained, horizon, &self.places),
+            None => of.end_of_stranded_move(horizon, &self.places),
+        };
+        if let Some(change) = change {
+            self.propose(change, Some(Then::Moved { stream }), ops);
+        }
     }
 
     /// Worker 0: every worker knows that a shard of stream `stream` takes records again, or that the stream is being deleted.
     pub(super) fn move_ended(&mut self, stream: u32) {
         let state = self.control.as_ref().expect("worker 0").catalog.state();
         let current = self.rebalances.under_way.as_mut().and_then(|rebalance| rebalance.current.as_mut());
-        let Some(current) =
-            current.filter(|current| current.begun.is_some_and(|(of, _)| of == stream) && current.ended.is_none())
-        else {
-            return;
-        };
+        let Some(current) = current.filter(|current| current.ended.is_none()) else { return };
+        let Some((_, from)) = current.begun.filter(|(of, _)| *of == stream) else { return };
+        let failed = |log: u32| self.places.get(log as usize).is_some_and(|place| place.failed);
         let found = state.stream_by_number(stream).filter(|stream| stream.status != StreamStatus::Deleting);
         current.ended = Some(match found.and_then(|stream| stream.shards.get(&current.wanted.shard)) {
             Some(shard) if shard.log == current.wanted.to => Ok(()),
+            Some(_) if failed(from) => Err(format!("its log {from} has failed meanwhile: it stays there")),
             Some(_) => Err(format!("log {} has failed meanwhile", current.wanted.to)),
             None => Err("its stream was deleted meanwhile".to_string()),
         });

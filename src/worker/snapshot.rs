@@ -1,4 +1,5 @@
-//! A snapshot of a running server, taken under `capture/` of the data directory; whoever asked for it takes it away.
+//! A snapshot of a running server, taken under `capture/` of each data directory; whoever asked for it takes it away.
+//! Segments get their second names in the directory that their log lies in; all else is in the home's.
 //!
 //! Worker 0 leads. It clears what an earlier one has left, then holds back changes of streams and shards while every worker seals its logs
 //! and waits until what is sealed is durable. At that moment it writes down the catalog: every record that the logs hold is of a shard in it,
@@ -12,12 +13,13 @@ use super::serve::{Body, Reply};
 use super::{SNAPSHOT_TOKEN, Worker};
 use crate::http::response::ContentType;
 use crate::io::clock::Mono;
-use crate::io::op::{DirName, Errno, FileName, OpenHow, Ops, Piece, Sync, Token};
+use crate::io::op::{DirName, Errno, FileName, Op, OpenHow, Ops, Piece, Sync, Token};
 use crate::log::manifest::{Manifest, Part, Small};
 use crate::log::steps::{Progress, Step, Steps};
 use crate::log::superblock::Superblock;
 use crate::observe::counter::Counter;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// How long a caller waits; a snapshot that takes longer is finished, and not answered.
 pub const SNAPSHOT_MS: u64 = 600_000;
@@ -68,7 +70,7 @@ pub enum Letter {
 /// Worker 0's part.
 #[derive(Default)]
 pub struct Snapshots {
-    /// Of the directory, as of its start.
+    /// Of the home, as of its start.
     pub superblock: Option<Superblock>,
     serial: u32,
     taking: Option<Taking>,
@@ -143,10 +145,6 @@ impl Worker {
             Some("a log or the catalog has failed: restart the server first")
         } else if self.stopping {
             Some("the server is being stopped")
-        } else if self.snapshots.superblock.as_ref().is_some_and(|superblock| superblock.directories.len() > 1) {
-            Some(
-                "this server has several data directories, of which snapshots cannot be taken yet: copy all of them together while it is stopped",
-            )
         } else {
             None
         };
@@ -158,9 +156,17 @@ impl Worker {
             Ok(steps) => steps,
             Err(why) => return self.answer_snapshot(worker, connection, Err(why.to_string()), ops),
         };
-        steps.push(Step::Clear(DirName::Capture));
-        steps.push(Step::MakeDir(DirName::Capture));
-        steps.push(Step::SyncDir(DirName::Top));
+        // The logs of others are known to this worker's files from here on.
+        if let Some(superblock) = &self.snapshots.superblock {
+            let given = |log| superblock.directory_of(log).given;
+            (0..self.log_count).for_each(|log| ops.push(Op::Locate { log, given: given(log) }));
+        }
+        // The home's first: without its manifest, what is left in the others is none.
+        for given in self.snapshots.given() {
+            steps.push(Step::Clear(DirName::Capture(given)));
+            steps.push(Step::MakeDir(DirName::Capture(given)));
+            steps.push(Step::SyncDir(if given == 0 { DirName::Top } else { DirName::Given(given) }));
+        }
         steps.push(Step::MakeDir(DirName::CaptureCatalog));
         (0..self.log_count).for_each(|log| steps.push(Step::MakeDir(DirName::CaptureLog(log))));
         steps.go(&mut self.buffers, ops);
@@ -312,7 +318,7 @@ impl Worker {
     /// Worker 0: the small files, and the manifest when all else is durable.
     fn write_small(&mut self, ops: &mut Ops) {
         let block = self.snapshots.superblock.as_ref().map_or(4096, |superblock| superblock.block);
-        let logs = self.log_count;
+        let (logs, given) = (self.log_count, self.snapshots.given());
         let taking = self.snapshots.taking.as_mut().expect("the caller has it");
         taking.stage = Stage::Write;
         for (file, bytes) in std::mem::take(&mut taking.small) {
@@ -325,10 +331,11 @@ impl Worker {
         }
         taking.steps.push(Step::SyncDir(DirName::CaptureCatalog));
         (0..logs).for_each(|log| taking.steps.push(Step::SyncDir(DirName::CaptureLog(log))));
-        taking.steps.push(Step::SyncDir(DirName::Capture));
+        // What is in all others is durable before the home's gets the manifest.
+        given.rev().for_each(|given| taking.steps.push(Step::SyncDir(DirName::Capture(given))));
         let manifest = taking.manifest.encode(block);
         taking.write(FileName::Captured(Piece::Manifest), manifest);
-        taking.steps.push(Step::SyncDir(DirName::Capture));
+        taking.steps.push(Step::SyncDir(DirName::Capture(0)));
         taking.steps.go(&mut self.buffers, ops);
     }
 
@@ -365,6 +372,14 @@ impl Worker {
         };
         let reply = Reply { status, content_type: Some(ContentType::Json), body: Body::Bytes(body.into_bytes()) };
         self.reply(to.slot, reply, ops);
+    }
+}
+
+impl Snapshots {
+    /// The data directories, by their places in this start; the home, 0, first.
+    fn given(&self) -> Range<u8> {
+        // A start is given exactly those that the superblock then lists.
+        0..self.superblock.as_ref().map_or(1, |superblock| superblock.directories.len() as u8)
     }
 }
 

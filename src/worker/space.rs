@@ -125,10 +125,11 @@ fn fates(state: &State, Wall(now): Wall, hour: u32) -> impl FnMut(ShardKey) -> F
 impl Worker {
     /// Once a second: expiry is looked for, fullness is measured.
     pub(super) fn look_for_space(&mut self) {
-        let (mut used, mut capacity) = (0, 0);
+        let (mut used, mut capacity, mut index) = (0, 0, 0);
         for at in 0..self.logs.len() {
             let usage = self.logs[at].usage();
             (used, capacity) = (used + usage.live, capacity + usage.capacity);
+            index += self.logs[at].index_memory();
             let space = &mut self.space[at];
             space.look |= self.now.mono >= space.look_after;
             let written = self.counters.get(Counter::CommitBytes);
@@ -146,6 +147,7 @@ impl Worker {
         }
         self.counters.set(Counter::LogBytesUsedNow, used);
         self.counters.set(Counter::LogBytesNow, capacity);
+        self.counters.set(Counter::LogIndexBytesNow, index);
         self.counters.set(Counter::SecondsLeftNow, self.seconds_left().map_or(0, |seconds| seconds.max(1)));
     }
 

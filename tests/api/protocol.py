@@ -167,3 +167,4 @@ class Penstock(ApiTest):
         before = acked()
         self.api.call("PutRecords", StreamName=name, Records=[{"PartitionKey": str(n), "Data": "AA=="} for n in range(9)])
         self.assertEqual(acked() - before, 9)
+        self.assertRegex(self.api.get("/metrics")[1], r'(?m)^penstock_log_index_bytes_now\{worker="0"\} \d+$')

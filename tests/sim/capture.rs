@@ -4,7 +4,9 @@ use super::disk::{Answer, Change, Disk, EEXIST, ENOENT};
 use super::inode::Inode;
 use super::random::Random;
 use penstock::io::op::{DirName, Errno, FileName, Linked, Piece};
+use penstock::log::identity::Identity;
 use penstock::log::manifest::{Manifest, Small};
+use penstock::log::superblock::Superblock;
 use std::collections::BTreeMap;
 
 impl Disk {
@@ -35,18 +37,19 @@ impl Disk {
         Ok(Answer { count: linked as u32, ..Answer::default() })
     }
 
-    pub(super) fn finish_clear(&mut self) -> Answer {
-        let made = self.events;
-        for (dir, directory) in self.directories.iter_mut().filter(|(dir, _)| is_of_capture(**dir)) {
+    pub(super) fn finish_clear(&mut self, cleared: DirName) -> Answer {
+        let (made, drive) = (self.events, self.drives.of(cleared));
+        let directories = self.directories.iter_mut();
+        for (dir, directory) in directories.filter(|(dir, at)| at.drive == drive && is_of_capture(**dir)) {
             assert!(
                 self.open.keys().all(|(_, open)| open.dir() != *dir),
                 "{dir} is cleared while a file in it is open"
             );
-            if *dir == DirName::Capture {
+            if *dir == cleared {
                 directory.changes.clear();
                 directory.entries_durable.clear();
             }
-            for file in std::mem::take(&mut directory.entries).into_keys().filter(|_| *dir != DirName::Capture) {
+            for file in std::mem::take(&mut directory.entries).into_keys().filter(|_| *dir != cleared) {
                 directory.changes.push((made, Change::Remove(file)));
             }
         }
@@ -73,8 +76,15 @@ impl Disk {
         pieces
     }
 
-    /// Disks with what a restore makes of a snapshot that was taken away; on the first one, the others are empty.
+    /// The superblock of a snapshot that was taken away.
+    pub fn superblock_of(&self, pieces: &BTreeMap<Piece, usize>) -> Superblock {
+        let copy = |number| self.inodes[pieces[&Piece::Superblock(number)]].durable.as_slice();
+        Superblock::newest([copy(0), copy(1)]).expect("a snapshot has whole superblocks")
+    }
+
+    /// Disks with what a restore makes of a snapshot that was taken away: directory n on drive n; further ones are empty.
     pub fn restored(&self, pieces: &BTreeMap<Piece, usize>, drives: u8, random: Random) -> Disk {
+        let superblock = self.superblock_of(pieces);
         let manifest = &self.inodes[pieces[&Piece::Manifest]].durable;
         let manifest = Manifest::decode(manifest).unwrap_or_else(|why| panic!("the manifest: {why}"));
         assert_eq!(manifest.files.len() + manifest.segments.len() + 1, pieces.len(), "{manifest:?}");
@@ -89,16 +99,40 @@ impl Disk {
             let mut copy = Inode::allocated(0);
             copy.write_durable(0, bytes);
             disk.inodes.push(copy);
-            let directory = disk.directories.entry(file.dir()).or_default();
-            directory.durable = true;
-            directory.entries.insert(file, disk.inodes.len() - 1);
-            directory.entries_durable.insert(file, disk.inodes.len() - 1);
+            let drive = if let Piece::Segment { log, .. } = *piece { superblock.logs[log as usize] as u8 } else { 0 };
+            disk.put_durable(file, drive, disk.inodes.len() - 1);
+        }
+        for (number, directory) in (0..).zip(&superblock.directories).skip(1) {
+            let identity = Identity {
+                home: superblock.directory,
+                id: directory.id,
+                number,
+                home_path: superblock.directories[0].path.clone(),
+            };
+            let mut inode = Inode::allocated(0);
+            inode.write_durable(0, &identity.encode(superblock.block));
+            disk.inodes.push(inode);
+            disk.put_durable(FileName::Identity { given: number as u8 }, number as u8, disk.inodes.len() - 1);
+        }
+        // Also of logs that held nothing.
+        for (log, number) in (0..).zip(&superblock.logs) {
+            let directory = disk.directories.entry(DirName::Log(log)).or_default();
+            (directory.drive, directory.durable) = (*number as u8, true);
         }
         disk.note_all_marks();
         disk
     }
 }
 
+impl Disk {
+    fn put_durable(&mut self, file: FileName, drive: u8, inode: usize) {
+        let directory = self.directories.entry(file.dir()).or_default();
+        (directory.drive, directory.durable) = (drive, true);
+        directory.entries.insert(file, inode);
+        directory.entries_durable.insert(file, inode);
+    }
+}
+
 fn is_of_capture(dir: DirName) -> bool {
-    matches!(dir, DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_))
+    matches!(dir, DirName::Capture(_) | DirName::CaptureCatalog | DirName::CaptureLog(_))
 }

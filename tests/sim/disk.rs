@@ -274,8 +274,8 @@ impl Disk {
             }
             Request::Link { from, to } => self.finish_link(from, to),
             Request::Clear { dir } => {
-                assert_eq!(dir, DirName::Capture, "nothing else is cleared");
-                Ok(self.finish_clear())
+                assert!(matches!(dir, DirName::Capture(_)), "{dir:?} is cleared");
+                Ok(self.finish_clear(dir))
             }
         }
     }
@@ -386,7 +386,7 @@ impl Disk {
         covered.iter().for_each(|(_, change)| change.apply(&mut directory.entries_durable));
         let drive = self.drives.of(dir);
         let is_in = |child: DirName| match child {
-            DirName::CaptureCatalog | DirName::CaptureLog(_) => dir == DirName::Capture,
+            DirName::CaptureCatalog | DirName::CaptureLog(_) => matches!(dir, DirName::Capture(_)),
             _ => matches!(dir, DirName::Top | DirName::Given(_)),
         };
         for (_, child) in self.directories.iter_mut().filter(|(name, child)| child.drive == drive && is_in(**name)) {

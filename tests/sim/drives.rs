@@ -36,9 +36,9 @@ impl Drives {
     pub fn of(&self, dir: DirName) -> u8 {
         match dir {
             DirName::Top | DirName::Catalog | DirName::Quarantine => 0,
-            DirName::Log(log) | DirName::Above(log) => self.of_log(log),
-            DirName::Given(drive) => drive,
-            DirName::Capture | DirName::CaptureCatalog | DirName::CaptureLog(_) => 0,
+            DirName::Log(log) | DirName::Above(log) | DirName::CaptureLog(log) => self.of_log(log),
+            DirName::Given(drive) | DirName::Capture(drive) => drive,
+            DirName::CaptureCatalog => 0,
         }
     }
 
@@ -53,6 +53,7 @@ impl Drives {
             DirName::Above(log) if self.of_log(log) == 0 => DirName::Top,
             DirName::Above(log) => DirName::Given(self.of_log(log)),
             DirName::Given(given) => DirName::Given(self.mounts[given as usize]),
+            DirName::Capture(given) => DirName::Capture(self.mounts[given as usize]),
             other => other,
         }
     }
@@ -88,7 +89,7 @@ impl Drives {
             Request::SyncDir { dir } => Request::SyncDir { dir: self.dir(dir) },
             Request::List { dir } => Request::List { dir: self.dir(dir) },
             Request::Link { from, to } => Request::Link { from, to },
-            Request::Clear { dir } => Request::Clear { dir },
+            Request::Clear { dir } => Request::Clear { dir: self.dir(dir) },
         }
     }
 }

@@ -82,6 +82,7 @@ fn hold(part: u64) {
         "hardly a shard was moved, or no move cut: {total:?}"
     );
     assert!(seeds < 20 || total.restored > 0, "no node has been restored from a snapshot: {total:?}");
+    assert!(seeds < 200 || total.snapshots_several > 0, "no snapshot of several drives: {total:?}");
     assert!(seeds < 200 || total.snapshots_cut > 0 && total.room_returned > 0, "no cut and no room: {total:?}");
 }
 

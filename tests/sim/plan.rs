@@ -62,7 +62,7 @@ impl Kind {
             | Op::WriteAt { file: FileName::Captured(Piece::Manifest), .. }
             | Op::Fsync { file: FileName::Captured(Piece::Manifest), .. }
             | Op::CloseFile { file: FileName::Captured(Piece::Manifest), .. }
-            | Op::SyncDir { dir: DirName::Capture, .. } => Kind::Manifest,
+            | Op::SyncDir { dir: DirName::Capture(0), .. } => Kind::Manifest,
             Op::Link { .. }
             | Op::Clear { .. }
             | Op::Open { file: FileName::Captured(_), .. }

@@ -65,6 +65,7 @@ impl World<'_> {
         let pieces = self.disk.take_capture();
         self.note(format!("a snapshot of {} files is taken away", pieces.len()));
         self.report.snapshots += 1;
+        self.report.snapshots_several += (self.disk.superblock_of(&pieces).directories.len() > 1) as u32;
         if self.kept.len() < RESTORED_MAX {
             let expected = before.of_snapshot(&self.shared.oracle);
             self.kept.push(Kept { pieces, expected, clock: self.clock.clone(), workers: self.workers });
@@ -93,7 +94,7 @@ impl World<'_> {
                 workers: self.shared.settings.workers,
                 writers: 0,
                 readers: 0,
-                drives: 1,
+                drives: self.disk.superblock_of(&kept.pieces).directories.len() as u8,
                 clock_steps: self.shared.settings.clock_steps,
                 ..self.shared.settings.clone()
             };

@@ -143,6 +143,8 @@ pub struct Report {
     pub spared: u32,
     /// Snapshots taken, those of them that a power cut found whole, and nodes restored from them.
     pub snapshots: u64,
+    /// Of several drives.
+    pub snapshots_several: u32,
     pub snapshots_cut: u64,
     pub restored: u64,
     /// Shards moved between logs for a request that was answered, and moves that a later life has ended.
@@ -170,6 +172,7 @@ impl Report {
         self.refused += other.refused;
         self.spared += other.spared;
         self.snapshots += other.snapshots;
+        self.snapshots_several += other.snapshots_several;
         self.snapshots_cut += other.snapshots_cut;
         self.restored += other.restored;
         self.moved += other.moved;
