@@ -17,7 +17,7 @@ use super::format::{
 };
 use super::index::{RUN_SIZE, Run, Start};
 use crate::io::buffers::{Buffers, Span};
-use crate::io::op::FileName;
+use crate::io::op::{Errno, FileName};
 
 /// Bytes that are read at once, unless a frame is larger: what a run holds, four times over, for shards that share a log.
 const READ_BYTES: u32 = 256 << 10;
@@ -31,6 +31,9 @@ pub enum Step {
     /// Emit `Op::ReadAt` of `len` bytes (at most the largest commit) at byte `at` into a span of that length or more, then call
     /// [`Reader::filled`], or, when the read failed, [`Reader::failed`].
     Read { file: FileName, at: u64, len: u32 },
+    /// Runs of a segment, whose table begins at `position`, cannot be used: told by each reader that has to do without. It walks the frames
+    /// instead, and nothing is lost by it.
+    PassedOver { file: FileName, position: Position, why: String },
     /// All that is durable has been read.
     End,
     /// Acknowledged records of the shard cannot be read; the next call goes on behind them. Damage of other shards' frames is passed over.
@@ -89,8 +92,9 @@ pub struct Reader {
     distrusted: Option<(u32, u32)>,
     chunk: Option<Chunk>,
     asked: Option<Asked>,
-    /// The table whose runs that read is for.
-    asked_runs: Option<(u32, u32)>,
+    /// That read is for runs; and why it has failed.
+    asked_runs: bool,
+    failed: Option<Errno>,
     /// After damage: looks for the next block with a commit header.
     lost: bool,
     /// Damage that was met since the last frame of the shard: told if the shard is found to have lost something by it.
@@ -110,7 +114,8 @@ impl Reader {
             distrusted: None,
             chunk: None,
             asked: None,
-            asked_runs: None,
+            asked_runs: false,
+            failed: None,
             lost: false,
             met: None,
         }
@@ -173,10 +178,9 @@ impl Reader {
 
     /// The read that `next` asked for has failed: whether the reader can do without. It can where runs were to be read: the extent is then
     /// walked from its start.
-    pub fn failed(&mut self) -> bool {
-        let Some(table) = self.asked_runs.take() else { return false };
-        (self.asked, self.chunk, self.distrusted) = (None, None, Some(table));
-        true
+    pub fn failed(&mut self, errno: Errno) -> bool {
+        self.failed = self.asked_runs.then_some(errno);
+        self.asked_runs
     }
 
     /// The number that it goes on from.
@@ -343,7 +347,7 @@ impl Reader {
             return self.damaged(log, place, "the device does not give it back".to_owned());
         }
         self.asked = Some(asked);
-        (self.asked_runs, self.chunk) = (None, None);
+        (self.asked_runs, self.failed, self.chunk) = (false, None, None);
         Some(Step::Read { file: place.file, at: at as u64, len })
     }
 
@@ -426,17 +430,19 @@ impl Reader {
             Some(arrival) => runs.partition_point(|run| run.arrival < arrival),
             None => runs.partition_point(|run| run.first <= sequence),
         };
-        Ok(match runs.get(behind.saturating_sub(1)) {
+        // Before the first one stands a damaged one, if anything.
+        Ok(match behind.checked_sub(1).and_then(|before| runs.get(before)) {
             Some(run) if self.arrival.is_some() => Start { sequence: run.first.max(extent.first), at: run.at },
             Some(run) => Start { sequence, at: run.at },
             None => from_start,
         })
     }
 
-    /// Takes the runs of an extent from memory, or from the footer: `Err` with the read that brings them. `false`: there are none.
+    /// Takes the runs of an extent from memory, or from the footer: `Err` with the read that brings them, or with what is wrong with
+    /// them. `false`: there are none.
     fn load_runs(&mut self, log: &Log, buffers: &Buffers, extent: &Extent) -> Result<bool, Step> {
         let (place, count) = extent.runs();
-        let table = (extent.incarnation, place);
+        self.stretches.of = None;
         self.stretches.runs.clear();
         let from = match log.table(extent.incarnation) {
             Table::Nowhere => return Ok(false),
@@ -453,37 +459,39 @@ impl Reader {
         let (first, last) = (from + place * RUN_SIZE as u32, from + (place + count) * RUN_SIZE as u32);
         let at = first / block * block;
         let asked = Asked { incarnation: extent.incarnation, at, len: last.next_multiple_of(block) - at };
-        let read = self
-            .chunk
-            .filter(|chunk| self.asked == Some(asked) && (chunk.incarnation, chunk.at) == (asked.incarnation, at));
-        let Some(chunk) = read else {
-            (self.asked, self.asked_runs, self.chunk) = (Some(asked), Some(table), None);
-            let index = log.segment_index(extent.incarnation).expect("its table was just found");
-            let file = log.files.name(log.segments[index].file);
-            return Err(Step::Read { file, at: at as u64, len: asked.len });
-        };
-        self.asked_runs = None;
-        if chunk.span.len < last - at {
-            // The file ends before them.
-            self.distrusted = Some(table);
-            return Ok(false);
-        }
-        let bytes = buffers.bytes(chunk.span.part(first - at, last - first));
-        for (index, run) in read_runs(bytes, extent.incarnation, self.shard).enumerate() {
-            match run {
-                Some((first, arrival, at, end)) if at >= extent.at() && at < end => {
-                    self.stretches.runs.push(Stretch { first, arrival, at, end });
-                }
-                // A reader walks from the run before a damaged one, or from where the extent begins.
-                _ if index == 0 => {
-                    let at = extent.at();
-                    self.stretches.runs.push(Stretch { first: 0, arrival: 0, at, end: at });
-                }
-                _ => {}
+        let index = log.segment_index(extent.incarnation).expect("its table was just found");
+        let file = log.files.name(log.segments[index].file);
+        let answered = self.asked == Some(asked);
+        let failed = self.failed.take().filter(|_| answered);
+        let brought = self.chunk.filter(|chunk| answered && (chunk.incarnation, chunk.at) == (asked.incarnation, at));
+        let why = match (failed, brought) {
+            (None, None) => {
+                (self.asked, self.asked_runs, self.chunk) = (Some(asked), true, None);
+                return Err(Step::Read { file, at: at as u64, len: asked.len });
             }
+            (Some(errno), _) => Some(format!("they cannot be read ({errno})")),
+            (None, Some(chunk)) if chunk.span.len < last - at => Some("the file ends before them".to_owned()),
+            (None, Some(chunk)) => {
+                self.take_runs(buffers.bytes(chunk.span.part(first - at, last - first)), extent);
+                let damaged = count as usize - self.stretches.runs.len();
+                (damaged > 0).then(|| format!("{damaged} of {count} runs of a shard are damaged"))
+            }
+        };
+        if self.stretches.of.is_none() {
+            self.distrusted = Some((extent.incarnation, place));
         }
+        match why {
+            Some(why) => Err(Step::PassedOver { file, position: log.position(extent.incarnation, from), why }),
+            None => Ok(self.stretches.of.is_some()),
+        }
+    }
+
+    /// Takes those runs of an extent that are sound: a reader walks from the one before a damaged one, or from where the extent begins.
+    fn take_runs(&mut self, bytes: &[u8], extent: &Extent) {
+        let within = |&(_, _, at, end): &(u64, u64, u32, u32)| at >= extent.at() && at < end;
+        let runs = read_runs(bytes, extent.incarnation, self.shard).flatten().filter(within);
+        self.stretches.runs.extend(runs.map(|(first, arrival, at, end)| Stretch { first, arrival, at, end }));
         let rising = self.stretches.runs.is_sorted_by_key(|run| run.first);
-        self.stretches.of = rising.then_some((extent.incarnation, place));
-        Ok(rising)
+        self.stretches.of = rising.then_some((extent.incarnation, extent.runs().0));
     }
 }

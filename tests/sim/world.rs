@@ -152,6 +152,8 @@ pub struct Report {
     pub resumed: u64,
     /// Times that the file system had room again.
     pub room_returned: u64,
+    /// Footers that readers did without.
+    pub passed_over: u64,
     pub virtual_seconds: f64,
 }
 
@@ -178,6 +180,7 @@ impl Report {
         self.moved += other.moved;
         self.resumed += other.resumed;
         self.room_returned += other.room_returned;
+        self.passed_over += other.passed_over;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
