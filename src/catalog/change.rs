@@ -89,6 +89,12 @@ pub enum Change {
         stream: u32,
         horizon: u64,
     },
+    /// The resharding of these parents ends where it began, because the log of one has failed meanwhile: they stay open, and the numbers of
+    /// the children are not used again.
+    ParentsStay {
+        stream: u32,
+        parents: Vec<u32>,
+    },
 }
 
 /// How a parent ended.
@@ -122,6 +128,7 @@ impl State {
             Change::FormersExpired { stream, horizon } => {
                 self.alter(*stream, |stream| moving::forget(stream, *horizon))
             }
+            Change::ParentsStay { stream, parents } => self.alter(*stream, |stream| stay(stream, parents)),
             Change::ShardsExpired { stream, shards } => self.expired(*stream, shards),
             Change::LiveSegments { log, live, resume } => self.live_segments(*log, live, resume),
             Change::Logs { logs } => {
@@ -288,5 +295,18 @@ fn open(stream: &mut Stream, closed: &[ClosedShard]) {
         (child.number, child)
     };
     stream.shards.extend(resharding.children.into_iter().map(open));
+    stream.status = StreamStatus::Active;
+}
+
+fn stay(stream: &mut Stream, parents: &[u32]) {
+    let is_it = |resharding: &mut Resharding| resharding.parents.iter().flatten().eq(parents);
+    if stream.resharding.take_if(is_it).is_none() {
+        return;
+    }
+    for parent in parents {
+        if let Some(shard) = stream.shards.get_mut(parent) {
+            shard.state = ShardState::Open;
+        }
+    }
     stream.status = StreamStatus::Active;
 }

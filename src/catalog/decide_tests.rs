@@ -55,9 +55,8 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
         8 | 9 => {
             let resharding = stream?.resharding.as_ref()?;
             let arrival = Wall(now.0 - 2_500_000 + random.below(5_000_000));
-            let closed = stream?.ends_of_parents(|_| Some((5, arrival)), now);
-            assert_eq!(closed.len(), resharding.parents.iter().flatten().count());
-            Some(Change::OpenChildren { stream: stream?.number, closed })
+            let failed = resharding.parents[0].filter(|_| random.below(4) == 0);
+            stream?.end_of_resharding(|parent| Some((failed != Some(parent)).then_some((5, arrival))), now)
         }
         10 | 11 => decide.move_shard(&name, shard(random), random.below(5) as u32, random.below(300)).ok(),
         12 | 13 => {
@@ -68,11 +67,7 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
             stream?.end_of_move(drained, random.below(300), &LOGS)
         }
         15 => stream?.forget_formers(random.below(300)),
-        16 => {
-            let mut logs = LOGS;
-            logs.iter_mut().for_each(|place| place.failed = random.below(2) == 0);
-            stream?.end_of_stranded_move(random.below(300), &logs)
-        }
+        16 if random.below(2) == 0 => stream?.end_of_stranded_move(random.below(300)),
         14 => Some(Change::ShardsExpired { stream: stream?.number, shards: vec![shard(random)] }),
         _ => {
             let key = ShardKey::new(random.below(8) as u32, shard(random));
@@ -167,7 +162,7 @@ fn random_histories_keep_ranges_whole_and_numbers_unused() {
         }
         assert_eq!(copy, state, "a copy that is told everything twice arrives at the same, seed {seed}");
     }
-    assert_eq!(kinds.len(), 11, "every kind of change was met");
+    assert_eq!(kinds.len(), 12, "every kind of change was met");
 }
 
 fn kind(change: &Change) -> u8 {
@@ -183,6 +178,7 @@ fn kind(change: &Change) -> u8 {
         Change::MoveShard { .. } => 9,
         Change::MovedShard { .. } => 10,
         Change::FormersExpired { .. } => 11,
+        Change::ParentsStay { .. } => 12,
         Change::Logs { .. } | Change::RetentionClock { .. } => 8,
     }
 }
@@ -310,6 +306,44 @@ fn a_split_closes_its_parent_and_opens_two_children() {
         stream.shards.values().filter(|shard| stream.took_at(shard, Wall(time))).map(|s| s.number).collect::<Vec<_>>()
     };
     assert_eq!((at(9_000_000), at(10_000_000), at(30_000_000)), (vec![], vec![0], vec![1, 2]));
+}
+
+#[test]
+fn a_resharding_ends_when_every_parent_has_ended_and_where_it_began_when_a_log_has_failed() {
+    let mut state = state_with(3);
+    let identity = identity();
+    let before = state.clone();
+    let now = Wall(20_000_000);
+    let merge = |state: &State| Decide { state, identity: &identity, logs: &LOGS }.merge("s", 0, 1, now);
+    let begun = merge(&state).expect("merged");
+    state.apply(3, &begun);
+    let end = |state: &State, words: [Option<Option<(u64, Wall)>>; 2]| {
+        state.stream("s").expect("there").end_of_resharding(|parent| words[parent as usize], now)
+    };
+    let durable = Some(Some((7, now)));
+    assert_eq!(end(&state, [None, None]), None);
+    assert_eq!(end(&state, [durable, None]), None, "the other one has not said how it ends");
+    assert_eq!(
+        end(&state, [None, Some(None)]),
+        None,
+        "its records may come to be durable after the resharding has ended"
+    );
+    assert!(matches!(end(&state, [durable, durable]), Some(Change::OpenChildren { .. })));
+    for words in [[durable, Some(None)], [Some(None), durable], [Some(None), Some(None)]] {
+        let mut state = state.clone();
+        state.apply(4, &Change::ParentsStay { stream: 0, parents: vec![1] });
+        assert_eq!(state.stream("s").map(|stream| stream.status), Some(StreamStatus::Updating), "another resharding's");
+        state.apply(5, &end(&state, words).expect("both have ended"));
+        let (stream, first) = (state.stream("s").expect("there"), before.stream("s").expect("there"));
+        assert_eq!(
+            (stream.status, &stream.shards, &state.placed),
+            (StreamStatus::Active, &first.shards, &before.placed)
+        );
+        assert_eq!((&stream.routes, &stream.resharding), (&first.routes, &None));
+        assert_eq!(end(&state, words), None);
+        let Ok(Change::CloseShards { children, .. }) = merge(&state) else { panic!("they can be merged again") };
+        assert_eq!(children[0].number, 4, "3 was the number of a child that never was");
+    }
 }
 
 #[test]

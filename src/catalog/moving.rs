@@ -185,14 +185,12 @@ impl Stream {
         Some(Change::MovedShard { stream: self.number, moved })
     }
 
-    /// The end of a move whose shard is on a log that has failed: what that log has assigned never becomes durable in this run, so the
-    /// shard stays. `None`: no move is under way, or its log has not failed.
-    pub fn end_of_stranded_move(&self, horizon: u64, logs: &[LogPlace]) -> Option<Change> {
+    /// The end of the move under way, when the log that its shard is on has failed: what that log has assigned never becomes durable in
+    /// this run, so the shard stays.
+    pub fn end_of_stranded_move(&self, horizon: u64) -> Option<Change> {
         let Moving { shard, .. } = self.moving?;
         let to = self.shards.get(&shard)?.log;
-        let failed = logs.get(to as usize).is_some_and(|place| place.failed);
-        let moved = Moved { shard, to, next: 0, arrival: 0, horizon };
-        failed.then_some(Change::MovedShard { stream: self.number, moved })
+        Some(Change::MovedShard { stream: self.number, moved: Moved { shard, to, next: 0, arrival: 0, horizon } })
     }
 
     /// The change that forgets former logs of which everything has expired; `None`: there are none.
@@ -301,21 +299,16 @@ mod tests {
         let before = state.clone();
         let change = decided(&state, 2, 0, &LOGS).expect("it may move");
         state.apply(state.applied + 1, &change);
-        let mut logs = LOGS;
-        logs[2].failed = true;
-        let stranded = |state: &State, logs: &[LogPlace]| state.stream("s")?.end_of_stranded_move(0, logs);
-        assert_eq!(stranded(&state, &logs), None, "its own log takes records");
-        logs[1].failed = true;
-        let end = stranded(&state, &logs).expect("it ends");
+        let stranded = |state: &State| state.stream("s")?.end_of_stranded_move(0);
+        let end = stranded(&state).expect("it ends");
         state.apply(state.applied + 1, &end);
         assert_eq!((&state.streams, &state.resume), (&before.streams, &before.resume), "as if it had not begun");
-        assert_eq!(stranded(&state, &logs), None);
+        assert_eq!(stranded(&state), None);
         let never_moved = one();
         let mut state = never_moved.clone();
         let change = decided(&state, 2, 0, &LOGS).expect("it may move");
         state.apply(state.applied + 1, &change);
-        logs[0].failed = true;
-        let end = stranded(&state, &logs).expect("it ends");
+        let end = stranded(&state).expect("it ends");
         state.apply(state.applied + 1, &end);
         assert_eq!((&state.streams, &state.resume), (&never_moved.streams, &never_moved.resume));
     }

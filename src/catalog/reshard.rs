@@ -13,6 +13,19 @@ fn id(number: u32) -> String {
 }
 
 impl Stream {
+    /// The end of the resharding under way, when the owner of every parent has said how it ends: `word` gives number and arrival of the last
+    /// record where all are durable, and `Some(None)` where they never will be in this run, because the log has failed. Then the parents
+    /// stay: the log's recovery says where they go on.
+    pub fn end_of_resharding(&self, word: impl Fn(u32) -> Option<Option<(u64, Wall)>>, now: Wall) -> Option<Change> {
+        let parents: Vec<u32> = self.resharding.as_ref()?.parents.iter().flatten().copied().collect();
+        let words = parents.iter().map(|parent| word(*parent)).collect::<Option<Vec<_>>>()?;
+        if words.contains(&None) {
+            return Some(Change::ParentsStay { stream: self.number, parents });
+        }
+        let closed = self.ends_of_parents(|parent| word(parent).flatten(), now);
+        Some(Change::OpenChildren { stream: self.number, closed })
+    }
+
     /// How the parents of the resharding under way end, of which `drained` gives number and arrival of the last record. They end together,
     /// and not before they were opened or that record arrived: the wall clock may have been set back, yet generations follow each other
     /// and a shard outlives its records.

@@ -6,9 +6,9 @@
 //! the directories that are added.
 
 use super::sealed::{Unusable, seal, unseal};
-use super::steps::{Progress, Step, Steps};
+use super::steps::{Staged, Step, Steps};
 use crate::io::buffers::Buffers;
-use crate::io::op::{DirName, Errno, FileName, OpenHow, Ops, Sync, Token};
+use crate::io::op::{DirName, Errno, FileName, OpenHow, Ops, Sync};
 use rkyv::{Archive, Deserialize, Serialize, rancor};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"pensdrct");
@@ -115,34 +115,6 @@ impl Identities {
         self.steps.go(buffers, ops);
     }
 
-    /// Takes the completion of an owned operation.
-    pub fn on_done(&mut self, token: Token, result: Result<u32, Errno>, buffers: &mut Buffers, ops: &mut Ops) {
-        match self.steps.done(token, result, buffers) {
-            Progress::NotMine | Progress::More => {}
-            Progress::Finished => self.finished(),
-            Progress::Failed(step, errno) => self.failed(&step, errno),
-        }
-        self.steps.go(buffers, ops);
-    }
-
-    /// Takes the listing of an owned operation.
-    pub fn on_listed(
-        &mut self,
-        token: Token,
-        result: Result<Vec<(FileName, u64)>, Errno>,
-        buffers: &mut Buffers,
-        ops: &mut Ops,
-    ) {
-        let Stage::List(given) = self.stage else { return };
-        let files = result.clone().unwrap_or_default();
-        match self.steps.done(token, result.map(|_| 0), buffers) {
-            Progress::NotMine => return,
-            Progress::Failed(step, errno) => self.failed(&step, errno),
-            Progress::More | Progress::Finished => self.listed(given, &files),
-        }
-        self.steps.go(buffers, ops);
-    }
-
     pub fn event(&mut self) -> Option<Event> {
         self.event.take()
     }
@@ -157,7 +129,7 @@ impl Identities {
         self.steps.push(Step::List(DirName::Given(given)));
     }
 
-    fn listed(&mut self, given: u8, files: &[(FileName, u64)]) {
+    fn found_files(&mut self, given: u8, files: &[(FileName, u64)]) {
         let has = |file| files.iter().any(|(name, _)| *name == file);
         if has(FileName::IdentityDraft { given }) {
             self.drafts.push(given);
@@ -174,27 +146,6 @@ impl Identities {
         self.steps.push(Step::Fsync(file));
         self.steps.push(Step::Close(file));
         self.steps.push(Step::SyncDir(DirName::Given(given)));
-    }
-
-    fn finished(&mut self) {
-        match self.stage {
-            Stage::Read(given) => {
-                let found = match Identity::decode(&self.steps.take_read()) {
-                    Ok(identity) => Found::Identity(identity),
-                    Err(why) => Found::Unusable(why.to_string()),
-                };
-                self.found.push(found);
-                self.list(given + 1);
-            }
-            Stage::Write(_) => self.write_next(),
-            Stage::Idle | Stage::List(_) => {}
-        }
-    }
-
-    fn failed(&mut self, step: &Step, errno: Errno) {
-        let (Stage::List(given) | Stage::Read(given) | Stage::Write(given)) = self.stage else { return };
-        self.stage = Stage::Idle;
-        self.event = Some(Event::Failed { given, what: step.to_string(), errno });
     }
 
     fn write_next(&mut self) {
@@ -214,5 +165,40 @@ impl Identities {
         self.steps.push(Step::Close(draft));
         self.steps.push(Step::Rename { from: draft, to: file });
         self.steps.push(Step::SyncDir(DirName::Given(given)));
+    }
+}
+
+impl Staged for Identities {
+    fn steps(&mut self) -> &mut Steps {
+        &mut self.steps
+    }
+
+    fn finished(&mut self) {
+        match self.stage {
+            Stage::Read(given) => {
+                let found = match Identity::decode(&self.steps.take_read()) {
+                    Ok(identity) => Found::Identity(identity),
+                    Err(why) => Found::Unusable(why.to_string()),
+                };
+                self.found.push(found);
+                self.list(given + 1);
+            }
+            Stage::Write(_) => self.write_next(),
+            Stage::Idle | Stage::List(_) => {}
+        }
+    }
+
+    fn listed(&mut self, result: Result<Vec<(FileName, u64)>, (Step, Errno)>) {
+        match (self.stage, result) {
+            (Stage::List(given), Ok(files)) => self.found_files(given, &files),
+            (_, Ok(_)) => {}
+            (_, Err((step, errno))) => self.failed(&step, errno),
+        }
+    }
+
+    fn failed(&mut self, step: &Step, errno: Errno) {
+        let (Stage::List(given) | Stage::Read(given) | Stage::Write(given)) = self.stage else { return };
+        self.stage = Stage::Idle;
+        self.event = Some(Event::Failed { given, what: step.to_string(), errno });
     }
 }

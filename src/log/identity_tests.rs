@@ -2,6 +2,7 @@
 
 use super::identity::{Event, Found, Identities, Identity};
 use super::memory_disk::{MemoryDisk, Random, buffers};
+use super::steps::Staged;
 use crate::io::buffers::Buffers;
 use crate::io::op::{Completion, FileName, Op};
 

@@ -55,6 +55,48 @@ pub enum Progress {
     Failed(Step, Errno),
 }
 
+/// A machine that does its work by a list of steps, one stage after another. It says what follows a stage; how completions come in is the
+/// same for all.
+pub trait Staged {
+    fn steps(&mut self) -> &mut Steps;
+
+    /// Every step of the stage has been done: pushes those of the next one, or tells of the end.
+    fn finished(&mut self);
+
+    /// A directory has been listed, or could not be: for [`Step::List`], in place of `finished` and `failed`.
+    fn listed(&mut self, result: Result<Vec<(FileName, u64)>, (Step, Errno)>);
+
+    /// A step has failed; the rest of the list is dropped.
+    fn failed(&mut self, step: &Step, errno: Errno);
+
+    /// Takes the completion of an owned operation.
+    fn on_done(&mut self, token: Token, result: Result<u32, Errno>, buffers: &mut Buffers, ops: &mut Ops) {
+        match self.steps().done(token, result, buffers) {
+            Progress::NotMine | Progress::More => {}
+            Progress::Finished => self.finished(),
+            Progress::Failed(step, errno) => self.failed(&step, errno),
+        }
+        self.steps().go(buffers, ops);
+    }
+
+    /// Takes the listing of an owned operation.
+    fn on_listed(
+        &mut self,
+        token: Token,
+        result: Result<Vec<(FileName, u64)>, Errno>,
+        buffers: &mut Buffers,
+        ops: &mut Ops,
+    ) {
+        let count = result.as_ref().map(|_| 0).map_err(|errno| *errno);
+        match self.steps().done(token, count, buffers) {
+            Progress::NotMine => return,
+            Progress::Failed(step, errno) => self.listed(Err((step, errno))),
+            Progress::More | Progress::Finished => self.listed(Ok(result.unwrap_or_default())),
+        }
+        self.steps().go(buffers, ops);
+    }
+}
+
 /// The list, and the operation in flight.
 pub struct Steps {
     owner: u8,

@@ -8,7 +8,7 @@
 //! (`identity.rs`), written before the superblock names it. The bytes of a copy: `sealed.rs`.
 
 use super::sealed::{Unusable, seal, unseal};
-use super::steps::{Progress, Step, Steps};
+use super::steps::{Staged, Step, Steps};
 use crate::io::buffers::Buffers;
 use crate::io::op::{DirName, Errno, FileName, OpenHow, Ops, Sync, Token};
 use rkyv::rancor;
@@ -234,36 +234,6 @@ impl Superblocks {
         self.steps.go(buffers, ops);
     }
 
-    /// Takes the completion of an owned operation.
-    pub fn on_done(&mut self, token: Token, result: Result<u32, Errno>, buffers: &mut Buffers, ops: &mut Ops) {
-        match self.steps.done(token, result, buffers) {
-            Progress::NotMine | Progress::More => {}
-            Progress::Finished => self.finished(),
-            Progress::Failed(step, errno) => self.failed(&step, errno),
-        }
-        self.steps.go(buffers, ops);
-    }
-
-    /// Takes the listing of an owned operation.
-    pub fn on_listed(
-        &mut self,
-        token: Token,
-        result: Result<Vec<(FileName, u64)>, Errno>,
-        buffers: &mut Buffers,
-        ops: &mut Ops,
-    ) {
-        if !self.owns(token) {
-            return;
-        }
-        let is_empty = result.as_ref().map_or_else(|errno| errno.0 == ENOENT, Vec::is_empty);
-        match self.steps.done(token, result.map(|_| 0).or_else(|e| if e.0 == ENOENT { Ok(0) } else { Err(e) }), buffers)
-        {
-            Progress::Failed(step, errno) => self.failed(&step, errno),
-            _ => self.judged(is_empty),
-        }
-        self.steps.go(buffers, ops);
-    }
-
     pub fn event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
@@ -275,36 +245,6 @@ impl Superblocks {
     fn probe(&mut self, copy: u8) {
         self.stage = Stage::Open(copy);
         self.steps.push(Step::Open { file: FileName::Superblock(copy), how: OpenHow::Existing });
-    }
-
-    fn finished(&mut self) {
-        match self.stage {
-            Stage::Open(copy) => {
-                self.open[copy as usize] = true;
-                self.stage = Stage::Read(copy);
-                let file = FileName::Superblock(copy);
-                self.steps.push(Step::Read { file, limit: 64 << 10 });
-                // What a killed process wrote may be in the device's cache only; it is about to be trusted.
-                self.steps.push(Step::Fsync(file));
-            }
-            Stage::Read(copy) => {
-                self.copies[copy as usize] = Superblock::decode(&self.steps.take_read());
-                self.after(copy);
-            }
-            Stage::Writing => {
-                self.stage = Stage::Ready;
-                self.events.push_back(Event::Written);
-            }
-            Stage::Judge | Stage::Ready | Stage::Over => {}
-        }
-    }
-
-    fn failed(&mut self, step: &Step, errno: Errno) {
-        if let (Stage::Open(copy), ENOENT) = (self.stage, errno.0) {
-            self.copies[copy as usize] = Err(Unusable::Missing);
-            return self.after(copy);
-        }
-        self.end(Event::Failed { what: step.to_string(), errno });
     }
 
     fn end(&mut self, event: Event) {
@@ -373,5 +313,49 @@ impl Superblocks {
             self.steps.push(Step::SyncDir(DirName::Top));
         }
         self.target = 1 - self.target;
+    }
+}
+
+impl Staged for Superblocks {
+    fn steps(&mut self) -> &mut Steps {
+        &mut self.steps
+    }
+
+    fn finished(&mut self) {
+        match self.stage {
+            Stage::Open(copy) => {
+                self.open[copy as usize] = true;
+                self.stage = Stage::Read(copy);
+                let file = FileName::Superblock(copy);
+                self.steps.push(Step::Read { file, limit: 64 << 10 });
+                // What a killed process wrote may be in the device's cache only; it is about to be trusted.
+                self.steps.push(Step::Fsync(file));
+            }
+            Stage::Read(copy) => {
+                self.copies[copy as usize] = Superblock::decode(&self.steps.take_read());
+                self.after(copy);
+            }
+            Stage::Writing => {
+                self.stage = Stage::Ready;
+                self.events.push_back(Event::Written);
+            }
+            Stage::Judge | Stage::Ready | Stage::Over => {}
+        }
+    }
+
+    fn listed(&mut self, result: Result<Vec<(FileName, u64)>, (Step, Errno)>) {
+        match result {
+            Ok(files) => self.judged(files.is_empty()),
+            Err((_, Errno(ENOENT))) => self.judged(true),
+            Err((step, errno)) => self.failed(&step, errno),
+        }
+    }
+
+    fn failed(&mut self, step: &Step, errno: Errno) {
+        if let (Stage::Open(copy), ENOENT) = (self.stage, errno.0) {
+            self.copies[copy as usize] = Err(Unusable::Missing);
+            return self.after(copy);
+        }
+        self.end(Event::Failed { what: step.to_string(), errno });
     }
 }

@@ -1,6 +1,7 @@
 //! The superblock on a disk that fails at every operation.
 
 use super::memory_disk::{MemoryDisk, Random, buffers};
+use super::steps::Staged;
 use super::superblock::{Directory, Event, FORMAT, REVISION, Superblock, Superblocks};
 use crate::io::op::{Completion, FileName, Op};
 

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     Open,
-    /// Puts wait until the children open, or the shard has moved. `told`: worker 0 knows that every record is durable.
+    /// Puts wait until the children open, or the shard has moved. `told`: worker 0 knows that every record is durable, or that
+    /// the log has failed before that.
     Closing {
         told: bool,
     },

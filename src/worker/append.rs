@@ -142,7 +142,7 @@ impl Worker {
         }
         let log = match self.shards.get(key).map(|shard| (shard.admission, shard.log)) {
             Some((Admission::Open, log)) => log,
-            // It will not end closing before a restart: its last records are never durable.
+            // Its last records are never durable: whether it closes or not, it takes nothing before a restart.
             Some((Admission::Closing { .. }, log)) if self.logs[log].failed().is_some() => {
                 return Outcome::Refused(PutRefusal::Failed);
             }

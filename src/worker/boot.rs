@@ -23,6 +23,7 @@ use crate::io::op::{Errno, FileName, Op, Ops, Token};
 pub use crate::log::directories::SEGMENTS_MIN;
 use crate::log::directories::{Recognised, divide, logs_wanted};
 use crate::log::identity::Identities;
+use crate::log::steps::Staged;
 use crate::log::superblock::{self, Directory, Superblock, Superblocks};
 use crate::log::{self, Log};
 use std::collections::BTreeMap;

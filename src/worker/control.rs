@@ -5,10 +5,11 @@ use super::mailbox::{ConnectionId, Message};
 use super::notice::Notice;
 use super::rebalance::Wanted;
 use super::serve::Reply;
-use crate::catalog::change::{Change, ClosedShard};
+use super::stream_news::StreamNews;
+use crate::catalog::change::Change;
 use crate::catalog::decide::{Decide, NewStream};
 use crate::catalog::journal::{Catalog, Event};
-use crate::catalog::state::{ShardState, State, Stream, StreamStatus};
+use crate::catalog::state::{ShardState, State, StreamStatus};
 use crate::io::clock::{Mono, Wall};
 use crate::io::op::Ops;
 use crate::kinesis::error::{Error, Kind};
@@ -32,7 +33,7 @@ pub(super) struct Asker {
 /// A change that is to be judged by the state that all earlier ones leave, durable or not.
 pub(super) enum Wish {
     Mutate(Asker, Box<Mutation>),
-    Open { stream: u32 },
+    Resharded { stream: u32 },
     Gone { stream: u32 },
     Move(Wanted),
     Moved { stream: u32 },
@@ -58,6 +59,10 @@ pub(super) enum Then {
     Opened {
         stream: u32,
     },
+    /// A resharding has ended where it began.
+    Stayed {
+        stream: u32,
+    },
     /// A shard takes records at another log.
     Moved {
         stream: u32,
@@ -75,8 +80,8 @@ pub struct Control {
     pub(super) thens: VecDeque<(u64, Then)>,
     /// Changes of live segments under way: (number, worker, log).
     journals: VecDeque<(u64, u16, u32)>,
-    /// Closing or moving shards whose records are all durable: number and arrival of the last one.
-    pub(super) drained: BTreeMap<ShardKey, (u64, Wall)>,
+    /// Closing or moving shards whose owner has said how they end: as in `Message::ShardEnd`.
+    pub(super) ends: BTreeMap<ShardKey, Option<(u64, Wall)>>,
     resharding: Vec<(u32, Asker, Mono)>,
     deleting: BTreeMap<u32, Asker>,
     /// Nothing can be journaled any more.
@@ -93,7 +98,7 @@ impl Control {
             wishes: VecDeque::new(),
             thens: VecDeque::new(),
             journals: VecDeque::new(),
-            drained: BTreeMap::new(),
+            ends: BTreeMap::new(),
             resharding: Vec::new(),
             deleting: BTreeMap::new(),
             failed: false,
@@ -122,13 +127,16 @@ impl Control {
         !self.failed && self.wishes.len() < MUTATIONS_MAX
     }
 
-    /// The end of a resharding whose parents have said that all of theirs is durable; `None` where it was deleted meanwhile.
-    fn judge_open(&mut self, stream: u32, now: Wall) -> Option<Change> {
-        let resharded = self.catalog.ahead().stream_by_number(stream).filter(|s| s.resharding.is_some())?;
-        let last = |parent| self.drained.get(&ShardKey::new(stream, parent)).copied();
-        let closed = resharded.ends_of_parents(last, now);
-        self.drained.retain(|key, _| key.stream() != stream);
-        Some(Change::OpenChildren { stream, closed })
+    /// The end of a resharding; `None`: not every parent has ended, or the stream was deleted meanwhile.
+    fn judge_end(&mut self, stream: u32, now: Wall) -> Option<(Change, Then)> {
+        let word = |parent| self.ends.get(&ShardKey::new(stream, parent)).copied();
+        let change = self.catalog.ahead().stream_by_number(stream)?.end_of_resharding(word, now)?;
+        self.ends.retain(|key, _| key.stream() != stream);
+        let then = match change {
+            Change::ParentsStay { .. } => Then::Stayed { stream },
+            _ => Then::Opened { stream },
+        };
+        Some((change, then))
     }
 }
 
@@ -185,18 +193,19 @@ impl Worker {
         }
     }
 
-    pub(super) fn note_drained(&mut self, shard: ShardKey, last: u64, arrival: Wall) {
+    /// Worker 0: the owner of a closing or moving shard says how it ends.
+    pub(super) fn note_end(&mut self, shard: ShardKey, end: Option<(u64, Wall)>) {
         let control = self.control.as_mut().expect("closings go to worker 0");
-        control.drained.insert(shard, (last, arrival));
-        let Some(stream) = control.catalog.state().stream_by_number(shard.stream()) else { return };
-        if stream.moving.is_some_and(|moving| moving.shard == shard.shard()) {
-            return control.wishes.push_back(Wish::Moved { stream: shard.stream() });
-        }
-        let parents = stream.resharding.iter().flat_map(|r| r.parents.iter().flatten());
-        let all = parents.clone().all(|p| control.drained.contains_key(&ShardKey::new(stream.number, *p)));
-        if all && parents.count() > 0 {
-            control.wishes.push_back(Wish::Open { stream: shard.stream() });
-        }
+        // A stream that was deleted meanwhile waits for nothing.
+        let Some(of) = control.catalog.state().stream_by_number(shard.stream()) else { return };
+        let stream = of.number;
+        let wish = match (&of.moving, &of.resharding) {
+            (Some(_), _) => Wish::Moved { stream },
+            (None, Some(_)) => Wish::Resharded { stream },
+            (None, None) => return,
+        };
+        control.ends.insert(shard, end);
+        control.wishes.push_back(wish);
     }
 
     /// Worker 0's share of a turn: durable changes go out, wishes are judged, callers are answered.
@@ -239,34 +248,10 @@ impl Worker {
         }
         control.applied[self.id as usize] = number;
         self.follow_change(&change.1);
-        self.tell_change(&change.1);
+        if let Some(news) = StreamNews::of(&change.1, self.state()) {
+            self.tell_operator(Notice::Stream(news));
+        }
         let _ = ops;
-    }
-
-    /// One line for the operator.
-    fn tell_change(&mut self, change: &Change) {
-        let notice = match change {
-            Change::CreateStream { name, shards, .. } => {
-                Notice::StreamCreated { name: name.clone(), shards: *shards as usize }
-            }
-            Change::DeleteStream { stream } => match self.state().stream_by_number(*stream) {
-                Some(stream) => Notice::StreamDeleted { name: stream.name.clone() },
-                None => return,
-            },
-            Change::MovedShard { stream, moved } => match self.state().stream_by_number(*stream) {
-                Some(stream) if moved.next == 0 => {
-                    Notice::ShardStays { stream: stream.name.clone(), shard: moved.shard, log: moved.to }
-                }
-                Some(stream) => Notice::ShardMoved { stream: stream.name.clone(), shard: moved.shard, log: moved.to },
-                None => return,
-            },
-            Change::OpenChildren { stream, closed } => match self.state().stream_by_number(*stream) {
-                Some(stream) => resharded(stream, closed),
-                None => return,
-            },
-            _ => return,
-        };
-        self.tell_operator(notice);
     }
 
     /// Judges wishes one by one, each by the state that the one before it left.
@@ -305,6 +290,7 @@ impl Worker {
                     }
                 }
                 Wish::Gone { stream } => {
+                    control.ends.retain(|key, _| key.stream() != stream);
                     let then = control.deleting.remove(&stream).map(Then::Answer);
                     self.propose(Change::StreamGone { stream }, then, ops);
                 }
@@ -315,9 +301,9 @@ impl Worker {
                         self.propose(change, None, ops);
                     }
                 }
-                Wish::Open { stream } => {
-                    if let Some(change) = control.judge_open(stream, now) {
-                        self.propose(change, Some(Then::Opened { stream }), ops);
+                Wish::Resharded { stream } => {
+                    if let Some((change, then)) = control.judge_end(stream, now) {
+                        self.propose(change, Some(then), ops);
                     }
                 }
             }
@@ -352,7 +338,7 @@ impl Worker {
                 | Then::Gone { asker: Some(asker), .. } => {
                     self.answer_mutation(asker, Err(Box::new(failed())), ops);
                 }
-                Then::Gone { asker: None, .. } | Then::Moved { .. } | Then::Opened { .. } => {}
+                Then::Gone { asker: None, .. } | Then::Moved { .. } | Then::Opened { .. } | Then::Stayed { .. } => {}
             }
         }
         // Their deletion is durable; it is finished after a restart.
@@ -395,22 +381,25 @@ impl Worker {
                     control.resharding.push((stream, asker, self.now.mono.plus_ms(RESHARD_MS)));
                 }
                 Then::Moved { stream } => self.move_ended(stream),
-                Then::Opened { stream } => self.answer_reshardings(|number, _| number == stream, ops),
+                Then::Opened { stream } => self.answer_reshardings(|number, _| number == stream, Ok(()), ops),
+                Then::Stayed { stream } => {
+                    self.answer_reshardings(|number, _| number == stream, Err(Box::new(stayed())), ops);
+                }
             }
         }
     }
 
     fn answer_late_reshardings(&mut self, ops: &mut Ops) {
         let now = self.now.mono;
-        self.answer_reshardings(|_, deadline| deadline <= now, ops);
+        self.answer_reshardings(|_, deadline| deadline <= now, Ok(()), ops);
     }
 
-    fn answer_reshardings(&mut self, which: impl Fn(u32, Mono) -> bool, ops: &mut Ops) {
+    fn answer_reshardings(&mut self, which: impl Fn(u32, Mono) -> bool, result: Result<(), Box<Error>>, ops: &mut Ops) {
         let control = self.control.as_mut().expect("worker 0");
         let ended: Vec<_> =
             control.resharding.extract_if(.., |(stream, _, deadline)| which(*stream, *deadline)).collect();
         for (_, asker, _) in ended {
-            self.answer_mutation(asker, Ok(()), ops);
+            self.answer_mutation(asker, result.clone(), ops);
         }
     }
 
@@ -447,6 +436,7 @@ impl Worker {
             | Change::StreamGone { stream }
             | Change::CloseShards { stream, .. }
             | Change::OpenChildren { stream, .. }
+            | Change::ParentsStay { stream, .. }
             | Change::MoveShard { stream, .. }
             | Change::MovedShard { stream, .. }
             | Change::ShardsExpired { stream, .. } => *stream,
@@ -480,20 +470,22 @@ impl Worker {
         self.shards.follow(state, stream, index, resume);
     }
 
-    /// Tells worker 0 of closing shards whose records are all durable.
-    pub(super) fn tell_drained(&mut self) {
+    /// Tells worker 0 of closing shards whose records are all durable, or never will be in this run.
+    pub(super) fn tell_ends(&mut self) {
         use crate::shard::Admission;
-        let mut drained: Vec<(ShardKey, u64, Wall)> = Vec::new();
+        let mut ended: Vec<(ShardKey, Option<(u64, Wall)>)> = Vec::new();
         for (key, shard) in self.shards.iter_mut() {
-            if shard.admission == (Admission::Closing { told: false }) && self.logs[shard.log].durable() >= shard.end {
+            let log = &self.logs[shard.log];
+            let durable = log.durable() >= shard.end;
+            if shard.admission == (Admission::Closing { told: false }) && (durable || log.failed().is_some()) {
                 shard.admission = Admission::Closing { told: true };
-                drained.push((key, shard.next - 1, Wall(shard.arrival)));
+                ended.push((key, durable.then_some((shard.next - 1, Wall(shard.arrival)))));
             }
         }
-        for (shard, last, arrival) in drained {
+        for (shard, end) in ended {
             if self.control.is_some() {
-                self.note_drained(shard, last, arrival);
-            } else if self.mail.offer(0, Message::Drained { shard, last, arrival }).is_err() {
+                self.note_end(shard, end);
+            } else if self.mail.offer(0, Message::ShardEnd { shard, end }).is_err() {
                 self.shards.get_mut(shard).expect("just seen").admission = Admission::Closing { told: false };
             }
         }
@@ -547,17 +539,10 @@ impl Worker {
     }
 }
 
-fn resharded(stream: &Stream, closed: &[ClosedShard]) -> Notice {
-    let names = |numbers: &mut dyn Iterator<Item = u32>| {
-        numbers.map(|n| format!("shardId-{n:012}")).collect::<Vec<_>>().join(" + ")
-    };
-    let mut children: Vec<u32> = closed.iter().flat_map(|c| stream.children(c.number).map(|s| s.number)).collect();
-    children.dedup();
-    Notice::Resharded {
-        stream: stream.name.clone(),
-        parents: names(&mut closed.iter().map(|c| c.number)),
-        children: names(&mut children.into_iter()),
-    }
+/// A split or merge has ended where it began.
+fn stayed() -> Error {
+    let text = "The log of a parent has failed meanwhile: the shards stay as they were. The server's log says why.";
+    Error::new(Kind::InternalFailure, text)
 }
 
 fn failed() -> Error {

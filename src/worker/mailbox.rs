@@ -96,12 +96,11 @@ pub enum Message {
         log: u32,
         done: bool,
     },
-    /// To worker 0: every record of a closing (or moving) shard is durable; the last one has this number (0: none) and
-    /// arrival.
-    Drained {
+    /// To worker 0, once for each closing (or move) of a shard: every record is durable, and the last one has this number (0: none) and
+    /// arrival; `None`: that cannot come, because the log has failed.
+    ShardEnd {
         shard: ShardKey,
-        last: u64,
-        arrival: Wall,
+        end: Option<(u64, Wall)>,
     },
     /// Append a frame of `count` records whose body is lent. Answered by `Appended` or `PutRefused`; the loan ends with the answer.
     Put {

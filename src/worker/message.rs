@@ -46,7 +46,7 @@ impl Worker {
                 self.mail.answered(from);
                 self.journaled(log, done);
             }
-            Message::Drained { shard, last, arrival } => self.note_drained(shard, last, arrival),
+            Message::ShardEnd { shard, end } => self.note_end(shard, end),
             Message::Put { put, frame, shard, count, seen, body } => {
                 let deadline = self.now.mono.plus_ms(HELD_MS);
                 let pending = Pending::Remote { worker: from, put, frame, shard, count, seen, body, deadline };

@@ -25,6 +25,7 @@ pub mod serve;
 pub mod setup;
 pub mod snapshot;
 pub mod space;
+pub mod stream_news;
 
 use crate::catalog::identity::Identity;
 use crate::catalog::place::LogPlace;
@@ -168,7 +169,7 @@ impl Worker {
             self.sweep_puts(ops);
             self.look_for_space();
             self.expire_shards();
-            self.tend_moves();
+            self.forget_formers();
             self.scrub(ops);
             self.keep_retention_time(ops);
         }
@@ -189,7 +190,7 @@ impl Worker {
         self.reclaim(ops);
         if self.serving {
             self.release_acks(ops);
-            self.tell_drained();
+            self.tell_ends();
         }
         self.tell_others();
         self.stop_go_on(ops);

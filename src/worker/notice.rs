@@ -2,6 +2,7 @@
 
 use super::clock::ClockNews;
 use super::scrub::Told;
+use super::stream_news::StreamNews;
 use crate::io::op::{Errno, FileName};
 use std::fmt;
 
@@ -136,30 +137,8 @@ pub enum Notice {
     SnapshotFailed {
         why: String,
     },
-    /// A shard takes its records on another log now.
-    ShardMoved {
-        stream: String,
-        shard: u32,
-        log: u32,
-    },
-    /// A move ended where it began: the log that the shard is on has failed meanwhile.
-    ShardStays {
-        stream: String,
-        shard: u32,
-        log: u32,
-    },
-    StreamCreated {
-        name: String,
-        shards: usize,
-    },
-    StreamDeleted {
-        name: String,
-    },
-    Resharded {
-        stream: String,
-        parents: String,
-        children: String,
-    },
+    /// Of a stream and its shards.
+    Stream(StreamNews),
     /// The boot clock and the wall clock have drifted apart by more than an hour: reclaim stops.
     ClockStep {
         seconds: i64,
@@ -275,11 +254,6 @@ impl Notice {
                 write!(f, "a snapshot has been taken: {segments} segments with {bytes} bytes")
             }
             Notice::SnapshotFailed { why } => write!(f, "no snapshot was taken: {why}"),
-            Notice::ShardMoved { .. }
-            | Notice::ShardStays { .. }
-            | Notice::StreamCreated { .. }
-            | Notice::StreamDeleted { .. }
-            | Notice::Resharded { .. } => self.fmt_of_streams(f),
             Notice::ClockStep { seconds } => {
                 write!(
                     f,
@@ -287,6 +261,7 @@ impl Notice {
                      with --accept-clock that one believes the clock in any case, else where the kernel calls it synchronised"
                 )
             }
+            Notice::Stream(news) => write!(f, "{news}"),
             Notice::Scrub(told) => write!(f, "{told}"),
             Notice::Stopped => write!(f, "stopped: the log is closed"),
             Notice::Ready { .. }
@@ -316,24 +291,6 @@ impl Notice {
                 "DAMAGE in {file} at position {position}, among the places of its records: {why}; readers search the segment instead, which \
                  takes longer, and lose nothing by it; look at the device"
             ),
-            _ => unreachable!("the caller has written it"),
-        }
-    }
-
-    /// What has become of streams and shards.
-    fn fmt_of_streams(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Notice::ShardMoved { stream, shard, log } => {
-                write!(f, "stream {stream}: shardId-{shard:012} goes on in log {log}")
-            }
-            Notice::ShardStays { stream, shard, log } => write!(
-                f,
-                "stream {stream}: shardId-{shard:012} is not moved: its log {log} has failed meanwhile; it stays there, and takes records \
-                 after a restart"
-            ),
-            Notice::StreamCreated { name, shards } => write!(f, "stream {name} created with {shards} shards"),
-            Notice::StreamDeleted { name } => write!(f, "stream {name} deleted"),
-            Notice::Resharded { stream, parents, children } => write!(f, "stream {stream}: {parents} -> {children}"),
             _ => unreachable!("the caller has written it"),
         }
     }

@@ -326,20 +326,16 @@ impl Worker {
         }
     }
 
-    /// Worker 0, now and then: ends moves off logs that have failed, and forgets former logs of which everything has expired.
-    pub(super) fn tend_moves(&mut self) {
-        let Some(control) = self.control.as_ref().filter(|control| control.may_wish()) else { return };
-        let mut wishes = Vec::new();
-        for stream in control.catalog.state().streams.values() {
-            let horizon = self.horizon(stream.number);
-            if stream.end_of_stranded_move(horizon, &self.places).is_some() {
-                wishes.push(Wish::Moved { stream: stream.number });
-            }
-            // Where the clock has stepped, nothing is given up by it.
-            if self.retention.stepped == 0 && stream.forget_formers(horizon).is_some() {
-                wishes.push(Wish::ForgetFormers { stream: stream.number, horizon });
-            }
+    /// Worker 0, now and then: forgets former logs of which everything has expired.
+    pub(super) fn forget_formers(&mut self) {
+        // Where the clock has stepped, nothing is given up by it.
+        if self.retention.stepped != 0 {
+            return;
         }
+        let Some(control) = self.control.as_ref().filter(|control| control.may_wish()) else { return };
+        let streams = control.catalog.state().streams.values().map(|stream| (stream, self.horizon(stream.number)));
+        let due = streams.filter(|(stream, horizon)| stream.forget_formers(*horizon).is_some());
+        let wishes: Vec<_> = due.map(|(of, horizon)| Wish::ForgetFormers { stream: of.number, horizon }).collect();
         let control = self.control.as_mut().expect("as above");
         for wish in wishes {
             if control.may_wish() {
@@ -348,21 +344,16 @@ impl Worker {
         }
     }
 
-    /// Worker 0: the old owner has said that all of the moving shard is durable, or its log has failed.
+    /// Worker 0: the owner of the moving shard has said how it ends on the log that it is on.
     pub(super) fn judge_moved(&mut self, stream: u32, ops: &mut Ops) {
         let horizon = self.horizon(stream);
         let control = self.control.as_mut().expect("worker 0");
-        let Some(of) = control.catalog.ahead().stream_by_number(stream) else { return };
-        let Some(moving) = of.moving else {
-            // Its move has ended already, because its log had failed: this word of the owner came too late.
-            if of.resharding.is_none() {
-                control.drained.retain(|key, _| key.stream() != stream);
-            }
-            return;
-        };
-        let change = match control.drained.remove(&ShardKey::new(stream, moving.shard)) {
-            Some(drained) => of.end_of_move(drained, horizon, &self.places),
-            None => of.end_of_stranded_move(horizon, &self.places),
+        let of = control.catalog.ahead().stream_by_number(stream);
+        let Some((of, moving)) = of.and_then(|of| Some((of, of.moving?))) else { return };
+        let change = match control.ends.remove(&ShardKey::new(stream, moving.shard)) {
+            Some(Some(drained)) => of.end_of_move(drained, horizon, &self.places),
+            Some(None) => of.end_of_stranded_move(horizon),
+            None => None,
         };
         if let Some(change) = change {
             self.propose(change, Some(Then::Moved { stream }), ops);
@@ -379,8 +370,8 @@ impl Worker {
         let found = state.stream_by_number(stream).filter(|stream| stream.status != StreamStatus::Deleting);
         current.ended = Some(match found.and_then(|stream| stream.shards.get(&current.wanted.shard)) {
             Some(shard) if shard.log == current.wanted.to => Ok(()),
-            Some(_) if failed(from) => Err(format!("its log {from} has failed meanwhile: it stays there")),
-            Some(_) => Err(format!("log {} has failed meanwhile", current.wanted.to)),
+            Some(_) if failed(current.wanted.to) => Err(format!("log {} has failed meanwhile", current.wanted.to)),
+            Some(_) => Err(format!("its log {from} has failed meanwhile: it stays there")),
             None => Err("its stream was deleted meanwhile".to_string()),
         });
     }

@@ -11,6 +11,7 @@ use penstock::worker::WhenFull;
 use penstock::worker::clock::ClockNews;
 use penstock::worker::notice::Notice;
 use penstock::worker::scrub::Told;
+use penstock::worker::stream_news::{StreamNews, What};
 
 /// A node that is not serving this long after its start is stuck.
 const START_MAX: u64 = 60 * SECOND;
@@ -148,7 +149,7 @@ impl World<'_> {
                 let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
                 self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
             }
-            Notice::ShardMoved { .. } => self.report.resumed += (self.shared.moves_asked == 0) as u64,
+            Notice::Stream(news) => self.stream_told(&news),
             Notice::Room { back, .. } => self.report.room_returned += back as u64,
             Notice::MoreLogs { .. } => self.report.grown += 1,
             Notice::Clock(ClockNews::Accepted { .. }) => {
@@ -172,6 +173,17 @@ impl World<'_> {
     fn passed_over(&mut self, notice: &Notice) {
         assert!(self.shared.settings.harm || self.shared.lenient, "the disk is sound, but: {notice}");
         self.report.passed_over += 1;
+    }
+
+    fn stream_told(&mut self, news: &StreamNews) {
+        match news.what {
+            What::ShardMoved { .. } => self.report.resumed += (self.shared.moves_asked == 0) as u64,
+            What::ShardStays { .. } | What::ParentsStay { .. } => {
+                assert!(self.shared.lenient, "a failure without a fault of the disk: {news}");
+                self.report.stayed += 1;
+            }
+            What::Created { .. } | What::Deleted | What::Resharded { .. } => {}
+        }
     }
 
     fn scrub_told(&mut self, told: &Told) {

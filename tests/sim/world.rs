@@ -150,6 +150,8 @@ pub struct Report {
     /// Shards moved between logs for a request that was answered, and moves that a later life has ended.
     pub moved: u64,
     pub resumed: u64,
+    /// Moves, splits and merges that ended where they began, because a log had failed meanwhile.
+    pub stayed: u64,
     /// Times that the file system had room again.
     pub room_returned: u64,
     /// Footers that readers did without.
@@ -179,6 +181,7 @@ impl Report {
         self.restored += other.restored;
         self.moved += other.moved;
         self.resumed += other.resumed;
+        self.stayed += other.stayed;
         self.room_returned += other.room_returned;
         self.passed_over += other.passed_over;
         self.virtual_seconds += other.virtual_seconds;
