@@ -22,6 +22,7 @@ mod commits;
 mod committer;
 pub mod directories;
 pub mod extents;
+mod find;
 pub mod footer;
 pub mod format;
 pub mod identity;

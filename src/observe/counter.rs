@@ -52,6 +52,7 @@ counters! {
     ScrubAgeSecondsNow "scrub_age_seconds_now" "Seconds since the sealed byte that waits longest was sealed, verified, or found by this start.",
     CompanionStalls "companion_stalls_total" "Times that a companion was parked with work to do, and had to be woken.",
     ClockSteppedSecondsNow "clock_stepped_seconds_now" "Seconds, either way, by which the wall clock has stepped: not 0 means that no space is reclaimed.",
+    FootersPassedOver "footers_passed_over_total" "Times that a reader did without runs of a footer, which were damaged or could not be read; the records were looked for in the segment.",
     Damaged "damaged_total" "Places of the log found damaged.",
 }
 

@@ -63,6 +63,12 @@ pub enum Notice {
         position: u64,
         why: String,
     },
+    /// Runs in the footer of a segment are damaged or cannot be read: readers do without.
+    FooterPassedOver {
+        file: FileName,
+        position: u64,
+        why: String,
+    },
     /// A segment that was to be emptied could not be read.
     Unread {
         file: FileName,
@@ -224,12 +230,7 @@ impl Notice {
                     "log {log}{place} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
                 )
             }
-            Notice::Unread { file, position, errno } => {
-                write!(
-                    f,
-                    "{file} cannot be read at position {position} ({errno}): its space is not given back yet; it is tried again; look at the device"
-                )
-            }
+            Notice::Unread { .. } | Notice::FooterPassedOver { .. } => self.fmt_of_reads(f),
             Notice::CatalogFailed { what, errno } => {
                 write!(
                     f,
@@ -279,6 +280,22 @@ impl Notice {
             | Notice::Clock(_)
             | Notice::MoreLogs { .. }
             | Notice::NoMoreLogs { .. } => unreachable!("the caller has written it"),
+        }
+    }
+
+    /// What could not be read, and nothing is lost by it.
+    fn fmt_of_reads(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Unread { file, position, errno } => write!(
+                f,
+                "{file} cannot be read at position {position} ({errno}): its space is not given back yet; it is tried again; look at the device"
+            ),
+            Notice::FooterPassedOver { file, position, why } => write!(
+                f,
+                "DAMAGE in {file} at position {position}, among the places of its records: {why}; readers search the segment instead, which \
+                 takes longer, and lose nothing by it; look at the device"
+            ),
+            _ => unreachable!("the caller has written it"),
         }
     }
 }

@@ -141,6 +141,7 @@ impl World<'_> {
                 self.damage_told = true;
                 assert!(self.shared.settings.harm, "damage in {file} at {position}, where the disk is sound: {why}");
             }
+            Notice::FooterPassedOver { .. } => self.passed_over(&notice),
             // A commit that is damaged and that no later one vouches for looks like one that was never whole.
             Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
@@ -172,6 +173,11 @@ impl World<'_> {
             Notice::Scrub(told) => self.scrub_told(&told),
             _ => {}
         }
+    }
+
+    fn passed_over(&mut self, notice: &Notice) {
+        assert!(self.shared.settings.harm || self.shared.lenient, "the disk is sound, but: {notice}");
+        self.report.passed_over += 1;
     }
 
     fn stream_told(&mut self, news: &StreamNews) {

@@ -166,6 +166,8 @@ pub struct Report {
     pub degraded: u64,
     pub rebuilt: u64,
     pub alone: u64,
+    /// Footers that readers did without.
+    pub passed_over: u64,
     pub virtual_seconds: f64,
 }
 
@@ -196,6 +198,7 @@ impl Report {
         self.degraded += other.degraded;
         self.rebuilt += other.rebuilt;
         self.alone += other.alone;
+        self.passed_over += other.passed_over;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
