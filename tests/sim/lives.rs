@@ -128,8 +128,7 @@ impl World<'_> {
                     self.begin_audit();
                 }
             }
-            Notice::Refused { why } if self.is_missed(&why) => self.power_cut(),
-            Notice::Refused { why } if self.is_half_missed(&why) => self.power_cut(),
+            Notice::Refused { why } if self.is_missed(&why) || self.is_half_missed(&why) => self.power_cut(),
             Notice::Mirror(news) => self.half_told(&news),
             Notice::Refused { why } => {
                 let excused = self.shared.lenient || self.shared.oracle.damaged;
