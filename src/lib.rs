@@ -9,6 +9,7 @@ pub mod io;
 pub mod kinesis;
 pub mod limits;
 pub mod log;
+pub mod mirror;
 pub mod observe;
 pub mod route;
 pub mod shard;

@@ -68,6 +68,7 @@ impl Bench {
         let buffers = Buffers::new(0, limits.layouts());
         let loans = vec![buffers.loans()];
         let options = Options {
+            mirror: None,
             disk: Some(1 << 30),
             given: vec![Given { path: "/data".into(), free: 2 << 30, block: 4096, flush, ..Given::default() }],
             nodes: vec![None],

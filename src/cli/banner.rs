@@ -17,6 +17,8 @@ pub struct Facts {
     pub cores: Vec<usize>,
     /// The data directories, the home first, and the device of each.
     pub data: Vec<PathBuf>,
+    /// The second halves of all of them, or none.
+    pub seconds: Vec<PathBuf>,
     pub devices: Vec<Device>,
     pub when_full: WhenFull,
     /// Nanoseconds within which every sealed byte is verified; `None`: never.
@@ -52,17 +54,28 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         WhenFull::Trim => "when full, the oldest records make room",
     };
     let workers = facts.cores.len();
+    let ack = match facts.seconds.is_empty() {
+        true => "the record is durable on this one machine; it is not replicated: if its disks die, the records die",
+        false => "the record is durable on both halves of the mirror, in this one machine: one of them may die",
+    };
+    let mirror = facts.seconds.first().map_or(String::new(), |half| format!(" mirrored in {}", half.display()));
     let lines = [
         format!("penstock {}", env!("CARGO_PKG_VERSION")),
         format!("  endpoint  http://{endpoint} (loopback only: signatures are not verified)"),
         format!("  cores     {} ({workers} worker{})", cores::show(&facts.cores), if workers == 1 { "" } else { "s" }),
-        format!("  data      {} ({state})", data[0].display()),
-        format!("  space     {disk}: 24 h at {rate}/s, in {} log(s) of {} segments; {full}", opened.logs, size::show(opened.segment)),
+        format!("  data      {}{mirror} ({state})", data[0].display()),
+        format!(
+            "  space     {disk}: 24 h at {rate}/s, in {} log(s) of {} segments; {full}",
+            opened.logs,
+            size::show(opened.segment)
+        ),
         drives(facts, opened.directories),
         format!("  scrub     {}", scrub(facts, opened)),
-        "  ack       the record is durable on this one machine; it is not replicated: if its disks die, the records die".to_string(),
+        format!("  ack       {ack}"),
         String::new(),
-        format!("  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"),
+        format!(
+            "  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
+        ),
         "  aws kinesis create-stream --stream-name flights --shard-count 1".to_string(),
         "  aws kinesis put-record --stream-name flights --partition-key N14228 --data aGVsbG8=".to_string(),
         "  aws kinesis get-records --shard-iterator $(aws kinesis get-shard-iterator --stream-name flights \
@@ -122,6 +135,7 @@ mod tests {
             endpoint: "127.0.0.1:4567".parse().expect("an address"),
             cores: vec![0, 1],
             data: vec!["/var/lib/penstock".into(), "/mnt/b".into()],
+            seconds: Vec::new(),
             devices: vec![device.clone(), Device { number: "259:2".to_string(), flush: true, ..device }],
             when_full: WhenFull::Reject,
             scrub: Some(14 * 86_400 * 1_000_000_000),
@@ -176,6 +190,7 @@ mod tests {
                 endpoint,
                 cores,
                 data: vec!["/d".into()],
+                seconds: Vec::new(),
                 devices: vec![device],
                 when_full: WhenFull::Reject,
                 scrub,

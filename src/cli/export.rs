@@ -8,7 +8,7 @@ use crate::catalog::moving::Part;
 use crate::catalog::state::{Shard, State, Stream};
 use crate::io::buffers::{Buffers, Layouts, Pool, Span};
 use crate::io::clock::Wall;
-use crate::io::op::{Completion, Op, Ops};
+use crate::io::op::{Completion, FileName, Op, Ops};
 use crate::io::still::Still;
 use crate::kinesis::export_line::{size_max, write_line};
 use crate::kinesis::sequence::SequenceNumber;
@@ -19,8 +19,8 @@ use crate::log::reader::{Reader, Step};
 use crate::log::superblock::Superblock;
 use crate::log::{self, Canary, Log};
 use crate::observe::counter::Counters;
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -113,6 +113,8 @@ struct Source {
     still: Still,
     buffers: Buffers,
     superblock: Superblock,
+    /// Segments whose runs readers do without: each is told once.
+    footers_told: BTreeSet<FileName>,
 }
 
 impl Source {
@@ -127,7 +129,13 @@ impl Source {
         })?;
         let logs = superblock.logs.iter().map(|number| *number as usize).collect();
         let still = Still::new(directory::known(&superblock, named)?, logs);
-        Ok(Source { dir: dir.clone(), still, buffers: Buffers::new(0, layouts()), superblock })
+        Ok(Source {
+            dir: dir.clone(),
+            still,
+            buffers: Buffers::new(0, layouts()),
+            superblock,
+            footers_told: BTreeSet::new(),
+        })
     }
 
     /// Carries out operations, and those that follow from them, until there are none.
@@ -226,6 +234,14 @@ impl Source {
                 Step::End => return Ok(()),
                 Step::Frame { header, .. } if header.sequence > part.last => return Ok(()),
                 Step::Frame { header, body, .. } => self.frame(shard, &header, body, behind, out)?,
+                Step::PassedOver { file, position, why } => {
+                    if self.footers_told.insert(file) {
+                        eprintln!(
+                            "penstock: {file}: the places of records at position {}: {why}; the segment is searched instead",
+                            position.0
+                        );
+                    }
+                }
                 Step::Damaged { file, position, why } => {
                     eprintln!("penstock: DAMAGE in {file} at position {}: {why}", position.0);
                 }
@@ -233,6 +249,7 @@ impl Source {
                     let read = Op::ReadAt { file, at, into: into.first(len), token: crate::io::op::Token(0) };
                     match self.still.carry(&read, &mut self.buffers) {
                         Some(Completion::Done { result: Ok(bytes), .. }) => reader.filled(into.first(len), bytes),
+                        Some(Completion::Done { result: Err(errno), .. }) if reader.failed(errno) => {}
                         Some(Completion::Done { result: Err(errno), .. }) => {
                             let path = self.still.top(file.dir()).join(file.to_string());
                             return Err(format!("{}: {errno}", path.display()));

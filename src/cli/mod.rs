@@ -6,6 +6,7 @@ pub mod cores;
 pub mod directory;
 pub mod export;
 pub mod inspect;
+pub mod mirror;
 pub mod rebalance;
 pub mod restore;
 pub mod serve;

@@ -1,6 +1,7 @@
 //! `penstock serve`: from arguments to running workers, and to their clean end.
 
 use super::banner::{self, Facts, Opened};
+use super::mirror::{self, Gathered};
 use super::{admin, cores, directory, size};
 use crate::background::companion;
 use crate::io::buffers::Buffers;
@@ -19,7 +20,6 @@ use crate::worker::mailbox;
 use crate::worker::notice::Notice;
 use crate::worker::setup::{Options, Setup, WhenFull};
 use clap::ValueEnum;
-use std::fs::File;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -49,6 +49,8 @@ pub struct Args {
     /// drive: the first is the home, which knows the others, and every one holds logs
     #[arg(long, value_name = "DIR")]
     data: Vec<PathBuf>,
+    #[command(flatten)]
+    mirror: mirror::MirrorArgs,
     /// Address of the HTTP endpoint; loopback only. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: SocketAddr,
@@ -117,12 +119,16 @@ pub fn run(args: Args) -> Result<(), String> {
     process::raise_limits();
     probe::kernel().map_err(|missing| missing.to_string())?;
     let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()))?;
-    let data = directory::open_all(&args.data)?;
-    let locks = data.iter().map(|data| directory::lock(data)).collect::<Result<Vec<_>, _>>()?;
+    let random = || process::random().map_err(|error| format!("no random bytes from the kernel: {error}"));
+    let id = random()?;
+    let id = u64::from_le_bytes(id[..8].try_into().expect("8 of 32 bytes")).max(1);
+    let gathered = mirror::gather(&args.data, &args.mirror, id)?;
     let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
-    let (devices, given): (Vec<Device>, Vec<_>) = directory::survey(&data)?.into_iter().unzip();
-    warn(&data, &devices);
-    for capture in data.iter().map(|data| data.join(DirName::Capture(0).to_string())).filter(|left| left.exists()) {
+    warn(&gathered.devices);
+    gathered.missing.iter().for_each(|why| log(&format!("WARNING: a half of a mirror is missing: {why}")));
+    for capture in
+        gathered.data.iter().map(|data| data.join(DirName::Capture(0).to_string())).filter(|left| left.exists())
+    {
         log(&format!(
             "{} is left of a snapshot that was not taken away, and holds the space of its segments: the next snapshot clears it, or remove it",
             capture.display()
@@ -132,11 +138,10 @@ pub fn run(args: Args) -> Result<(), String> {
         Full::Reject => WhenFull::Reject,
         Full::Trim => WhenFull::Trim,
     };
-    let random = || process::random().map_err(|error| format!("no random bytes from the kernel: {error}"));
-    let admin_key = admin::announce(&data[0], endpoint, &random()?)?;
+    let admin_key = admin::announce(gathered.present(0), endpoint, &random()?)?;
     let options = Options {
         disk: args.disk,
-        given,
+        given: gathered.given.clone(),
         nodes: directory::nodes(&chosen),
         when_full,
         region: args.region,
@@ -148,15 +153,24 @@ pub fn run(args: Args) -> Result<(), String> {
         clock_synchronised: process::clock_is_synchronised(),
         accept_clock: args.accept_clock,
         scrub: (args.scrub_days > 0.0).then_some((args.scrub_days * DAY_NS) as u64),
+        mirror: gathered.settings.clone(),
         canary: Canary::default(),
         no_epoch_bump: false,
     };
-    let facts = Facts { endpoint, cores: chosen, data, devices, when_full, scrub: options.scrub };
+    let facts = Facts {
+        endpoint,
+        cores: chosen,
+        data: gathered.data.clone(),
+        seconds: gathered.seconds.clone(),
+        devices: (0..gathered.data.len()).map(|place| gathered.device(place)).collect(),
+        when_full,
+        scrub: options.scrub,
+    };
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
         Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
-    let threads = start(&facts, options, listeners, &locks, &peers)?;
+    let threads = start(&facts, &gathered, options, listeners, &peers)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)
@@ -179,8 +193,8 @@ fn listeners(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<TcpLi
     Ok((claimed, listeners))
 }
 
-fn warn(data: &[PathBuf], devices: &[Device]) {
-    for (at, (path, device)) in data.iter().zip(devices).enumerate() {
+fn warn(devices: &[(PathBuf, Device)]) {
+    for (at, (path, device)) in devices.iter().enumerate() {
         let (path, system) = (path.display(), device.file_system);
         if device.durability == Durability::Memory {
             log(&format!("WARNING: {path} is {system}: what is acknowledged is lost with the machine's power"));
@@ -189,10 +203,10 @@ fn warn(data: &[PathBuf], devices: &[Device]) {
                 "WARNING: the log has not been tried on {system}, on which {path} lies; ext4 and xfs are known to keep what is durable"
             ));
         }
-        if let Some(twin) = devices[..at].iter().position(|other| other.number == device.number) {
+        if let Some(twin) = devices[..at].iter().find(|(_, other)| other.number == device.number) {
             log(&format!(
                 "WARNING: {} and {path} lie on one device: together they are no faster than one, and fail together",
-                data[twin].display()
+                twin.0.display()
             ));
         }
     }
@@ -207,13 +221,13 @@ fn log(text: &str) {
 
 fn start(
     facts: &Facts,
+    gathered: &Gathered,
     options: Options,
     listeners: Vec<TcpListener>,
-    locks: &[Arc<File>],
     peers: &Arc<Peers>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
     let count = facts.cores.len() as u16;
-    let logs = directory::superblock(&facts.data[0]).map_or(Vec::new(), |superblock| superblock.logs);
+    let logs = gathered.superblock().map_or(Vec::new(), |superblock| superblock.logs);
     let wanted = logs_wanted(&logs, facts.data.len() as u32, count as u32);
     let limits = Limits::standard().with_logs(wanted.div_ceil(count as u32));
     let memory: Vec<Buffers> = (0..count).map(|worker| Buffers::new(worker, limits.layouts())).collect();
@@ -221,12 +235,13 @@ fn start(
     let counters: Vec<_> = (0..count).map(|_| Counters::default()).collect();
     let mailboxes = mailbox::connect(count, limits.mailbox);
     let say = say(facts.clone());
+    let all: Vec<PathBuf> = facts.data.iter().chain(&facts.seconds).cloned().collect();
     let mut threads = Vec::new();
     let workers = memory.into_iter().zip(mailboxes).zip(listeners).zip(facts.cores.iter().copied());
     for (worker, (((buffers, mailboxes), listener), core)) in (0..count).zip(workers) {
         let companion = companion::start(companion::Post {
             worker,
-            data: facts.data.clone(),
+            data: all.clone(),
             core: cores::for_companion(core, &facts.cores),
             peers: peers.clone(),
             counters: counters[worker as usize].clone(),
@@ -244,9 +259,9 @@ fn start(
                 mailboxes,
             },
             core,
-            data: facts.data.clone(),
+            data: all.clone(),
             listener,
-            locks: locks.to_vec(),
+            locks: gathered.locks.clone(),
             peers: peers.clone(),
             companion: Some(companion.map_err(no_thread)?),
             say: say.clone(),

@@ -42,7 +42,7 @@ pub struct Post {
     pub setup: Setup,
     /// The core to be pinned to.
     pub core: usize,
-    /// The data directories, the home first.
+    /// The data directories, the home first; then, where they are mirrored, the second half of each.
     pub data: Vec<PathBuf>,
     pub listener: TcpListener,
     /// Of the data directories.
@@ -68,6 +68,7 @@ pub fn run(post: Post) -> io::Result<()> {
         loans: setup.loans.clone(),
         log: Some(setup.buffers.whole(Pool::Log, 0)),
         data: &data,
+        directories: setup.options.given.len(),
         listener: Some(listener),
         locks,
         peers: peers.clone(),

@@ -20,19 +20,28 @@ const DIR_MODE: libc::mode_t = 0o700;
 const SECTOR: u32 = 512;
 
 pub(super) struct Files {
-    /// The data directories in the order of this start, the home first.
-    given: Vec<(PathBuf, OwnedFd)>,
+    /// The data directories in the order of this start, the home first; each with the second half of its mirror, if it has one. A half
+    /// whose drive is missing is not there.
+    given: Vec<[Option<(PathBuf, OwnedFd)>; 2]>,
     /// Which of them a log lies in; one that is not listed lies in the home.
     located: BTreeMap<u32, u8>,
-    open: BTreeMap<FileName, OwnedFd>,
+    open: BTreeMap<(FileName, usize), OwnedFd>,
     /// Kept open, as directories are synced again and again.
-    dirs: BTreeMap<DirName, OwnedFd>,
+    dirs: BTreeMap<(DirName, usize), OwnedFd>,
 }
 
 impl Files {
-    pub fn new(given: &[PathBuf]) -> io::Result<Files> {
+    /// `data`: the first halves, then as many second ones, or none. Where there are two, one may be missing.
+    pub fn new(data: &[PathBuf], count: usize) -> io::Result<Files> {
         let open = |path: &PathBuf| Ok((path.clone(), OwnedFd::from(File::open(path)?)));
-        let given = given.iter().map(open).collect::<io::Result<Vec<_>>>()?;
+        let pair = |place: usize| match data.get(count + place) {
+            None => Ok([Some(open(&data[place])?), None]),
+            Some(second) => match [open(&data[place]), open(second)] {
+                [Err(error), Err(_)] => Err(error),
+                halves => Ok(halves.map(Result::ok)),
+            },
+        };
+        let given = (0..count).map(pair).collect::<io::Result<Vec<_>>>()?;
         Ok(Files { given, located: BTreeMap::new(), open: BTreeMap::new(), dirs: BTreeMap::new() })
     }
 
@@ -46,54 +55,62 @@ impl Files {
         self.located.get(&log).copied().unwrap_or(0)
     }
 
-    fn place(&self, dir: DirName) -> &(PathBuf, OwnedFd) {
+    /// The place of a log's directory among all that a companion is given: first halves, then second ones.
+    pub fn place_of(&self, log: u32, half: usize) -> u8 {
+        self.given(log) + (half * self.given.len()) as u8
+    }
+
+    fn place(&self, dir: DirName, half: usize) -> Result<&(PathBuf, OwnedFd), Errno> {
         let given = match dir {
             DirName::Top | DirName::Catalog | DirName::Quarantine => 0,
             DirName::Log(log) | DirName::Above(log) | DirName::CaptureLog(log) => self.given(log),
             DirName::Given(given) | DirName::Capture(given) => given,
             DirName::CaptureCatalog => 0,
         };
-        &self.given[given as usize]
+        self.given[given as usize][half].as_ref().ok_or(Errno(libc::ENODEV))
     }
 
     /// The data directory that paths of files in `dir` begin at.
-    pub fn top(&self, dir: DirName) -> Fd {
-        Fd(self.place(dir).1.as_raw_fd())
+    pub fn top(&self, dir: DirName, half: usize) -> Result<Fd, Errno> {
+        Ok(Fd(self.place(dir, half)?.1.as_raw_fd()))
     }
 
     /// The data directory that names of files in `dir` begin at.
-    pub fn top_path(&self, dir: DirName) -> &Path {
-        &self.place(dir).0
+    pub fn top_path(&self, dir: DirName, half: usize) -> Result<&Path, Errno> {
+        Ok(&self.place(dir, half)?.0)
     }
 
     /// The directory itself.
-    pub fn path(&self, dir: DirName) -> PathBuf {
-        self.place(dir).0.join(dir.to_string())
+    pub fn path(&self, dir: DirName, half: usize) -> Result<PathBuf, Errno> {
+        Ok(self.place(dir, half)?.0.join(dir.to_string()))
     }
 
-    fn fd(&self, file: FileName) -> Option<RawFd> {
-        self.open.get(&file).map(AsRawFd::as_raw_fd)
+    fn fd(&self, file: FileName, token: Token) -> Option<RawFd> {
+        self.open.get(&(file, token.half())).map(AsRawFd::as_raw_fd)
     }
 
-    pub fn dir(&mut self, dir: DirName) -> Result<RawFd, Errno> {
-        if let Some(fd) = self.dirs.get(&dir) {
+    pub fn dir(&mut self, dir: DirName, half: usize) -> Result<RawFd, Errno> {
+        if let Some(fd) = self.dirs.get(&(dir, half)) {
             return Ok(fd.as_raw_fd());
         }
-        let opened = File::open(self.path(dir)).map_err(errno)?;
+        let opened = File::open(self.path(dir, half)?).map_err(errno)?;
         let fd = opened.as_raw_fd();
-        self.dirs.insert(dir, opened.into());
+        self.dirs.insert((dir, half), opened.into());
         Ok(fd)
     }
 
     /// The directories of captures are about to be others.
     pub fn forget_capture(&mut self) {
-        self.dirs
-            .retain(|dir, _| !matches!(dir, DirName::Capture(_) | DirName::CaptureCatalog | DirName::CaptureLog(_)));
+        self.dirs.retain(|(dir, _), _| {
+            !matches!(dir, DirName::Capture(_) | DirName::CaptureCatalog | DirName::CaptureLog(_))
+        });
     }
 
     /// Removes what a failed creation has left; a failure is told by the next attempt to create it.
-    pub fn discard(&self, file: FileName) {
-        let _ = std::fs::remove_file(self.place(file.dir()).0.join(file.to_string()));
+    pub fn discard(&self, file: FileName, half: usize) {
+        if let Ok((top, _)) = self.place(file.dir(), half) {
+            let _ = std::fs::remove_file(top.join(file.to_string()));
+        }
     }
 }
 
@@ -103,41 +120,54 @@ impl Ring {
             Op::Open { file, how, token } => self.open(file, how, token),
             Op::WriteAt { file, at, from, sync, token } => {
                 let kind = TransferKind::Write { durable: sync == Sync::Durable };
-                let Some(fd) = self.files.fd(file) else { return self.not_open(token) };
+                let Some(fd) = self.files.fd(file, token) else { return self.not_open(token) };
                 self.transfer(Transfer { fd, token, span: from, at, moved: 0, kind, tries: 0 })
             }
             Op::ReadAt { file, at, into, token } => {
-                let Some(fd) = self.files.fd(file) else { return self.not_open(token) };
+                let Some(fd) = self.files.fd(file, token) else { return self.not_open(token) };
                 self.transfer(Transfer { fd, token, span: into, at, moved: 0, kind: TransferKind::Read, tries: 0 })
             }
             Op::Fsync { file, token } => {
-                let Some(fd) = self.files.fd(file) else { return self.not_open(token) };
+                let Some(fd) = self.files.fd(file, token) else { return self.not_open(token) };
                 let entry = opcode::Fsync::new(Fd(fd)).flags(FsyncFlags::DATASYNC).build();
                 self.launch(entry, Flight::Plain { token, path: None })
             }
             Op::Rename { from, to, token } => {
                 let (old, new) = (path_of(&from), path_of(&to));
-                let (source, target) = (self.files.top(from.dir()), self.files.top(to.dir()));
+                let half = token.half();
+                let tops = self.files.top(from.dir(), half).and_then(|top| Ok((top, self.files.top(to.dir(), half)?)));
+                let (source, target) = match tops {
+                    Ok(tops) => tops,
+                    Err(errno) => return self.answer(token, Err(errno)),
+                };
                 let entry = opcode::RenameAt::new(source, old.as_ptr(), target, new.as_ptr()).build();
                 self.launch(entry, Flight::Rename { from, to, token, paths: (old, new) })
             }
             Op::Unlink { file, token } => {
-                debug_assert!(self.files.fd(file).is_none(), "{file} is open");
+                debug_assert!(self.files.fd(file, token).is_none(), "{file} is open");
                 let path = path_of(&file);
-                let entry = opcode::UnlinkAt::new(self.files.top(file.dir()), path.as_ptr()).build();
+                let top = match self.files.top(file.dir(), token.half()) {
+                    Ok(top) => top,
+                    Err(errno) => return self.answer(token, Err(errno)),
+                };
+                let entry = opcode::UnlinkAt::new(top, path.as_ptr()).build();
                 self.launch(entry, Flight::Plain { token, path: Some(path) })
             }
             Op::CloseFile { file, token } => {
-                let Some(fd) = self.files.open.remove(&file) else { return self.not_open(token) };
+                let Some(fd) = self.files.open.remove(&(file, token.half())) else { return self.not_open(token) };
                 let entry = opcode::Close::new(Fd(fd.into_raw_fd())).build();
                 self.launch(entry, Flight::Plain { token, path: None })
             }
             Op::MakeDir { dir, token } => {
                 let path = path_of(&dir);
-                let entry = opcode::MkDirAt::new(self.files.top(dir), path.as_ptr()).mode(DIR_MODE).build();
+                let top = match self.files.top(dir, token.half()) {
+                    Ok(top) => top,
+                    Err(errno) => return self.answer(token, Err(errno)),
+                };
+                let entry = opcode::MkDirAt::new(top, path.as_ptr()).mode(DIR_MODE).build();
                 self.launch(entry, Flight::MakeDir { token, path })
             }
-            Op::SyncDir { dir, token } => match self.files.dir(dir) {
+            Op::SyncDir { dir, token } => match self.files.dir(dir, token.half()) {
                 Ok(fd) => self.launch(opcode::Fsync::new(Fd(fd)).build(), Flight::Plain { token, path: None }),
                 Err(errno) => self.answer(token, Err(errno)),
             },
@@ -151,13 +181,22 @@ impl Ring {
             OpenHow::Create { size } => (size, libc::O_CREAT | libc::O_EXCL),
         };
         let path = path_of(&file);
-        let entry = self.open_entry(file.dir(), &path, create);
-        self.launch(entry, Flight::Open { file, flags: create, size, token, path })
+        match self.open_entry(file.dir(), token.half(), &path, create) {
+            Ok(entry) => self.launch(entry, Flight::Open { file, flags: create, size, token, path }),
+            Err(errno) => self.answer(token, Err(errno)),
+        }
     }
 
-    pub(super) fn open_entry(&self, dir: DirName, path: &CString, flags: i32) -> squeue::Entry {
+    pub(super) fn open_entry(
+        &self,
+        dir: DirName,
+        half: usize,
+        path: &CString,
+        flags: i32,
+    ) -> Result<squeue::Entry, Errno> {
         let flags = flags | libc::O_RDWR | libc::O_DIRECT | libc::O_CLOEXEC;
-        opcode::OpenAt::new(self.files.top(dir), path.as_ptr()).flags(flags).mode(FILE_MODE).build()
+        let top = self.files.top(dir, half)?;
+        Ok(opcode::OpenAt::new(top, path.as_ptr()).flags(flags).mode(FILE_MODE).build())
     }
 
     /// Reads or writes what is left of `transfer`.
@@ -209,11 +248,11 @@ impl Ring {
             open @ Flight::Open { .. } => return self.opened(open, result, done),
             Flight::Allocate { file, fd, size, token } => match self.allocated(&fd, size, result) {
                 Ok(()) => {
-                    self.files.open.insert(file, fd);
+                    self.files.open.insert((file, token.half()), fd);
                     (token, Ok(1))
                 }
                 Err(errno) => {
-                    self.files.discard(file);
+                    self.files.discard(file, token.half());
                     (token, Err(errno))
                 }
             },
@@ -221,7 +260,7 @@ impl Ring {
             Flight::MakeDir { token, .. } | Flight::Plain { token, .. } => (token, outcome(result).map(|_| 0)),
             Flight::Rename { from, to, token, .. } => {
                 if result >= 0 {
-                    self.renamed(from, to);
+                    self.renamed(from, to, token.half());
                 }
                 (token, outcome(result).map(|_| 0))
             }
@@ -234,8 +273,10 @@ impl Ring {
     fn opened(&mut self, flight: Flight, result: i32, done: &mut Completions) -> io::Result<()> {
         let Flight::Open { file, flags, size, token, path } = flight else { unreachable!("not an open") };
         if again(result) {
-            let entry = self.open_entry(file.dir(), &path, flags);
-            return self.launch(entry, Flight::Open { file, flags, size, token, path });
+            return match self.open_entry(file.dir(), token.half(), &path, flags) {
+                Ok(entry) => self.launch(entry, Flight::Open { file, flags, size, token, path }),
+                Err(errno) => self.answer(token, Err(errno)),
+            };
         }
         let result = match outcome(result) {
             Err(errno) => Err(errno),
@@ -248,7 +289,7 @@ impl Ring {
                 let file_of_it = File::from(fd);
                 let links = file_of_it.metadata().map_err(errno).map(|metadata| metadata.nlink() as u32);
                 if links.is_ok() {
-                    self.files.open.insert(file, file_of_it.into());
+                    self.files.open.insert((file, token.half()), file_of_it.into());
                 }
                 links
             }
@@ -266,10 +307,10 @@ impl Ring {
         grown.map_err(errno)
     }
 
-    fn renamed(&mut self, from: FileName, to: FileName) {
-        self.files.open.remove(&to);
-        if let Some(fd) = self.files.open.remove(&from) {
-            self.files.open.insert(to, fd);
+    fn renamed(&mut self, from: FileName, to: FileName, half: usize) {
+        self.files.open.remove(&(to, half));
+        if let Some(fd) = self.files.open.remove(&(from, half)) {
+            self.files.open.insert((to, half), fd);
         }
     }
 

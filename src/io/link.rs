@@ -32,13 +32,20 @@ pub(super) struct Linking {
 
 impl Ring {
     pub(super) fn link(&mut self, from: FileName, to: FileName, token: Token) -> io::Result<()> {
-        let path = |file: FileName| self.files.top_path(file.dir()).join(file.to_string());
-        self.hand_over(Job::Link { from: path(from), to: path(to) }, token)
+        let half = token.half();
+        let path = |file: FileName| Ok(self.files.top_path(file.dir(), half)?.join(file.to_string()));
+        match path(from).and_then(|from| Ok((from, path(to)?))) {
+            Ok((from, to)) => self.hand_over(Job::Link { from, to }, token),
+            Err(errno) => self.answer(token, Err(errno)),
+        }
     }
 
     pub(super) fn clear(&mut self, dir: DirName, token: Token) -> io::Result<()> {
         self.files.forget_capture();
-        self.hand_over(Job::Clear { dir: self.files.path(dir) }, token)
+        match self.files.path(dir, token.half()) {
+            Ok(dir) => self.hand_over(Job::Clear { dir }, token),
+            Err(errno) => self.answer(token, Err(errno)),
+        }
     }
 
     fn hand_over(&mut self, job: Job, token: Token) -> io::Result<()> {

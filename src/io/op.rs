@@ -16,6 +16,21 @@ pub struct Socket(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub u64);
 
+impl Token {
+    /// Set in the token of an operation on the second half of a mirrored directory; its file is of that half.
+    const SECOND: u64 = 1 << 63;
+
+    /// The same, for half `half` of a mirror: 0 or 1. Without a mirror there is only half 0.
+    pub const fn at_half(self, half: usize) -> Token {
+        if half == 0 { Token(self.0 & !Token::SECOND) } else { Token(self.0 | Token::SECOND) }
+    }
+
+    /// The half of a mirror that the operation is on.
+    pub const fn half(self) -> usize {
+        (self.0 >> 63) as usize
+    }
+}
+
 /// A file of the data directories, by its role. `Display` is its path inside the one that it lies in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileName {
@@ -37,6 +52,10 @@ pub enum FileName {
     Identity { given: u8 },
     /// The same, being written; renamed when durable.
     IdentityDraft { given: u8 },
+    /// What half of a mirror the data directory `given` of this start is, and how far it can be believed.
+    Mark { given: u8 },
+    /// The same of log `log`.
+    LogMark { log: u32 },
     /// A file of the snapshot that is being taken.
     Captured(Piece),
 }
@@ -79,6 +98,9 @@ pub enum DirName {
     CaptureLog(u32),
 }
 
+/// The name of a mark, in the directory that it is of.
+const MARK: &str = "mirror";
+
 impl Piece {
     /// The file of a data directory that it is; the manifest is of none.
     pub const fn original(self) -> Option<FileName> {
@@ -97,13 +119,17 @@ impl FileName {
     pub const fn dir(self) -> DirName {
         match self {
             FileName::Superblock(_) => DirName::Top,
-            FileName::Segment { log, .. } | FileName::Preparing { log, .. } => DirName::Log(log),
+            FileName::Segment { log, .. } | FileName::Preparing { log, .. } | FileName::LogMark { log } => {
+                DirName::Log(log)
+            }
             FileName::Journal { .. } | FileName::Snapshot { .. } | FileName::SnapshotDraft { .. } => DirName::Catalog,
             FileName::Quarantine { .. } => DirName::Quarantine,
             FileName::Captured(Piece::Manifest | Piece::Superblock(_)) => DirName::Capture(0),
             FileName::Captured(Piece::Snapshot { .. } | Piece::Journal { .. }) => DirName::CaptureCatalog,
             FileName::Captured(Piece::Segment { log, .. }) => DirName::CaptureLog(log),
-            FileName::Identity { given } | FileName::IdentityDraft { given } => DirName::Given(given),
+            FileName::Identity { given } | FileName::IdentityDraft { given } | FileName::Mark { given } => {
+                DirName::Given(given)
+            }
         }
     }
 
@@ -115,6 +141,7 @@ impl FileName {
         };
         let file = match dir {
             DirName::Top => FileName::Superblock(number("superblock-", "", 10)?.try_into().ok()?),
+            DirName::Log(log) if name == MARK => FileName::LogMark { log },
             DirName::Log(log) => match number("segment-", "", 10) {
                 Some(index) => FileName::Segment { log, index: index.try_into().ok()? },
                 None => FileName::Preparing { log, index: number("segment-", ".preparing", 10)?.try_into().ok()? },
@@ -131,6 +158,7 @@ impl FileName {
             // Never listed: what is there is written anew, or taken away whole.
             DirName::Capture(_) | DirName::CaptureCatalog | DirName::CaptureLog(_) => return None,
             DirName::Given(given) if name == "identity" => FileName::Identity { given },
+            DirName::Given(given) if name == MARK => FileName::Mark { given },
             DirName::Given(given) => FileName::IdentityDraft { given },
             DirName::Above(_) => return None,
         };
@@ -144,6 +172,7 @@ impl fmt::Display for FileName {
             FileName::Superblock(_)
             | FileName::Identity { .. }
             | FileName::IdentityDraft { .. }
+            | FileName::Mark { .. }
             | FileName::Captured(_) => {}
             other => write!(f, "{}/", other.dir())?,
         }
@@ -161,6 +190,7 @@ impl fmt::Display for FileName {
             },
             FileName::Identity { .. } => f.write_str("identity"),
             FileName::IdentityDraft { .. } => f.write_str("identity.draft"),
+            FileName::Mark { .. } | FileName::LogMark { .. } => f.write_str(MARK),
         }
     }
 }
@@ -312,6 +342,83 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The token of an operation on files; `None`: it is none.
+    pub const fn token(&self) -> Option<Token> {
+        match *self {
+            Op::Open { token, .. }
+            | Op::WriteAt { token, .. }
+            | Op::ReadAt { token, .. }
+            | Op::Fsync { token, .. }
+            | Op::Rename { token, .. }
+            | Op::Unlink { token, .. }
+            | Op::CloseFile { token, .. }
+            | Op::MakeDir { token, .. }
+            | Op::SyncDir { token, .. }
+            | Op::List { token, .. }
+            | Op::Prepare { token, .. }
+            | Op::Link { token, .. }
+            | Op::Clear { token, .. }
+            | Op::Scrub { token, .. } => Some(token),
+            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
+                None
+            }
+        }
+    }
+
+    /// The same operation on files, with another token.
+    pub const fn with_token(mut self, other: Token) -> Op {
+        match &mut self {
+            Op::Open { token, .. }
+            | Op::WriteAt { token, .. }
+            | Op::ReadAt { token, .. }
+            | Op::Fsync { token, .. }
+            | Op::Rename { token, .. }
+            | Op::Unlink { token, .. }
+            | Op::CloseFile { token, .. }
+            | Op::MakeDir { token, .. }
+            | Op::SyncDir { token, .. }
+            | Op::List { token, .. }
+            | Op::Prepare { token, .. }
+            | Op::Link { token, .. }
+            | Op::Clear { token, .. }
+            | Op::Scrub { token, .. } => *token = other,
+            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
+            }
+        }
+        self
+    }
+
+    /// The file that an operation is about; a segment in the making is the segment.
+    pub const fn file(&self) -> Option<FileName> {
+        Some(match *self {
+            Op::Open { file, .. }
+            | Op::WriteAt { file, .. }
+            | Op::ReadAt { file, .. }
+            | Op::Fsync { file, .. }
+            | Op::Rename { from: file, .. }
+            | Op::Unlink { file, .. }
+            | Op::CloseFile { file, .. }
+            | Op::Link { from: file, .. } => file,
+            Op::Prepare { log, index, .. } => FileName::Segment { log, index },
+            Op::Scrub { segment, .. } => FileName::Segment { log: segment.log, index: segment.index },
+            _ => return None,
+        })
+    }
+
+    /// The directory that an operation on files is in.
+    pub const fn dir(&self) -> Option<DirName> {
+        match (self.file(), *self) {
+            (Some(file), _) => Some(file.dir()),
+            (
+                None,
+                Op::MakeDir { dir, .. } | Op::SyncDir { dir, .. } | Op::List { dir, .. } | Op::Clear { dir, .. },
+            ) => Some(dir),
+            _ => None,
+        }
+    }
+}
+
 /// How an [`Op::Link`] was done: the number that it is answered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -399,6 +506,8 @@ mod tests {
             FileName::Quarantine { log: 2, position: 0xfeed },
             FileName::Identity { given: 1 },
             FileName::IdentityDraft { given: 2 },
+            FileName::Mark { given: 2 },
+            FileName::LogMark { log: 7 },
         ];
         for file in files {
             let path = file.to_string();

@@ -16,7 +16,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 /// Bytes of one write: short enough that a commit behind it does not wait long.
 pub const STEP: u32 = 1 << 20;
 
-/// A segment wanted: file `index` of log `log`, which lies in the data directory `given`, of `size` bytes.
+/// A segment wanted: file `index` of log `log`, of `size` bytes. `given`: the data directory that it lies in, by its place among the first
+/// halves, then the second ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     pub given: u8,
@@ -64,7 +65,7 @@ pub(super) struct Preparing {
 
 impl Ring {
     pub(super) fn prepare(&mut self, log: u32, index: u32, size: u64, token: Token) -> io::Result<()> {
-        let request = Request { given: self.files.given(log), log, index, size, token };
+        let request = Request { given: self.files.place_of(log, token.half()), log, index, size, token };
         match self.ask_companion(companion::Request::Prepare(request)) {
             true => Ok(()),
             false => self.prepare_itself(request),
@@ -84,9 +85,17 @@ impl Ring {
         let Some(request) = self.preparing.waiting.pop_front() else { return Ok(()) };
         let (draft, segment) = (path_of(&request.draft()), path_of(&request.segment()));
         // A draft that a crash has left is written anew.
-        let entry = self.open_entry(request.segment().dir(), &draft, libc::O_CREAT | libc::O_TRUNC);
-        self.preparing.job = Some(Job { request, stage: Stage::Open, fd: None, draft, segment });
-        self.launch(entry, Flight::Prepare)
+        let half = request.token.half();
+        match self.open_entry(request.segment().dir(), half, &draft, libc::O_CREAT | libc::O_TRUNC) {
+            Ok(entry) => {
+                self.preparing.job = Some(Job { request, stage: Stage::Open, fd: None, draft, segment });
+                self.launch(entry, Flight::Prepare)
+            }
+            Err(errno) => {
+                self.answer(request.token, Err(errno))?;
+                self.prepare_next()
+            }
+        }
     }
 
     /// One step has completed: the next one, or the answer.
@@ -106,7 +115,7 @@ impl Ring {
             }
             Ok(None) => Ok(0),
             Err(errno) => {
-                self.files.discard(request.draft());
+                self.files.discard(request.draft(), request.token.half());
                 Err(errno)
             }
         };
@@ -145,9 +154,10 @@ impl Ring {
     fn stage_entry(&mut self, job: &Job, stage: &Stage) -> Result<squeue::Entry, Errno> {
         let fd = Fd(job.fd.as_ref().ok_or(Errno(libc::EBADF))?.as_raw_fd());
         let dir = job.request.segment().dir();
-        let top = self.files.top(dir);
+        let half = job.request.token.half();
+        let top = self.files.top(dir, half)?;
         Ok(match *stage {
-            Stage::Open => self.open_entry(dir, &job.draft, libc::O_CREAT | libc::O_TRUNC),
+            Stage::Open => self.open_entry(dir, half, &job.draft, libc::O_CREAT | libc::O_TRUNC)?,
             Stage::Allocate => opcode::Fallocate::new(fd, job.request.size).build(),
             Stage::Write { at } => {
                 let zeros = &mut self.preparing.zeros;
@@ -157,7 +167,7 @@ impl Ring {
             }
             Stage::Flush => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
             Stage::Rename => opcode::RenameAt::new(top, job.draft.as_ptr(), top, job.segment.as_ptr()).build(),
-            Stage::SyncDir => opcode::Fsync::new(Fd(self.files.dir(dir)?)).build(),
+            Stage::SyncDir => opcode::Fsync::new(Fd(self.files.dir(dir, half)?)).build(),
         })
     }
 }

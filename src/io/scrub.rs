@@ -33,7 +33,7 @@ impl Segment {
 /// A segment to be verified, at `rate` bytes a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The data directory that it lies in, of those of this start.
+    /// The data directory that it lies in, by its place among the first halves, then the second ones.
     pub given: u8,
     pub segment: Segment,
     pub rate: u64,

@@ -53,8 +53,10 @@ pub struct RingSetup<'a> {
     pub loans: Vec<Loans>,
     /// The worker's log memory, to be registered.
     pub log: Option<Span>,
-    /// The data directories, the home first.
+    /// The data directories, the home first; then, where they are mirrored, the second half of each.
     pub data: &'a [PathBuf],
+    /// How many of them are first halves.
+    pub directories: usize,
     pub listener: Option<TcpListener>,
     /// The locks of the data directories. The ring holds them too, for a killed process is gone before its ring is: the kernel takes a ring
     /// apart when the last of its operations has ended, and until then a write of the dead may still land in the log.
@@ -120,7 +122,7 @@ impl Ring {
             registered,
             flights,
             sockets: Sockets::new(setup.connections, setup.listener),
-            files: Files::new(setup.data)?,
+            files: Files::new(setup.data, setup.directories)?,
             preparing: Preparing::default(),
             companion: Companion::new(setup.companion),
             linking: Linking::default(),
@@ -152,7 +154,8 @@ impl Ring {
             Op::Link { from, to, token } => self.link(from, to, token),
             Op::Clear { dir, token } => self.clear(dir, token),
             Op::Scrub { segment, rate, token } => {
-                self.scrub(scrub::Request { given: self.files.given(segment.log), segment, rate, token });
+                let given = self.files.place_of(segment.log, token.half());
+                self.scrub(scrub::Request { given, segment, rate, token });
                 Ok(())
             }
             Op::Locate { log, given } => {
@@ -161,7 +164,7 @@ impl Ring {
             }
             Op::Wake { worker } => self.wake(worker),
             Op::List { dir, token } => {
-                let result = list(&self.files.path(dir), dir);
+                let result = self.files.path(dir, token.half()).and_then(|path| list(&path, dir));
                 self.early.push(Completion::Listed { token, result });
                 Ok(())
             }

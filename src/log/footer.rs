@@ -1,11 +1,11 @@
 //! The footer of a sealed segment, so that a start reads footers instead of segments. Derived from the frames: rebuilt when missing.
 //!
 //! ```text
-//! … commits │ runs, 32 bytes each │ rkyv: summary, entries │ zeros │ trailer, 64 bytes │ end of the file
+//! … commits │ runs, 36 bytes each │ rkyv: summary, entries │ zeros │ trailer, 64 bytes │ end of the file
 //! ```
 //!
-//! Entries stay in memory as extents; runs are read when someone wants them, those of one entry in one read. A run is believed only as far
-//! as a frame stands where it says: it needs no checksum to be read by itself (one over all of them is for whoever verifies the file).
+//! Entries stay in memory as extents; runs are read when someone wants them, those of one entry in one read. Each has a
+//! checksum of its own, with the incarnation in it: whoever reads some of them finds those that are damaged, or left from an earlier use of the file.
 
 use super::checksum::crc;
 use super::extents::{pack_runs, unpack_runs};
@@ -52,6 +52,8 @@ struct RunV1 {
     arrival: u64,
     at: u32,
     end: u32,
+    /// [`run_crc`].
+    crc: u32,
 }
 
 #[derive(Archive, Serialize)]
@@ -117,7 +119,8 @@ pub fn write_footer(
     let (runs, rest) = into.split_at_mut(runs_room);
     let runs = &mut runs[..index.runs.len() * RUN_SIZE];
     for (run, slot) in index.runs.iter().zip(runs.chunks_exact_mut(RUN_SIZE)) {
-        let run = RunV1 { shard: run.shard.0, first: run.first, arrival: run.arrival, at: run.at, end: run.end };
+        let crc = run_crc(summary.incarnation, run.shard.0, (run.first, run.arrival), (run.at, run.end));
+        let run = RunV1 { shard: run.shard.0, first: run.first, arrival: run.arrival, at: run.at, end: run.end, crc };
         low::to_bytes_in_with_alloc::<_, _, Failure>(&run, Buffer::from(slot), SubAllocator::empty())
             .expect("a slot has the size of a run");
     }
@@ -227,11 +230,68 @@ fn entry_of(entry: &ArchivedEntryV1) -> Entry {
     }
 }
 
-/// The runs in a piece of a footer's table, as far as a reader needs them: (first number, arrival, byte of the file, byte behind).
-pub fn read_runs(bytes: &[u8], shard: ShardKey) -> impl Iterator<Item = (u64, u64, u32, u32)> + '_ {
-    bytes.chunks_exact(RUN_SIZE).filter_map(move |bytes| {
+/// CRC of a run of segment `incarnation`.
+fn run_crc(incarnation: u32, shard: u64, (first, arrival): (u64, u64), (at, end): (u32, u32)) -> u32 {
+    let mut bytes = [0; 36];
+    bytes[..8].copy_from_slice(&shard.to_le_bytes());
+    bytes[8..16].copy_from_slice(&first.to_le_bytes());
+    bytes[16..24].copy_from_slice(&arrival.to_le_bytes());
+    bytes[24..28].copy_from_slice(&at.to_le_bytes());
+    bytes[28..32].copy_from_slice(&end.to_le_bytes());
+    bytes[32..].copy_from_slice(&incarnation.to_le_bytes());
+    crc(&bytes)
+}
+
+/// The runs in a piece of the table of segment `incarnation`, all of one shard, as far as a reader needs them: (first number, arrival, byte of
+/// the file, byte behind). `None` for one that is damaged.
+pub fn read_runs(
+    bytes: &[u8],
+    incarnation: u32,
+    shard: ShardKey,
+) -> impl Iterator<Item = Option<(u64, u64, u32, u32)>> + '_ {
+    bytes.chunks_exact(RUN_SIZE).map(move |bytes| {
         let run = rkyv::access::<ArchivedRunV1, Failure>(bytes).ok()?;
         let (first, arrival) = (run.first.to_native(), run.arrival.to_native());
-        (run.shard.to_native() == shard.0).then(|| (first, arrival, run.at.to_native(), run.end.to_native()))
+        let (at, end) = (run.at.to_native(), run.end.to_native());
+        let sound = run.crc.to_native() == run_crc(incarnation, run.shard.to_native(), (first, arrival), (at, end));
+        (sound && run.shard.to_native() == shard.0).then_some((first, arrival, at, end))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::index::Run;
+
+    #[test]
+    fn a_damaged_run_is_found_by_itself_and_none_of_another_use_of_the_file_is_taken() {
+        const BLOCK: u32 = 512;
+        let shard = ShardKey::new(1, 2);
+        let run = |k: u32| Run {
+            shard,
+            first: 1 + k as u64 * 10,
+            arrival: 1_000 + k as u64,
+            last_arrival: 1_000 + k as u64,
+            at: 64 + k * 4096,
+            end: 1064 + k * 4096,
+            count: 10,
+            bytes: 1000,
+        };
+        let index = Sealed { entries: Vec::new(), runs: (0..40).map(run).collect(), fits: true };
+        let mut bytes = vec![0; footer_size(&index, BLOCK) as usize];
+        let summary = Summary { incarnation: 7, ..Summary::default() };
+        write_footer(&mut bytes, summary, &index, (9, 1 << 20, BLOCK));
+        let table = &mut bytes[..index.runs.len() * RUN_SIZE];
+        let wanted: Vec<_> = index.runs.iter().map(|run| Some((run.first, run.arrival, run.at, run.end))).collect();
+        assert_eq!(read_runs(table, 7, shard).collect::<Vec<_>>(), wanted);
+        assert!(read_runs(table, 6, shard).all(|run| run.is_none()));
+        assert!(read_runs(table, 7, ShardKey::new(1, 3)).all(|run| run.is_none()));
+        for at in 0..table.len() {
+            table[at] ^= 1 << (at % 8);
+            for (place, run) in read_runs(table, 7, shard).enumerate() {
+                assert_eq!(run, if place == at / RUN_SIZE { None } else { wanted[place] }, "byte {at}");
+            }
+            table[at] ^= 1 << (at % 8);
+        }
+    }
 }

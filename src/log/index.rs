@@ -17,7 +17,7 @@ pub const RUN_BYTES: u32 = 64 << 10;
 /// … and where more of the log than this lies between two of its frames, so that a reader can pass over it.
 const RUN_GAP: u32 = 1 << 20;
 /// Bytes of an archived run and of an archived entry: checked where they are archived (`footer.rs`).
-pub const RUN_SIZE: usize = 32;
+pub const RUN_SIZE: usize = 36;
 pub const ENTRY_SIZE: usize = 40;
 const NONE: u32 = u32::MAX;
 

@@ -9,6 +9,7 @@
 
 use super::Log;
 use super::extents::Extent;
+use super::find::{Located, Place, Table};
 use super::footer::read_runs;
 use super::format::{
     CommitHeader, CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame,
@@ -16,7 +17,7 @@ use super::format::{
 };
 use super::index::{RUN_SIZE, Run, Start};
 use crate::io::buffers::{Buffers, Span};
-use crate::io::op::FileName;
+use crate::io::op::{Errno, FileName};
 
 /// Bytes that are read at once, unless a frame is larger: what a run holds, four times over, for shards that share a log.
 const READ_BYTES: u32 = 256 << 10;
@@ -28,8 +29,11 @@ pub enum Step {
     /// valid until the next `open_frame` of the log, or until the span of the last read is used for something else.
     Frame { header: FrameHeader, body: Span, position: Position },
     /// Emit `Op::ReadAt` of `len` bytes (at most the largest commit) at byte `at` into a span of that length or more, then call
-    /// [`Reader::filled`]; after a failed read the caller gives up, or comes again with another reader.
+    /// [`Reader::filled`], or, when the read failed, [`Reader::failed`].
     Read { file: FileName, at: u64, len: u32 },
+    /// Runs of a segment, whose table begins at `position`, cannot be used: told by each reader that has to do without. It walks the frames
+    /// instead, and nothing is lost by it.
+    PassedOver { file: FileName, position: Position, why: String },
     /// All that is durable has been read.
     End,
     /// Acknowledged records of the shard cannot be read; the next call goes on behind them. Damage of other shards' frames is passed over.
@@ -88,40 +92,13 @@ pub struct Reader {
     distrusted: Option<(u32, u32)>,
     chunk: Option<Chunk>,
     asked: Option<Asked>,
+    /// That read is for runs; and why it has failed.
+    asked_runs: bool,
+    failed: Option<Errno>,
     /// After damage: looks for the next block with a commit header.
     lost: bool,
     /// Damage that was met since the last frame of the shard: told if the shard is found to have lost something by it.
     met: Option<(Position, String)>,
-}
-
-/// Where a reader stands in a segment.
-#[derive(Clone, Copy)]
-struct Place {
-    /// Index of the segment in the chain.
-    index: usize,
-    incarnation: u32,
-    file: FileName,
-    /// Byte of the file, and the first one behind what may be read.
-    byte: u32,
-    end: u32,
-}
-
-/// Where the index says that a number is.
-enum Located {
-    /// Among the shard's own frames of an unsealed segment.
-    Open {
-        incarnation: u32,
-        start: Start,
-    },
-    Extent(Extent),
-}
-
-/// The runs of a segment.
-enum Table<'a> {
-    Memory(&'a [Run]),
-    /// In the footer: byte of the file where the table begins.
-    Footer(u32),
-    Nowhere,
 }
 
 impl Reader {
@@ -137,6 +114,8 @@ impl Reader {
             distrusted: None,
             chunk: None,
             asked: None,
+            asked_runs: false,
+            failed: None,
             lost: false,
             met: None,
         }
@@ -197,6 +176,13 @@ impl Reader {
         }
     }
 
+    /// The read that `next` asked for has failed: whether the reader can do without. It can where runs were to be read: the extent is then
+    /// walked from its start.
+    pub fn failed(&mut self, errno: Errno) -> bool {
+        self.failed = self.asked_runs.then_some(errno);
+        self.asked_runs
+    }
+
     /// The number that it goes on from.
     pub fn sequence(&self) -> u64 {
         self.sequence
@@ -217,8 +203,8 @@ impl Reader {
         }
     }
 
-    /// A record was not met where the runs led: whether the extent is to be walked from its start before anything is told. A run is read
-    /// without a checksum of its own.
+    /// A record was not met where the runs led: whether the extent is to be walked from its start before anything is told: what damage
+    /// has taken from the index is met on the way.
     fn distrust(&mut self, log: &Log, place: &Place) -> bool {
         let Some(extent) = log.extents.owner(self.shard, self.sequence, place.incarnation) else { return false };
         let table = (place.incarnation, extent.runs().0);
@@ -361,7 +347,7 @@ impl Reader {
             return self.damaged(log, place, "the device does not give it back".to_owned());
         }
         self.asked = Some(asked);
-        self.chunk = None;
+        (self.asked_runs, self.failed, self.chunk) = (false, None, None);
         Some(Step::Read { file: place.file, at: at as u64, len })
     }
 
@@ -444,16 +430,19 @@ impl Reader {
             Some(arrival) => runs.partition_point(|run| run.arrival < arrival),
             None => runs.partition_point(|run| run.first <= sequence),
         };
-        Ok(match runs.get(behind.saturating_sub(1)) {
+        // Before the first one stands a damaged one, if anything.
+        Ok(match behind.checked_sub(1).and_then(|before| runs.get(before)) {
             Some(run) if self.arrival.is_some() => Start { sequence: run.first.max(extent.first), at: run.at },
             Some(run) => Start { sequence, at: run.at },
             None => from_start,
         })
     }
 
-    /// Takes the runs of an extent from memory, or from the footer: `Err` with the read that brings them. `false`: there are none.
+    /// Takes the runs of an extent from memory, or from the footer: `Err` with the read that brings them, or with what is wrong with
+    /// them. `false`: there are none.
     fn load_runs(&mut self, log: &Log, buffers: &Buffers, extent: &Extent) -> Result<bool, Step> {
         let (place, count) = extent.runs();
+        self.stretches.of = None;
         self.stretches.runs.clear();
         let from = match log.table(extent.incarnation) {
             Table::Nowhere => return Ok(false),
@@ -470,122 +459,39 @@ impl Reader {
         let (first, last) = (from + place * RUN_SIZE as u32, from + (place + count) * RUN_SIZE as u32);
         let at = first / block * block;
         let asked = Asked { incarnation: extent.incarnation, at, len: last.next_multiple_of(block) - at };
-        let read = self
-            .chunk
-            .filter(|chunk| self.asked == Some(asked) && (chunk.incarnation, chunk.at) == (asked.incarnation, at));
-        let Some(chunk) = read else {
-            (self.asked, self.chunk) = (Some(asked), None);
-            let index = log.segment_index(extent.incarnation).expect("its table was just found");
-            let file = log.files.name(log.segments[index].file);
-            return Err(Step::Read { file, at: at as u64, len: asked.len });
+        let index = log.segment_index(extent.incarnation).expect("its table was just found");
+        let file = log.files.name(log.segments[index].file);
+        let answered = self.asked == Some(asked);
+        let failed = self.failed.take().filter(|_| answered);
+        let brought = self.chunk.filter(|chunk| answered && (chunk.incarnation, chunk.at) == (asked.incarnation, at));
+        let why = match (failed, brought) {
+            (None, None) => {
+                (self.asked, self.asked_runs, self.chunk) = (Some(asked), true, None);
+                return Err(Step::Read { file, at: at as u64, len: asked.len });
+            }
+            (Some(errno), _) => Some(format!("they cannot be read ({errno})")),
+            (None, Some(chunk)) if chunk.span.len < last - at => Some("the file ends before them".to_owned()),
+            (None, Some(chunk)) => {
+                self.take_runs(buffers.bytes(chunk.span.part(first - at, last - first)), extent);
+                let damaged = count as usize - self.stretches.runs.len();
+                (damaged > 0).then(|| format!("{damaged} of {count} runs of a shard are damaged"))
+            }
         };
-        let whole = chunk.span.len >= last - at;
-        let bytes = if whole { buffers.bytes(chunk.span.part(first - at, last - first)) } else { &[] };
-        let within = |at: u32, end: u32| at >= extent.at() && at < end;
-        let runs = read_runs(bytes, self.shard).filter(|&(_, _, at, end)| within(at, end));
+        if self.stretches.of.is_none() {
+            self.distrusted = Some((extent.incarnation, place));
+        }
+        match why {
+            Some(why) => Err(Step::PassedOver { file, position: log.position(extent.incarnation, from), why }),
+            None => Ok(self.stretches.of.is_some()),
+        }
+    }
+
+    /// Takes those runs of an extent that are sound: a reader walks from the one before a damaged one, or from where the extent begins.
+    fn take_runs(&mut self, bytes: &[u8], extent: &Extent) {
+        let within = |&(_, _, at, end): &(u64, u64, u32, u32)| at >= extent.at() && at < end;
+        let runs = read_runs(bytes, extent.incarnation, self.shard).flatten().filter(within);
         self.stretches.runs.extend(runs.map(|(first, arrival, at, end)| Stretch { first, arrival, at, end }));
         let rising = self.stretches.runs.is_sorted_by_key(|run| run.first);
-        self.stretches.of = rising.then_some((extent.incarnation, place));
-        Ok(rising)
-    }
-}
-
-impl Log {
-    /// Readers see what lies below.
-    fn visible(&self) -> Position {
-        if self.settings.canary.read_undurable {
-            return self
-                .commits
-                .newest()
-                .map_or(self.durable, |commit| Position(commit.position.0 + self.commits.extent(commit) as u64));
-        }
-        self.durable
-    }
-
-    fn place(&self, position: Position) -> Option<Place> {
-        let size = self.settings.segment_size;
-        let incarnation = (position.0 / size) as u32;
-        let index = self.segment_index(incarnation)?;
-        let visible = self.visible().0.saturating_sub(incarnation as u64 * size);
-        Some(Place {
-            index,
-            incarnation,
-            file: self.files.name(self.segments[index].file),
-            byte: (position.0 % size) as u32,
-            end: (self.segment_end(index) as u64).min(visible) as u32,
-        })
-    }
-
-    /// The number after the newest of `shard`, durable or not; 0 when the chain holds none of it.
-    fn next_sequence(&self, shard: ShardKey) -> u64 {
-        let open = self.buildings().filter_map(|(_, building)| building.numbers(shard)).map(|(_, next)| next).max();
-        open.unwrap_or(0).max(self.extents.next(shard))
-    }
-
-    /// Where `sequence` is, or the next higher number that is held.
-    fn locate(&self, shard: ShardKey, sequence: u64) -> Option<Located> {
-        let open = |least: Option<u64>| {
-            let mut open = None;
-            for (incarnation, building) in self.buildings() {
-                let Some((first, next)) = building.numbers(shard) else { continue };
-                if next > sequence && least.is_none_or(|least| first <= least) {
-                    let start = building.start(shard, sequence)?;
-                    let better = |known: &Located| matches!(known, Located::Open { start: s, .. } if s.sequence <= start.sequence);
-                    if !open.as_ref().is_some_and(better) {
-                        open = Some(Located::Open { incarnation, start });
-                    }
-                }
-            }
-            open
-        };
-        // Most readers are at the tail.
-        open(Some(sequence))
-            .or_else(|| self.first_held(self.extents.from(shard, sequence)).map(Located::Extent))
-            .or_else(|| open(None))
-    }
-
-    fn locate_arrival(&self, shard: ShardKey, arrival: u64) -> Option<Located> {
-        if let Some(extent) = self.first_held(self.extents.from_arrival(shard, arrival)) {
-            return Some(Located::Extent(extent));
-        }
-        let mut buildings: Vec<_> = self.buildings().collect();
-        buildings.sort_by_key(|(incarnation, _)| *incarnation);
-        buildings.into_iter().find_map(|(incarnation, building)| {
-            building.last_arrival(shard).filter(|last| *last >= arrival)?;
-            Some(Located::Open { incarnation, start: building.start_at(shard, arrival)? })
-        })
-    }
-
-    /// The first extent whose segment has neither been recycled nor is about to be because all of it was moved or has expired.
-    fn first_held(&self, extents: &[Extent]) -> Option<Extent> {
-        let held = |extent: &&Extent| {
-            self.segment_index(extent.incarnation).is_some_and(|index| !self.segments[index].emptied)
-        };
-        extents.iter().find(held).copied()
-    }
-
-    /// Whether segment `incarnation` is where record `sequence` has to be.
-    fn owns(&self, incarnation: u32, shard: ShardKey, sequence: u64) -> bool {
-        self.extents.owner(shard, sequence, incarnation).is_some()
-            || self.building_of(incarnation).is_some_and(|building| building.holds(shard, sequence))
-    }
-
-    /// The number behind those that segment `incarnation` holds from `sequence` on.
-    fn end_of(&self, incarnation: u32, shard: ShardKey, sequence: u64) -> u64 {
-        let extent = self.extents.owner(shard, sequence, incarnation).map(Extent::end);
-        let open = || self.building_of(incarnation).and_then(|building| building.numbers(shard)).map(|(_, next)| next);
-        extent.or_else(open).unwrap_or(sequence + 1).max(sequence + 1)
-    }
-
-    /// Where the runs of a sealed segment are.
-    fn table(&self, incarnation: u32) -> Table<'_> {
-        let Some(segment) = self.segment_index(incarnation).map(|index| &self.segments[index]) else {
-            return Table::Nowhere;
-        };
-        match (&segment.sealed, segment.runs_from) {
-            (Some(sealed), _) => Table::Memory(&sealed.runs),
-            (None, 0) => Table::Nowhere,
-            (None, from) => Table::Footer(from),
-        }
+        self.stretches.of = rising.then_some((extent.incarnation, extent.runs().0));
     }
 }

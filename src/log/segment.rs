@@ -7,7 +7,7 @@ use crate::io::op::{DirName, Errno, FileName, Op, OpenHow, Ops, Token};
 const AHEAD: usize = 2;
 
 /// `ENOSPC`, `EDQUOT`.
-const NO_ROOM: [Errno; 2] = [Errno(28), Errno(122)];
+pub const NO_ROOM: [Errno; 2] = [Errno(28), Errno(122)];
 
 /// How often a file is tried again for which the file system had no room.
 const ROOM_AGAIN_MS: u64 = 10_000;

@@ -38,6 +38,7 @@ counters! {
     RoomReturned "log_room_returned_total" "Times that it had room again.",
     LogBytesUsedNow "log_bytes_used_now" "Bytes of live segments.",
     LogBytesNow "log_bytes_now" "Bytes that the log may use.",
+    MirrorDegradedNow "mirror_degraded_now" "Logs, and directories beside their logs, whose halves are not both whole.",
     LogIndexBytesNow "log_index_bytes_now" "Bytes of memory that say where the records of sealed segments are.",
     LogsFailedNow "logs_failed_now" "Logs that take nothing any more until a restart.",
     SecondsLeftNow "log_seconds_left_now" "Seconds until the fullest log is full at its present rate; 0 below 80 % or when nothing is written.",
@@ -51,6 +52,7 @@ counters! {
     ScrubAgeSecondsNow "scrub_age_seconds_now" "Seconds since the sealed byte that waits longest was sealed, verified, or found by this start.",
     CompanionStalls "companion_stalls_total" "Times that a companion was parked with work to do, and had to be woken.",
     ClockSteppedSecondsNow "clock_stepped_seconds_now" "Seconds, either way, by which the wall clock has stepped: not 0 means that no space is reclaimed.",
+    FootersPassedOver "footers_passed_over_total" "Times that a reader did without runs of a footer, which were damaged or could not be read; the records were looked for in the segment.",
     Damaged "damaged_total" "Places of the log found damaged.",
 }
 

@@ -302,6 +302,9 @@ impl Worker {
     pub(super) fn make_logs(&mut self, superblock: Superblock, ops: &mut Ops) {
         let known = self.log_count;
         self.log_count = superblock.log_count();
+        if let Some(mirror) = &mut self.mirror {
+            mirror.learn(superblock.directory, superblock.segment_size);
+        }
         self.notice_places(&superblock);
         self.acks = Acks::new(self.log_count as usize, self.limits.puts);
         self.logs.iter_mut().for_each(|log| log.allow(superblock.files_of(log.settings().number)));

@@ -90,8 +90,9 @@ pub struct Gets {
     queue: VecDeque<(u16, ConnectionId, GetCall)>,
     /// Slots whose read waits for a buffer.
     hungry: VecDeque<usize>,
-    /// Damage that readers have met and the operator knows of.
+    /// Damage that readers have met and the operator knows of: of frames, and of the tables of runs in footers.
     damage: VecDeque<(FileName, Position)>,
+    footers: VecDeque<(FileName, Position)>,
 }
 
 impl Gets {
@@ -102,6 +103,7 @@ impl Gets {
             queue: VecDeque::with_capacity(slots * 4),
             hungry: VecDeque::with_capacity(slots),
             damage: VecDeque::new(),
+            footers: VecDeque::new(),
         }
     }
 
@@ -272,6 +274,7 @@ impl Worker {
                     get.next = get.next.max(get.reader.sequence());
                     self.tell_damage(file, position, why);
                 }
+                Step::PassedOver { file, position, why } => self.tell_passed_over(file, position, why),
             }
         }
     }
@@ -291,16 +294,18 @@ impl Worker {
 
     /// Once for each place, as far as they are remembered: every reader that passes meets it again.
     fn tell_damage(&mut self, file: FileName, position: Position, why: String) {
-        let place = (file, position);
-        if self.gets.damage.contains(&place) {
-            return;
+        if is_news(&mut self.gets.damage, (file, position)) {
+            self.counters.add(Counter::Damaged, 1);
+            self.tell_operator(Notice::DamageRead { file, position: position.0, why });
         }
-        if self.gets.damage.len() == DAMAGE_REMEMBERED {
-            self.gets.damage.pop_front();
+    }
+
+    /// Counted each time, told once for each segment, as far as they are remembered.
+    fn tell_passed_over(&mut self, file: FileName, position: Position, why: String) {
+        self.counters.add(Counter::FootersPassedOver, 1);
+        if is_news(&mut self.gets.footers, (file, position)) {
+            self.tell_operator(Notice::FooterPassedOver { file, position: position.0, why });
         }
-        self.gets.damage.push_back(place);
-        self.counters.add(Counter::Damaged, 1);
-        self.tell_operator(Notice::DamageRead { file, position: position.0, why });
     }
 
     /// Appends the records of a frame to the answer; `false`: a limit was met.
@@ -403,6 +408,7 @@ impl Worker {
                 get.reader.filled(get.read.expect("read into").first(wanted.len), bytes);
                 self.get_go_on(slot, ops);
             }
+            Err(errno) if get.reader.failed(errno) => self.get_go_on(slot, ops),
             Err(errno) => {
                 let text = format!("A segment could not be read ({errno}).");
                 self.get_fail(slot, Error::new(Kind::InternalFailure, text), ops);
@@ -500,6 +506,16 @@ impl Worker {
 fn begins_on_log(shard: &Shard, call: &GetCall) -> bool {
     let mut here = shard.parts().filter(|part| part.log == call.log);
     here.next().is_some_and(|part| call.sequence <= part.first.max(1))
+}
+
+/// Whether a place is not among those remembered; it is from now on, in the stead of the oldest.
+fn is_news(remembered: &mut VecDeque<(FileName, Position)>, place: (FileName, Position)) -> bool {
+    let news = !remembered.contains(&place);
+    if news {
+        remembered.truncate(DAMAGE_REMEMBERED - 1);
+        remembered.push_front(place);
+    }
+    news
 }
 
 fn slow_down() -> Error {

@@ -66,6 +66,11 @@ pub enum Message {
     },
     /// Worker 0: there are more logs than were found, durably so. Recover those that are yours.
     MoreLogs(Box<Superblock>),
+    /// Half `half` of data directory `given` of this start has failed me: leave it behind.
+    HalfFailed {
+        given: u8,
+        half: u8,
+    },
     /// Worker 0: the superblock with this epoch is durable. Serve.
     Serve {
         epoch: u32,

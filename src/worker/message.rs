@@ -27,6 +27,7 @@ impl Worker {
             Message::Recovered { records, epoch, segments } => {
                 self.worker_recovered(from, records, epoch, &segments, ops)
             }
+            Message::HalfFailed { given, half } => self.half_failed(given, half),
             Message::MoreLogs(superblock) => self.make_logs(*superblock, ops),
             Message::Serve { epoch, retention } => {
                 self.retention.begin(self.now, retention);

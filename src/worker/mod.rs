@@ -14,6 +14,7 @@ pub mod get;
 pub mod latest;
 pub mod mailbox;
 pub mod message;
+mod mirror;
 pub mod notice;
 pub mod pinning;
 pub mod put;
@@ -37,6 +38,7 @@ use crate::io::op::{Completion, Completions, Op, Ops, Token};
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::log::format::ShardKey;
+use crate::mirror::Mirror;
 use crate::observe::counter::{Counter, Counters};
 use crate::shard::Shards;
 use ack::{Acks, LatestWait, Tell};
@@ -130,6 +132,10 @@ pub struct Worker {
     /// Lent spans that wait for room to be returned.
     returns: VecDeque<Span>,
     scrub: Scrub,
+    /// Where every data directory has two halves.
+    mirror: Option<Box<Mirror>>,
+    /// Halves that have failed here: workers that have not been told, by number.
+    untold_halves: VecDeque<(u16, u8, u8)>,
     notices: VecDeque<Notice>,
     dialects_told: [u64; 2],
     date: Date,
@@ -146,6 +152,9 @@ impl Worker {
         self.date.refresh(now.wall);
         self.retention.advance(now);
         self.counters.add(Counter::Turns, 1);
+        if let Some(mirror) = &mut self.mirror {
+            mirror.join(now, done, &mut self.buffers);
+        }
         self.boot_begin(ops);
         // Messages first: a change of the catalog that a client has seen through another worker is applied before the client's next
         // request is looked at here.
@@ -174,6 +183,7 @@ impl Worker {
             self.keep_retention_time(ops);
         }
         self.close_turn(ops);
+        self.mirror_turn(ops);
     }
 
     /// What every turn ends with.
@@ -275,7 +285,8 @@ impl Worker {
             || self.rebalance_goes_on()
             || self.snapshot_goes_on();
         let soon = held.then(|| self.now.mono.plus_ms(1));
-        [Some(self.tick), logs, soon, self.space_deadline()].into_iter().flatten().min()
+        let mirror = self.mirror.as_ref().and_then(|mirror| mirror.deadline());
+        [Some(self.tick), logs, soon, self.space_deadline(), mirror].into_iter().flatten().min()
     }
 
     /// Whether a commit is in flight and nothing else is to do: then sleeping beats spinning.

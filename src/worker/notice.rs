@@ -4,6 +4,7 @@ use super::clock::ClockNews;
 use super::scrub::Told;
 use super::stream_news::StreamNews;
 use crate::io::op::{Errno, FileName};
+use crate::mirror::news::News;
 use std::fmt;
 
 /// What a data directory has of all space.
@@ -58,6 +59,12 @@ pub enum Notice {
     },
     /// The same, met by a reader: nothing was copied, and the file stays as it is until its records expire.
     DamageRead {
+        file: FileName,
+        position: u64,
+        why: String,
+    },
+    /// Runs in the footer of a segment are damaged or cannot be read: readers do without.
+    FooterPassedOver {
         file: FileName,
         position: u64,
         why: String,
@@ -118,6 +125,8 @@ pub enum Notice {
         what: &'static str,
         remedy: &'static str,
     },
+    /// Of the two halves of a data directory.
+    Mirror(News),
     /// The file system has no room for another segment of a log, or (`back`) has it again.
     Room {
         log: u32,
@@ -221,12 +230,7 @@ impl Notice {
                     "log {log}{place} has failed ({what}: {errno}): puts to its shards are refused until a restart, reads go on"
                 )
             }
-            Notice::Unread { file, position, errno } => {
-                write!(
-                    f,
-                    "{file} cannot be read at position {position} ({errno}): its space is not given back yet; it is tried again; look at the device"
-                )
-            }
+            Notice::Unread { .. } | Notice::FooterPassedOver { .. } => self.fmt_of_reads(f),
             Notice::CatalogFailed { what, errno } => {
                 write!(
                     f,
@@ -241,6 +245,7 @@ impl Notice {
                 write!(f, "log {log} was full: its oldest segment was recycled before its records expired")
             }
             Notice::Dialect { what, remedy } => write!(f, "a client speaks {what}, which is not served: {remedy}"),
+            Notice::Mirror(news) => write!(f, "{news}"),
             Notice::Room { log, back: false } => {
                 write!(
                     f,
@@ -275,6 +280,22 @@ impl Notice {
             | Notice::Clock(_)
             | Notice::MoreLogs { .. }
             | Notice::NoMoreLogs { .. } => unreachable!("the caller has written it"),
+        }
+    }
+
+    /// What could not be read, and nothing is lost by it.
+    fn fmt_of_reads(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::Unread { file, position, errno } => write!(
+                f,
+                "{file} cannot be read at position {position} ({errno}): its space is not given back yet; it is tried again; look at the device"
+            ),
+            Notice::FooterPassedOver { file, position, why } => write!(
+                f,
+                "DAMAGE in {file} at position {position}, among the places of its records: {why}; readers search the segment instead, which \
+                 takes longer, and lose nothing by it; look at the device"
+            ),
+            _ => unreachable!("the caller has written it"),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::io::clock::{Mono, Now, Wall};
 use crate::limits::Limits;
 use crate::log::Canary;
 use crate::log::directories::Given;
+use crate::mirror::{self, Mirror};
 use crate::observe::counter::Counters;
 use crate::shard::Shards;
 use std::collections::{BTreeMap, VecDeque};
@@ -60,6 +61,8 @@ pub struct Options {
     pub accept_clock: bool,
     /// Nanoseconds within which every sealed byte is verified; `None`: never.
     pub scrub: Option<u64>,
+    /// Every data directory has two halves.
+    pub mirror: Option<mirror::Settings>,
     /// Rules broken on purpose, by the simulator only.
     pub canary: Canary,
     /// Another of them: the epoch is not raised at start.
@@ -85,7 +88,8 @@ pub struct Setup {
 impl Worker {
     /// A worker that has not begun. Worker 0 boots the directory in its first turns.
     pub fn new(setup: Setup) -> Worker {
-        let Setup { worker, workers, limits, options, buffers, loans, counters, mailboxes } = setup;
+        let Setup { worker, workers, limits, options, mut buffers, loans, counters, mailboxes } = setup;
+        let mirror = options.mirror.clone().map(|settings| Box::new(Mirror::new(settings, &mut buffers)));
         let seed = u128::from_le_bytes(options.random[16..].try_into().expect("16 of 32 bytes"));
         Worker {
             id: worker,
@@ -132,6 +136,8 @@ impl Worker {
             retention: RetentionClock::default(),
             returns: VecDeque::with_capacity(limits.connections as usize),
             scrub: Scrub::default(),
+            mirror,
+            untold_halves: VecDeque::new(),
             notices: VecDeque::new(),
             dialects_told: [0; 2],
             date: Date::new(Wall(0)),

@@ -19,7 +19,10 @@ const COMMIT_MAGIC: &[u8] = b"pC";
 impl World<'_> {
     /// Every commit of a life carries one epoch, which no earlier life has used: what a power cut left of that one cannot pass for its.
     pub(super) fn check_epoch(&mut self, worker: u16, op: Op) {
-        let Op::WriteAt { file: FileName::Segment { .. }, from, .. } = op else { return };
+        let Op::WriteAt { file: FileName::Segment { .. }, from, token, .. } = op else { return };
+        if penstock::mirror::is_copy(token) {
+            return;
+        }
         let bytes = self.node.as_ref().expect("it is running").bytes(worker, from);
         if bytes.starts_with(COMMIT_MAGIC) {
             let epoch = u32::from_le_bytes(bytes[24..28].try_into().expect("4 bytes"));
@@ -97,7 +100,7 @@ impl World<'_> {
         let holds = |mark: u64| {
             let attempt = &oracle.attempts[mark as usize];
             // Memory may still serve what was harmed on the disk.
-            self.disk.holds(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)
+            self.is_durable(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)
         };
         match &call.kind {
             Kind::Put { marks, single, .. } => {

@@ -18,6 +18,9 @@ pub const ENOSPC: Errno = Errno(28);
 /// O_DIRECT: places and lengths are multiples of this.
 const ALIGNMENT: u64 = 4096;
 
+/// Numbers of requests to second halves are not below.
+pub const SECOND_HALF: u64 = 1 << 62;
+
 /// Who has a file open: a worker by number, or the companion.
 pub type Who = u16;
 
@@ -114,6 +117,10 @@ pub struct Disk {
     pub reflinks: bool,
     /// The file system has no room for another segment.
     pub full: bool,
+    /// The next request makes halves of a mirror equal: that may be of a file that a snapshot holds, too.
+    pub repairs: bool,
+    /// The drive does not answer any more.
+    pub dead: bool,
     /// Files of snapshots that were taken away: they have a name elsewhere.
     pub(super) taken: Vec<usize>,
 }
@@ -143,8 +150,16 @@ impl Disk {
             block: ALIGNMENT,
             reflinks: false,
             full: false,
+            repairs: false,
+            dead: false,
             taken: Vec::new(),
         }
+    }
+
+    /// Another disk with the same manners, for the second halves of mirrors: its requests are numbered from [`SECOND_HALF`].
+    pub fn second(&self, random: Random, drives: u8) -> Disk {
+        let (typical, block, reflinks) = (self.typical, self.block, self.reflinks);
+        Disk { typical, block, reflinks, events: SECOND_HALF, ..Disk::new(random, drives) }
     }
 
     /// Takes a request: its number, and after how many ns it is to be finished. Panics where a real disk or kernel would be misused.
@@ -193,7 +208,7 @@ impl Disk {
         assert!(whole, "not whole blocks: {len} bytes at {at} of {inode:?}");
         if let Request::Write { .. } = request {
             let names = inode.map_or(0, |inode| self.names(inode));
-            assert!(names < 2, "{request:?} writes into a file that a snapshot holds");
+            assert!(names < 2 || self.repairs, "writes at {at} into a file that a snapshot holds: {inode:?}");
             let other = self.writes(inode, at, len).map(|(at, bytes)| (at, bytes.len())).next();
             assert!(other.is_none(), "two writes on the same bytes: {len} bytes at {at}, and {other:?}");
         }
@@ -216,6 +231,9 @@ impl Disk {
     }
 
     fn draw_fault(&mut self, request: &Request) -> Option<Errno> {
+        if self.dead {
+            return Some(EIO);
+        }
         let of_segments = |file: &FileName| {
             matches!(file, FileName::Segment { .. } | FileName::Preparing { .. } | FileName::Captured(_))
         };
@@ -519,7 +537,7 @@ impl Disk {
 
     /// A sound disk again; `harm`: also what it holds is as it was.
     pub fn heal(&mut self, harm: bool) {
-        (self.faults, self.full) = (Faults::default(), false);
+        (self.faults, self.full, self.dead) = (Faults::default(), false, false);
         if harm {
             self.inodes.iter_mut().for_each(Inode::heal);
         }

@@ -62,6 +62,7 @@ impl Drives {
         match file {
             FileName::Identity { given } => FileName::Identity { given: self.mounts[given as usize] },
             FileName::IdentityDraft { given } => FileName::IdentityDraft { given: self.mounts[given as usize] },
+            FileName::Mark { given } => FileName::Mark { given: self.mounts[given as usize] },
             other => other,
         }
     }
@@ -71,6 +72,7 @@ impl Drives {
         match file {
             FileName::Identity { given } => FileName::Identity { given: self.place(given) },
             FileName::IdentityDraft { given } => FileName::IdentityDraft { given: self.place(given) },
+            FileName::Mark { given } => FileName::Mark { given: self.place(given) },
             other => other,
         }
     }

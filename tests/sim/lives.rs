@@ -1,7 +1,7 @@
 //! Lives of the node: how each begins, what it reports, and how it ends.
 
 use super::clock::{MICROSECOND, MILLISECOND, SECOND};
-use super::disk::Faults;
+use super::disk::{Disk, Faults};
 use super::net;
 use super::node::Node;
 use super::world::{Event, World};
@@ -33,10 +33,11 @@ impl World<'_> {
             self.workers = self.random.between(1, 3) as u16;
         }
         let faulty = !self.auditing && self.life > 1 && self.random.chance(600);
-        self.disk.faults = if faulty { settings.faults } else { Faults::default() };
+        self.disk.faults = if faulty && self.twin.is_none() { settings.faults } else { Faults::default() };
         self.disk.faulty_drive = settings.faulty_drive;
         if self.auditing {
             self.disk.heal(settings.heals);
+            self.twin.iter_mut().for_each(|twin| twin.heal(settings.heals));
             self.plan.begin_last_life();
             self.net.manners = net::Manners { crumbs: 20, stalls: 0, resets: 0 };
         }
@@ -47,7 +48,8 @@ impl World<'_> {
         self.accepting = settings.accepts_clock && self.random.chance(500);
         settings.accepts_clock = self.accepting;
         let (given, disk) = self.mount(&settings);
-        let node = Node::start(&settings, self.workers, given, disk, &mut self.random);
+        let mirror = self.mirror(&given);
+        let node = Node::start(&settings, self.workers, given, disk, mirror, &mut self.random);
         self.net.listen(self.workers, settings.limits.connections);
         self.note(format!(
             "life {} starts with {} workers{}",
@@ -117,6 +119,7 @@ impl World<'_> {
         match notice {
             Notice::Ready { directories, .. } => {
                 self.mounted(&directories);
+                self.halves_ready();
                 let node = self.node.as_mut().expect("it is running");
                 node.ready = true;
                 self.accepted = if self.accepting { Some(now) } else { self.accepted };
@@ -125,7 +128,8 @@ impl World<'_> {
                     self.begin_audit();
                 }
             }
-            Notice::Refused { why } if self.is_missed(&why) => self.power_cut(),
+            Notice::Refused { why } if self.is_missed(&why) || self.is_half_missed(&why) => self.power_cut(),
+            Notice::Mirror(news) => self.half_told(&news),
             Notice::Refused { why } => {
                 let excused = self.shared.lenient || self.shared.oracle.damaged;
                 self.damage_told |= excused;
@@ -136,6 +140,7 @@ impl World<'_> {
                 self.damage_told = true;
                 assert!(self.shared.settings.harm, "damage in {file} at {position}, where the disk is sound: {why}");
             }
+            Notice::FooterPassedOver { .. } => self.passed_over(&notice),
             // A commit that is damaged and that no later one vouches for looks like one that was never whole.
             Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
@@ -167,6 +172,11 @@ impl World<'_> {
             Notice::Scrub(told) => self.scrub_told(&told),
             _ => {}
         }
+    }
+
+    fn passed_over(&mut self, notice: &Notice) {
+        assert!(self.shared.settings.harm || self.shared.lenient, "the disk is sound, but: {notice}");
+        self.report.passed_over += 1;
     }
 
     fn stream_told(&mut self, news: &StreamNews) {
@@ -248,6 +258,7 @@ impl World<'_> {
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
         self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();
         self.disk.cut();
+        self.twin.iter_mut().for_each(Disk::cut);
         self.snapshot_after_cut();
         let mut later = Vec::new();
         self.net.cut(&mut later);

@@ -12,6 +12,7 @@ mod companion;
 mod disk;
 mod disk_tests;
 mod drives;
+mod halves;
 mod inode;
 mod lives;
 mod mounting;
@@ -73,7 +74,8 @@ fn hold(part: u64) {
         "the seeds have tried nothing: {total:?}"
     );
     assert!(seeds < 200 || total.emptied > 100, "hardly a segment was emptied by relocation: {total:?}");
-    assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
+    let mirrored = variable("PENSTOCK_SIM_MIRROR").is_some();
+    assert!(seeds < 200 || mirrored || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
     assert!(seeds < 200 || total.added > 0 && total.refused > 0, "no drive was added, or none was missed: {total:?}");
     assert!(seeds < 600 || total.spared > 0, "no put was refused for a drive beside one that works: {total:?}");
@@ -81,6 +83,10 @@ fn hold(part: u64) {
     assert!(
         seeds < 200 || total.moved > 100 && total.resumed > 0,
         "hardly a shard was moved, or no move cut: {total:?}"
+    );
+    assert!(
+        seeds < 200 || total.degraded > 0 && total.rebuilt > 0 && total.alone > 0,
+        "no half of a mirror was left behind, none rebuilt, or none audited alone: {total:?}"
     );
     assert!(seeds < 20 || total.restored > 0, "no node has been restored from a snapshot: {total:?}");
     assert!(seeds < 200 || total.snapshots_several > 0, "no snapshot of several drives: {total:?}");
@@ -135,6 +141,19 @@ fn a_forgotten_next_sequence_is_noticed() {
     is_noticed(
         Canary::ForgetNextSequence,
         &["under one number", "an earlier put was acked", "is not above", "in two places"],
+    );
+}
+
+#[test]
+fn a_half_that_is_believed_after_it_was_left_behind_is_noticed() {
+    is_noticed(
+        Canary::ForgetLeftBehind,
+        &[
+            "an earlier put was acked",
+            "before its record is durable",
+            "before it is durable",
+            "where the disk is sound",
+        ],
     );
 }
 

@@ -29,6 +29,13 @@ impl Mounting {
     }
 }
 
+impl Mounting {
+    /// The operator does not say `--disk`: what is stored may need more.
+    pub fn keeps_space(&mut self) {
+        self.asks = false;
+    }
+}
+
 impl World<'_> {
     /// A life begins: the directories it is given, and its `--disk`.
     pub(super) fn mount(&mut self, settings: &Settings) -> (Vec<Given>, Option<u64>) {
@@ -54,7 +61,7 @@ impl World<'_> {
             flush: settings.flush ^ drive.is_multiple_of(2),
             node: Some(*drive as u32 % 2),
             id: random.next().max(1),
-            has_logs: self.disk.has_logs(*drive),
+            has_logs: self.disk.has_logs(*drive) || self.twin.as_ref().is_some_and(|twin| twin.has_logs(*drive)),
             has_superblock: false,
         };
         let given = mounts.iter().map(given).collect();
@@ -64,6 +71,7 @@ impl World<'_> {
         } else if mounts.len() > 1 {
             self.note(format!("drives {mounts:?}"));
         }
+        self.twin.iter_mut().for_each(|twin| twin.drives.mount(mounts.clone()));
         self.disk.drives.mount(mounts);
         (given, asks.then(|| settings.disk()))
     }
@@ -96,7 +104,8 @@ impl World<'_> {
 
     /// A life without a drive that the superblock names changes nothing.
     pub(super) fn check_mounted(&self, op: Op) {
-        if self.mounting.missing.is_some_and(|drive| self.mounting.named.contains(&drive)) {
+        // Halves of a mirror are made equal before anything is read.
+        if self.twin.is_none() && self.mounting.missing.is_some_and(|drive| self.mounting.named.contains(&drive)) {
             let reads = matches!(
                 op,
                 Op::List { .. }

@@ -12,6 +12,7 @@ use penstock::io::buffers::{ALL_POOLS, Buffers, Span};
 use penstock::io::op::{Completion, Completions, Op, Ops, Token};
 use penstock::log;
 use penstock::log::directories::Given;
+use penstock::mirror;
 use penstock::observe::counter::Counters;
 use penstock::worker::mailbox::connect;
 use penstock::worker::{Options, Setup, Worker};
@@ -55,7 +56,14 @@ enum Waiting {
 
 impl Node {
     /// `given`: the data directories of this life, the home first; `disk`: what the operator says with `--disk`.
-    pub fn start(settings: &Settings, workers: u16, given: Vec<Given>, disk: Option<u64>, random: &mut Random) -> Node {
+    pub fn start(
+        settings: &Settings,
+        workers: u16,
+        given: Vec<Given>,
+        disk: Option<u64>,
+        mirror: Option<mirror::Settings>,
+        random: &mut Random,
+    ) -> Node {
         let canary = |which| settings.canary == Some(which);
         let mut bytes = [0; 32];
         bytes.chunks_mut(8).for_each(|chunk| chunk.copy_from_slice(&random.next().to_le_bytes()));
@@ -73,6 +81,7 @@ impl Node {
             clock_synchronised: true,
             accept_clock: settings.accepts_clock,
             scrub: settings.scrub,
+            mirror,
             canary: log::Canary {
                 ack_before_durable: canary(Canary::AckBeforeDurable),
                 read_undurable: canary(Canary::ReadUndurable),

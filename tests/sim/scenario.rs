@@ -14,6 +14,7 @@ pub enum Canary {
     ReadUndurable,
     ForgetNextSequence,
     NoEpochBump,
+    ForgetLeftBehind,
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +86,8 @@ pub struct Settings {
     pub reflinks: bool,
     /// The file system has no room for more segments at times.
     pub room_varies: bool,
+    /// Every data directory has two halves; faults strike one of them at a time.
+    pub mirrored: bool,
 }
 
 impl Settings {
@@ -138,6 +141,7 @@ impl Settings {
             snapshots: 0,
             reflinks: false,
             room_varies: false,
+            mirrored: false,
         };
         if settings.changing_workers {
             // A worker with several logs divides its log memory; each part must hold two of the largest commits.
@@ -148,15 +152,20 @@ impl Settings {
         settings.think = settings.think.max(settings.duration / 1500);
         if canary.is_none() {
             settings.shape(&mut Random::stream(seed, "shape"));
-            let r = &mut Random::stream(seed, "care");
-            settings.scrub = *r.pick(&[None, Some(2 * SECOND), Some(10 * SECOND), Some(60 * SECOND)]);
-            settings.scrub_slow = *r.pick(&[1, 1, 20, 400]);
-            settings.accepts_clock = r.chance(300);
-            settings.no_companion = r.chance(50);
+            settings.care(&mut Random::stream(seed, "care"));
             settings.several_drives(&mut Random::stream(seed, "drives"));
+            settings.mirror(&mut Random::stream(seed, "mirror"));
         }
         settings.for_canary();
         settings
+    }
+
+    /// What the operator asks for, and what there is to do it.
+    fn care(&mut self, r: &mut Random) {
+        self.scrub = *r.pick(&[None, Some(2 * SECOND), Some(10 * SECOND), Some(60 * SECOND)]);
+        self.scrub_slow = *r.pick(&[1, 1, 20, 400]);
+        self.accepts_clock = r.chance(300);
+        self.no_companion = r.chance(50);
     }
 
     /// Some devices have larger blocks. Then, and on some others, commits and segments are so large that a read brings more than a run.
@@ -202,6 +211,21 @@ impl Settings {
         self.limits = self.limits.with_logs(6);
     }
 
+    /// Two halves. What is wrong with one of them must not be seen from outside.
+    fn mirror(&mut self, r: &mut Random) {
+        if !(super::variable("PENSTOCK_SIM_MIRROR").is_some() || r.chance(200)) {
+            return;
+        }
+        self.mirrored = true;
+        self.lives = self.lives.max(r.between(1, 4) as u32);
+        (self.harm, self.faulty_drive) = (false, None);
+        self.faults = if r.chance(300) { faults(r) } else { Faults::default() };
+        self.faults.no_space = 0;
+        // Two buffers to compare commits in, and two to copy by.
+        self.limits.large.0 = self.limits.large.0.max(4);
+        self.limits.block.0 = self.limits.block.0.max(20);
+    }
+
     /// A canary is looked for where its rule matters.
     fn for_canary(&mut self) {
         let Some(canary) = self.canary else { return };
@@ -216,6 +240,13 @@ impl Settings {
                 self.duration = 60 * SECOND;
             }
             Canary::NoEpochBump => self.lives = 4,
+            Canary::ForgetLeftBehind => {
+                let r = &mut Random::stream(self.seed, "mirror");
+                self.mirror(r);
+                (self.mirrored, self.lives) = (true, 4);
+                self.limits.large.0 = self.limits.large.0.max(4);
+                self.limits.block.0 = self.limits.block.0.max(20);
+            }
         }
     }
 

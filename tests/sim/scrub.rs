@@ -130,6 +130,10 @@ impl Watch {
         assert!(self.refused.insert(worker), "worker {worker} goes on asking a companion that is not there");
     }
 
+    pub fn has_refused(&self, worker: u16) -> bool {
+        self.refused.contains(&worker)
+    }
+
     pub fn tells(&mut self, told: &Told, segment_size: u64) {
         match told {
             Told::Damage { file, position, at, bytes, .. } => {

@@ -95,6 +95,7 @@ impl World<'_> {
                 writers: 0,
                 readers: 0,
                 drives: self.disk.superblock_of(&kept.pieces).directories.len() as u8,
+                mirrored: false,
                 clock_steps: self.shared.settings.clock_steps,
                 ..self.shared.settings.clone()
             };
@@ -105,6 +106,9 @@ impl World<'_> {
             let mut world = World::new(settings, &mut trace);
             (world.disk, world.clock, world.workers) = (disk, kept.clock, kept.workers);
             world.shared.oracle = kept.expected;
+            if world.shared.settings.drives > 1 {
+                world.mounting.keeps_space();
+            }
             world.run_restored();
             let (reads, hash) = (world.shared.oracle.reads, trace.hash());
             self.trace.push(self.clock.mono(), Entry::Note(format!("{acked} acked, {reads} read, trace {hash:016x}")));

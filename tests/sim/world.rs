@@ -3,7 +3,8 @@
 use super::administrator::Administrator;
 use super::client::{Client, Role, Shared};
 use super::clock::{Clock, Heap, MICROSECOND, MILLISECOND, SECOND};
-use super::disk::Disk;
+use super::disk::{Disk, SECOND_HALF};
+use super::halves::Halves;
 use super::mounting::Mounting;
 use super::mover::Mover;
 use super::net::{self, Net};
@@ -18,7 +19,7 @@ use super::snapshot::{Asked, Keeper, Kept};
 use super::trace::{Entry, Trace};
 use super::wire::Replies;
 use super::writer::Writer;
-use penstock::io::op::{Completion, Op};
+use penstock::io::op::{Completion, Op, Token};
 use std::collections::BTreeMap;
 
 /// A run of more events than this does not come to an end.
@@ -61,6 +62,10 @@ pub(super) enum Event {
     /// The file system has no room for segments, or has it again.
     Room,
     Pause,
+    /// The drive of one half of everything dies.
+    HalfDies {
+        life: u32,
+    },
     /// A stored record is harmed.
     Harm,
     /// A look whether the node is quiet after the audit.
@@ -82,6 +87,9 @@ pub struct World<'a> {
     pub(super) clock: Clock,
     pub(super) heap: Heap<Event>,
     pub(super) disk: Disk,
+    /// The second halves of all data directories.
+    pub(super) twin: Option<Disk>,
+    pub(super) halves: Halves,
     pub(super) net: Net,
     pub(super) node: Option<Node>,
     pub(super) life: u32,
@@ -154,6 +162,12 @@ pub struct Report {
     pub stayed: u64,
     /// Times that the file system had room again.
     pub room_returned: u64,
+    /// Halves of mirrors that were left behind, units that were rebuilt, and audits of one half alone.
+    pub degraded: u64,
+    pub rebuilt: u64,
+    pub alone: u64,
+    /// Footers that readers did without.
+    pub passed_over: u64,
     pub virtual_seconds: f64,
 }
 
@@ -181,6 +195,10 @@ impl Report {
         self.resumed += other.resumed;
         self.stayed += other.stayed;
         self.room_returned += other.room_returned;
+        self.degraded += other.degraded;
+        self.rebuilt += other.rebuilt;
+        self.alone += other.alone;
+        self.passed_over += other.passed_over;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
@@ -213,9 +231,11 @@ impl<'a> World<'a> {
         let mut disk = Disk::new(stream("disk"), settings.drives_max);
         (disk.typical, disk.block) = (settings.disk_typical, settings.block as u64);
         disk.reflinks = settings.reflinks;
+        let twin = settings.mirrored.then(|| disk.second(stream("twin"), settings.drives_max));
         let net = Net::new(stream("net"), settings.manners);
         let plan = Plan::new(&settings, stream("plan"));
         let random = stream("world");
+        let halves = Halves::new(stream("halves"));
         let (workers, mounting) = (settings.workers, Mounting::new(&settings, stream("mounting")));
         let shared = Shared {
             settings,
@@ -235,6 +255,8 @@ impl<'a> World<'a> {
             clock: Clock::default(),
             heap: Heap::default(),
             disk,
+            twin,
+            halves,
             net,
             node: None,
             life: 0,
@@ -356,6 +378,7 @@ impl<'a> World<'a> {
             }
             Event::Room => {
                 self.disk.full = !self.disk.full && !self.auditing;
+                self.twin.iter_mut().for_each(|twin| twin.full = self.disk.full);
                 self.note(format!("the file system has {}", if self.disk.full { "no room" } else { "room" }));
                 self.heap.at(now + self.random.between(1, 25) * SECOND, Event::Room);
             }
@@ -375,6 +398,8 @@ impl<'a> World<'a> {
                 self.heap.at(now + self.random.between(5, 60) * SECOND, Event::Harm);
             }
             Event::Settle { tries } => self.settle(tries),
+            Event::HalfDies { life } if life == self.life => self.half_dies(),
+            Event::HalfDies { .. } => {}
         }
     }
 
@@ -455,10 +480,16 @@ impl<'a> World<'a> {
                 self.with_net(|net, later| net.send(worker, socket, (from, then), bytes, now, later));
             }
             Op::Close { socket } => self.with_net(|net, later| net.close(worker, socket, now, later)),
-            Op::Locate { log, given } => self.disk.drives.locate(log, given),
+            Op::Locate { log, given } => {
+                self.twin.iter_mut().for_each(|twin| twin.drives.locate(log, given));
+                self.disk.drives.locate(log, given);
+            }
             Op::Wake { worker: other } => self.tell(other, Completion::Woken),
             Op::Scrub { token, .. } if self.shared.settings.no_companion => {
-                self.scrubs.refuses(worker);
+                // Both halves of a mirror are asked for.
+                if token.half() == 0 || self.twin.is_none() || !self.scrubs.has_refused(worker) {
+                    self.scrubs.refuses(worker);
+                }
                 self.tell(worker, Completion::Scrubbed { token, report: None });
             }
             file => {
@@ -466,7 +497,12 @@ impl<'a> World<'a> {
                 self.scrubs.begins(&file, &self.disk);
                 self.check_mounted(file);
                 let node = self.node.as_mut().expect("it is running");
-                let (number, delay) = node.submit(worker, file, &mut self.disk);
+                let disk = match (file.token().map_or(0, Token::half), &mut self.twin) {
+                    (1, Some(twin)) => twin,
+                    _ => &mut self.disk,
+                };
+                disk.repairs = file.token().is_some_and(penstock::mirror::is_copy);
+                let (number, delay) = node.submit(worker, file, disk);
                 self.heap.at(now + delay, Event::Disk { life: self.life, number });
             }
         }
@@ -475,8 +511,12 @@ impl<'a> World<'a> {
     fn disk_done(&mut self, number: u64) {
         let now = self.clock.mono();
         let Some(node) = &mut self.node else { return };
-        let outcome = node.finish(number, &mut self.disk);
-        self.shared.lenient |= self.disk.faults_given > 0;
+        let disk = match &mut self.twin {
+            Some(twin) if number >= SECOND_HALF => twin,
+            _ => &mut self.disk,
+        };
+        let outcome = node.finish(number, disk);
+        self.shared.lenient |= self.disk.faults_given > 0 && self.twin.is_none();
         match outcome {
             Ok((worker, completion)) => self.tell(worker, completion),
             Err((number, delay)) => self.heap.at(now + delay, Event::Disk { life: self.life, number }),

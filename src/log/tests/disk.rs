@@ -55,6 +55,8 @@ pub struct Disk {
     pub files: BTreeMap<FileName, File>,
     dirs: BTreeSet<DirName>,
     open: BTreeSet<FileName>,
+    /// Reads fail that reach into these bytes of the file.
+    pub unreadable: Option<(FileName, std::ops::Range<u64>)>,
     /// Files with another name elsewhere: nothing is written into them.
     pub linked: BTreeSet<FileName>,
 }
@@ -112,7 +114,7 @@ impl Disk {
             }
             Op::ReadAt { file, at, into, token } => {
                 self.check_aligned(file, at, into);
-                done(token, Ok(self.read(file, at, into, buffers)))
+                done(token, self.read(file, at, into, buffers))
             }
             Op::Fsync { file, token } => {
                 assert!(self.open.contains(&file), "{file} is flushed but not open");
@@ -175,12 +177,18 @@ impl Disk {
     }
 
     /// Reads without an operation.
-    pub fn read(&self, file: FileName, at: u64, into: Span, buffers: &mut Buffers) -> u32 {
+    pub fn read(&self, file: FileName, at: u64, into: Span, buffers: &mut Buffers) -> Result<u32, Errno> {
+        let fails = |(bad, bytes): &(FileName, std::ops::Range<u64>)| {
+            *bad == file && at < bytes.end && bytes.start < at + into.len as u64
+        };
+        if self.unreadable.as_ref().is_some_and(fails) {
+            return Err(Errno(5));
+        }
         let bytes = &self.files[&file].bytes;
         let at = (at as usize).min(bytes.len());
         let len = (into.len as usize).min(bytes.len() - at);
         buffers.bytes_mut(into.first(len as u32)).copy_from_slice(&bytes[at..at + len]);
-        len as u32
+        Ok(len as u32)
     }
 
     /// The disk after a power cut in the middle of `pending`.

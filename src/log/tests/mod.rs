@@ -3,6 +3,7 @@
 mod bytes;
 mod damage;
 mod disk;
+mod footer;
 mod policy;
 mod random;
 mod relocation;
@@ -54,6 +55,9 @@ struct Rig {
     flush: bool,
     canary: Canary,
     files: u32,
+    segment: u64,
+    /// Tables of runs that readers did without.
+    passed_over: Vec<(FileName, Position)>,
 }
 
 impl Rig {
@@ -62,9 +66,13 @@ impl Rig {
     }
 
     fn with(flush: bool, files: u32, disk: Disk) -> Rig {
+        Rig::sized(flush, (files, SEGMENT), disk)
+    }
+
+    fn sized(flush: bool, (files, segment): (u32, u64), disk: Disk) -> Rig {
         let buffers = Buffers::new(0, layouts());
         let canary = Canary::default();
-        let log = Rig::log(flush, files, 0, &buffers, canary);
+        let log = Rig::log(flush, (files, segment), 0, &buffers, canary);
         Rig {
             log,
             buffers,
@@ -81,14 +89,16 @@ impl Rig {
             flush,
             canary,
             files,
+            segment,
+            passed_over: Vec::new(),
         }
     }
 
-    fn log(flush: bool, files: u32, epoch: u32, buffers: &Buffers, canary: Canary) -> Log {
+    fn log(flush: bool, (files, segment): (u32, u64), epoch: u32, buffers: &Buffers, canary: Canary) -> Log {
         let settings = Settings {
             number: 3,
             block: BLOCK,
-            segment_size: SEGMENT,
+            segment_size: segment,
             files,
             directory: 0xd1ec_7047,
             epoch,
@@ -198,7 +208,7 @@ impl Rig {
     fn again(&mut self, disk: Disk) {
         let epoch = self.log.epoch();
         self.buffers = Buffers::new(0, layouts());
-        self.log = Rig::log(self.flush, self.files, epoch, &self.buffers, self.canary);
+        self.log = Rig::log(self.flush, (self.files, self.segment), epoch, &self.buffers, self.canary);
         self.disk = disk;
         self.pending.clear();
         self.events.clear();
@@ -296,10 +306,11 @@ impl Rig {
                         found.push((header.sequence + record.ordinal as u64, record.data.to_vec()));
                     }
                 }
-                Step::Read { file, at, len } => {
-                    let bytes = self.disk.read(file, at, span.first(len), &mut self.buffers);
-                    reader.filled(span, bytes);
-                }
+                Step::Read { file, at, len } => match self.disk.read(file, at, span.first(len), &mut self.buffers) {
+                    Ok(bytes) => reader.filled(span, bytes),
+                    Err(errno) => assert!(reader.failed(errno), "{file} at {at}: no read of runs"),
+                },
+                Step::PassedOver { file, position, .. } => self.passed_over.push((file, position)),
                 Step::End => break,
                 Step::Damaged { why, position, .. } => damage.push(format!("{position:?}: {why}")),
             }

@@ -1,0 +1,50 @@
+//! What the halves of mirrors have to tell, at the end of a turn.
+
+use super::Worker;
+use super::mailbox::Message;
+use super::notice::Notice;
+use crate::io::op::Ops;
+use crate::mirror::news::News;
+use crate::observe::counter::Counter;
+
+impl Worker {
+    /// The operations of the turn go to both halves.
+    pub(super) fn mirror_turn(&mut self, ops: &mut Ops) {
+        let Some(mirror) = &mut self.mirror else { return };
+        mirror.split(self.now, ops, &mut self.buffers);
+        self.counters.set(Counter::MirrorDegradedNow, mirror.degraded() as u64);
+        while let Some(news) = self.mirror.as_mut().and_then(|mirror| mirror.news()) {
+            match news {
+                News::Refused { why } => self.refuse_start(why),
+                news => {
+                    if let News::Degraded { given, half, .. } = &news {
+                        let others = (0..self.workers).filter(|worker| *worker != self.id);
+                        self.untold_halves.extend(others.map(|worker| (worker, *given, *half as u8)));
+                    }
+                    self.tell_operator(Notice::Mirror(news));
+                }
+            }
+        }
+        self.tell_halves(ops);
+    }
+
+    /// A drive that has failed one worker is left behind by the others before it fails them: each at its own time, as nothing depends on it.
+    fn tell_halves(&mut self, ops: &mut Ops) {
+        while let Some((worker, given, half)) = self.untold_halves.pop_front() {
+            if self.mail.offer(worker, Message::HalfFailed { given, half }).is_err() {
+                self.untold_halves.push_front((worker, given, half));
+                break;
+            }
+            if std::mem::take(&mut self.mail.dirty[worker as usize]) {
+                ops.push(crate::io::op::Op::Wake { worker });
+            }
+        }
+    }
+
+    /// Half `half` of data directory `given` has failed another worker.
+    pub(super) fn half_failed(&mut self, given: u8, half: u8) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.leave_behind(given, half as usize, "it has failed another worker");
+        }
+    }
+}
