@@ -43,6 +43,8 @@ pub(super) struct Task {
     /// Halves whose file is open.
     pub open: [bool; 2],
     pub patches: VecDeque<Patch>,
+    /// When it was first tried to begin.
+    pub since: Option<Mono>,
     /// Bytes written to each half.
     pub written: [u64; 2],
     /// The joint of a scrub that is repeated afterwards.
@@ -64,6 +66,7 @@ impl Task {
             was_open: false,
             open: [false; 2],
             patches: VecDeque::new(),
+            since: None,
             written: [0; 2],
             scrub: None,
             stopped: false,
@@ -144,11 +147,11 @@ impl Copier {
         self.line.iter().chain(&self.task).any(|task| task.unit == unit)
     }
 
-    /// What waits for a unit is given up; gives the scrubs among it.
-    pub fn give_up(&mut self, unit: usize) -> Vec<u32> {
-        let scrubs = self.line.iter().filter(|task| task.unit == unit).filter_map(|task| task.scrub).collect();
-        self.line.retain(|task| task.unit != unit);
-        scrubs
+    /// What waits for a unit is given up, and given back.
+    pub fn give_up(&mut self, unit: usize) -> VecDeque<Task> {
+        let (gone, kept) = std::mem::take(&mut self.line).into_iter().partition(|task| task.unit == unit);
+        self.line = kept;
+        gone
     }
 
     /// The token of its next operation on half `half`.

@@ -11,6 +11,8 @@ use crate::io::op::{Completion, Errno, FileName, Op, OpenHow, Sync, Token};
 /// Bytes of a rebuild that are copied at once: a commit that waits for them does not wait long.
 const WINDOW: u32 = 256 << 10;
 const ENOENT: Errno = Errno(2);
+/// How long a repair waits for buffers, and until nobody opens or removes the file.
+const PATIENCE_MS: u64 = 5_000;
 
 impl Mirror {
     /// A reader has met something that one half does not give back.
@@ -74,7 +76,13 @@ impl Mirror {
             } else {
                 match task.stage {
                     Stage::Begin => {
+                        let since = *task.since.get_or_insert(self.now.mono);
                         if !self.begin_file(task, buffers) {
+                            let is_level = matches!(task.kind, Kind::Level { .. });
+                            if is_level && since.plus_ms(PATIENCE_MS) <= self.now.mono && self.is_open(task.unit) {
+                                // Who waits for it goes on without.
+                                return false;
+                            }
                             self.copier.wait(self.now.mono);
                             return true;
                         }
@@ -96,6 +104,10 @@ impl Mirror {
                 return true;
             }
         }
+    }
+
+    fn is_open(&self, unit: usize) -> bool {
+        self.units[unit].phase == Phase::Open
     }
 
     /// Buffers, and nobody opens or removes the file.
@@ -324,8 +336,11 @@ impl Mirror {
         if let Some(task) = self.copier.task.as_mut().filter(|task| task.unit == number) {
             task.stopped = true;
         }
-        for scrub in self.copier.give_up(number) {
-            self.scrub_again(scrub);
+        for task in self.copier.give_up(number) {
+            self.repaired.push_back(task.file);
+            if let Some(scrub) = task.scrub {
+                self.scrub_again(scrub);
+            }
         }
     }
 
@@ -338,6 +353,9 @@ impl Mirror {
                 let path = self.path(task.unit, half);
                 self.news.push_back(News::Repaired { file: task.file, path, bytes });
             }
+        }
+        if matches!(task.kind, Kind::Level { .. }) {
+            self.repaired.push_back(task.file);
         }
         if let Some(scrub) = task.scrub {
             self.scrub_again(scrub);

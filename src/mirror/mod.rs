@@ -28,7 +28,7 @@ pub mod unit;
 
 use crate::io::buffers::Buffers;
 use crate::io::clock::{Mono, Now};
-use crate::io::op::{Completion, Completions, DirName, Errno, Op, Ops, Token};
+use crate::io::op::{Completion, Completions, DirName, Errno, FileName, Op, Ops, Token};
 use copy::Copier;
 use joint::{Joint, Joints};
 use news::News;
@@ -97,6 +97,8 @@ pub struct Mirror {
     out: Ops,
     /// Completions for the core.
     answers: Completions,
+    /// Files that have been looked through since that was last asked for.
+    repaired: VecDeque<FileName>,
     asked: Ops,
     news: VecDeque<News>,
 }
@@ -122,6 +124,7 @@ impl Mirror {
             segment: 0,
             out: Ops::new(),
             answers: Completions::new(),
+            repaired: VecDeque::new(),
             asked: Ops::new(),
             news: VecDeque::new(),
         }
@@ -139,13 +142,24 @@ impl Mirror {
 
     /// When [`Mirror::join`] and [`Mirror::split`] must be called next, though nothing completes.
     pub fn deadline(&self) -> Option<Mono> {
-        let soon = (!self.answers.is_empty() || !self.news.is_empty()).then_some(self.now.mono);
+        let soon =
+            (!self.answers.is_empty() || !self.news.is_empty() || !self.repaired.is_empty()).then_some(self.now.mono);
         soon.or(self.copier.deadline())
     }
 
-    /// Whether both halves of log `log` are whole.
-    pub fn is_whole(&self, log: u32) -> bool {
-        self.names.get(&Name::Log(log)).is_none_or(|unit| self.units[*unit].are_both_in())
+    /// A reader has met damage in a segment file: it is made equal on both halves, and what one has whole counts. `false`: there are not two.
+    pub fn repair(&mut self, file: FileName) -> bool {
+        let FileName::Segment { log, .. } = file else { return false };
+        let unit = self.names.get(&Name::Log(log)).copied();
+        let both = |unit: &usize| self.units[*unit].phase == Phase::Open && self.units[*unit].are_both_in();
+        let Some(unit) = unit.filter(both) else { return false };
+        self.mend(unit, file, 0, None);
+        true
+    }
+
+    /// A file that [`Mirror::repair`] was asked for has been looked through, or cannot be any more.
+    pub fn repaired(&mut self) -> Option<FileName> {
+        self.repaired.pop_front()
     }
 
     /// Units whose halves are not both whole.

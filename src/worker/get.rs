@@ -63,6 +63,15 @@ struct Get {
     read: Option<Span>,
     /// A read that has no buffer yet, or is in flight.
     wants: Option<Wanted>,
+    repair: Repair,
+}
+
+/// Whether damage that a call has met is being repaired from the other half of a mirror; once for each file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repair {
+    Never,
+    UnderWay(FileName),
+    Done(FileName),
 }
 
 #[derive(Clone, Copy)]
@@ -204,12 +213,7 @@ impl Worker {
         let horizon = self.horizon(call.shard.stream());
         let floor_asked = call.floor;
         let call = GetCall { floor: floor_asked.max(horizon), ..call };
-        // A reader that starts where everything has expired is taken to the first run that may hold something newer.
-        let begins = self.shard_of_get(&call).is_some_and(|shard| begins_on_log(shard, &call));
-        let reader = match call.floor > 0 && begins {
-            true => Reader::at_arrival(call.shard, call.floor),
-            false => Reader::new(call.shard, call.sequence),
-        };
+        let reader = self.get_reader(&call);
         let answer = Answer::begin(self.buffers.bytes_mut(out));
         let get = Get {
             asker,
@@ -226,10 +230,36 @@ impl Worker {
             bytes_read: 0,
             read: None,
             wants: None,
+            repair: Repair::Never,
         };
         self.gets.slots[slot] = Some(get);
         self.get_go_on(slot, ops);
         true
+    }
+
+    /// A reader that starts where everything has expired is taken to the first run that may hold something newer.
+    fn get_reader(&self, call: &GetCall) -> Reader {
+        let begins = self.shard_of_get(call).is_some_and(|shard| begins_on_log(shard, call));
+        match call.floor > 0 && begins {
+            true => Reader::at_arrival(call.shard, call.floor),
+            false => Reader::new(call.shard, call.sequence),
+        }
+    }
+
+    /// What a half of a mirror had lost is there again, or is lost on both: whoever met it looks again.
+    pub(super) fn get_repaired(&mut self, file: FileName, ops: &mut Ops) {
+        for slot in 0..self.gets.slots.len() {
+            let Some(get) = self.gets.slots[slot].as_ref().filter(|get| get.repair == Repair::UnderWay(file)) else {
+                continue;
+            };
+            let reader = match get.next == get.call.sequence {
+                true => self.get_reader(&get.call),
+                false => Reader::new(get.call.shard, get.next),
+            };
+            let get = self.gets.slots[slot].as_mut().expect("looked at above");
+            (get.reader, get.repair) = (reader, Repair::Done(file));
+            self.get_go_on(slot, ops);
+        }
     }
 
     /// Encodes frames until there are no more, a limit is met, or a read is needed.
@@ -271,6 +301,15 @@ impl Worker {
                 }
                 // Told to the operator; what lies behind is not kept from the consumer, as it is not after a restart.
                 Step::Damaged { file, position, why } => {
+                    let repair = get.repair;
+                    if repair != Repair::Done(file) && self.repair_from_other_half(file) {
+                        let get = self.gets.slots[slot].as_mut().expect("a call under way");
+                        get.repair = Repair::UnderWay(file);
+                        // It may be what the repair needs.
+                        let read = get.read.take().map(|span| self.buffers.whole(span.pool, span.slot));
+                        return read.into_iter().for_each(|span| self.buffers.give(span));
+                    }
+                    let get = self.gets.slots[slot].as_mut().expect("a call under way");
                     get.next = get.next.max(get.reader.sequence());
                     self.tell_damage(file, position, why);
                 }

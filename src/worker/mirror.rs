@@ -3,7 +3,7 @@
 use super::Worker;
 use super::mailbox::Message;
 use super::notice::Notice;
-use crate::io::op::Ops;
+use crate::io::op::{FileName, Ops};
 use crate::mirror::news::News;
 use crate::observe::counter::Counter;
 
@@ -38,6 +38,18 @@ impl Worker {
             if std::mem::take(&mut self.mail.dirty[worker as usize]) {
                 ops.push(crate::io::op::Op::Wake { worker });
             }
+        }
+    }
+
+    /// Whether both halves of a file are there: then what one has lost comes back from the other, and [`Worker::repaired`] says when.
+    pub(super) fn repair_from_other_half(&mut self, file: FileName) -> bool {
+        self.mirror.as_mut().is_some_and(|mirror| mirror.repair(file))
+    }
+
+    /// Readers that waited for a repair go on.
+    pub(super) fn repaired(&mut self, ops: &mut Ops) {
+        while let Some(file) = self.mirror.as_mut().and_then(|mirror| mirror.repaired()) {
+            self.get_repaired(file, ops);
         }
     }
 

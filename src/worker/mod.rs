@@ -171,6 +171,7 @@ impl Worker {
         self.put_unlent(ops);
         self.put_queued(ops);
         self.latest_again(ops);
+        self.repaired(ops);
         self.run_gets(ops);
         if now.mono >= self.tick {
             self.tick = now.mono.plus_ms(TICK_MS);

@@ -1,5 +1,6 @@
 """Data directories with two halves: either may be lost, and is rebuilt while the server runs."""
 
+import os
 import pathlib
 import shutil
 import unittest
@@ -149,6 +150,55 @@ class Mirror(Starts, unittest.TestCase):
         self.assertTrue(self.server.says("log 0 is whole again"), self.server.output())
         self.put(api, 5)
         self.check(api)
+        self.assertEqual(self.server.stop(), 0)
+        self.same()
+
+    def fill(self, api, count):
+        """`count` records of a mebibyte: more than a segment is sealed by."""
+        api.call("CreateStream", StreamName="big", ShardCount=1)
+        big = [b"<record %06d>" % n * 4096 + bytes(1 << 19) for n in range(count)]
+        for at in range(0, count, 8):
+            records = [{"PartitionKey": "k", "Data": data} for data in big[at : at + 8]]
+            self.assertEqual(api.call("PutRecords", StreamName="big", Records=records)["FailedRecordCount"], 0)
+        return big
+
+    def rot(self, half, number):
+        """Changes a record of a segment of one half, in its first copy."""
+        for path in sorted((half / "log-000").glob("segment-*")):
+            at = path.read_bytes().find(b"<record %06d>" % number)
+            if at >= 0:
+                with open(path, "r+b") as file:
+                    file.seek(at + 5000)
+                    file.write(b"rotten")
+                    file.flush()
+                    os.fsync(file.fileno())
+                return
+        self.fail(f"record {number} is not in {half}")
+
+    def test_what_has_rotted_in_one_half_is_read_from_the_other_and_repaired(self):
+        api = self.begin()
+        big = self.fill(api, 160)
+        self.assertEqual(self.server.stop(), 0)
+        api = self.again()
+        # Each half has lost what the other one has; after a start nothing is in memory, and no old file is taken to be in use.
+        for half, numbers in ((self.first, (3, 40, 70)), (self.second, (12, 50, 90))):
+            for number in numbers:
+                self.rot(half, number)
+        self.assertEqual([data_of(record) for record in api.read_all("big")], big)
+        self.assertNotIn("DAMAGE", self.server.output())
+        self.assertTrue(self.server.says("are repaired from the other half"), self.server.output())
+        self.assertEqual(self.server.stop(), 0)
+        self.same()
+
+    def test_a_scrub_repairs_what_has_rotted_in_one_half(self):
+        api = self.begin()
+        self.fill(api, 160)
+        self.assertEqual(self.server.stop(), 0)
+        self.again("--scrub-days", "0.00001")
+        self.rot(self.second, 3)
+        said = f"in {self.second} were damaged, and are repaired from the other half"
+        self.assertTrue(self.server.says(said, 60), self.server.output())
+        self.assertNotIn("DAMAGE", self.server.output())
         self.assertEqual(self.server.stop(), 0)
         self.same()
 
