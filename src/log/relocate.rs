@@ -20,7 +20,7 @@ use super::scanner::{Found, Place, examine};
 use super::{Event, Fate, Log, Phase, Pin, Purpose, Refusal, token};
 use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::clock::{Mono, Now};
-use crate::io::op::{Errno, Op, Ops};
+use crate::io::op::{Errno, FileName, Op, Ops};
 use crate::observe::counter::Counter;
 
 /// Bytes of a moved commit, unless one frame is larger: what an ack behind it waits for.
@@ -258,6 +258,13 @@ impl Log {
         self.segments[index].unmovable = true;
         let file = self.files.name(self.segments[index].file);
         self.events.push_back(Event::Damaged { file, position: self.position(source, at), why });
+    }
+
+    /// What was damaged in a segment file has been repaired: it may be emptied.
+    pub fn movable_again(&mut self, file: FileName) {
+        for segment in self.segments.iter_mut().filter(|segment| self.files.name(segment.file) == file) {
+            segment.unmovable = false;
+        }
     }
 
     /// The frames that the source owns in what has been read since the last time; when the window is full they are put in the order of shard and

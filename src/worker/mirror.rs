@@ -7,6 +7,9 @@ use crate::io::op::{FileName, Ops};
 use crate::mirror::news::News;
 use crate::observe::counter::Counter;
 
+/// Segments repaired for relocation that are remembered.
+const MOVES_REMEMBERED: usize = 64;
+
 impl Worker {
     /// The operations of the turn go to both halves.
     pub(super) fn mirror_turn(&mut self, ops: &mut Ops) {
@@ -46,9 +49,22 @@ impl Worker {
         self.mirror.as_mut().is_some_and(|mirror| mirror.repair(file))
     }
 
-    /// Readers that waited for a repair go on.
+    /// The same for a segment that was to be emptied; once, as what both have lost would be met again.
+    pub(super) fn repair_for_move(&mut self, file: FileName) -> bool {
+        let repairs = !self.repaired_moves.contains(&file) && self.repair_from_other_half(file);
+        if repairs {
+            if self.repaired_moves.len() == MOVES_REMEMBERED {
+                self.repaired_moves.pop_front();
+            }
+            self.repaired_moves.push_back(file);
+        }
+        repairs
+    }
+
+    /// Readers that waited for a repair go on, and a segment may be emptied after all.
     pub(super) fn repaired(&mut self, ops: &mut Ops) {
         while let Some(file) = self.mirror.as_mut().and_then(|mirror| mirror.repaired()) {
+            self.logs.iter_mut().for_each(|log| log.movable_again(file));
             self.get_repaired(file, ops);
         }
     }

@@ -34,7 +34,7 @@ use crate::catalog::state::State;
 use crate::http::response::Date;
 use crate::io::buffers::{Buffers, Loans, Span};
 use crate::io::clock::{Mono, Now};
-use crate::io::op::{Completion, Completions, Op, Ops, Token};
+use crate::io::op::{Completion, Completions, FileName, Op, Ops, Token};
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::log::format::ShardKey;
@@ -136,6 +136,7 @@ pub struct Worker {
     mirror: Option<Box<Mirror>>,
     /// Halves that have failed here: workers that have not been told, by number.
     untold_halves: VecDeque<(u16, u8, u8)>,
+    repaired_moves: VecDeque<FileName>,
     notices: VecDeque<Notice>,
     dialects_told: [u64; 2],
     date: Date,

@@ -138,6 +138,7 @@ impl Worker {
             scrub: Scrub::default(),
             mirror,
             untold_halves: VecDeque::new(),
+            repaired_moves: VecDeque::new(),
             notices: VecDeque::new(),
             dialects_told: [0; 2],
             date: Date::new(Wall(0)),

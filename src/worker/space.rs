@@ -268,6 +268,8 @@ impl Worker {
                     Event::TornTail { position, bytes } => {
                         self.tell_operator(Notice::TornTail { log, position: position.0, bytes });
                     }
+                    // The other half of a mirror may have it: then it is moved from there.
+                    Event::Damaged { file, .. } if self.serving && self.repair_for_move(file) => {}
                     Event::Damaged { file, position, why } => {
                         self.counters.add(Counter::Damaged, 1);
                         self.tell_operator(Notice::Damage { file, position: position.0, why });

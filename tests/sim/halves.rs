@@ -6,6 +6,7 @@ use super::disk::{Disk, ENOSPC, Faults};
 use super::random::Random;
 use super::scenario::Canary;
 use super::world::{Event, World};
+use penstock::io::op::FileName;
 use penstock::log::directories::Given;
 use penstock::mirror::news::News;
 use penstock::mirror::{self, unit};
@@ -25,6 +26,8 @@ pub struct Halves {
     out: BTreeSet<unit::Name>,
     /// A life has served with both halves whole when it began.
     founded: bool,
+    /// What it holds has been changed behind the node's back.
+    harmed: bool,
     /// This life has told that a half is not whole.
     told: bool,
 }
@@ -39,6 +42,7 @@ impl Halves {
             accepts: false,
             out: BTreeSet::new(),
             founded: false,
+            harmed: false,
             told: false,
         }
     }
@@ -106,6 +110,21 @@ impl World<'_> {
         })
     }
 
+    /// Bits flip in one half, or a block of another record lies over one. The other half has it whole.
+    pub(super) fn harm_half(&mut self) {
+        let block = self.halves.random.chance(300);
+        let copy = (self.node.is_none() && self.halves.random.chance(300)).then(|| self.halves.random.below(2) as u8);
+        let (byte, bit) = (self.halves.random.below(200), self.halves.random.below(8) as u8);
+        let disk = self.weak_disk();
+        let harmed = match copy {
+            Some(copy) => disk.harm(FileName::Superblock(copy), byte, bit),
+            None if block => disk.harm_block(),
+            None => disk.harm_record(),
+        };
+        self.halves.harmed |= harmed;
+        self.note(format!("half {} is harmed: {harmed}, superblock {copy:?}, block {block}", self.halves.weak));
+    }
+
     pub(super) fn half_dies(&mut self) {
         if self.auditing || self.node.is_none() {
             return;
@@ -124,7 +143,7 @@ impl World<'_> {
         }
         self.halves.out.clear();
         self.halves.founded = true;
-        if !self.halves.troubled {
+        if !self.halves.troubled && !self.halves.harmed {
             let faults = std::mem::take(&mut self.weak_disk().faults);
             self.halves.weak = self.halves.random.index(2);
             self.weak_disk().faults = faults;
@@ -149,7 +168,7 @@ impl World<'_> {
             News::RebuildFailed { .. } => assert!(troubled, "a rebuild fails on a sound drive: {news}"),
             News::Unread { .. } | News::Dead { .. } => panic!("the whole half is sound: {news}"),
             News::Repaired { .. } => {}
-            News::NotRepaired { .. } => assert!(troubled, "a sound half is damaged: {news}"),
+            News::NotRepaired { .. } => assert!(troubled || self.halves.harmed, "a sound half is damaged: {news}"),
             News::Refused { .. } => unreachable!("told as a refusal"),
         }
     }
@@ -171,7 +190,7 @@ impl World<'_> {
         let first = self.disk.holds(mark, data);
         match &self.twin {
             None => first,
-            Some(twin) if self.halves.told => first || twin.holds(mark, data),
+            Some(twin) if self.halves.told || self.halves.harmed => first || twin.holds(mark, data),
             Some(twin) => first && twin.holds(mark, data),
         }
     }

@@ -76,6 +76,9 @@ impl World<'_> {
 
     /// Bits flip while the node is down. One copy of the superblock is enough, when the other one is whole.
     pub(super) fn harm(&mut self) {
+        if self.twin.is_some() {
+            return self.harm_half();
+        }
         if self.was_ready && self.random.chance(400) {
             let copy = self.random.below(2) as u8;
             let harmed = self.disk.harm(FileName::Superblock(copy), self.random.below(200), self.random.below(8) as u8);
@@ -90,6 +93,9 @@ impl World<'_> {
     /// Bits of a record flip, or a block of another one lies over it. After a power cut not the latter: where that was the last commit, nothing
     /// says that it has been there.
     pub(super) fn harm_records(&mut self) {
+        if self.twin.is_some() {
+            return self.harm_half();
+        }
         let blocks = self.node.is_some() || self.stopped_cleanly;
         let (harmed, what) = match blocks && self.random.chance(300) {
             true => (self.disk.harm_block(), "a block is overwritten by another"),
@@ -137,10 +143,8 @@ impl World<'_> {
                 self.power_cut();
             }
             Notice::Damage { file, position, why } | Notice::DamageRead { file, position, why } => {
-                self.damage_told = true;
-                assert!(self.shared.settings.harm, "damage in {file} at {position}, where the disk is sound: {why}");
+                self.damage_met(&format!("damage in {file} at {position}: {why}"));
             }
-            Notice::FooterPassedOver { .. } => self.passed_over(&notice),
             // A commit that is damaged and that no later one vouches for looks like one that was never whole.
             Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
@@ -188,6 +192,12 @@ impl World<'_> {
             }
             What::Created { .. } | What::Deleted | What::Resharded { .. } => {}
         }
+    }
+
+    /// Where there are two halves, only one is harmed: nothing is lost.
+    fn damage_met(&mut self, told: &str) {
+        self.damage_told = true;
+        assert!(self.shared.settings.harm && self.twin.is_none(), "where the disk is sound: {told}");
     }
 
     fn scrub_told(&mut self, told: &Told) {

@@ -218,8 +218,13 @@ impl Settings {
         }
         self.mirrored = true;
         self.lives = self.lives.max(r.between(1, 4) as u32);
-        (self.harm, self.faulty_drive) = (false, None);
+        self.faulty_drive = None;
         self.faults = if r.chance(300) { faults(r) } else { Faults::default() };
+        self.harm = self.faults == Faults::default() && r.chance(300);
+        if self.harm {
+            // A snapshot is of one half, with what has rotted there.
+            (self.snapshots, self.room_varies) = (0, false);
+        }
         self.faults.no_space = 0;
         // Two buffers to compare commits in, and two to copy by.
         self.limits.large.0 = self.limits.large.0.max(4);

@@ -494,7 +494,10 @@ impl<'a> World<'a> {
             }
             file => {
                 self.check_epoch(worker, file);
-                self.scrubs.begins(&file, &self.disk);
+                // What one half of a mirror has lost is repaired, and not told as damage.
+                if self.twin.is_none() {
+                    self.scrubs.begins(&file, &self.disk);
+                }
                 self.check_mounted(file);
                 let node = self.node.as_mut().expect("it is running");
                 let disk = match (file.token().map_or(0, Token::half), &mut self.twin) {
