@@ -145,6 +145,7 @@ impl World<'_> {
             Notice::Damage { file, position, why } | Notice::DamageRead { file, position, why } => {
                 self.damage_met(&format!("damage in {file} at {position}: {why}"));
             }
+            Notice::FooterPassedOver { .. } => self.passed_over(&notice),
             // A commit that is damaged and that no later one vouches for looks like one that was never whole.
             Notice::TornTail { .. } => self.damage_told |= self.shared.oracle.damaged,
             Notice::LogFailed { .. } | Notice::CatalogFailed { .. } => {
