@@ -155,8 +155,7 @@ impl Mirror {
     /// Reads the next window, if nothing is being written there; from then on nothing is.
     fn begin_window(&mut self, task: &mut Task) -> bool {
         if task.at >= task.size {
-            self.begin_flush(task);
-            return true;
+            return self.begin_flush(task);
         }
         let is_copy = matches!(task.kind, Kind::Copy { .. });
         if is_copy && !self.copier.is_due(self.now.mono) {
@@ -280,13 +279,24 @@ impl Mirror {
         }
     }
 
-    fn begin_flush(&mut self, task: &mut Task) {
+    /// Flushes what was copied, and what the core has written to it meanwhile: a flush of the core's goes to the whole half only until then.
+    /// So nothing may be on its way to the file; `false`: something is.
+    fn begin_flush(&mut self, task: &mut Task) -> bool {
+        let unit = &mut self.units[task.unit];
+        let FileName::Segment { index, .. } = task.file else { unreachable!("segments only") };
+        if let Some(current) = &mut unit.current {
+            current.window = Some((0, u64::MAX));
+        }
+        if unit.is_written(index, 0, u64::MAX) {
+            return false;
+        }
         task.stage = Stage::Flush;
         let halves = task.halves();
         for half in (0..2).filter(|half| halves[*half]) {
             let token = self.copier.token(half);
             self.out.push(Op::Fsync { file: task.file, token });
         }
+        true
     }
 
     fn flushed(&mut self, task: &mut Task) {
