@@ -112,9 +112,15 @@ impl Tops {
             }
             Stage::Read(file) => {
                 self.stage = Stage::Written;
-                let mut bytes = [0, 1].map(|half| scripts[half].take_read());
-                (0..2).filter(|half| std::mem::take(&mut self.unread[*half])).for_each(|half| bytes[half].clear());
-                self.write(file, bytes, scripts, buffers, ops);
+                let bytes = [0, 1].map(|half| scripts[half].take_read());
+                match std::mem::take(&mut self.unread) {
+                    // Whoever reads it will meet the same.
+                    [true, true] => {}
+                    // What is there is not known: the other half's is written over it.
+                    [true, false] => self.write(file, [Vec::new(), bytes[1].clone()], Some(1), scripts, buffers, ops),
+                    [false, true] => self.write(file, [bytes[0].clone(), Vec::new()], Some(0), scripts, buffers, ops),
+                    [false, false] => self.write(file, bytes, None, scripts, buffers, ops),
+                }
             }
         }
         Ok(true)
@@ -124,11 +130,13 @@ impl Tops {
         &mut self,
         file: FileName,
         bytes: [Vec<u8>; 2],
+        only: Option<usize>,
         scripts: &mut [Script; 2],
         buffers: &mut Buffers,
         ops: &mut Ops,
     ) {
-        let from = if self.copies { self.lead } else { self.choose(file, &bytes) };
+        let chosen = if self.copies { self.lead } else { self.choose(file, &bytes) };
+        let from = only.unwrap_or(chosen);
         self.learn(file, &bytes[from]);
         let to = 1 - from;
         let there = self.size(to, file);
