@@ -14,6 +14,7 @@ use crate::log::superblock::Superblock;
 use std::collections::VecDeque;
 
 const BLOCK: usize = 4096;
+const EIO: Errno = Errno(5);
 
 enum Stage {
     Next,
@@ -113,7 +114,12 @@ impl Tops {
             Stage::Read(file) => {
                 self.stage = Stage::Written;
                 let bytes = [0, 1].map(|half| scripts[half].take_read());
-                match std::mem::take(&mut self.unread) {
+                let unread = std::mem::take(&mut self.unread);
+                // The only one that has it does not give it back: what the other one has is what a crash may leave.
+                if let Some(half) = (0..2).find(|half| unread[*half] && self.size(1 - half, file).is_none()) {
+                    return Err((half, format!("reading {file}"), EIO));
+                }
+                match unread {
                     // Whoever reads it will meet the same.
                     [true, true] => {}
                     // What is there is not known: the other half's is written over it.
