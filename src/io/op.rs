@@ -344,8 +344,23 @@ pub enum Op {
 
 impl Op {
     /// The token of an operation on files; `None`: it is none.
-    pub const fn token(&self) -> Option<Token> {
-        match *self {
+    pub const fn token(mut self) -> Option<Token> {
+        match self.token_mut() {
+            Some(token) => Some(*token),
+            None => None,
+        }
+    }
+
+    /// The same operation, with another token if it is one on files.
+    pub const fn with_token(mut self, other: Token) -> Op {
+        if let Some(token) = self.token_mut() {
+            *token = other;
+        }
+        self
+    }
+
+    const fn token_mut(&mut self) -> Option<&mut Token> {
+        match self {
             Op::Open { token, .. }
             | Op::WriteAt { token, .. }
             | Op::ReadAt { token, .. }
@@ -364,29 +379,6 @@ impl Op {
                 None
             }
         }
-    }
-
-    /// The same operation on files, with another token.
-    pub const fn with_token(mut self, other: Token) -> Op {
-        match &mut self {
-            Op::Open { token, .. }
-            | Op::WriteAt { token, .. }
-            | Op::ReadAt { token, .. }
-            | Op::Fsync { token, .. }
-            | Op::Rename { token, .. }
-            | Op::Unlink { token, .. }
-            | Op::CloseFile { token, .. }
-            | Op::MakeDir { token, .. }
-            | Op::SyncDir { token, .. }
-            | Op::List { token, .. }
-            | Op::Prepare { token, .. }
-            | Op::Link { token, .. }
-            | Op::Clear { token, .. }
-            | Op::Scrub { token, .. } => *token = other,
-            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
-            }
-        }
-        self
     }
 
     /// The file that an operation is about; a segment in the making is the segment.

@@ -175,7 +175,7 @@ impl Mirror {
         let all = good.is_some() && lost.is_none();
         self.units[number].answered(self.now.mono, &joint.op, slot, joint.covers, all && whole, both);
         if let Some(target) = self.units[number].target().filter(|half| joint.sent[*half] && !joint.has_done(*half)) {
-            let what = format!("{:?}", What(&joint.op));
+            let what = What(&joint.op).to_string();
             self.fail_half(number, target, what, joint.errno(target));
         }
         let Some(good) = good else {
@@ -190,7 +190,7 @@ impl Mirror {
             if makes && NO_ROOM.contains(&errno) && joint.to == For::Core {
                 return self.undo(number, &joint, good, errno);
             }
-            self.fail_half(number, lost, format!("{:?}", What(&joint.op)), errno);
+            self.fail_half(number, lost, What(&joint.op).to_string(), errno);
         }
         let links = (0..2).filter(|half| done[*half]).filter_map(|half| joint.results[half]?.ok()).max();
         let result = Ok(links.unwrap_or(0));
@@ -308,7 +308,7 @@ fn merge(reports: [Option<Box<Report>>; 2]) -> Report {
 /// An operation, as a person calls it.
 pub(super) struct What<'a>(pub &'a Op);
 
-impl std::fmt::Debug for What<'_> {
+impl std::fmt::Display for What<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let what = match self.0 {
             Op::Open { how: OpenHow::Create { .. }, .. } => "creating",

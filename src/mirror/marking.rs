@@ -33,7 +33,6 @@ impl Mirror {
     pub(super) fn begin_mark(&mut self, number: usize, buffers: &mut Buffers) {
         let unit = &mut self.units[number];
         unit.mark_due = false;
-        unit.marking = true;
         self.writing = unit.next_mark();
         // What it does not name any more is not written to before another mark names it again.
         let named = &self.writing.files;
@@ -48,7 +47,6 @@ impl Mirror {
     /// The scripts have ended.
     pub(super) fn mark_written(&mut self, number: usize) {
         let failed = [0, 1].map(|half| self.scripts[half].failed.take());
-        self.units[number].marking = false;
         for (half, failed) in failed.into_iter().enumerate() {
             let Some((step, errno)) = failed else { continue };
             let unit = &mut self.units[number];

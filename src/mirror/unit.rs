@@ -110,7 +110,6 @@ pub(super) struct Unit {
     /// What the mark is to say is not durable yet: completions of changes are held.
     pub unsaid: bool,
     pub mark_due: bool,
-    pub marking: bool,
     /// Files that operations wait for the mark to name.
     pub wanted: BTreeSet<u32>,
     pub active: BTreeMap<u32, Active>,
@@ -140,7 +139,6 @@ impl Unit {
             mark_open: [false; 2],
             unsaid: false,
             mark_due: false,
-            marking: false,
             wanted: BTreeSet::new(),
             active: BTreeMap::new(),
             writes: Vec::new(),
@@ -210,10 +208,7 @@ impl Unit {
         let whole = self.halves.map(|half| half == Half::In);
         if matches!(op, Op::ReadAt { .. } | Op::List { .. }) {
             let mut one = [false; 2];
-            // A read of what a reader has found damaged asks for the other half.
-            let asked = matches!(op, Op::ReadAt { token, .. } if token.half() == 1);
-            let first = self.reads_from(op.file());
-            one[if asked && whole[1 - first] { 1 - first } else { first }] = true;
+            one[self.reads_from(op.file())] = true;
             return one;
         }
         let Some(target) = self.target() else { return whole };

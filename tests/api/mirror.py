@@ -1,5 +1,6 @@
 """Data directories with two halves: either may be lost, and is rebuilt while the server runs."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -37,18 +38,19 @@ class Mirror(Starts, unittest.TestCase):
 
     def again(self, *flags):
         """The next start, with `flags` added."""
-        before = self.server.flags
-        self.server.flags = [*before, *flags]
-        try:
+        with self.added(flags):
             return self.ready(self.server)
-        finally:
-            self.server.flags = before
 
     def refused(self, *flags):
+        with self.added(flags):
+            return self.server.refused()
+
+    @contextlib.contextmanager
+    def added(self, flags):
         before = self.server.flags
         self.server.flags = [*before, *flags]
         try:
-            return self.server.refused()
+            yield
         finally:
             self.server.flags = before
 
