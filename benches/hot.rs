@@ -6,6 +6,8 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
 use penstock::io::clock::Wall;
+use penstock::kinesis::object::Encoding;
+use penstock::kinesis::put_diagnosis::Shape;
 use penstock::kinesis::put_scan::Scan;
 use penstock::kinesis::sequence::{Run, SequenceNumber};
 use penstock::kinesis::{base64, get_records, put_records};
@@ -114,7 +116,7 @@ fn show(what: &str, bytes: usize, mut work: impl FnMut()) {
 fn scan(input: &Input) {
     let (mut scan, mut request) = (Scan::new(), input.request.clone());
     show("scan, keys hashed", request.len(), || {
-        scan.put_records(black_box(&mut request)).expect("the request is valid");
+        scan.scan(Encoding::Json, black_box(&mut request), Shape::Many).expect("the request is valid");
         black_box(&scan.records);
     });
 }
@@ -212,7 +214,7 @@ fn answers(input: &Input) {
     });
     let mut out = vec![0; put_records::size_max(RECORDS, 0)];
     show("answer of PutRecords", out.len(), || {
-        let mut answer = put_records::Answer::begin(&mut out, 0);
+        let mut answer = put_records::Answer::begin(Encoding::Json, &mut out, 0);
         let run = Run::new(number(black_box(0)));
         (0..RECORDS).for_each(|at| answer.stored(&run, black_box(at) as u32));
         black_box(answer.finish());
@@ -220,7 +222,7 @@ fn answers(input: &Input) {
     let each = get_records::size_max(input.keys[0].len(), DATA);
     let (body, mut out) = (input.body(), vec![0; 4096 + RECORDS * each]);
     show("answer of GetRecords", DATA * RECORDS, || {
-        let mut answer = get_records::Answer::begin(&mut out);
+        let mut answer = get_records::Answer::begin(Encoding::Json, &mut out);
         let run = Run::new(number(black_box(0)));
         for record in format::records(black_box(&body), RECORDS as u32).expect("a whole body") {
             answer.push(&mut out, &run, record.ordinal, Wall(1_790_000_777_000_000), record.key, record.data);

@@ -2,7 +2,7 @@
 
 use super::constraint::{Constraints, Text};
 use super::error::{Error, Kind};
-use super::json::Object;
+use super::object::Object;
 use crate::catalog::identity::Identity;
 use crate::catalog::state::{State, Stream};
 

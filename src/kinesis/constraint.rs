@@ -2,7 +2,7 @@
 
 use super::arn::StreamArn;
 use super::error::{Error, Kind};
-use super::json::shown;
+use super::object::shown;
 use std::collections::BTreeMap;
 
 /// AWS lists no more than this.

@@ -2,7 +2,7 @@
 
 use super::constraint::{Constraints, TAG_MAP_MAX, Text};
 use super::error::{Error, Kind};
-use super::json::Object;
+use super::object::Object;
 use super::request::Mutation;
 use crate::catalog::state::StreamMode;
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use super::error::Error;
 use super::increase_retention::stream_and_hours;
-use super::json::Object;
+use super::object::Object;
 use super::request::Mutation;
 use crate::catalog::identity::Identity;
 

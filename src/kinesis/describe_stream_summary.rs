@@ -3,7 +3,7 @@
 use super::arn::{self, StreamMembers};
 use super::constraint::Constraints;
 use super::error::Error;
-use super::json::Object;
+use super::object::Object;
 use super::request::Context;
 use super::shard_answer::{EnhancedMonitoring, ModeDetails, NO_ENHANCED_MONITORING, body, mode, seconds, status};
 use crate::catalog::identity::Identity;

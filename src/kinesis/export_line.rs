@@ -1,7 +1,7 @@
 //! A record as a line of JSON: what `penstock export` writes.
 
 use super::encoder::{Encoder, string_max};
-use super::get_records::timestamp;
+use super::object::Encoding;
 use super::sequence::{DIGITS, Run, SequenceNumber};
 use crate::io::clock::Wall;
 
@@ -15,7 +15,7 @@ pub const fn size_max(key_len: usize, data_len: usize) -> usize {
 
 /// Writes a line with its line feed, and gives its length; [`size_max`] bytes must be there.
 pub fn write_line(out: &mut [u8], number: &SequenceNumber, arrival: Wall, key: Option<&[u8]>, data: &[u8]) -> usize {
-    let mut e = Encoder::at(out, 0);
+    let mut e = Encoder::at(Encoding::Json, out, 0);
     e.bytes(b"{\"shardId\":");
     e.shard_id(number.shard);
     e.bytes(b",\"sequenceNumber\":");
@@ -25,9 +25,9 @@ pub fn write_line(out: &mut [u8], number: &SequenceNumber, arrival: Wall, key: O
         e.string(key);
     }
     e.bytes(b",\"approximateArrivalTimestamp\":");
-    timestamp(&mut e, arrival);
+    e.timestamp(arrival);
     e.bytes(b",\"data\":");
-    e.base64(data);
+    e.blob(data);
     e.bytes(b"}\n");
     e.len()
 }

@@ -1,15 +1,23 @@
 //! The answer of GetRecords, written record by record; it may be moved to a larger buffer on the way.
 
-use super::encoder::{Encoder, string_max};
+use super::encoder::{END, END_ITEM, END_LIST, Encoder, Piece, string_max};
+use super::object::Encoding;
+use super::put_records::SEQUENCE;
 use super::sequence::Run;
 use crate::catalog::state::Shard;
 use crate::io::clock::Wall;
 
-const BEGIN: &[u8] = b"{\"Records\":[";
-const SEQUENCE: &[u8] = b"{\"SequenceNumber\":";
-const ARRIVAL: &[u8] = b",\"ApproximateArrivalTimestamp\":";
-const DATA: &[u8] = b",\"Data\":";
-const KEY: &[u8] = b",\"PartitionKey\":";
+const BEGIN: Piece = Piece(b"{\"Records\":[", b"\xbf\x67Records\x9f");
+const ARRIVAL: Piece = Piece(b",\"ApproximateArrivalTimestamp\":", b"\x78\x1bApproximateArrivalTimestamp");
+const DATA: Piece = Piece(b",\"Data\":", b"\x64Data");
+const KEY: Piece = Piece(b",\"PartitionKey\":", b"\x6cPartitionKey");
+const NEXT: Piece = Piece(b",\"NextShardIterator\":", b"\x71NextShardIterator");
+const BEHIND: Piece = Piece(b",\"MillisBehindLatest\":", b"\x72MillisBehindLatest");
+const CHILDREN: Piece = Piece(b",\"ChildShards\":[", b"\x6bChildShards\x9f");
+const CHILD: Piece = Piece(b"{\"ShardId\":", b"\xbf\x67ShardId");
+const PARENTS: Piece = Piece(b",\"ParentShards\":[", b"\x6cParentShards\x9f");
+const FROM_HASH: Piece = Piece(b",\"HashKeyRange\":{\"StartingHashKey\":", b"\x6cHashKeyRange\xbf\x6fStartingHashKey");
+const TO_HASH: Piece = Piece(b",\"EndingHashKey\":", b"\x6dEndingHashKey");
 
 /// A child in `ChildShards`.
 pub struct ChildShard {
@@ -28,14 +36,14 @@ impl ChildShard {
 
 /// Most bytes that one record takes.
 pub const fn size_max(key_len: usize, data_len: usize) -> usize {
-    SEQUENCE.len()
+    SEQUENCE.len_max()
         + 58
-        + ARRIVAL.len()
+        + ARRIVAL.len_max()
         + 24
-        + DATA.len()
+        + DATA.len_max()
         + 2
         + data_len.div_ceil(3) * 4
-        + KEY.len()
+        + KEY.len_max()
         + string_max(key_len)
         + 2
 }
@@ -43,14 +51,16 @@ pub const fn size_max(key_len: usize, data_len: usize) -> usize {
 /// How far an answer is written. The buffer is passed to each call: it may be another one, with the same bytes at its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {
+    encoding: Encoding,
     len: usize,
     records: u32,
 }
 
 impl Answer {
-    pub fn begin(out: &mut [u8]) -> Answer {
-        out[..BEGIN.len()].copy_from_slice(BEGIN);
-        Answer { len: BEGIN.len(), records: 0 }
+    pub fn begin(encoding: Encoding, out: &mut [u8]) -> Answer {
+        let mut e = Encoder::at(encoding, out, 0);
+        e.piece(BEGIN);
+        Answer { encoding, len: e.len(), records: 0 }
     }
 
     /// Bytes written so far.
@@ -68,67 +78,60 @@ impl Answer {
 
     /// Writes the record whose number is `ordinal` behind the first of `run`; [`size_max`] bytes must be free.
     pub fn push(&mut self, out: &mut [u8], run: &Run, ordinal: u32, arrival: Wall, key: Option<&[u8]>, data: &[u8]) {
-        let mut e = Encoder::at(out, self.len);
+        let mut e = Encoder::at(self.encoding, out, self.len);
         if self.records > 0 {
-            e.bytes(b",");
+            e.next();
         }
-        e.bytes(SEQUENCE);
+        e.piece(SEQUENCE);
         e.sequence(run, ordinal);
-        e.bytes(ARRIVAL);
-        timestamp(&mut e, arrival);
-        e.bytes(DATA);
-        e.base64(data);
+        e.piece(ARRIVAL);
+        e.timestamp(arrival);
+        e.piece(DATA);
+        e.blob(data);
         if let Some(key) = key {
-            e.bytes(KEY);
+            e.piece(KEY);
             e.string(key);
         }
-        e.bytes(b"}");
+        e.piece(END);
         self.len = e.len();
         self.records += 1;
     }
 
     /// Writes the end and gives the length. `next`: the iterator to go on with, absent at the end of a closed shard. `behind`: ms.
     pub fn finish(&self, out: &mut [u8], next: Option<&str>, behind: u64, children: &[ChildShard]) -> usize {
-        let mut e = Encoder::at(out, self.len);
-        e.bytes(b"]");
+        let mut e = Encoder::at(self.encoding, out, self.len);
+        e.piece(END_LIST);
         if let Some(next) = next {
-            e.bytes(b",\"NextShardIterator\":\"");
-            e.bytes(next.as_bytes());
-            e.bytes(b"\"");
+            e.piece(NEXT);
+            e.plain(next.as_bytes());
         }
-        e.bytes(b",\"MillisBehindLatest\":");
+        e.piece(BEHIND);
         e.number(behind);
         if !children.is_empty() {
-            e.bytes(b",\"ChildShards\":[");
+            e.piece(CHILDREN);
             children.iter().for_each(|child| child_shard(&mut e, child));
-            e.trim(b',');
-            e.bytes(b"]");
+            e.trim();
+            e.piece(END_LIST);
         }
-        e.bytes(b"}");
+        e.piece(END);
         e.len()
     }
 }
 
-/// Seconds since 1970 with milliseconds, as JSON has timestamps.
-pub(super) fn timestamp(e: &mut Encoder<'_>, at: Wall) {
-    e.number(at.seconds());
-    let ms = at.millis() % 1000;
-    let digit = |n: u64| b'0' + (n % 10) as u8;
-    e.bytes(&[b'.', digit(ms / 100), digit(ms / 10), digit(ms)]);
-}
-
 fn child_shard(e: &mut Encoder<'_>, child: &ChildShard) {
-    e.bytes(b"{\"ShardId\":");
+    e.piece(CHILD);
     e.shard_id(child.shard);
-    e.bytes(b",\"ParentShards\":[");
+    e.piece(PARENTS);
     for parent in child.parents.iter().flatten() {
         e.shard_id(*parent);
-        e.bytes(b",");
+        e.next();
     }
-    e.trim(b',');
-    e.bytes(b"],\"HashKeyRange\":{\"StartingHashKey\":\"");
-    e.bytes(child.first.to_string().as_bytes());
-    e.bytes(b"\",\"EndingHashKey\":\"");
-    e.bytes(child.last.to_string().as_bytes());
-    e.bytes(b"\"}},");
+    e.trim();
+    e.piece(END_LIST);
+    e.piece(FROM_HASH);
+    e.plain(child.first.to_string().as_bytes());
+    e.piece(TO_HASH);
+    e.plain(child.last.to_string().as_bytes());
+    e.piece(END);
+    e.piece(END_ITEM);
 }

@@ -2,7 +2,7 @@
 
 use super::constraint::{Constraints, Pattern, Text};
 use super::error::Error;
-use super::json;
+use super::object::{self, Encoding};
 use crate::limits::GET_RECORDS_MAX;
 use std::borrow::Cow;
 
@@ -18,17 +18,17 @@ pub struct GetRecords<'a> {
     pub dry_run: bool,
 }
 
-/// Reads a body: types, then constraints. Does not allocate for a valid one as the SDKs write it.
-pub fn decode(body: &[u8]) -> Result<GetRecords<'_>, Error> {
+/// Reads a body: types, then constraints. Does not allocate for a valid one in JSON as the SDKs write it.
+pub fn decode(encoding: Encoding, body: &[u8]) -> Result<GetRecords<'_>, Error> {
     match plain(body) {
-        Some(request) => Ok(request),
-        None => general(body),
+        Some(request) if encoding == Encoding::Json => Ok(request),
+        _ => general(encoding, body),
     }
 }
 
 /// Any body, and every error.
-fn general<'a>(body: &[u8]) -> Result<GetRecords<'a>, Error> {
-    let request = &json::parse(body)?;
+fn general<'a>(encoding: Encoding, body: &[u8]) -> Result<GetRecords<'a>, Error> {
+    let request = &object::parse(encoding, body)?;
     let (iterator, limit) = (request.string("ShardIterator")?, request.integer("Limit")?);
     let (arn, dry_run) = (request.string("StreamARN")?, request.boolean("DryRun")?);
     let mut constraints = Constraints::default();
@@ -117,12 +117,12 @@ mod tests {
             " {\r\n\t\"Limit\" : 25 ,\n\"ShardIterator\" : \"AAAA-_\" }\n",
             r#"{"Limit":3,"ShardIterator":"first","Limit":25,"ShardIterator":"AAAA-_"}"#,
         ] {
-            let read = decode(body.as_bytes()).expect(body);
+            let read = decode(Encoding::Json, body.as_bytes()).expect(body);
             assert!(matches!(read.iterator, Cow::Borrowed("AAAA-_")), "{body}");
             assert_eq!((read.limit, read.arn, read.dry_run), (25, None, false), "{body}");
         }
         let body = r#"{"ShardIterator":"A","StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/s"}"#;
-        let read = decode(body.as_bytes()).expect(body);
+        let read = decode(Encoding::Json, body.as_bytes()).expect(body);
         assert_eq!(read.arn.as_deref(), Some("arn:aws:kinesis:eu-west-1:123456789012:stream/s"));
         assert_eq!(read.limit, 10_000);
     }
@@ -136,7 +136,7 @@ mod tests {
             (r#"{"ShardIterator":"A","DryRun":true,"StreamARN":null}"#, "A", 10_000, true),
         ] {
             let expect = GetRecords { iterator: iterator.into(), limit, arn: None, dry_run };
-            assert_eq!(decode(body.as_bytes()), Ok(expect), "{body}");
+            assert_eq!(decode(Encoding::Json, body.as_bytes()), Ok(expect), "{body}");
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
                 "SerializationException: class java.lang.String can not be converted to an Integer".to_owned(),
             ),
         ] {
-            assert_eq!(decode(body.as_bytes()).map_err(|error| error.to_string()), Err(text), "{body}");
+            assert_eq!(decode(Encoding::Json, body.as_bytes()).map_err(|error| error.to_string()), Err(text), "{body}");
         }
         for body in [
             "",
@@ -182,7 +182,7 @@ mod tests {
             r#"{"ShardIterator":"A"}x"#,
         ] {
             assert_eq!(
-                decode(body.as_bytes()).map_err(|error| error.to_string()),
+                decode(Encoding::Json, body.as_bytes()).map_err(|error| error.to_string()),
                 Err("SerializationException: ".to_owned()),
                 "{body}"
             );
@@ -195,8 +195,8 @@ mod tests {
         let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/s";
         let body = format!(r#"{{"ShardIterator": "AAAA", "Limit":10, "StreamARN":"{arn}"}} "#).into_bytes();
         let agree = |body: &[u8]| match plain(body) {
-            Some(read) => assert_eq!(Ok(read), general(body), "{:?}", String::from_utf8_lossy(body)),
-            None => drop(general(body)),
+            Some(read) => assert_eq!(Ok(read), general(Encoding::Json, body), "{:?}", String::from_utf8_lossy(body)),
+            None => drop(general(Encoding::Json, body)),
         };
         for at in 0..body.len() {
             agree(&body[..at]);

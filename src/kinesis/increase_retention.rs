@@ -3,7 +3,7 @@
 use super::arn::StreamMembers;
 use super::constraint::Constraints;
 use super::error::Error;
-use super::json::Object;
+use super::object::Object;
 use super::request::Mutation;
 use crate::catalog::identity::Identity;
 

@@ -3,9 +3,11 @@
 //! Unknown members are ignored, `null` is absent, of two members with one name the last counts. Nothing is built of what nobody asks for,
 //! so a body of megabytes costs no more memory than the strings that are taken out of it.
 
-use super::error::{Error, Kind};
+use super::base64;
+use super::error::Error;
 use super::json_skip::{self, Parts};
 use super::json_string;
+use super::object::{Blob, shown, truth, wrong_type};
 use std::collections::BTreeMap;
 
 /// A JSON object that has been found valid.
@@ -24,10 +26,6 @@ pub fn parse(body: &[u8]) -> Result<Object<'_>, Error> {
         Some(value @ [b'{', ..]) => Ok(Object(value)),
         _ => Err(wrong_type("")),
     }
-}
-
-fn wrong_type(text: impl Into<String>) -> Error {
-    Error::new(Kind::Serialization, text)
 }
 
 /// The text for a list or object where a plain value was wanted.
@@ -73,15 +71,6 @@ fn number(value: &[u8], to: &str) -> Result<f64, Error> {
     }
 }
 
-/// What AWS takes for a boolean when it is a string.
-pub(super) fn truth(text: &[u8]) -> Option<bool> {
-    let is_one_of = |words: [&str; 3]| words.iter().any(|word| text.eq_ignore_ascii_case(word.as_bytes()));
-    match (is_one_of(["true", "1", "yes"]), is_one_of(["false", "0", "no"])) {
-        (false, false) => None,
-        (yes, _) => Some(yes),
-    }
-}
-
 impl<'b> Object<'b> {
     fn find(&self, name: &str) -> Option<&'b [u8]> {
         let is_it = |found: &[u8]| found == name.as_bytes() || found.contains(&b'\\') && text(found) == name;
@@ -105,12 +94,7 @@ impl<'b> Object<'b> {
             None => Ok(None),
             Some(b"true") => Ok(Some(true)),
             Some(b"false") => Ok(Some(false)),
-            Some(value) => {
-                let word = string(value, "an Boolean")?;
-                let unknown =
-                    || wrong_type(format!("'{}' can not be converted to an Boolean", shown(&word.to_uppercase())));
-                truth(word.as_bytes()).ok_or_else(unknown).map(Some)
-            }
+            Some(value) => truth(&string(value, "an Boolean")?).map(Some),
         }
     }
 
@@ -140,9 +124,9 @@ impl<'b> Object<'b> {
         }
     }
 
-    /// The text of a blob, still in base64.
-    pub fn blob(&self, name: &str) -> Result<Option<String>, Error> {
-        self.find(name).map(|value| string(value, "a Blob")).transpose()
+    /// A blob, in base64.
+    pub fn blob(&self, name: &str) -> Result<Option<Blob>, Error> {
+        self.find(name).map(|value| blob(&string(value, "a Blob")?)).transpose()
     }
 
     /// A map of strings: `most` of them and one more, where there are more than that.
@@ -172,12 +156,29 @@ fn object(value: &[u8]) -> Result<Object<'_>, Error> {
     }
 }
 
-/// How much of a wrong value is shown: of a text of megabytes, the beginning tells which it was.
-const SHOWN_MAX: usize = 4096;
-
-/// As much of `text` as goes into the text of an error.
-pub(super) fn shown(text: &str) -> &str {
-    &text[..text.floor_char_boundary(SHOWN_MAX)]
+/// What is wrong with base64, as AWS puts it.
+fn blob(text: &str) -> Result<Blob, Error> {
+    let refused = |why: String| wrong_type(format!("'{}' can not be converted to a Blob: {why}", shown(text)));
+    if !text.len().is_multiple_of(4) {
+        let found = text.len();
+        return Err(refused(format!("Base64 encoded length is expected a multiple of 4 bytes but found: {found}")));
+    }
+    if let Some(len) = base64::decoded_len(text.as_bytes()) {
+        return Ok(Blob { len });
+    }
+    let plain = base64::alphabet_len(text.as_bytes());
+    // Padding is at the end, and nowhere else: of padding before other characters, the last is the one at fault.
+    let padding = text[plain..].len() - text[plain..].trim_start_matches('=').len();
+    let wrong = match &text[plain + padding..] {
+        "" if padding <= 2 => None,
+        _ if padding > 0 => Some('='),
+        rest => rest.chars().next(),
+    };
+    Err(refused(match wrong {
+        Some(character) => format!("Invalid Base64 character: '{character}'"),
+        // Sic: the service spells it so.
+        None => "Invalid last non-pad Base64 character dectected".to_owned(),
+    }))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::arn::{self, StreamMembers};
 use super::constraint::{Constraints, Text};
 use super::error::{Error, Kind};
-use super::json::Object;
+use super::object::Object;
 use super::page::Page;
 use super::request::Context;
 use super::shard_answer::{ShardAnswer, body, is_held};

@@ -1,8 +1,8 @@
 //! The filters over lineages that a seed makes, whose clock may step back; paging; tokens.
 
 use super::error::{Error, Kind};
-use super::json;
 use super::list_shards::decode;
+use super::object::{self, Encoding};
 use super::page::Page;
 use super::request::Context;
 use crate::catalog::change::Change;
@@ -101,7 +101,8 @@ impl World {
         let (identity, key) = (&self.identity, &KEY);
         let context = Context { identity, now, retention_now: Wall(self.now), retention_hour: 1, key };
         let request = request.to_string();
-        let body = decode(&json::parse(request.as_bytes())?, identity)?.answer(&self.state, &context)?;
+        let body =
+            decode(&object::parse(Encoding::Json, request.as_bytes())?, identity)?.answer(&self.state, &context)?;
         Ok(serde_json::from_slice(&body).expect("an answer is JSON"))
     }
 

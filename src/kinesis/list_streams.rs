@@ -3,7 +3,7 @@
 use super::arn;
 use super::constraint::{Constraints, Text};
 use super::error::Error;
-use super::json::Object;
+use super::object::Object;
 use super::page::Page;
 use super::request::Context;
 use super::shard_answer::{ModeDetails, body, mode, seconds, status};

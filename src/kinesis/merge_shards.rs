@@ -3,7 +3,7 @@
 use super::arn::StreamMembers;
 use super::constraint::{Constraints, Text};
 use super::error::Error;
-use super::json::Object;
+use super::object::Object;
 use super::request::Mutation;
 use super::shard_id::ShardId;
 use crate::catalog::identity::Identity;

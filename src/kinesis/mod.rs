@@ -2,6 +2,11 @@
 
 pub mod arn;
 pub mod base64;
+pub mod cbor;
+pub mod cbor_answer;
+mod cbor_object;
+#[cfg(test)]
+mod cbor_tests;
 pub mod constraint;
 pub mod create_stream;
 pub mod decrease_retention;
@@ -25,12 +30,15 @@ mod list_shards_tests;
 pub mod list_streams;
 pub mod list_tags_for_stream;
 pub mod merge_shards;
+pub mod object;
 pub mod operation;
 mod page;
 pub mod put_diagnosis;
 pub mod put_record;
 pub mod put_records;
 pub mod put_scan;
+mod put_scan_cbor;
+mod put_scan_json;
 #[cfg(test)]
 mod put_scan_tests;
 pub mod request;

@@ -1,6 +1,7 @@
 //! Which operation a request asks for, and the answers to those that ask for none.
 
 use super::error::{Error, Kind};
+use super::object::Encoding;
 use crate::http::response::ContentType;
 
 /// An operation that is served.
@@ -56,17 +57,12 @@ impl Operation {
     }
 }
 
-/// A dialect that clients speak and this server does not, with the client's switch: worth one log line.
+/// What clients speak and this server does not, with the client's switch: worth one log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dialect {
     pub what: &'static str,
     pub remedy: &'static str,
 }
-
-pub const CBOR: Dialect = Dialect {
-    what: "CBOR",
-    remedy: "in the client's environment set CBOR_ENABLED=false (Java SDK 2) or AWS_CBOR_DISABLE=true (Java SDK 1)",
-};
 
 pub const HTTP2: Dialect = Dialect {
     what: "HTTP/2",
@@ -96,6 +92,22 @@ impl Refusal {
 const ACCESS_DENIED: &str = "<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n\
     </AccessDeniedException>\n";
 
+const JSON: &[u8] = b"application/x-amz-json-1.1";
+const CBOR: &[u8] = b"application/x-amz-cbor-1.1";
+
+/// A content type without its parameters.
+fn media_type(content_type: Option<&[u8]>) -> &[u8] {
+    content_type.unwrap_or(b"").split(|&b| b == b';').next().unwrap_or(b"").trim_ascii()
+}
+
+/// In which encoding a request of that content type is read, and answered.
+pub fn encoding_of(content_type: Option<&[u8]>) -> Encoding {
+    match media_type(content_type).eq_ignore_ascii_case(CBOR) {
+        true => Encoding::Cbor,
+        false => Encoding::Json,
+    }
+}
+
 /// Method, target, content type and length of a request, checked in AWS's order. Nothing of the body is needed, so it may be called before
 /// the body has arrived when its length is known.
 pub fn admit(
@@ -107,29 +119,17 @@ pub fn admit(
     if method != "POST" {
         return Err(Refusal::new(403, ContentType::Xml, ACCESS_DENIED));
     }
-    let media_type = content_type.unwrap_or(b"").split(|&b| b == b';').next().unwrap_or(b"").trim_ascii();
-    let cbor = media_type.eq_ignore_ascii_case(b"application/x-amz-cbor-1.1");
+    let media_type = media_type(content_type);
     let operation = target.and_then(Operation::from_target);
-    let refused = |kind: Kind, message: &str| {
-        let error = Error::new(kind, message);
-        match cbor {
-            true => Refusal::new(kind.status(), ContentType::AmzCbor, error_body_cbor(&error)),
-            false => Refusal::new(kind.status(), ContentType::AmzJson, error_body(&error)),
-        }
-    };
     if body_len == 0 {
         let kind = if operation.is_some() { Kind::Serialization } else { Kind::UnknownOperation };
-        return Err(refused(kind, ""));
-    }
-    if cbor {
-        let text = format!("This endpoint does not serve CBOR yet: {}.", CBOR.remedy);
-        return Err(Refusal { dialect: Some(CBOR), ..refused(Kind::InvalidArgument, &text) });
+        return Err(Refusal::of(&Error::new(kind, "")));
     }
     if media_type.eq_ignore_ascii_case(b"application/json") {
         let body = r#"{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}"#;
         return Err(Refusal::new(404, ContentType::Json, body));
     }
-    if !media_type.eq_ignore_ascii_case(b"application/x-amz-json-1.1") {
+    if !media_type.eq_ignore_ascii_case(JSON) && encoding_of(content_type) != Encoding::Cbor {
         return Err(match target {
             Some(_) => Refusal::new(404, ContentType::Xml, "<UnknownOperationException/>\n"),
             None => Refusal::new(403, ContentType::Xml, ACCESS_DENIED),
@@ -156,37 +156,11 @@ pub fn error_body(error: &Error) -> Vec<u8> {
     serde_json::Value::Object(body).to_string().into_bytes()
 }
 
-/// The same in CBOR: a map of one or two text strings.
-pub fn error_body_cbor(error: &Error) -> Vec<u8> {
-    const MAP: u8 = 0xa0;
-    let mut body = vec![MAP | if error.message.is_empty() { 1 } else { 2 }];
-    cbor_text(&mut body, "__type");
-    cbor_text(&mut body, error.kind.name());
-    if !error.message.is_empty() {
-        cbor_text(&mut body, message_name(error.kind));
-        cbor_text(&mut body, &error.message);
-    }
-    body
-}
-
-fn cbor_text(out: &mut Vec<u8>, text: &str) {
-    const TEXT: u8 = 0x60;
-    match text.len() {
-        short @ 0..24 => out.push(TEXT | short as u8),
-        byte @ 24..256 => out.extend([TEXT | 24, byte as u8]),
-        long => {
-            out.push(TEXT | 26);
-            out.extend((long as u32).to_be_bytes());
-        }
-    }
-    out.extend(text.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const JSON: Option<&[u8]> = Some(b"application/x-amz-json-1.1");
+    const JSON: Option<&[u8]> = Some(super::JSON);
     const LIST: Option<&[u8]> = Some(b"Kinesis_20131202.ListStreams");
 
     #[track_caller]
@@ -223,18 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn cbor_is_refused_in_cbor_with_the_clients_switch() {
-        let refusal = admit("POST", LIST, Some(b"application/x-amz-cbor-1.1"), 2).expect_err("refused");
-        assert_eq!((refusal.status, refusal.content_type, refusal.dialect), (400, ContentType::AmzCbor, Some(CBOR)));
-        // Map of 2; text of 6; text of 24 with a length byte; text of 7; text with a length byte.
-        let text = String::from_utf8_lossy(&refusal.body[1..]).into_owned();
-        assert_eq!(refusal.body[..8], *b"\xa2\x66__type");
-        assert_eq!(refusal.body[8..10], [0x78, 24]);
-        assert_eq!(refusal.body[10..34], *b"InvalidArgumentException");
-        assert_eq!(refusal.body[34..42], *b"\x67message");
-        assert_eq!(refusal.body[42], 0x78);
-        assert_eq!(refusal.body[43] as usize, refusal.body.len() - 44);
-        assert!(text.contains("AWS_CBOR_DISABLE=true") && text.contains("CBOR_ENABLED=false"));
+    fn a_body_is_read_in_the_encoding_of_its_content_type() {
+        let cbor: Option<&[u8]> = Some(b"Application/X-Amz-Cbor-1.1; x=y");
+        assert_eq!(
+            (encoding_of(cbor), encoding_of(JSON), encoding_of(None)),
+            (Encoding::Cbor, Encoding::Json, Encoding::Json)
+        );
+        assert_eq!(admit("POST", LIST, cbor, 1), Ok(Operation::Cold(Cold::ListStreams)));
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! What is wrong with a put that the scanner has not taken: syntax first, then types, then constraints, as AWS checks them. Rare, so it
 //! allocates.
 
-use super::base64;
 use super::constraint::{Constraints, Text};
 use super::error::{Error, Kind};
-use super::json::{self, Object, shown};
+use super::object::{self, Blob, Encoding, Object};
 use crate::limits::{RECORD_DATA_MAX, RECORDS_PER_REQUEST_MAX, REQUEST_PAYLOAD_MAX};
 
 /// Which request it is.
@@ -17,8 +16,8 @@ pub enum Shape {
 }
 
 /// The error of a body that is not a valid put.
-pub fn diagnose(body: &[u8], shape: Shape) -> Error {
-    match examine(body, shape) {
+pub fn diagnose(encoding: Encoding, body: &[u8], shape: Shape) -> Error {
+    match examine(encoding, body, shape) {
         Err(error) => error,
         // Nothing that AWS would mind, but what no serialiser writes: a wrong member that a later one of the same name replaces, or a name
         // so full of escapes that the scanner does not undo them.
@@ -50,13 +49,9 @@ struct Record {
     hash: Option<String>,
 }
 
-struct Blob {
-    len: usize,
-}
-
 /// Records are read twice, first for their types and then for their constraints: keeping them would take many times a body's memory.
-fn examine(body: &[u8], shape: Shape) -> Result<(), Error> {
-    let request = json::parse(body)?;
+fn examine(encoding: Encoding, body: &[u8], shape: Shape) -> Result<(), Error> {
+    let request = object::parse(encoding, body)?;
     let stream = request.string("StreamName")?;
     let arn = request.string("StreamARN")?;
     request.boolean("DryRun")?;
@@ -109,32 +104,9 @@ fn constrain(c: &mut Constraints, path: &str, record: Record) {
 }
 
 fn record(object: &Object<'_>) -> Result<Record, Error> {
-    let data = object.blob("Data")?.map(|text| blob(&text)).transpose()?;
-    Ok(Record { data, key: object.string("PartitionKey")?, hash: object.string("ExplicitHashKey")? })
-}
-
-fn blob(text: &str) -> Result<Blob, Error> {
-    let refused = |why: String| {
-        Error::new(Kind::Serialization, format!("'{}' can not be converted to a Blob: {why}", shown(text)))
-    };
-    if !text.len().is_multiple_of(4) {
-        let found = text.len();
-        return Err(refused(format!("Base64 encoded length is expected a multiple of 4 bytes but found: {found}")));
-    }
-    if let Some(len) = base64::decoded_len(text.as_bytes()) {
-        return Ok(Blob { len });
-    }
-    let plain = base64::alphabet_len(text.as_bytes());
-    // Padding is at the end, and nowhere else: of padding before other characters, the last is the one at fault.
-    let padding = text[plain..].len() - text[plain..].trim_start_matches('=').len();
-    let wrong = match &text[plain + padding..] {
-        "" if padding <= 2 => None,
-        _ if padding > 0 => Some('='),
-        rest => rest.chars().next(),
-    };
-    Err(refused(match wrong {
-        Some(character) => format!("Invalid Base64 character: '{character}'"),
-        // Sic: the service spells it so.
-        None => "Invalid last non-pad Base64 character dectected".to_owned(),
-    }))
+    Ok(Record {
+        data: object.blob("Data")?,
+        key: object.string("PartitionKey")?,
+        hash: object.string("ExplicitHashKey")?,
+    })
 }

@@ -1,7 +1,9 @@
 //! PutRecord: what only it has, and its answer.
 
-use super::encoder::Encoder;
+use super::encoder::{END, Encoder};
 use super::error::{Error, Kind};
+use super::object::Encoding;
+use super::put_records::{SEQUENCE, SHARD};
 use super::sequence::{Run, SequenceNumber};
 use crate::catalog::identity::Identity;
 use crate::io::clock::Wall;
@@ -10,13 +12,13 @@ use crate::io::clock::Wall;
 pub const ANSWER_MAX: usize = 128;
 
 /// Writes the answer and gives its length.
-pub fn answer(out: &mut [u8; ANSWER_MAX], sequence: &SequenceNumber) -> usize {
-    let mut e = Encoder::at(out, 0);
-    e.bytes(b"{\"SequenceNumber\":");
+pub fn answer(encoding: Encoding, out: &mut [u8; ANSWER_MAX], sequence: &SequenceNumber) -> usize {
+    let mut e = Encoder::at(encoding, out, 0);
+    e.piece(SEQUENCE);
     e.sequence(&Run::new(*sequence), 0);
-    e.bytes(b",\"ShardId\":");
+    e.piece(SHARD);
     e.shard_id(sequence.shard);
-    e.bytes(b"}");
+    e.piece(END);
     e.len()
 }
 

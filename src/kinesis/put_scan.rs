@@ -2,14 +2,16 @@
 //!
 //! The scanner knows the one shape that SDKs send, in any order of members and with any escapes, and notes where names, keys and data lie
 //! in the body. Whatever else it meets, it stops, and [`super::put_diagnosis`] finds the exact error. The body is changed
-//! only when all of it is valid: then escapes are undone in place, so that every extent is the text itself.
+//! only when all of it is valid: then escapes are undone in place, so that every extent is the text itself. In CBOR nothing is escaped, but a
+//! string may come in pieces: these are put together first, and the body is scanned again.
 
-use super::base64::{self, Text};
+use super::cbor;
 use super::error::Error;
-use super::json;
-use super::json_skip;
-use super::json_string::{self, Measured};
+use super::json_string;
+use super::object::Encoding;
 use super::put_diagnosis::{self, Shape};
+use super::put_scan_cbor::CborParser;
+use super::put_scan_json::JsonParser;
 use crate::limits::{PARTITION_KEY_MAX, RECORD_DATA_MAX, RECORDS_PER_REQUEST_MAX, REQUEST_PAYLOAD_MAX};
 use crate::route::md5::Lanes;
 
@@ -33,7 +35,7 @@ impl Extent {
 
 #[derive(Clone, Copy, Debug)]
 pub struct ScannedRecord {
-    /// The data in base64.
+    /// The data: in base64 where the body is JSON.
     pub text: Extent,
     /// Bytes that it decodes to.
     pub data_len: u32,
@@ -44,11 +46,11 @@ pub struct ScannedRecord {
 
 /// A string of the body, as it was met.
 #[derive(Clone, Copy, Debug)]
-struct Raw {
-    extent: Extent,
+pub(super) struct Raw {
+    pub extent: Extent,
     /// Valid, but with escapes in it.
-    escaped: bool,
-    ascii: bool,
+    pub escaped: bool,
+    pub ascii: bool,
 }
 
 /// A record, as it was met.
@@ -69,6 +71,7 @@ struct Names {
 
 /// What a put asks for. Its room is made once and used again.
 pub struct Scan {
+    pub encoding: Encoding,
     pub stream: Option<Extent>,
     pub arn: Option<Extent>,
     pub records: Vec<ScannedRecord>,
@@ -100,7 +103,35 @@ const NAME_ROOM: usize = 4096;
 
 /// Something that the scanner does not take; the diagnosis says what.
 #[derive(Debug)]
-struct Unexpected;
+pub(super) struct Unexpected;
+
+/// A reader of the body: it knows an encoding, and what the scan wants of it.
+pub(super) trait Parser {
+    /// How far a map or a list has been read.
+    type Open;
+
+    fn bytes(&self) -> &[u8];
+    /// Takes the beginning of a map.
+    fn map(&mut self) -> Result<Self::Open, Unexpected>;
+    /// Takes the beginning of a list.
+    fn list(&mut self) -> Result<Self::Open, Unexpected>;
+    /// Takes the name of the map's next member; `None` at the end, which is taken.
+    fn member(&mut self, map: &mut Self::Open) -> Result<Option<Name>, Unexpected>;
+    /// Whether another item of the list follows; takes the end.
+    fn item(&mut self, list: &mut Self::Open) -> Result<bool, Unexpected>;
+    /// Takes a null, if one comes next.
+    fn null(&mut self) -> Result<bool, Unexpected>;
+    /// Takes what comes for a boolean; null is false.
+    fn boolean(&mut self) -> Result<bool, Unexpected>;
+    /// Takes a text; `None` for null.
+    fn string(&mut self) -> Result<Option<Raw>, Unexpected>;
+    /// Takes data, and says how many bytes it decodes to; `None` for null.
+    fn data(&mut self) -> Result<Option<(Raw, usize)>, Unexpected>;
+    /// Steps over a value that nobody knows.
+    fn skip(&mut self) -> Result<(), Unexpected>;
+    /// Nothing may follow.
+    fn end(&mut self) -> Result<(), Unexpected>;
+}
 
 impl Default for Scan {
     fn default() -> Scan {
@@ -111,6 +142,7 @@ impl Default for Scan {
 impl Scan {
     pub fn new() -> Scan {
         Scan {
+            encoding: Encoding::Json,
             stream: None,
             arn: None,
             records: Vec::with_capacity(RECORDS_PER_REQUEST_MAX),
@@ -125,18 +157,31 @@ impl Scan {
         }
     }
 
-    /// Scans the body of PutRecords.
-    pub fn put_records(&mut self, body: &mut [u8]) -> Result<(), Error> {
-        self.clear();
-        let names = self.many(body);
-        self.settle(names, body, Shape::Many)
+    /// Scans a body. Its length, which is less than before where strings have been put together: extents are of that part of it.
+    pub fn scan(&mut self, encoding: Encoding, body: &mut [u8], shape: Shape) -> Result<(), Error> {
+        self.encoding = encoding;
+        let names = match encoding {
+            Encoding::Json => self.read(JsonParser::new(body), shape),
+            Encoding::Cbor => self.read(CborParser::new(body), shape),
+        };
+        if let (Err(Unexpected), Encoding::Cbor) = (&names, encoding)
+            && let Some(len) = cbor::join_chunks(body).filter(|len| *len < body.len())
+        {
+            let body = &mut body[..len];
+            let names = self.read(CborParser::new(body), shape);
+            return self.settle(names, body, shape);
+        }
+        self.settle(names, body, shape)
     }
 
-    /// Scans the body of PutRecord: one record, its members beside the stream's.
-    pub fn put_record(&mut self, body: &mut [u8]) -> Result<(), Error> {
+    fn read(&mut self, mut parser: impl Parser, shape: Shape) -> Result<Names, Unexpected> {
         self.clear();
-        let names = self.one(body);
-        self.settle(names, body, Shape::One)
+        let names = match shape {
+            Shape::Many => self.many(&mut parser)?,
+            Shape::One => self.one(&mut parser)?,
+        };
+        parser.end()?;
+        names.fit(parser.bytes()).then_some(names).ok_or(Unexpected)
     }
 
     fn clear(&mut self) {
@@ -154,7 +199,7 @@ impl Scan {
 
     /// From here on the body is known to be valid, or it is diagnosed as it came.
     fn settle(&mut self, names: Result<Names, Unexpected>, body: &mut [u8], shape: Shape) -> Result<(), Error> {
-        let Ok(names) = names else { return Err(put_diagnosis::diagnose(body, shape)) };
+        let Ok(names) = names else { return Err(put_diagnosis::diagnose(self.encoding, body, shape)) };
         let plain = |raw: Option<Raw>, body: &mut [u8]| raw.map(|raw| undo(raw.extent, raw.escaped, body));
         self.stream = plain(names.stream, body);
         self.arn = plain(names.arn, body);
@@ -175,37 +220,34 @@ impl Scan {
         Ok(())
     }
 
-    fn many(&mut self, body: &[u8]) -> Result<Names, Unexpected> {
-        let mut p = Parser { bytes: body, at: 0 };
-        p.open(b'{')?;
-        let (mut names, mut first, mut records) = (Names::default(), true, None);
-        while let Some(name) = p.member(&mut first)? {
+    fn many<P: Parser>(&mut self, p: &mut P) -> Result<Names, Unexpected> {
+        let (mut names, mut map, mut listed) = (Names::default(), p.map()?, false);
+        while let Some(name) = p.member(&mut map)? {
             match name {
                 Name::Stream => names.stream = p.string()?,
                 Name::Arn => names.arn = p.string()?,
                 Name::DryRun => self.dry_run = p.boolean()?,
                 Name::Records => {
                     self.clear_records();
-                    records = p.null_or(|p| self.list(p))?;
+                    listed = !p.null()?;
+                    if listed {
+                        self.list(p)?;
+                    }
                 }
                 _ => p.skip()?,
             }
         }
-        p.end()?;
-        records.filter(|()| names.fit(body)).map(|()| names).ok_or(Unexpected)
+        listed.then_some(names).ok_or(Unexpected)
     }
 
-    fn list(&mut self, p: &mut Parser<'_>) -> Result<(), Unexpected> {
-        p.open(b'[')?;
-        let mut first = true;
-        while p.item(&mut first)? {
-            p.open(b'{')?;
-            let mut members = Members::default();
-            let mut first = true;
-            while let Some(name) = p.member(&mut first)? {
+    fn list<P: Parser>(&mut self, p: &mut P) -> Result<(), Unexpected> {
+        let mut list = p.list()?;
+        while p.item(&mut list)? {
+            let (mut members, mut map) = (Members::default(), p.map()?);
+            while let Some(name) = p.member(&mut map)? {
                 members.take(name, p)?;
             }
-            self.add(members, p.bytes)?;
+            self.add(members, p.bytes())?;
         }
         match self.records.is_empty() {
             true => Err(Unexpected),
@@ -213,22 +255,19 @@ impl Scan {
         }
     }
 
-    fn one(&mut self, body: &[u8]) -> Result<Names, Unexpected> {
-        let mut p = Parser { bytes: body, at: 0 };
-        p.open(b'{')?;
-        let (mut names, mut members, mut first) = (Names::default(), Members::default(), true);
-        while let Some(name) = p.member(&mut first)? {
+    fn one<P: Parser>(&mut self, p: &mut P) -> Result<Names, Unexpected> {
+        let (mut names, mut members, mut map) = (Names::default(), Members::default(), p.map()?);
+        while let Some(name) = p.member(&mut map)? {
             match name {
                 Name::Stream => names.stream = p.string()?,
                 Name::Arn => names.arn = p.string()?,
                 Name::DryRun => self.dry_run = p.boolean()?,
                 Name::Ordering => names.ordering = p.string()?,
-                _ => members.take(name, &mut p)?,
+                _ => members.take(name, p)?,
             }
         }
-        p.end()?;
-        self.add(members, body)?;
-        names.fit(body).then_some(names).ok_or(Unexpected)
+        self.add(members, p.bytes())?;
+        Ok(names)
     }
 
     /// Takes up a record that is complete.
@@ -288,7 +327,7 @@ fn undo(extent: Extent, escaped: bool, body: &mut [u8]) -> Extent {
 
 impl Raw {
     /// Hands the text, without escapes, to `look`; `None` if it is too long for that.
-    fn with_text<T>(self, body: &[u8], look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    pub fn with_text<T>(self, body: &[u8], look: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let text = self.extent.of(body);
         match self.escaped {
             false => Some(look(text)),
@@ -308,9 +347,15 @@ impl Names {
 
 impl Members {
     /// Takes a member of a record; of two with one name the later counts, null is as good as absent.
-    fn take(&mut self, name: Name, p: &mut Parser<'_>) -> Result<(), Unexpected> {
+    fn take(&mut self, name: Name, p: &mut impl Parser) -> Result<(), Unexpected> {
         match name {
-            Name::Data => self.data = p.null_or(Parser::data)?,
+            Name::Data => {
+                let data = p.data()?;
+                if data.is_some_and(|(_, len)| len > RECORD_DATA_MAX) {
+                    return Err(Unexpected);
+                }
+                self.data = data.map(|(raw, len)| (raw, len as u32));
+            }
             Name::PartitionKey => self.key = p.string()?,
             Name::ExplicitHashKey => self.hash = p.string()?,
             _ => p.skip()?,
@@ -321,7 +366,7 @@ impl Members {
 
 /// The members that a put may have; in a record, those of the request are unknown, and the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Name {
+pub(super) enum Name {
     Stream,
     Arn,
     DryRun,
@@ -334,7 +379,8 @@ enum Name {
 }
 
 impl Name {
-    fn of(text: &[u8]) -> Name {
+    #[inline]
+    pub fn of(text: &[u8]) -> Name {
         match text {
             b"Data" => Name::Data,
             b"PartitionKey" => Name::PartitionKey,
@@ -352,8 +398,11 @@ impl Name {
 /// 1 to 256 characters.
 fn key_fits(key: Raw, body: &[u8]) -> bool {
     let len = key.extent.len as usize;
-    let few = len <= PARTITION_KEY_MAX
-        || (key.escaped || !key.ascii) && json_string::chars(key.extent.of(body)) <= PARTITION_KEY_MAX;
+    let chars = || match key.escaped {
+        true => json_string::chars(key.extent.of(body)),
+        false => key.extent.text(body).chars().count(),
+    };
+    let few = len <= PARTITION_KEY_MAX || (key.escaped || !key.ascii) && chars() <= PARTITION_KEY_MAX;
     len > 0 && few
 }
 
@@ -377,162 +426,4 @@ fn is_decimal(text: &[u8], most: usize) -> bool {
 /// A hash key: a decimal number of up to 128 bits.
 fn parse_hash(text: &[u8]) -> Option<u128> {
     is_decimal(text, 39).then(|| std::str::from_utf8(text).ok()?.parse().ok())?
-}
-
-/// A reader of the body. It knows JSON, and what the scan wants of it.
-struct Parser<'b> {
-    bytes: &'b [u8],
-    at: usize,
-}
-
-impl<'b> Parser<'b> {
-    fn space(&mut self) {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.bytes.get(self.at) {
-            self.at += 1;
-        }
-    }
-
-    /// The next byte that is not white space.
-    fn peek(&mut self) -> Result<u8, Unexpected> {
-        self.space();
-        self.bytes.get(self.at).copied().ok_or(Unexpected)
-    }
-
-    fn open(&mut self, byte: u8) -> Result<(), Unexpected> {
-        if self.peek()? != byte {
-            return Err(Unexpected);
-        }
-        self.at += 1;
-        Ok(())
-    }
-
-    /// Whether another item of a list follows; takes the comma or the bracket.
-    fn item(&mut self, first: &mut bool) -> Result<bool, Unexpected> {
-        match (self.peek()?, std::mem::take(first)) {
-            (b']', _) => {
-                self.at += 1;
-                Ok(false)
-            }
-            (_, true) => Ok(true),
-            (b',', false) => {
-                self.at += 1;
-                match self.peek()? {
-                    b']' => Err(Unexpected),
-                    _ => Ok(true),
-                }
-            }
-            _ => Err(Unexpected),
-        }
-    }
-
-    /// The next member of an object, with its colon taken; `None` at the end.
-    fn member(&mut self, first: &mut bool) -> Result<Option<Name>, Unexpected> {
-        match (self.peek()?, std::mem::take(first)) {
-            (b'}', _) => {
-                self.at += 1;
-                return Ok(None);
-            }
-            (b',', false) => {
-                self.at += 1;
-            }
-            (_, true) => {}
-            _ => return Err(Unexpected),
-        }
-        self.open(b'"')?;
-        // As SDKs write them; what follows is for all other names, and for these in other forms.
-        if self.takes(b"Data\":") {
-            return Ok(Some(Name::Data));
-        }
-        if self.takes(b"PartitionKey\":") {
-            return Ok(Some(Name::PartitionKey));
-        }
-        let raw = self.string_body()?;
-        self.open(b':')?;
-        // A name too long to be looked at is none that is known.
-        Ok(Some(raw.with_text(self.bytes, Name::of).unwrap_or(Name::Unknown)))
-    }
-
-    /// Nothing but white space may follow.
-    fn end(&mut self) -> Result<(), Unexpected> {
-        self.space();
-        (self.at == self.bytes.len()).then_some(()).ok_or(Unexpected)
-    }
-
-    fn literal(&mut self, text: &[u8]) -> Result<(), Unexpected> {
-        if self.takes(text) { Ok(()) } else { Err(Unexpected) }
-    }
-
-    /// Takes `text` if it comes next.
-    #[inline]
-    fn takes(&mut self, text: &[u8]) -> bool {
-        let next = self.bytes[self.at..].starts_with(text);
-        self.at += if next { text.len() } else { 0 };
-        next
-    }
-
-    /// `None` for null, else what `value` reads.
-    fn null_or<T>(
-        &mut self,
-        value: impl FnOnce(&mut Parser<'b>) -> Result<T, Unexpected>,
-    ) -> Result<Option<T>, Unexpected> {
-        match self.peek()? {
-            b'n' => self.literal(b"null").map(|()| None),
-            _ => value(self).map(Some),
-        }
-    }
-
-    fn boolean(&mut self) -> Result<bool, Unexpected> {
-        match self.peek()? {
-            b't' => self.literal(b"true").map(|()| true),
-            b'f' => self.literal(b"false").map(|()| false),
-            b'"' => {
-                self.at += 1;
-                let raw = self.string_body()?;
-                raw.with_text(self.bytes, json::truth).flatten().ok_or(Unexpected)
-            }
-            _ => self.literal(b"null").map(|()| false),
-        }
-    }
-
-    fn string(&mut self) -> Result<Option<Raw>, Unexpected> {
-        self.null_or(|p| {
-            p.open(b'"')?;
-            p.string_body()
-        })
-    }
-
-    /// The rest of a string whose quote has been taken, with its end.
-    fn string_body(&mut self) -> Result<Raw, Unexpected> {
-        let Measured { len, escaped, ascii } = json_string::measure(&self.bytes[self.at..]).ok_or(Unexpected)?;
-        let extent = Extent { at: self.at as u32, len: len as u32 };
-        self.at += len + 1;
-        Ok(Raw { extent, escaped, ascii })
-    }
-
-    /// A string of base64, and what it decodes to.
-    fn data(&mut self) -> Result<(Raw, u32), Unexpected> {
-        self.open(b'"')?;
-        let (raw, data) = match base64::measure(&self.bytes[self.at..]) {
-            Text::Whole { len, data } => {
-                let extent = Extent { at: self.at as u32, len: len as u32 };
-                self.at += len + 1;
-                (Raw { extent, escaped: false, ascii: true }, data)
-            }
-            Text::Escaped { .. } => {
-                let raw = self.string_body()?;
-                (raw, json_string::base64_len(raw.extent.of(self.bytes)).ok_or(Unexpected)?)
-            }
-            Text::Wrong => return Err(Unexpected),
-        };
-        match data <= RECORD_DATA_MAX {
-            true => Ok((raw, data as u32)),
-            false => Err(Unexpected),
-        }
-    }
-
-    /// Steps over a value that nobody knows.
-    fn skip(&mut self) -> Result<(), Unexpected> {
-        self.at += json_skip::value_len(&self.bytes[self.at..]).ok_or(Unexpected)?;
-        Ok(())
-    }
 }

@@ -1,14 +1,16 @@
 //! The scanner against a general parser, on bodies that a seed makes, breaks and cuts.
 
 use super::error::Kind;
+use super::object::Encoding;
+use super::put_diagnosis::Shape;
 use super::put_scan::Scan;
 use serde_json::Value;
 
 /// A small generator, so that a failure names a seed.
-struct Draw(u64);
+pub(super) struct Draw(pub u64);
 
 impl Draw {
-    fn next(&mut self, below: usize) -> usize {
+    pub fn next(&mut self, below: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -100,7 +102,7 @@ fn body(draw: &mut Draw, all: &[Wanted]) -> String {
 
 fn check(scan: &mut Scan, text: &str, all: &[Wanted]) {
     let mut bytes = text.as_bytes().to_vec();
-    scan.put_records(&mut bytes).unwrap_or_else(|error| panic!("{error} in {text}"));
+    scan.scan(Encoding::Json, &mut bytes, Shape::Many).unwrap_or_else(|error| panic!("{error} in {text}"));
     assert_eq!(scan.stream.expect("named").of(&bytes), b"my-stream");
     assert_eq!(scan.records.len(), all.len());
     for (r, w) in scan.records.iter().zip(all) {
@@ -132,7 +134,7 @@ fn a_cut_or_changed_body_is_never_taken_for_something_that_it_is_not() {
         let text = body(draw, &all);
         for cut in 0..text.trim_end().len() {
             let mut bytes = text.as_bytes()[..cut].to_vec();
-            let error = scan.put_records(&mut bytes).expect_err("a cut body is no JSON");
+            let error = scan.scan(Encoding::Json, &mut bytes, Shape::Many).expect_err("a cut body is no JSON");
             assert_eq!((error.kind, error.message.as_str()), (Kind::Serialization, ""), "cut at {cut}: {text}");
         }
         for _ in 0..200 {
@@ -140,7 +142,7 @@ fn a_cut_or_changed_body_is_never_taken_for_something_that_it_is_not() {
             let at = draw.next(bytes.len());
             bytes[at] = [b'"', b'\\', b'{', b'}', b'[', b',', b'=', b'A', 0, 0xff, b' '][draw.next(11)];
             let valid = serde_json::from_slice::<Value>(&bytes).is_ok();
-            let taken = scan.put_records(&mut bytes.clone());
+            let taken = scan.scan(Encoding::Json, &mut bytes.clone(), Shape::Many);
             assert!(valid || taken.is_err(), "taken, though it is no JSON: {:?}", String::from_utf8_lossy(&bytes));
             if let Err(error) = &taken {
                 let of_syntax = error.kind == Kind::Serialization && error.message.is_empty();
@@ -165,7 +167,7 @@ fn one_record_is_read_with_its_members_beside_the_stream() {
         );
         let mut bytes = text.into_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        scan.put_record(&mut bytes).unwrap_or_else(|error| panic!("{error} in {text}"));
+        scan.scan(Encoding::Json, &mut bytes, Shape::One).unwrap_or_else(|error| panic!("{error} in {text}"));
         let [r] = scan.records[..] else { panic!("one record") };
         let mut data = vec![0; r.data_len as usize];
         super::base64::decode_into(r.text.of(&bytes), &mut data);
@@ -186,7 +188,7 @@ fn names_and_numbers_may_be_escaped_too_and_the_last_of_two_counts() {
     let text = text.replace(r#""PartitionKey":1,"#, "").replace(r#""Data":"!","#, r#""Data":"AAAA","#);
     let mut bytes = text.into_bytes();
     let mut scan = Scan::new();
-    scan.put_records(&mut bytes).expect("valid");
+    scan.scan(Encoding::Json, &mut bytes, Shape::Many).expect("valid");
     let [r] = scan.records[..] else { panic!("one record") };
     assert_eq!(scan.stream.map(|e| e.text(&bytes)), Some("my-stream"));
     assert_eq!((r.text.of(&bytes), r.data_len, r.key.text(&bytes), r.hash), (&b"QQ=="[..], 1, "/\u{1f600}", 12));
@@ -194,7 +196,7 @@ fn names_and_numbers_may_be_escaped_too_and_the_last_of_two_counts() {
 
 /// The error that a body gets.
 fn error(text: &str) -> String {
-    Scan::new().put_records(&mut text.as_bytes().to_vec()).expect_err(text).to_string()
+    Scan::new().scan(Encoding::Json, &mut text.as_bytes().to_vec(), Shape::Many).expect_err(text).to_string()
 }
 
 #[test]
@@ -274,7 +276,7 @@ fn a_dry_run_may_be_a_word() {
     {
         let mut body = format!(r#"{{"DryRun":{value},"StreamName":"s","Data":"","PartitionKey":"k"}}"#).into_bytes();
         let mut scan = Scan::new();
-        scan.put_record(&mut body).expect(value);
+        scan.scan(Encoding::Json, &mut body, Shape::One).expect(value);
         assert_eq!(scan.dry_run, dry_run, "{value}");
     }
     let body = r#"{"DryRun":"maybe","StreamName":"s","Records":[{"Data":"","PartitionKey":"k"}]}"#;
@@ -293,7 +295,7 @@ fn the_first_hash_key_beyond_all_is_noted() {
         let record = |key: &str| format!(r#"{{"Data":"","PartitionKey":"k","ExplicitHashKey":"{key}"}}"#);
         let text = format!(r#"{{"Records":[{},{}],"StreamName":"s"}}"#, record(keys[0]), record(keys[1]));
         let mut body = text.into_bytes();
-        scan.put_records(&mut body).expect("a number of the pattern");
+        scan.scan(Encoding::Json, &mut body, Shape::Many).expect("a number of the pattern");
         assert_eq!(scan.beyond_hashes.map(|hash| hash.text(&body)), noted, "{keys:?}");
     }
 }
@@ -308,10 +310,10 @@ fn deep_nesting_is_an_error_and_no_overflow() {
 fn bounds_are_met_exactly() {
     let record = |key: &str| format!("{{\"Data\":\"AAAA\",\"PartitionKey\":\"{key}\"}}");
     let many = |count: usize| format!("{{\"StreamName\":\"s\",\"Records\":[{}]}}", vec![record("k"); count].join(","));
-    assert!(Scan::new().put_records(&mut many(500).into_bytes()).is_ok());
+    assert!(Scan::new().scan(Encoding::Json, &mut many(500).into_bytes(), Shape::Many).is_ok());
     assert!(error(&many(501)).contains("Member must have length less than or equal to 500"));
     let keyed = |key: &str| format!("{{\"StreamName\":\"s\",\"Records\":[{}]}}", record(key));
-    assert!(Scan::new().put_records(&mut keyed(&"ä".repeat(256)).into_bytes()).is_ok());
+    assert!(Scan::new().scan(Encoding::Json, &mut keyed(&"ä".repeat(256)).into_bytes(), Shape::Many).is_ok());
     // One record's wrong key is no other's: both ways of reading count alike.
     let both =
         format!("{{\"StreamName\":\"s\",\"Records\":[{},{}]}}", record(&"😀".repeat(256)), record(&"k".repeat(257)));

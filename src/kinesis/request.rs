@@ -7,10 +7,11 @@ use super::get_shard_iterator::GetShardIterator;
 use super::list_shards::ListShards;
 use super::list_streams::ListStreams;
 use super::list_tags_for_stream::ListTagsForStream;
+use super::object::{self, Encoding};
 use super::operation::Cold;
 use super::{
     create_stream, decrease_retention, delete_stream, describe_stream, describe_stream_summary, get_shard_iterator,
-    increase_retention, json, list_shards, list_streams, list_tags_for_stream, merge_shards, split_shard,
+    increase_retention, list_shards, list_streams, list_tags_for_stream, merge_shards, split_shard,
 };
 use crate::catalog::identity::Identity;
 use crate::catalog::state::{State, StreamMode};
@@ -93,8 +94,8 @@ impl Context<'_> {
 }
 
 /// Reads a body: types first, then constraints, then what can be said without the catalog, as AWS does.
-pub fn decode(operation: Cold, body: &[u8], identity: &Identity) -> Result<Request, Error> {
-    let request = &json::parse(body)?;
+pub fn decode(operation: Cold, encoding: Encoding, body: &[u8], identity: &Identity) -> Result<Request, Error> {
+    let request = &object::parse(encoding, body)?;
     Ok(match operation {
         Cold::CreateStream => Request::Mutation(create_stream::decode(request)?),
         Cold::DeleteStream => Request::Mutation(delete_stream::decode(request, identity)?),

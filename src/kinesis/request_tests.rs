@@ -2,6 +2,7 @@
 
 use super::error::{Error, Kind};
 use super::get_shard_iterator::Start;
+use super::object::Encoding;
 use super::operation::Cold;
 use super::request::{Context, Mutation, Request, decode};
 use crate::catalog::change::Change;
@@ -21,7 +22,7 @@ fn identity() -> Identity {
 }
 
 fn read(operation: Cold, body: &str) -> Result<Request, Error> {
-    decode(operation, body.as_bytes(), &identity())
+    decode(operation, Encoding::Json, body.as_bytes(), &identity())
 }
 
 #[track_caller]
@@ -360,7 +361,7 @@ fn ask(state: &State, operation: Cold, body: &Value) -> Result<Value, Error> {
     let identity = identity();
     let now = Now { wall: Wall(1_441_215_420_000_000), mono: Mono(1) };
     let context = Context { identity: &identity, now, retention_now: now.wall, retention_hour: 3600, key: &KEY };
-    let request = decode(operation, body.to_string().as_bytes(), &identity)?;
+    let request = decode(operation, Encoding::Json, body.to_string().as_bytes(), &identity)?;
     let Request::Query(query) = request else { panic!("{operation:?} is no query") };
     Ok(serde_json::from_slice(&query.answer(state, &context)?).expect("an answer is JSON"))
 }

@@ -17,6 +17,8 @@ use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Errno, Op, Ops, Socket};
 use crate::kinesis::error::{Error, Kind};
+use crate::kinesis::object::Encoding;
+use crate::kinesis::operation;
 use crate::observe::counter::Counter;
 use std::collections::VecDeque;
 
@@ -70,6 +72,8 @@ pub struct Connection {
     too_large: bool,
     /// What the request being read or worked on is for.
     pub route: Route,
+    /// Of its body, and of the answer.
+    pub encoding: Encoding,
     /// `100 Continue` is being sent; the body is received after it.
     continuing: bool,
     /// When the phase has lasted too long.
@@ -103,6 +107,7 @@ fn free(body_max: u32) -> Connection {
         keep_alive: true,
         too_large: false,
         route: Route::Health,
+        encoding: Encoding::Json,
         continuing: false,
         deadline: Mono(u64::MAX),
         idle_since: Mono(0),
@@ -249,6 +254,7 @@ impl Worker {
                     Body::Chunked => whole.len as usize,
                 };
                 c.route = Worker::route_of(&request, len);
+                c.encoding = operation::encoding_of(request.content_type);
                 c.body_len = len as u32;
                 c.body_filled = (c.filled - c.head_len).min(c.body_len);
                 c.deadline = self.now.mono.plus_ms(REQUEST_MS + len as u64 / BODY_BYTES_PER_MS);

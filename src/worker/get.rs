@@ -141,8 +141,9 @@ impl Worker {
     }
 
     fn get_call(&self, slot: u16) -> Result<(GetCall, u16), Error> {
+        let encoding = self.connections.slots[slot as usize].encoding;
         let text = self.buffers.bytes(self.body_of(slot));
-        let request = crate::kinesis::get_records_request::decode(text)?;
+        let request = crate::kinesis::get_records_request::decode(encoding, text)?;
         let it = ShardIterator::open(request.iterator.as_bytes(), &self.iterator_key, self.now)?;
         let key = ShardKey::new(it.stream, it.shard);
         let state = self.state();
@@ -171,7 +172,7 @@ impl Worker {
         let part = shard.part_from(it.sequence, it.arrival_floor.max(self.horizon(it.stream)));
         let sequence = it.sequence.max(part.first);
         let (floor, limit) = (it.arrival_floor, request.limit);
-        Ok((GetCall { shard: key, log: part.log, sequence, floor, limit, seen }, self.owner_of(part.log)))
+        Ok((GetCall { shard: key, log: part.log, sequence, floor, limit, seen, encoding }, self.owner_of(part.log)))
     }
 
     pub(super) fn get_asked(&mut self, asker: u16, to: ConnectionId, call: GetCall) {
@@ -214,7 +215,7 @@ impl Worker {
         let floor_asked = call.floor;
         let call = GetCall { floor: floor_asked.max(horizon), ..call };
         let reader = self.get_reader(&call);
-        let answer = Answer::begin(self.buffers.bytes_mut(out));
+        let answer = Answer::begin(call.encoding, self.buffers.bytes_mut(out));
         let get = Get {
             asker,
             to,

@@ -12,6 +12,7 @@ use crate::catalog::state::State;
 use crate::io::buffers::Span;
 use crate::io::clock::Wall;
 use crate::kinesis::error::Error;
+use crate::kinesis::object::Encoding;
 use crate::kinesis::request::Mutation;
 use crate::log::format::{Position, ShardKey};
 use crate::log::superblock::Superblock;
@@ -53,6 +54,8 @@ pub struct GetCall {
     pub limit: u32,
     /// Number of the change that the asker has applied.
     pub seen: u64,
+    /// Of the answer.
+    pub encoding: Encoding,
 }
 
 pub enum Message {

@@ -138,7 +138,7 @@ pub struct Worker {
     untold_halves: VecDeque<(u16, u8, u8)>,
     repaired_moves: VecDeque<FileName>,
     notices: VecDeque<Notice>,
-    dialects_told: [u64; 2],
+    dialect_told: u64,
     date: Date,
     request_id: u128,
     nonce: u64,

@@ -14,7 +14,8 @@ use crate::io::clock::Mono;
 use crate::io::op::Ops;
 use crate::kinesis::base64;
 use crate::kinesis::error::{Error, Kind};
-use crate::kinesis::put_diagnosis;
+use crate::kinesis::object::Encoding;
+use crate::kinesis::put_diagnosis::{self, Shape};
 use crate::kinesis::put_scan::Scan;
 use crate::kinesis::sequence::Run;
 use crate::limits::{RECORDS_PER_REQUEST_MAX, SHARDS_PER_STREAM_MAX};
@@ -159,7 +160,10 @@ impl Puts {
             out[at..at + key.len()].copy_from_slice(key);
             self.entries.push(Entry::new(at as u32, Some(key.len() as u16), r.data_len));
             at += key.len();
-            base64::decode_into(r.text.of(text), &mut out[at..at + data]);
+            match put.scan.encoding {
+                Encoding::Json => base64::decode_into(r.text.of(text), &mut out[at..at + data]),
+                Encoding::Cbor => out[at..at + data].copy_from_slice(r.text.of(text)),
+            }
             at += data;
             record = put.places[record as usize].next;
         }
@@ -175,7 +179,7 @@ impl Worker {
             self.puts.queue.push_back(connection);
             return;
         };
-        let text = self.body_of(slot);
+        let (text, encoding) = (self.body_of(slot), self.connections.slots[slot as usize].encoding);
         let put = &mut self.puts.slots[index as usize];
         (put.single, put.connection, put.text) = (single, Some(connection), text);
         (put.unresolved, put.undurable, put.lent) = (0, 0, None);
@@ -183,7 +187,8 @@ impl Worker {
         put.places.clear();
         put.deadline = self.now.mono.plus_ms(PUT_MS);
         let text = self.buffers.bytes_mut(text);
-        let scanned = if single { put.scan.put_record(text) } else { put.scan.put_records(text) };
+        let shape = if single { Shape::One } else { Shape::Many };
+        let scanned = put.scan.scan(encoding, text, shape);
         let id = PutId(index);
         match scanned.and_then(|()| self.put_check(id)) {
             Err(error) => {

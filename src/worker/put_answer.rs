@@ -61,7 +61,7 @@ impl Worker {
             FrameState::Appended { first, arrival, .. } => {
                 let sequence = number(frame.created, frame.shard, first, arrival);
                 let mut out = [0; ANSWER_MAX];
-                let len = put_record::answer(&mut out, &sequence);
+                let len = put_record::answer(put.scan.encoding, &mut out, &sequence);
                 Reply { body: Body::Short(out, len), ..Reply::json(Vec::new()) }
             }
             FrameState::Refused(why) => Reply::error(&self.put_error(frame.shard, why)),
@@ -81,7 +81,7 @@ impl Worker {
         runs.clear();
         runs.extend(put.frames.iter().map(run));
         let out = self.buffers.bytes_mut(span);
-        let mut answer = put_records::Answer::begin(out, failed);
+        let mut answer = put_records::Answer::begin(put.scan.encoding, out, failed);
         for place in &put.places {
             let frame = &put.frames[place.frame as usize];
             match (&runs[place.frame as usize], frame.state) {

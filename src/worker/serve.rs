@@ -11,9 +11,11 @@ use crate::http::response::{ContentType, HEAD_BYTES_MAX, Head, write_head};
 use crate::io::buffers::{Pool, Span};
 use crate::io::op::Ops;
 use crate::kinesis::arn;
+use crate::kinesis::cbor_answer;
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_shard_iterator::Start;
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
+use crate::kinesis::object::Encoding;
 use crate::kinesis::operation::{self, Dialect, Operation, error_body};
 use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
@@ -86,6 +88,22 @@ impl Reply {
     }
 }
 
+impl Reply {
+    /// An answer of the API in the encoding of its request. Those that are bytes have been made as JSON.
+    fn encoded(self, encoding: Encoding) -> Reply {
+        match (encoding, self.content_type, self.body) {
+            (Encoding::Cbor, Some(ContentType::AmzJson), body) => {
+                let body = match body {
+                    Body::Bytes(json) => Body::Bytes(cbor_answer::of_json(&json)),
+                    body => body,
+                };
+                Reply { content_type: Some(ContentType::AmzCbor), body, ..self }
+            }
+            (_, _, body) => Reply { body, ..self },
+        }
+    }
+}
+
 impl Worker {
     /// What the head of a request asks for.
     pub(super) fn route_of(request: &http1::Request<'_>, body_len: usize) -> Route {
@@ -153,8 +171,9 @@ impl Worker {
     }
 
     fn cold(&mut self, slot: u16, cold: operation::Cold, ops: &mut Ops) {
+        let encoding = self.connections.slots[slot as usize].encoding;
         let body = self.buffers.bytes(self.body_of(slot));
-        match request::decode(cold, body, &self.identity) {
+        match request::decode(cold, encoding, body, &self.identity) {
             Err(error) => self.reply(slot, Reply::error(&error), ops),
             Ok(Request::Mutation(mutation)) => self.mutate(slot, mutation, ops),
             Ok(Request::Query(query)) => {
@@ -180,8 +199,9 @@ impl Worker {
 
     /// The GetShardIterator request of connection `slot`: shard, log, where to start.
     pub(super) fn iterator_request(&self, slot: u16) -> Result<(ShardKey, u32, Start), Error> {
+        let encoding = self.connections.slots[slot as usize].encoding;
         let body = self.buffers.bytes(self.body_of(slot));
-        let decoded = request::decode(operation::Cold::GetShardIterator, body, &self.identity)?;
+        let decoded = request::decode(operation::Cold::GetShardIterator, encoding, body, &self.identity)?;
         let Request::GetShardIterator(request) = decoded else {
             unreachable!("decode gives the request of the operation it was asked for");
         };
@@ -266,10 +286,10 @@ impl Worker {
         self.reply(slot, reply, ops);
     }
 
-    /// At most once a minute for each dialect.
+    /// At most once a minute.
     fn tell_dialect(&mut self, dialect: Dialect) {
         let minute = self.now.mono.0 / 60_000_000_000 + 1;
-        let told = &mut self.dialects_told[usize::from(dialect == operation::CBOR)];
+        let told = &mut self.dialect_told;
         if *told != minute {
             *told = minute;
             self.tell_operator(Notice::Dialect { what: dialect.what, remedy: dialect.remedy });
@@ -287,7 +307,9 @@ impl Worker {
 
     /// Sends a reply: the head, and a small body behind it, from the connection's own slot.
     pub(super) fn reply(&mut self, slot: u16, reply: Reply, ops: &mut Ops) {
-        debug_assert_eq!(self.connections.slots[slot as usize].phase, Phase::Working, "a reply to no request");
+        let connection = &self.connections.slots[slot as usize];
+        debug_assert_eq!(connection.phase, Phase::Working, "a reply to no request");
+        let reply = reply.encoded(connection.encoding);
         let whole = self.buffers.whole(Pool::Reply, slot);
         let len = match &reply.body {
             Body::Empty => 0,

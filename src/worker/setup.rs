@@ -140,7 +140,7 @@ impl Worker {
             untold_halves: VecDeque::new(),
             repaired_moves: VecDeque::new(),
             notices: VecDeque::new(),
-            dialects_told: [0; 2],
+            dialect_told: 0,
             date: Date::new(Wall(0)),
             request_id: seed ^ worker as u128,
             nonce: seed as u64 ^ (worker as u64) << 48,

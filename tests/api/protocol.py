@@ -96,15 +96,6 @@ class Protocol(ApiTest):
 class Penstock(ApiTest):
     """Dialects that are announced rather than served, and what keeps web pages away."""
 
-    def test_cbor_gets_an_error_that_names_the_switch(self):
-        status, headers, body = self.api.send("ListStreams", b"\xbf\xff", {"Content-Type": "application/x-amz-cbor-1.1"})
-        self.assertEqual(status, 400)
-        self.assertEqual(headers["Content-Type"], "application/x-amz-cbor-1.1")
-        self.assertIn(b"__type", body)
-        self.assertIn(b"AWS_CBOR_DISABLE", body)
-        self.assertTrue(self.server.says("CBOR"))
-        self.assertEqual(self.api.send("ListStreams", b"{}")[0], 200)
-
     def test_http_2_is_sent_away(self):
         for pieces in ([PREFACE], [PREFACE[:1], PREFACE[1:10], PREFACE[10:] + b"\0" * 9]):
             with socket.create_connection((self.server.host, self.server.port), 30) as raw:
