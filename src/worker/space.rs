@@ -275,6 +275,11 @@ impl Worker {
                     Event::TornTail { position, bytes } => {
                         self.tell_operator(Notice::TornTail { log, position: position.0, bytes });
                     }
+                    Event::Doubted { file } => {
+                        if !self.level_at_start(file) {
+                            self.logs[at].settled(file, ops);
+                        }
+                    }
                     // The other half of a mirror may have it: then it is moved from there.
                     Event::Damaged { file, .. } if self.serving && self.repair_for_move(file) => {}
                     Event::Damaged { file, position, why } => {
