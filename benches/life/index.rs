@@ -106,6 +106,7 @@ impl Rig {
             flush: true,
             memory: buffers.whole(Pool::Log, 0),
             tokens: 0,
+            mirrored: false,
             canary: Canary::default(),
         };
         let listed = |incarnation| LiveSegment { incarnation, end: 0 };

@@ -185,6 +185,7 @@ impl Source {
             in_flight: 1,
             flush: false,
             memory: self.buffers.whole(Pool::Log, 0),
+            mirrored: false,
             tokens: 0,
             canary: Canary::default(),
         };

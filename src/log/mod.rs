@@ -8,7 +8,7 @@
 //! * `committer.rs`: commits to the device, and what follows when they arrive there
 //! * `commits.rs`: the log's memory; `segment.rs`: its files; `chain.rs`: its segments
 //! * `index.rs`, `footer.rs`, `extents.rs`: where a shard's frames lie, in the active segment, in a sealed one, in all of them
-//! * `recover.rs`: following the chain at start; `reader.rs`: a shard's frames in order
+//! * `recover/`: following the chain at start; `reader.rs`: a shard's frames in order
 //! * `survey.rs`, `reclaim.rs`, `policy.rs`, `relocate.rs`: what is still good for something, giving segments back, when and how to make them
 //!   worth it
 //! * `scrub.rs`, `verify.rs`: sealed segments, and whether one is still what was written
@@ -96,6 +96,8 @@ pub struct Settings {
     pub flush: bool,
     /// Its part of the pool `Log`: whole blocks, at least twice the largest commit.
     pub memory: Span,
+    /// There is another half, which may have what this one has lost: recovery asks for it ([`Event::Doubted`]).
+    pub mirrored: bool,
     /// Upper 16 bits of every token that the log makes (the rest zero): the worker routes completions by them.
     pub tokens: u64,
     pub canary: Canary,
@@ -168,6 +170,8 @@ pub enum Event {
     Recovered { records: u64, torn: u64 },
     /// A write that was never acknowledged was cut off, after a copy to quarantine.
     TornTail { position: Position, bytes: u64 },
+    /// Recovery is about to judge what stands in a file, and waits for [`Log::settled`].
+    Doubted { file: FileName },
     /// Something that was acknowledged cannot be read.
     Damaged { file: FileName, position: Position, why: String },
     /// A segment that was to be emptied cannot be read at the moment; told once for each.

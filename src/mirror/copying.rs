@@ -307,8 +307,9 @@ impl Mirror {
             }
         }
         task.stage = Stage::Close;
-        if let Kind::Copy { .. } = task.kind {
-            self.units[task.unit].copied.insert(task.file);
+        let unit = &mut self.units[task.unit];
+        if let (Kind::Copy { .. }, Some(_)) = (task.kind, unit.target()) {
+            unit.copied.insert(task.file);
         }
         self.close(task);
     }
@@ -358,7 +359,12 @@ impl Mirror {
         self.copier.give_spans(buffers);
         let unit = &mut self.units[task.unit];
         unit.current = None;
-        if matches!(task.kind, Kind::Level { .. }) && unit.phase == Phase::Open {
+        // After a crash halves differ by nature; what is no part of a rebuild and was there on one half only is a loss at any time.
+        let is_repair = match task.kind {
+            Kind::Level { .. } => unit.phase == Phase::Open,
+            Kind::Copy { .. } => unit.are_both_in(),
+        };
+        if is_repair {
             for (half, bytes) in task.written.into_iter().enumerate().filter(|(_, bytes)| *bytes > 0) {
                 let path = self.path(task.unit, half);
                 self.news.push_back(News::Repaired { file: task.file, path, bytes });

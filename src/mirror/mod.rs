@@ -157,6 +157,13 @@ impl Mirror {
         true
     }
 
+    /// The same for a file that recovery is about to judge; `false` also where the opening of its unit has just made it equal.
+    pub fn level_at_start(&mut self, file: FileName) -> bool {
+        let FileName::Segment { log, index } = file else { return false };
+        let unit = self.names.get(&Name::Log(log)).map(|unit| &self.units[*unit]);
+        unit.is_some_and(|unit| !unit.levelled.contains(&index)) && self.repair(file)
+    }
+
     /// A file that [`Mirror::repair`] was asked for has been looked through, or cannot be any more.
     pub fn repaired(&mut self) -> Option<FileName> {
         self.repaired.pop_front()

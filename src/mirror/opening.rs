@@ -353,17 +353,30 @@ impl Mirror {
             (Name::Top(_), Plan::Rebuild { from }) if unit.target().is_some() => {
                 opening.tops = Some(Tops::copy(opening, from));
             }
-            (Name::Log(log), Plan::Both) => {
-                for index in unit.mark.files.clone() {
-                    let file = FileName::Segment { log, index };
-                    let sizes = [0, 1].map(|half| opening.seen[half].size(file));
-                    if let [Some(first), Some(second)] = sizes {
-                        let size = first.max(second);
-                        self.copier.add(copy::Task::level(opening.unit, file, size, 0, None));
-                    }
-                }
-            }
+            (Name::Log(_), Plan::Both) => self.level_segments(opening),
             _ => {}
+        }
+    }
+
+    /// What may differ between the segment files of two whole halves: content of those that the mark names. Others are there on both, in the
+    /// same size, unless one half has lost something.
+    fn level_segments(&mut self, opening: &Opening) {
+        let (number, unit) = (opening.unit, &mut self.units[opening.unit]);
+        let files: BTreeSet<FileName> =
+            opening.seen.iter().flat_map(|seen| &seen.files).map(|(file, _)| *file).collect();
+        for file in files {
+            let FileName::Segment { index, .. } = file else { continue };
+            let is_named = unit.mark.files.contains(&index);
+            match [0, 1].map(|half| opening.seen[half].size(file)) {
+                [Some(first), Some(second)] if is_named || first != second => {
+                    unit.levelled.insert(index);
+                    self.copier.add(copy::Task::level(number, file, first.max(second), 0, None));
+                }
+                [Some(size), None] if !is_named => self.copier.add(copy::Task::copy(number, file, size, 0)),
+                [None, Some(size)] if !is_named => self.copier.add(copy::Task::copy(number, file, size, 1)),
+                // What the mark names and one half only has was about to be made, or to go.
+                _ => {}
+            }
         }
     }
 

@@ -121,6 +121,8 @@ pub(super) struct Unit {
     pub opened: BTreeSet<FileName>,
     /// Opens, closes and their like on their way, by file.
     pub busy: BTreeMap<FileName, u32>,
+    /// Segment files that the opening has made equal, by their index.
+    pub levelled: BTreeSet<u32>,
     /// A rebuild: what is to be copied, with sizes; and what is whole on both.
     pub to_copy: VecDeque<(FileName, u64)>,
     pub copied: BTreeSet<FileName>,
@@ -146,6 +148,7 @@ impl Unit {
             held: VecDeque::new(),
             opened: BTreeSet::new(),
             busy: BTreeMap::new(),
+            levelled: BTreeSet::new(),
             to_copy: VecDeque::new(),
             copied: BTreeSet::new(),
             current: None,

@@ -335,6 +335,7 @@ impl Worker {
                 in_flight: self.limits.commits_in_flight,
                 flush: self.options.given[given as usize].flush,
                 memory: memory.part(slot as u32 * part, part),
+                mirrored: self.mirror.is_some(),
                 tokens: log_tokens(slot),
                 canary: self.options.canary,
             };

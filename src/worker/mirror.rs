@@ -61,10 +61,18 @@ impl Worker {
         repairs
     }
 
-    /// Readers that waited for a repair go on, and a segment may be emptied after all.
+    /// The same for what recovery is about to judge; [`Log::settled`](crate::log::Log::settled) follows.
+    pub(super) fn level_at_start(&mut self, file: FileName) -> bool {
+        self.mirror.as_mut().is_some_and(|mirror| mirror.level_at_start(file))
+    }
+
+    /// Readers and recoveries that waited for a repair go on, and a segment may be emptied after all.
     pub(super) fn repaired(&mut self, ops: &mut Ops) {
         while let Some(file) = self.mirror.as_mut().and_then(|mirror| mirror.repaired()) {
-            self.logs.iter_mut().for_each(|log| log.movable_again(file));
+            for log in &mut self.logs {
+                log.movable_again(file);
+                log.settled(file, ops);
+            }
             self.get_repaired(file, ops);
         }
     }

@@ -255,6 +255,13 @@ impl Worker {
         self.space[at].look = true;
     }
 
+    /// Newest arrival (µs since 1970) of records that go although they have not expired, in trims that the catalog is being told of: after a
+    /// crash they may have gone. `None`: there are none.
+    pub fn trims_until(&self) -> Option<u64> {
+        let trims = self.space.iter().filter_map(|space| Some(space.reclaiming.as_ref()?.trimmed_until));
+        trims.filter(|until| *until > 0).max()
+    }
+
     /// What the logs have to tell.
     pub(super) fn log_events(&mut self, ops: &mut Ops) {
         for at in 0..self.logs.len() {
@@ -267,6 +274,11 @@ impl Worker {
                     }
                     Event::TornTail { position, bytes } => {
                         self.tell_operator(Notice::TornTail { log, position: position.0, bytes });
+                    }
+                    Event::Doubted { file } => {
+                        if !self.level_at_start(file) {
+                            self.logs[at].settled(file, ops);
+                        }
                     }
                     // The other half of a mirror may have it: then it is moved from there.
                     Event::Damaged { file, .. } if self.serving && self.repair_for_move(file) => {}

@@ -153,10 +153,7 @@ impl World<'_> {
                 self.check_drive_failed(&notice);
             }
             Notice::Trimmed { records_until, .. } => {
-                self.last_trim = Some(now);
-                let ago = self.shared.wall.saturating_sub(records_until) * 1_000;
-                let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
-                self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
+                self.trimmed(records_until);
             }
             Notice::Stream(news) => self.stream_told(&news),
             Notice::Room { back, .. } => self.report.room_returned += back as u64,
@@ -177,6 +174,15 @@ impl World<'_> {
             Notice::Scrub(told) => self.scrub_told(&told),
             _ => {}
         }
+    }
+
+    /// Records that arrived until then (µs since 1970) may have gone before they expired, as their log was full.
+    fn trimmed(&mut self, records_until: u64) {
+        assert_eq!(self.shared.settings.when_full, WhenFull::Trim, "a log that refuses when it is full has trimmed");
+        let now = self.clock.mono();
+        let ago = self.clock.now().wall.0.saturating_sub(records_until) * 1_000;
+        let until = if self.shared.settings.clock_steps { now } else { now.saturating_sub(ago) + MILLISECOND };
+        self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
     }
 
     fn passed_over(&mut self, notice: &Notice) {
@@ -250,10 +256,10 @@ impl World<'_> {
         let recent = |at: u64| self.node.is_some() && self.clock.mono() - at < 5 * SECOND;
         self.damage_told |= self.harmed_at.is_some_and(recent);
         self.stopped_cleanly = false;
-        if self.shared.settings.when_full == WhenFull::Trim {
-            // A segment may have been given up whose notice nobody has seen: it was full before the last one that was told.
-            let until = self.last_trim.unwrap_or(self.clock.mono());
-            self.shared.oracle.trimmed_until = self.shared.oracle.trimmed_until.max(until);
+        // A segment may have been given up whose notice nobody has seen.
+        let seats = self.node.iter().flat_map(|node| &node.seats);
+        if let Some(until) = seats.filter_map(|seat| seat.worker.trims_until()).max() {
+            self.trimmed(until);
         }
         self.node_is_gone();
     }

@@ -106,7 +106,6 @@ pub struct World<'a> {
     pub(super) done: bool,
     pub(super) workers: u16,
     pub(super) mounting: Mounting,
-    pub(super) last_trim: Option<u64>,
     /// In the commits of this life, and the highest of earlier ones.
     pub(super) epoch: Option<u32>,
     /// The last life came to serve.
@@ -272,7 +271,6 @@ impl<'a> World<'a> {
             done: false,
             workers,
             mounting,
-            last_trim: None,
             epoch: None,
             was_ready: false,
             stopped_cleanly: false,

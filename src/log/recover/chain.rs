@@ -13,6 +13,9 @@ impl Log {
     /// Follows the chain as far as the window goes, reads more, or ends.
     pub(super) fn follow(&mut self, r: &mut Recovery, buffers: &Buffers, ops: &mut Ops) {
         loop {
+            if self.doubts(r) {
+                return;
+            }
             let advanced = match r.mode {
                 Mode::Follow(at) => self.follow_commit(r, at, buffers, ops),
                 Mode::Cross { from, next } => self.cross(r, from, next, buffers, ops),

@@ -102,6 +102,10 @@ impl Log {
             r.head_from = behind;
             return self.read_edge(r, Step::Head, ops);
         }
+        if ours.is_none() && !empty && whole && self.doubt(r, index) {
+            r.head_from = 0;
+            return;
+        }
         r.opened += 1;
         // The first block may be lost, or be of a later use than the footer is.
         let trailer = r.trailer.take().filter(|trailer| ours.is_none_or(|o| o.incarnation == trailer.incarnation));

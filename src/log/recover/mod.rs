@@ -12,12 +12,15 @@
 //! 5. Walked files are flushed: a killed process may have left them in a cache that the next power cut empties. A vouch then says so, in
 //!    the log itself, as soon as it is started.
 //!
+//! In a mirror the file is made equal on both halves before 4. judges it, and so is one of which nothing can be told: `doubt.rs`.
+//!
 //! One operation is on its way at a time, into the log's own memory, which nothing else uses yet. An unreadable device ends recovery
 //! with nothing changed.
 
 mod breach;
 mod chain;
 mod directory;
+mod doubt;
 mod quarantine;
 
 use super::footer::Summary;
@@ -26,7 +29,7 @@ use super::index::{Entry, KeyHasher};
 use super::{Event, LiveSegment, Log, Newest, Phase, Purpose, token};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{DirName, Errno, FileName, Op, Ops, Token};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
 /// Bytes read at once, unless the log's memory is smaller.
@@ -53,6 +56,10 @@ enum Step {
     SyncRemoved,
     Footer,
     Window,
+    /// Nothing: a file is being made equal on both halves.
+    Ask(u32),
+    /// The end of such a file.
+    Trailer(u32),
     Copy(Copying),
     Flush,
 }
@@ -140,6 +147,8 @@ pub(super) struct Recovery {
     free: Vec<u32>,
     /// Files whose content cannot be told: of a first commit that a crash has torn, or, if anything is missing, what is left of it.
     unknown: Vec<u32>,
+    /// Files that the other half has been asked for.
+    asked: BTreeSet<u32>,
     /// Whether something acknowledged was found missing.
     damage: bool,
     /// Highest incarnation and epoch met anywhere.
@@ -217,6 +226,7 @@ impl Log {
             candidates: Vec::new(),
             free: Vec::new(),
             unknown: Vec::new(),
+            asked: BTreeSet::new(),
             damage: false,
             incarnation_max: 0,
             epoch_max: self.settings.epoch,
@@ -279,14 +289,14 @@ impl Log {
                 return;
             }
             // A sealed segment is known by its frames too.
-            (Step::Footer, Err(_)) => 0,
+            (Step::Footer | Step::Trailer(_), Err(_)) => 0,
             (step, Err(errno)) => {
                 let file = self.file_of(&r);
                 return self.unreadable(file, format!("{step:?} during recovery: {errno}"));
             }
         };
         match r.step {
-            Step::List => {}
+            Step::List | Step::Ask(_) => {}
             Step::MakeDir => {
                 r.step = Step::SyncTop;
                 ops.push(Op::SyncDir { dir: DirName::Above(self.settings.number), token: self.recovery_token() });
@@ -317,6 +327,7 @@ impl Log {
                 }
                 self.follow(&mut r, buffers, ops);
             }
+            Step::Trailer(file) => self.on_trailer(&mut r, file, bytes, buffers, ops),
             Step::Copy(copying) => self.on_copied(&mut r, copying, ops),
             Step::Flush => {
                 r.flushes.pop();
@@ -335,6 +346,7 @@ impl Log {
             Step::Footer => r.candidates.get(r.reading)?.file,
             Step::Window => r.candidates.get(r.window?.candidate)?.file,
             Step::Copy(_) => r.copies.front()?.file,
+            Step::Ask(file) | Step::Trailer(file) => file,
             Step::Flush => *r.flushes.last()?,
             _ => return None,
         };

@@ -65,6 +65,47 @@ fn any_sector_of_the_active_segment_may_be_garbled() {
 }
 
 #[test]
+fn what_one_half_has_lost_is_asked_of_the_other_before_it_is_judged() {
+    let rig = filled(7, 5000);
+    let model = rig.model[&ShardKey::new(7, 0)].clone();
+    let (file, disk) = (rig.segment_files()[0], rig.disk.clone());
+    let end = rig.log.durable().0 % SEGMENT;
+    let all = 0..end as usize;
+    let lost = (all.clone().step_by(512).map(|at| (at, 512))).chain([(0, 3 * 8192), (8192, 2 * 8192), (0, all.end)]);
+    for (at, len) in lost {
+        let mut damaged = disk.clone();
+        change(&mut damaged, file, at, |b| !b, len);
+        let mut rig = filled(0, 0);
+        rig.other_half = Some(disk.clone());
+        let (found, told, next) = after(&mut rig, damaged);
+        let found: Vec<_> = found.into_values().collect();
+        assert!(found == model.values().map(|kept| kept.data.clone()).collect::<Vec<_>>(), "{len} bytes at {at}");
+        let is_cut = rig.events.iter().any(|event| matches!(event, Event::TornTail { .. }));
+        assert_eq!((told, is_cut, next), (0, false, 8), "{len} bytes at {at}: {:?}", rig.events);
+    }
+}
+
+#[test]
+fn a_sealed_segment_whose_trailer_one_half_has_lost_stays_sealed() {
+    let mut rig = filled(3, 5000);
+    rig.log.pin();
+    rig.settle();
+    let (file, disk) = (rig.segment_files()[0], rig.disk.clone());
+    let mut damaged = disk.clone();
+    change(&mut damaged, file, SEGMENT as usize - 64, |b| !b, 64);
+    rig.other_half = Some(disk);
+    let (found, told, next) = after(&mut rig, damaged);
+    assert_eq!((found.len(), told, next), (3, 0, 4));
+    rig.append(0, 1, 5000);
+    rig.settle();
+    // The footer says where it ends: what went behind that would not be found by a start that reads it.
+    let disk = rig.disk.clone();
+    rig.other_half = None;
+    let (found, told, next) = after(&mut rig, disk);
+    assert_eq!((found.len(), told, next), (4, 0, 5));
+}
+
+#[test]
 fn a_truncated_tail_gives_the_acknowledged_prefix_or_is_told() {
     let rig = filled(7, 5000);
     let model = rig.model[&ShardKey::new(7, 0)].clone();

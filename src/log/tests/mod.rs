@@ -58,6 +58,8 @@ struct Rig {
     segment: u64,
     /// Tables of runs that readers did without.
     passed_over: Vec<(FileName, Position)>,
+    /// Of a mirror: what recovery is given of a file that it asks for.
+    other_half: Option<Disk>,
 }
 
 impl Rig {
@@ -72,7 +74,7 @@ impl Rig {
     fn sized(flush: bool, (files, segment): (u32, u64), disk: Disk) -> Rig {
         let buffers = Buffers::new(0, layouts());
         let canary = Canary::default();
-        let log = Rig::log(flush, (files, segment), 0, &buffers, canary);
+        let log = Log::new(Rig::settings(flush, (files, segment), 0, &buffers, canary), Counters::default());
         Rig {
             log,
             buffers,
@@ -91,11 +93,12 @@ impl Rig {
             files,
             segment,
             passed_over: Vec::new(),
+            other_half: None,
         }
     }
 
-    fn log(flush: bool, (files, segment): (u32, u64), epoch: u32, buffers: &Buffers, canary: Canary) -> Log {
-        let settings = Settings {
+    fn settings(flush: bool, (files, segment): (u32, u64), epoch: u32, buffers: &Buffers, canary: Canary) -> Settings {
+        Settings {
             number: 3,
             block: BLOCK,
             segment_size: segment,
@@ -106,10 +109,10 @@ impl Rig {
             in_flight: 3,
             flush,
             memory: buffers.whole(Pool::Log, 0),
+            mirrored: false,
             tokens: 0x0701 << 48,
             canary,
-        };
-        Log::new(settings, Counters::default())
+        }
     }
 
     fn now(&self) -> Now {
@@ -145,6 +148,12 @@ impl Rig {
 
     fn drain_events(&mut self) {
         while let Some(event) = self.log.event() {
+            if let (Event::Doubted { file }, Some(other)) = (&event, &self.other_half) {
+                self.disk.files.insert(*file, other.files[file].clone());
+                let mut ops = Vec::new();
+                self.log.settled(*file, &mut ops);
+                self.take(ops);
+            }
             self.events.push(event);
         }
     }
@@ -208,7 +217,9 @@ impl Rig {
     fn again(&mut self, disk: Disk) {
         let epoch = self.log.epoch();
         self.buffers = Buffers::new(0, layouts());
-        self.log = Rig::log(self.flush, (self.files, self.segment), epoch, &self.buffers, self.canary);
+        let settings = Rig::settings(self.flush, (self.files, self.segment), epoch, &self.buffers, self.canary);
+        let mirrored = self.other_half.is_some();
+        self.log = Log::new(Settings { mirrored, ..settings }, Counters::default());
         self.disk = disk;
         self.pending.clear();
         self.events.clear();
