@@ -4,6 +4,8 @@
 //!   the rate.
 //! * *at a time*: one call for each shard at the moment at which half had been written.
 //! * *at a number*: one call at each of many records whose numbers were noted; with `Limit` 1, and without.
+//! * *catching up*: consumers far behind, which follow their iterators through 1 GB of 1 KB records: one through four shards, then four at
+//!   once.
 //!
 //! A call may read twice what it returns and 1 MiB. `share` is what it has read of that.
 
@@ -61,6 +63,7 @@ pub fn run(table: &mut Table, extent: &Extent) {
         at_a_time(table, &server, size, written.half);
         at_a_number(table, &server, size, &written.noted);
     }
+    catching_up(table, extent);
 }
 
 /// Fills the stream with about `total` bytes of data, and notes about `notes` of the records.
@@ -127,19 +130,14 @@ fn from_the_beginning(table: &mut Table, server: &Server, size: &str) {
     let (read, returned) =
         (calls.iter().map(|call| call.read).sum::<f64>(), calls.iter().map(|call| call.returned).sum::<f64>());
     table.row("  all calls: read for each byte returned", "", vec![read / returned]);
-    let (began, before) = (Instant::now(), server.gauge("bytes_read_total"));
-    std::thread::scope(|scope| {
-        for reader in 0..READERS {
-            scope.spawn(move || {
-                for shard in (reader..SHARDS).step_by(READERS) {
-                    let mut consumer = Consumer::open(server.port, "cold", &shard_name(shard), BEGINNING);
-                    while consumer.next("").is_some() {}
-                }
-            });
-        }
+    let all = rate(server, || {
+        std::thread::scope(|scope| {
+            for reader in 0..READERS {
+                scope.spawn(move || (reader..SHARDS).step_by(READERS).for_each(|shard| follow(server, shard)));
+            }
+        });
     });
-    let bytes = server.gauge("bytes_read_total") - before;
-    table.row("  payload, 4 readers", "MB/s", vec![bytes / began.elapsed().as_secs_f64() / 1e6]);
+    table.row("  payload, 4 readers", "MB/s", vec![all.rate]);
 }
 
 fn at_a_time(table: &mut Table, server: &Server, size: &str, half: f64) {
@@ -152,6 +150,45 @@ fn at_a_time(table: &mut Table, server: &Server, size: &str, half: f64) {
         call
     };
     show(table, &format!("{size}, at a time"), &(0..SHARDS).map(one).collect::<Vec<_>>());
+}
+
+/// How fast consumers get through what they have missed, each by its own iterators.
+fn catching_up(table: &mut Table, extent: &Extent) {
+    let mut server = Server::start("4G", &[]);
+    create(server.port, "cold", READERS);
+    write(&server, 1 << 10, extent.pick(1 << 30, 320 << 20), 1);
+    server.restart("TERM");
+    let server = &server;
+    let one = rate(server, || (0..READERS).for_each(|shard| follow(server, shard)));
+    table.row("1 KB, catching up: payload, one consumer", "MB/s", vec![one.rate]);
+    table.row("  read for each byte returned", "", vec![one.read_for_each]);
+    let four = rate(server, || {
+        std::thread::scope(|scope| {
+            for shard in 0..READERS {
+                scope.spawn(move || follow(server, shard));
+            }
+        });
+    });
+    table.row("  payload, four consumers at once", "MB/s", vec![four.rate]);
+    table.row("  read for each byte returned", "", vec![four.read_for_each]);
+}
+
+/// Reads a shard to its end, call by call.
+fn follow(server: &Server, shard: usize) {
+    let mut consumer = Consumer::open(server.port, "cold", &shard_name(shard), BEGINNING);
+    while consumer.next("").is_some() {}
+}
+
+/// What was returned in a second (MB), and what was read from segments for each byte of it.
+struct Rate {
+    rate: f64,
+    read_for_each: f64,
+}
+
+fn rate(server: &Server, work: impl FnOnce()) -> Rate {
+    let began = Instant::now();
+    let ((), call) = measured(server, work);
+    Rate { rate: call.returned / began.elapsed().as_secs_f64() / 1e6, read_for_each: call.read / call.returned }
 }
 
 /// When the first record of an answer arrived, in seconds since 1970.

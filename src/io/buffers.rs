@@ -103,7 +103,18 @@ impl Region {
 pub struct Buffers {
     worker: u16,
     region: Arc<Region>,
+    /// Taken from the end. Parked slots are at the front, the one that was parked last first.
     free: [Vec<u16>; POOLS],
+    /// How many times each slot has been taken.
+    uses: [Vec<u32>; POOLS],
+}
+
+/// A slot that was given back with bytes that may be wanted again. It is free: whoever needs a slot gets it, if there is no other.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Parked {
+    span: Span,
+    /// Of the slot when it was parked.
+    uses: u32,
 }
 
 /// Another worker's memory, for the spans that it has lent.
@@ -126,7 +137,8 @@ impl Buffers {
         let base = map(layout).unwrap_or_else(|| handle_alloc_error(layout));
         // Lowest slot first, so that few pages are ever touched.
         let free = pools.0.map(|(slots, _)| (0..slots).rev().collect());
-        Buffers { worker, region: Arc::new(Region { base, layout, starts, pools }), free }
+        let uses = pools.0.map(|(slots, _)| vec![0; slots as usize]);
+        Buffers { worker, region: Arc::new(Region { base, layout, starts, pools }), free, uses }
     }
 
     /// What other workers need to read lent spans.
@@ -137,6 +149,8 @@ impl Buffers {
     /// Takes a whole free slot of `pool`; `None` when all are in use.
     pub fn take(&mut self, pool: Pool) -> Option<Span> {
         let slot = self.free[pool as usize].pop()?;
+        let uses = &mut self.uses[pool as usize][slot as usize];
+        *uses = uses.wrapping_add(1);
         Some(self.whole(pool, slot))
     }
 
@@ -154,6 +168,26 @@ impl Buffers {
         let free = &mut self.free[span.pool as usize];
         debug_assert!(!free.contains(&span.slot), "given back twice: {span:?}");
         free.push(span.slot);
+    }
+
+    /// Gives the slot of `span` back like [`Buffers::give`], as the last one to be taken again.
+    pub fn park(&mut self, span: Span) -> Parked {
+        self.give(span);
+        self.free[span.pool as usize].rotate_right(1);
+        Parked { span, uses: self.uses[span.pool as usize][span.slot as usize] }
+    }
+
+    /// Takes a parked slot, with the bytes that it had; `None`: somebody else has had it meanwhile.
+    pub fn unpark(&mut self, parked: Parked) -> Option<Span> {
+        let Parked { span, uses } = parked;
+        if self.uses[span.pool as usize][span.slot as usize] != uses {
+            return None;
+        }
+        let free = &mut self.free[span.pool as usize];
+        let at = free.iter().position(|slot| *slot == span.slot).expect("a slot that was not taken is free");
+        free.remove(at);
+        self.uses[span.pool as usize][span.slot as usize] = uses.wrapping_add(1);
+        Some(span)
     }
 
     /// Free slots of `pool`.
@@ -248,6 +282,30 @@ mod tests {
         let pools: Vec<_> = (0..4).filter_map(|_| b.take_for(5000)).map(|s| s.pool).collect();
         assert_eq!(pools, [Pool::Small, Pool::Small, Pool::Medium, Pool::Large]);
         assert_eq!(b.take_for(1), None);
+    }
+
+    #[test]
+    fn a_parked_slot_is_free_is_taken_last_and_comes_back_as_it_was() {
+        let mut b = buffers();
+        let (first, second) = (b.take(Pool::Small).expect("free"), b.take(Pool::Small).expect("free"));
+        b.bytes_mut(first)[..3].copy_from_slice(b"abc");
+        let parked = b.park(first);
+        b.give(second);
+        assert_eq!(b.available(Pool::Small), 2);
+        assert_eq!(b.take(Pool::Small), Some(second), "another one is free");
+        let again = b.unpark(parked).expect("nobody needed it");
+        assert_eq!((again, &b.bytes(again)[..3], b.available(Pool::Small)), (first, &b"abc"[..], 0));
+    }
+
+    #[test]
+    fn a_parked_slot_that_was_needed_does_not_come_back_the_oldest_is_needed_first() {
+        let mut b = buffers();
+        let (first, second) = (b.take(Pool::Small).expect("free"), b.take(Pool::Small).expect("free"));
+        let (older, newer) = (b.park(first), b.park(second));
+        let taken = b.take(Pool::Small).expect("both are free");
+        b.give(taken);
+        assert_eq!((taken, b.unpark(older)), (first, None), "it has been another's, though it is free again");
+        assert_eq!(b.unpark(newer), Some(second));
     }
 
     #[test]

@@ -116,6 +116,15 @@ impl Log {
             || self.building_of(incarnation).is_some_and(|building| building.holds(shard, sequence))
     }
 
+    /// Whether record `sequence` has to be in another segment than `incarnation`.
+    pub(super) fn owns_elsewhere(&self, incarnation: u32, shard: ShardKey, sequence: u64) -> bool {
+        match self.locate(shard, sequence) {
+            Some(Located::Extent(extent)) => extent.first <= sequence && extent.incarnation != incarnation,
+            Some(Located::Open { incarnation: open, start }) => start.sequence <= sequence && open != incarnation,
+            None => false,
+        }
+    }
+
     /// The number behind those that segment `incarnation` holds from `sequence` on.
     pub(super) fn end_of(&self, incarnation: u32, shard: ShardKey, sequence: u64) -> u64 {
         let extent = self.extents.owner(shard, sequence, incarnation).map(Extent::end);

@@ -18,6 +18,7 @@ use super::format::{
 use super::index::{RUN_SIZE, Run, Start};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{Errno, FileName};
+use std::ops::Range;
 
 /// Bytes that are read at once, unless a frame is larger: what a run holds, four times over, for shards that share a log.
 const READ_BYTES: u32 = 256 << 10;
@@ -85,6 +86,8 @@ pub struct Reader {
     arrival: Option<u64>,
     /// Where a header is expected; `None`: to be found by the index.
     at: Option<Position>,
+    /// Where the frame that was given last stands, and its numbers.
+    given: Option<(Position, Range<u64>)>,
     /// From this number on the index is asked again; `u64::MAX` where the shard's own frames of an unsealed segment are read.
     until: u64,
     stretches: Stretches,
@@ -109,6 +112,7 @@ impl Reader {
             sequence,
             arrival: None,
             at: None,
+            given: None,
             until: 0,
             stretches: Stretches::default(),
             distrusted: None,
@@ -186,6 +190,27 @@ impl Reader {
     /// The number that it goes on from.
     pub fn sequence(&self) -> u64 {
         self.sequence
+    }
+
+    /// Sets a reader that has just given a frame, or asked for a read, to number `sequence`, for somebody who has everything below it;
+    /// `false`: it does not know where that is.
+    pub fn goes_on_from(&mut self, sequence: u64) -> bool {
+        if self.arrival.is_some() || sequence > self.sequence {
+            return false;
+        }
+        if sequence < self.sequence {
+            // One that the frame given last does not hold was passed over: the index has to be asked.
+            let Some((position, _)) = self.given.as_ref().filter(|(_, numbers)| numbers.contains(&sequence)) else {
+                return false;
+            };
+            (self.at, self.sequence, self.lost, self.met) = (Some(*position), sequence, false, None);
+        }
+        true
+    }
+
+    /// The span that the last read went into is used for something else from now on.
+    pub fn forget_bytes(&mut self) {
+        (self.chunk, self.asked, self.failed) = (None, None, None);
     }
 
     /// Behind the end of an extent: whether the next numbers that anyone holds lie further on in this segment. Frames between, which damage
@@ -291,6 +316,11 @@ impl Reader {
             self.at = Some(behind);
             return None;
         }
+        if header.sequence > self.sequence && log.owns_elsewhere(place.incarnation, self.shard, self.sequence) {
+            // Its frame was moved from here while this reader was, and what is left of it here has been damaged since.
+            self.at = None;
+            return None;
+        }
         if header.sequence > self.sequence && log.owns(place.incarnation, self.shard, self.sequence) {
             if self.distrust(log, place) {
                 return None;
@@ -303,14 +333,20 @@ impl Reader {
             return self.read(log, place, body_at + header.body);
         };
         let position = log.position(place.incarnation, place.byte);
+        // In memory it is still as it was when its CRC was taken.
         let from_device = log.commits.holding(position).is_none();
+        let checked = if from_device { header.check_body(buffers.bytes(body)) } else { Ok(()) };
+        if checked.is_err() && log.owns_elsewhere(place.incarnation, self.shard, self.sequence) {
+            self.at = None;
+            return None;
+        }
         self.at = Some(behind);
         self.sequence = header.next();
         self.met = None;
-        // In memory it is still as it was when its CRC was taken.
-        if from_device && let Err(damage) = header.check_body(buffers.bytes(body)) {
+        if let Err(damage) = checked {
             return Some(Step::Damaged { file: place.file, position, why: damage.to_string() });
         }
+        self.given = Some((position, header.sequence..header.next()));
         Some(Step::Frame { header: *header, body, position })
     }
 

@@ -7,6 +7,7 @@
 //! its iterator goes on with the next number, which is in the next part.
 
 use super::Worker;
+use super::ahead::KeptReaders;
 use super::mailbox::{ConnectionId, GetCall, Message};
 use super::notice::Notice;
 use super::serve::Reply;
@@ -16,17 +17,13 @@ use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Wall;
 use crate::io::op::{Errno, FileName, Op, Ops, Token};
 use crate::kinesis::error::{Error, Kind};
-use crate::kinesis::get_records::{Answer, ChildShard, size_max};
-use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
-use crate::kinesis::sequence::{Run, SequenceNumber};
-use crate::limits::GET_BYTES_MAX;
-use crate::log::format::{self, FrameHeader, Position, ShardKey};
+use crate::kinesis::get_records::Answer;
+use crate::kinesis::iterator::ShardIterator;
+use crate::log::format::{Position, ShardKey};
 use crate::log::reader::{Reader, Step};
 use crate::observe::counter::Counter;
 use std::collections::VecDeque;
 
-/// Room that the end of an answer may need: iterator, lag, child shards of a split or merge.
-const TAIL_MAX: usize = 2048;
 /// Frames that one answer looks at before it goes out with what it has: a reader far behind, whose records have expired, comes again.
 const FRAMES_MAX: usize = 20_000;
 
@@ -41,29 +38,31 @@ const DAMAGE_REMEMBERED: usize = 256;
 pub const GET_TOKEN: u8 = 0x47;
 
 /// A GetRecords call at its owner.
-struct Get {
-    asker: u16,
-    to: ConnectionId,
+pub(super) struct Get {
+    pub(super) asker: u16,
+    pub(super) to: ConnectionId,
     /// Its floor is not below the horizon.
-    call: GetCall,
+    pub(super) call: GetCall,
     /// The floor that the iterator had. It alone goes into the next one: the horizon may be earlier by then, after a start that does not
     /// believe the clock.
-    floor_asked: u64,
-    reader: Reader,
-    out: Span,
-    answer: Answer,
+    pub(super) floor_asked: u64,
+    pub(super) reader: Reader,
+    pub(super) out: Span,
+    pub(super) answer: Answer,
     /// First number that has not been looked at.
-    next: u64,
-    bytes: usize,
-    arrival: u64,
+    pub(super) next: u64,
+    pub(super) bytes: usize,
+    pub(super) arrival: u64,
     frames: usize,
     /// Bytes read from segments.
     bytes_read: usize,
     /// Where a read goes, or what the last one brought.
-    read: Option<Span>,
+    pub(super) read: Option<Span>,
     /// A read that has no buffer yet, or is in flight.
     wants: Option<Wanted>,
     repair: Repair,
+    /// The reader is that of an earlier call: what it finds damaged may have been repaired since.
+    resumed: bool,
 }
 
 /// Whether damage that a call has met is being repaired from the other half of a mirror; once for each file.
@@ -83,7 +82,7 @@ struct Wanted {
 
 /// How an answer ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// Everything durable has been returned.
     CaughtUp,
     /// A limit was met.
@@ -93,7 +92,7 @@ enum End {
 }
 
 pub struct Gets {
-    slots: Vec<Option<Get>>,
+    pub(super) slots: Vec<Option<Get>>,
     free: Vec<usize>,
     /// Calls that wait for a slot, a buffer, or a change of the catalog.
     queue: VecDeque<(u16, ConnectionId, GetCall)>,
@@ -102,6 +101,7 @@ pub struct Gets {
     /// Damage that readers have met and the operator knows of: of frames, and of the tables of runs in footers.
     damage: VecDeque<(FileName, Position)>,
     footers: VecDeque<(FileName, Position)>,
+    pub(super) kept: KeptReaders,
 }
 
 impl Gets {
@@ -113,6 +113,7 @@ impl Gets {
             hungry: VecDeque::with_capacity(slots),
             damage: VecDeque::new(),
             footers: VecDeque::new(),
+            kept: KeptReaders::new(slots),
         }
     }
 
@@ -214,7 +215,10 @@ impl Worker {
         let horizon = self.horizon(call.shard.stream());
         let floor_asked = call.floor;
         let call = GetCall { floor: floor_asked.max(horizon), ..call };
-        let reader = self.get_reader(&call);
+        let (reader, read, resumed) = match self.get_resumed(&call) {
+            Some((reader, read)) => (reader, read, true),
+            None => (self.get_reader(&call), None, false),
+        };
         let answer = Answer::begin(call.encoding, self.buffers.bytes_mut(out));
         let get = Get {
             asker,
@@ -229,9 +233,10 @@ impl Worker {
             arrival: 0,
             frames: 0,
             bytes_read: 0,
-            read: None,
+            read,
             wants: None,
             repair: Repair::Never,
+            resumed,
         };
         self.gets.slots[slot] = Some(get);
         self.get_go_on(slot, ops);
@@ -300,6 +305,9 @@ impl Worker {
                     get.wants = Some(Wanted { file, at, len });
                     return self.get_read(slot, ops);
                 }
+                Step::Damaged { .. } if std::mem::take(&mut get.resumed) => {
+                    get.reader = Reader::new(get.call.shard, get.next);
+                }
                 // Told to the operator; what lies behind is not kept from the consumer, as it is not after a restart.
                 Step::Damaged { file, position, why } => {
                     let repair = get.repair;
@@ -320,7 +328,7 @@ impl Worker {
     }
 
     /// The shard, as this worker's catalog has it; `None` when it is gone for readers.
-    fn shard_of_get(&self, call: &GetCall) -> Option<&Shard> {
+    pub(super) fn shard_of_get(&self, call: &GetCall) -> Option<&Shard> {
         let stream = self.state().stream_by_number(call.shard.stream())?;
         stream.shards.get(&call.shard.shard()).filter(|_| stream.status != StreamStatus::Deleting)
     }
@@ -346,80 +354,6 @@ impl Worker {
         if is_news(&mut self.gets.footers, (file, position)) {
             self.tell_operator(Notice::FooterPassedOver { file, position: position.0, why });
         }
-    }
-
-    /// Appends the records of a frame to the answer; `false`: a limit was met.
-    fn get_encode(&mut self, slot: usize, header: &FrameHeader, body: Span) -> bool {
-        let get = self.gets.slots[slot].as_mut().expect("a call under way");
-        let created = match &self.control {
-            Some(control) => control.catalog.state(),
-            None => &self.view,
-        }
-        .shard(get.call.shard)
-        .map_or(0, |shard| shard.created);
-        if header.next() <= get.next {
-            return true;
-        }
-        let mut ordinal = get.next.saturating_sub(header.sequence) as u32;
-        let first = SequenceNumber {
-            created,
-            shard: get.call.shard.shard(),
-            number: header.sequence,
-            at: header.arrival / 1_000_000,
-        };
-        let mut run = Run::new(first);
-        while ordinal < header.count {
-            let get = self.gets.slots[slot].as_mut().expect("a call under way");
-            let (bytes, out) = self.buffers.pair(body, get.out);
-            let records =
-                format::records(bytes, header.count).expect("the reader has checked the frame").after(ordinal);
-            let mut need = 0;
-            for record in records {
-                let arrival = header.arrival + record.arrival_delta as u64;
-                let size = record.key.map_or(0, <[u8]>::len) + record.data.len();
-                if arrival < get.call.floor {
-                    get.next = header.sequence + record.ordinal as u64 + 1;
-                    ordinal = record.ordinal + 1;
-                    continue;
-                }
-                if get.answer.records() >= get.call.limit || get.bytes > 0 && get.bytes + size > GET_BYTES_MAX {
-                    return false;
-                }
-                let room = size_max(record.key.map_or(0, <[u8]>::len), record.data.len());
-                if get.answer.len() + room + TAIL_MAX > out.len() {
-                    need = get.answer.len() + room + TAIL_MAX;
-                    break;
-                }
-                let number = header.sequence + record.ordinal as u64;
-                let at = arrival / 1_000_000;
-                if run.first.at != at {
-                    run = Run::new(SequenceNumber { at, ..first });
-                }
-                get.answer.push(out, &run, record.ordinal, Wall(arrival), record.key, record.data);
-                get.bytes += size;
-                get.arrival = arrival;
-                get.next = number + 1;
-                ordinal = record.ordinal + 1;
-            }
-            if need == 0 {
-                break;
-            }
-            if !self.get_grow(slot, need) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Moves the answer to a buffer of at least `need` bytes; `false`: there is none, so the answer ends here.
-    fn get_grow(&mut self, slot: usize, need: usize) -> bool {
-        let get = self.gets.slots[slot].as_mut().expect("a call under way");
-        let Some(larger) = self.buffers.take_for(need.max(get.out.len as usize + 1)) else { return false };
-        let used = get.answer.len() as u32;
-        let (from, to) = self.buffers.pair(get.out.first(used), larger.first(used));
-        to.copy_from_slice(from);
-        self.buffers.give(std::mem::replace(&mut get.out, larger));
-        true
     }
 
     /// Emits the read that the call wants, as soon as there is a buffer for it.
@@ -463,75 +397,11 @@ impl Worker {
     }
 
     /// Frees the slot and the read buffer; the answer's buffer is the caller's.
-    fn get_end(&mut self, slot: usize) -> Get {
+    pub(super) fn get_end(&mut self, slot: usize) -> Get {
         let get = self.gets.slots[slot].take().expect("a call under way");
         get.read.into_iter().for_each(|span| self.buffers.give(span));
         self.gets.free.push(slot);
         get
-    }
-
-    fn get_finish(&mut self, slot: usize, end: End, ops: &mut Ops) {
-        let get = self.gets.slots[slot].as_ref().expect("a call under way");
-        let key = get.call.shard;
-        let closed = self.shard_of_get(&get.call).is_some_and(Shard::is_closed);
-        let get = self.gets.slots[slot].as_mut().expect("a call under way");
-        let behind = match end {
-            End::CaughtUp => 0,
-            // Whether there is something is known there; 0 would say that there is nothing.
-            End::PartOver(arrival) => {
-                let newest = if get.arrival == 0 { arrival } else { get.arrival };
-                (self.now.wall.0.saturating_sub(newest) / 1000).max(1)
-            }
-            End::Full if get.arrival == 0 => self.now.wall.0.saturating_sub(get.call.floor) / 1000,
-            End::Full => self.now.wall.0.saturating_sub(get.arrival) / 1000,
-        };
-        let mut token = [0u8; TOKEN_LEN];
-        let next = (!(closed && end == End::CaughtUp)).then(|| {
-            self.nonce += 1;
-            let floor = if get.answer.records() > 0 { 0 } else { get.floor_asked };
-            let it = ShardIterator {
-                stream: key.stream(),
-                shard: key.shard(),
-                sequence: get.next,
-                arrival_floor: floor,
-                issued: self.now,
-                nonce: self.nonce,
-            };
-            it.seal(&self.iterator_key, &mut token);
-            std::str::from_utf8(&token).expect("tokens are ASCII")
-        });
-        let state = match &self.control {
-            Some(control) => control.catalog.state(),
-            None => &self.view,
-        };
-        let stream = state.stream_by_number(key.stream());
-        let children: Vec<ChildShard> = match (next, stream) {
-            (None, Some(stream)) => stream.children(key.shard()).map(ChildShard::of).collect(),
-            _ => Vec::new(),
-        };
-        let out = self.buffers.bytes_mut(get.out);
-        let len = get.answer.finish(out, next, behind, &children);
-        self.counters.add(Counter::RecordsRead, get.answer.records() as u64);
-        self.counters.add(Counter::BytesRead, get.bytes as u64);
-        let get = self.get_end(slot);
-        self.get_answer(get.asker, get.to, Ok(get.out.first(len as u32)), ops);
-    }
-
-    fn get_answer(&mut self, asker: u16, to: ConnectionId, result: Result<Span, Box<Error>>, ops: &mut Ops) {
-        match asker == self.id {
-            true => self.got(to, result, ops),
-            false => self.mail.answer(asker, Message::Got { to, result }),
-        }
-    }
-
-    /// The owner's answer for a connection of this worker.
-    pub(super) fn got(&mut self, to: ConnectionId, result: Result<Span, Box<Error>>, ops: &mut Ops) {
-        match (result, self.connections.awaits(to)) {
-            (Ok(span), true) => self.reply(to.slot, Reply::span(span), ops),
-            (Ok(span), false) => self.release(span),
-            (Err(error), true) => self.reply(to.slot, Reply::error(&error), ops),
-            (Err(_), false) => {}
-        }
     }
 
     /// Records of the stream that arrived before this (µs) have expired.

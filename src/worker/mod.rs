@@ -4,6 +4,7 @@
 //! waited for memory, seal and submit commits, release acks, tell other workers.
 
 pub mod ack;
+mod ahead;
 pub mod append;
 pub mod boot;
 pub mod clock;
@@ -11,6 +12,7 @@ pub mod connection;
 pub mod control;
 pub mod directories;
 pub mod get;
+mod get_answer;
 pub mod latest;
 pub mod mailbox;
 pub mod message;
@@ -182,6 +184,7 @@ impl Worker {
             self.expire_shards();
             self.forget_formers();
             self.scrub(ops);
+            self.forget_readers();
             self.keep_retention_time(ops);
         }
         self.close_turn(ops);

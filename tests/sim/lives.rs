@@ -274,6 +274,8 @@ impl World<'_> {
         self.report.recycled +=
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
         self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();
+        self.report.readers_resumed +=
+            node.counters.iter().map(|counters| counters.get(Counter::ReadersResumed)).sum::<u64>();
         self.disk.cut();
         self.twin.iter_mut().for_each(Disk::cut);
         self.snapshot_after_cut();

@@ -167,6 +167,8 @@ pub struct Report {
     pub alone: u64,
     /// Footers that readers did without.
     pub passed_over: u64,
+    /// GetRecords calls that went on with the reader of the call before.
+    pub readers_resumed: u64,
     pub virtual_seconds: f64,
 }
 
@@ -198,6 +200,7 @@ impl Report {
         self.rebuilt += other.rebuilt;
         self.alone += other.alone;
         self.passed_over += other.passed_over;
+        self.readers_resumed += other.readers_resumed;
         self.virtual_seconds += other.virtual_seconds;
     }
 }

@@ -4,6 +4,7 @@ mod bytes;
 mod damage;
 mod disk;
 mod footer;
+mod kept;
 mod policy;
 mod random;
 mod relocation;
@@ -14,7 +15,7 @@ mod verify;
 use super::format::{Entry, FrameKind, Position, ShardKey, body_size, records, write_index};
 use super::reader::{Reader, Step};
 use super::{Canary, Event, Fate, LiveSegment, Log, Reclaim, Refusal, Settings, Stamp};
-use crate::io::buffers::{Buffers, Layouts, Pool};
+use crate::io::buffers::{Buffers, Layouts, Pool, Span};
 use crate::io::clock::{Mono, Now, Wall};
 use crate::io::op::{Completion, FileName};
 use crate::observe::counter::Counters;
@@ -305,12 +306,26 @@ impl Rig {
 
     fn read_with(&mut self, mut reader: Reader, damage: &mut Vec<String>) -> Vec<(u64, Vec<u8>)> {
         let span = self.buffers.take(Pool::Large).expect("a slot to read into");
+        let found = self.read_frames(&mut reader, usize::MAX, span, damage);
+        self.buffers.give(span);
+        found
+    }
+
+    /// The records of the next `frames` frames, as far as there are so many; reads go to `span`.
+    fn read_frames(
+        &mut self,
+        reader: &mut Reader,
+        mut frames: usize,
+        span: Span,
+        damage: &mut Vec<String>,
+    ) -> Vec<(u64, Vec<u8>)> {
         let (mut found, mut steps) = (Vec::new(), 0);
-        loop {
+        while frames > 0 {
             steps += 1;
             assert!(steps < 10_000, "a reader gets somewhere: {reader:?}");
             match reader.next(&self.log, &self.buffers) {
                 Step::Frame { header, body, .. } => {
+                    frames -= 1;
                     let body = self.buffers.bytes(body);
                     for record in records(body, header.count).expect("its CRC was right") {
                         assert_eq!(record.key, Some(&b"key"[..]));
@@ -326,7 +341,6 @@ impl Rig {
                 Step::Damaged { why, position, .. } => damage.push(format!("{position:?}: {why}")),
             }
         }
-        self.buffers.give(span);
         assert!(found.is_sorted_by(|a, b| a.0 < b.0), "numbers rise");
         found
     }
