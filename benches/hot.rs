@@ -10,7 +10,7 @@ use penstock::kinesis::object::Encoding;
 use penstock::kinesis::put_diagnosis::Shape;
 use penstock::kinesis::put_scan::Scan;
 use penstock::kinesis::sequence::{Run, SequenceNumber};
-use penstock::kinesis::{base64, get_records, put_records};
+use penstock::kinesis::{base64, cbor, get_records, put_records};
 use penstock::log::checksum;
 use penstock::log::format::{self, Entry};
 use penstock::route::md5::Lanes;
@@ -69,6 +69,30 @@ impl Input {
         Input { request, texts, data, keys }
     }
 
+    /// The request as Java's SDK would write it.
+    fn in_cbor(&self) -> Vec<u8> {
+        let text = |out: &mut Vec<u8>, text: &str| {
+            let (head, len) = cbor::head(cbor::TEXT, text.len() as u64);
+            out.extend(&head[..len]);
+            out.extend(text.as_bytes());
+        };
+        let mut out = vec![cbor::OPEN_MAP];
+        ["StreamName", "bench", "Records"].iter().for_each(|part| text(&mut out, part));
+        out.push(cbor::OPEN_LIST);
+        for (data, key) in self.data.iter().zip(&self.keys) {
+            out.push(cbor::OPEN_MAP);
+            text(&mut out, "Data");
+            let (head, len) = cbor::head(cbor::BYTES, data.len() as u64);
+            out.extend(&head[..len]);
+            out.extend(data);
+            text(&mut out, "PartitionKey");
+            text(&mut out, key);
+            out.push(cbor::BREAK);
+        }
+        out.extend([cbor::BREAK, cbor::BREAK]);
+        out
+    }
+
     fn entries(&self) -> Vec<Entry> {
         let each = self.keys[0].len();
         (0..RECORDS).map(|r| Entry::new((r * (each + DATA)) as u32, Some(each as u16), DATA as u32)).collect()
@@ -114,11 +138,16 @@ fn show(what: &str, bytes: usize, mut work: impl FnMut()) {
 
 /// The first pass: validation, extents, MD5 of the keys.
 fn scan(input: &Input) {
-    let (mut scan, mut request) = (Scan::new(), input.request.clone());
-    show("scan, keys hashed", request.len(), || {
-        scan.scan(Encoding::Json, black_box(&mut request), Shape::Many).expect("the request is valid");
-        black_box(&scan.records);
-    });
+    for (what, encoding, request) in [
+        ("scan of JSON, keys hashed", Encoding::Json, &input.request),
+        ("scan of CBOR, keys hashed", Encoding::Cbor, &input.in_cbor()),
+    ] {
+        let (mut scan, mut request) = (Scan::new(), request.clone());
+        show(what, request.len(), || {
+            scan.scan(encoding, black_box(&mut request), Shape::Many).expect("the request is valid");
+            black_box(&scan.records);
+        });
+    }
 }
 
 fn base64_both(input: &Input) {
@@ -212,23 +241,25 @@ fn answers(input: &Input) {
             black_box(&digits);
         }
     });
-    let mut out = vec![0; put_records::size_max(RECORDS, 0)];
-    show("answer of PutRecords", out.len(), || {
-        let mut answer = put_records::Answer::begin(Encoding::Json, &mut out, 0);
-        let run = Run::new(number(black_box(0)));
-        (0..RECORDS).for_each(|at| answer.stored(&run, black_box(at) as u32));
-        black_box(answer.finish());
-    });
-    let each = get_records::size_max(input.keys[0].len(), DATA);
-    let (body, mut out) = (input.body(), vec![0; 4096 + RECORDS * each]);
-    show("answer of GetRecords", DATA * RECORDS, || {
-        let mut answer = get_records::Answer::begin(Encoding::Json, &mut out);
-        let run = Run::new(number(black_box(0)));
-        for record in format::records(black_box(&body), RECORDS as u32).expect("a whole body") {
-            answer.push(&mut out, &run, record.ordinal, Wall(1_790_000_777_000_000), record.key, record.data);
-        }
-        black_box(answer.finish(&mut out, None, 0, &[]));
-    });
+    for encoding in [Encoding::Json, Encoding::Cbor] {
+        let mut out = vec![0; put_records::size_max(RECORDS, 0)];
+        show(&format!("answer of PutRecords, {encoding:?}"), out.len(), || {
+            let mut answer = put_records::Answer::begin(encoding, &mut out, 0);
+            let run = Run::new(number(black_box(0)));
+            (0..RECORDS).for_each(|at| answer.stored(&run, black_box(at) as u32));
+            black_box(answer.finish());
+        });
+        let each = get_records::size_max(input.keys[0].len(), DATA);
+        let (body, mut out) = (input.body(), vec![0; 4096 + RECORDS * each]);
+        show(&format!("answer of GetRecords, {encoding:?}"), DATA * RECORDS, || {
+            let mut answer = get_records::Answer::begin(encoding, &mut out);
+            let run = Run::new(number(black_box(0)));
+            for record in format::records(black_box(&body), RECORDS as u32).expect("a whole body") {
+                answer.push(&mut out, &run, record.ordinal, Wall(1_790_000_777_000_000), record.key, record.data);
+            }
+            black_box(answer.finish(&mut out, None, 0, &[]));
+        });
+    }
 }
 
 /// What a plain copy of the request's body costs: a yardstick.

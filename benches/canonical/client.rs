@@ -11,13 +11,18 @@ const SIGNATURE: &str = "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/202601
 
 /// A whole request.
 pub fn request(operation: &str, body: &str) -> Vec<u8> {
-    format!(
+    request_in("json", operation, body.as_bytes())
+}
+
+/// `encoding`: `json` or `cbor`.
+pub fn request_in(encoding: &str, operation: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!(
         "POST / HTTP/1.1\r\nHost: localhost\r\nX-Amz-Target: Kinesis_20131202.{operation}\r\n\
-         Content-Type: application/x-amz-json-1.1\r\nX-Amz-Date: 20260101T000000Z\r\nAuthorization: {SIGNATURE}\r\n\
-         Content-Length: {}\r\n\r\n{body}",
+         Content-Type: application/x-amz-{encoding}-1.1\r\nX-Amz-Date: 20260101T000000Z\r\nAuthorization: {SIGNATURE}\r\n\
+         Content-Length: {}\r\n\r\n",
         body.len()
-    )
-    .into_bytes()
+    );
+    [head.as_bytes(), body].concat()
 }
 
 pub fn base64(data: &[u8]) -> String {
@@ -57,7 +62,8 @@ impl Connection {
                 && filled >= start + length
             {
                 let body = &self.buffer[start..start + length];
-                let refused = body.starts_with(b"{\"FailedRecordCount\":") && body[21] != b'0';
+                let refused = body.starts_with(b"{\"FailedRecordCount\":") && body[21] != b'0'
+                    || body.starts_with(b"\xbf\x71FailedRecordCount") && body[19] != 0;
                 let ok = self.buffer.starts_with(b"HTTP/1.1 200 ");
                 assert!(ok && !refused, "{}", String::from_utf8_lossy(&self.buffer[..filled.min(600)]));
                 return &self.buffer[start..start + length];
