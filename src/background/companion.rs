@@ -1,4 +1,4 @@
-//! The companion of a worker: prepares segments, writing them full of zeros before the log uses them, and between that scrubs sealed ones,
+//! The companion of a worker: prepares segments, writing them full of zeros before the log uses them, and between that scrubs what is stored,
 //! chunk by chunk. Its thread waits in a plain queue and starts its executor with the first request, so that an appliance that never fills a
 //! segment has none.
 
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scrub_reads_all_that_was_sealed_also_after_a_preparation() {
+    fn a_scrub_reads_all_that_was_asked_for_also_after_a_preparation() {
         let scene = Scene::new("scrubs");
         let segment = zeros(&scene);
         let request = prepare::Request { given: 0, log: 0, index: 2, size: 1 << 20, token: Token(2) };
@@ -326,7 +326,7 @@ mod tests {
         let Report { bytes, findings, .. } = scrub(segment);
         let [finding] = &findings[..] else { panic!("{findings:?}") };
         assert_eq!((finding.at, finding.bytes), (0, segment.end as u64));
-        assert_eq!(bytes, segment.end as u64 + 4096, "the commits and the trailer's block: {finding:?}");
+        assert_eq!(bytes, segment.end as u64, "the commits, and no footer: {finding:?}");
         let gone = scrub(Segment { index: 9, ..segment });
         assert!(gone.findings[0].why.contains("No such file"), "{gone:?}");
     }

@@ -1,4 +1,4 @@
-//! Verifying a sealed segment: read chunk by chunk at a bounded rate, judged by [`Verifier`]. The file is opened for each chunk: one that is
+//! Verifying a segment: read chunk by chunk at a bounded rate, judged by [`Verifier`]. The file is opened for each chunk: one that is
 //! removed meanwhile gives its space back at once, and its worker knows that nothing found in it counts.
 
 use super::companion::errno_of;

@@ -5,7 +5,7 @@
 
 use super::moving::{self, Moved};
 use super::routes::Routes;
-use super::state::{HashRange, Resharding, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
+use super::state::{HashRange, Resharding, Resume, Scrubs, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
 use crate::limits::SHARDS_PER_STREAM_MAX;
 use crate::log::LiveSegment;
@@ -95,6 +95,11 @@ pub enum Change {
         stream: u32,
         parents: Vec<u32>,
     },
+    /// How far the scrubbing of a log has come, all of it.
+    Scrubbed {
+        log: u32,
+        scrubs: Scrubs,
+    },
 }
 
 /// How a parent ended.
@@ -139,6 +144,11 @@ impl State {
             }
             // It goes back only where the operator has accepted a clock that does.
             Change::RetentionClock { wall } => self.retention_wall = *wall,
+            Change::Scrubbed { log, scrubs } => {
+                if *log < LOGS_MAX {
+                    self.scrubs.insert(*log, scrubs.clone());
+                }
+            }
         }
     }
 

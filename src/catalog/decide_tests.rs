@@ -1,11 +1,11 @@
 //! What is decided, applied over many random histories; and the texts.
 
-use super::change::{Change, ClosedShard};
+use super::change::{Change, ClosedShard, LOGS_MAX};
 use super::decide::{Decide, NewStream};
 use super::identity::Identity;
 use super::moving::FORMERS_MAX;
 use super::place::LogPlace;
-use super::state::{HashRange, Resume, Shard, ShardState, State, Stream, StreamMode, StreamStatus};
+use super::state::{HashRange, Resume, Scrubs, Shard, ShardState, State, Stream, StreamMode, StreamStatus, Unverified};
 use crate::io::clock::Wall;
 use crate::kinesis::error::Kind;
 use crate::log::LiveSegment;
@@ -69,6 +69,11 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
         15 => stream?.forget_formers(random.below(300)),
         16 if random.below(2) == 0 => stream?.end_of_stranded_move(random.below(300)),
         14 => Some(Change::ShardsExpired { stream: stream?.number, shards: vec![shard(random)] }),
+        17 => {
+            let segments =
+                vec![Unverified { incarnation: 1 + random.below(9) as u32, since: Wall(random.below(1000)) }];
+            Some(Change::Scrubbed { log: random.below(3) as u32, scrubs: Scrubs { at: now, segments } })
+        }
         _ => {
             let key = ShardKey::new(random.below(8) as u32, shard(random));
             let resume = Resume { next: 1 + random.below(100), arrival: random.below(1000) };
@@ -162,7 +167,7 @@ fn random_histories_keep_ranges_whole_and_numbers_unused() {
         }
         assert_eq!(copy, state, "a copy that is told everything twice arrives at the same, seed {seed}");
     }
-    assert_eq!(kinds.len(), 12, "every kind of change was met");
+    assert_eq!(kinds.len(), 13, "every kind of change was met");
 }
 
 fn kind(change: &Change) -> u8 {
@@ -179,6 +184,7 @@ fn kind(change: &Change) -> u8 {
         Change::MovedShard { .. } => 10,
         Change::FormersExpired { .. } => 11,
         Change::ParentsStay { .. } => 12,
+        Change::Scrubbed { .. } => 13,
         Change::Logs { .. } | Change::RetentionClock { .. } => 8,
     }
 }
@@ -385,4 +391,17 @@ fn a_gone_stream_leaves_its_number_and_nothing_else() {
     state.apply(7, &Change::LiveSegments { log: 0, live: live(&[5]), resume });
     assert!(state.stream_by_number(0).is_none() && state.resume.is_empty() && state.streams.is_empty());
     assert_eq!((state.next_stream, &state.live[&0]), (1, &live(&[5])));
+}
+
+#[test]
+fn a_copy_of_all_files_has_not_been_verified() {
+    let mut state = State::default();
+    let segments = vec![Unverified { incarnation: 4, since: Wall(7) }, Unverified { incarnation: 6, since: Wall(3) }];
+    let scrubs = Scrubs { at: Wall(9), segments };
+    state.apply(1, &Change::Scrubbed { log: 2, scrubs: scrubs.clone() });
+    // A log that cannot be is damage.
+    state.apply(2, &Change::Scrubbed { log: LOGS_MAX, scrubs });
+    assert_eq!(state.scrubs.keys().copied().collect::<Vec<_>>(), [2]);
+    assert_eq!([4, 5, 6, 7].map(|incarnation| state.scrubs[&2].since(incarnation)), [7, 9, 3, 9].map(Wall));
+    assert_eq!(state.of_copy(), State { applied: 2, ..State::default() });
 }

@@ -199,7 +199,7 @@ impl Catalog {
     /// The durable state as a snapshot of the server holds it: its number, the bytes of the snapshot with that number, and of its empty journal.
     pub fn capture(&self) -> (u64, Vec<u8>, Vec<u8>) {
         let number = self.state.applied;
-        let Encoded { bytes, .. } = entry::encode_snapshot(self.place(number), &self.state);
+        let Encoded { bytes, .. } = entry::encode_snapshot(self.place(number), &self.state.of_copy());
         (number, bytes, vec![0; self.settings.block as usize])
     }
 

@@ -126,6 +126,21 @@ pub struct Resume {
     pub arrival: u64,
 }
 
+/// A segment of a log, and the retention time since which nothing of it has been verified.
+#[derive(Archive, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unverified {
+    pub incarnation: u32,
+    pub since: Wall,
+}
+
+/// How far the scrubbing of a log had come at retention time `at`. A segment that is not listed came later.
+#[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubs {
+    pub at: Wall,
+    /// By incarnation, rising.
+    pub segments: Vec<Unverified>,
+}
+
 /// The whole of it.
 #[derive(Archive, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
@@ -141,9 +156,19 @@ pub struct State {
     pub placed: BTreeMap<u32, u32>,
     /// Retention time that was last made durable: it goes on from here when the wall clock is not believed.
     pub retention_wall: Wall,
+    /// By log. A log without an entry has never been scrubbed where it lies now.
+    pub scrubs: BTreeMap<u32, Scrubs>,
     /// Derived: names by stream number.
     #[rkyv(with = Skip)]
     pub names: BTreeMap<u32, String>,
+}
+
+impl Scrubs {
+    /// Since when nothing of the segment has been verified, at the most.
+    pub fn since(&self, incarnation: u32) -> Wall {
+        let at = self.segments.binary_search_by_key(&incarnation, |segment| segment.incarnation);
+        at.map_or(self.at, |at| self.segments[at].since)
+    }
 }
 
 impl Shard {
@@ -215,6 +240,11 @@ impl State {
     /// The shard of stream `stream` that takes a record with this hash key.
     pub fn route(&self, stream: u32, hash: u128) -> Option<&Shard> {
         self.stream_by_number(stream)?.route(hash)
+    }
+
+    /// The state of a copy that is made of all files: what has been verified of these says nothing of those.
+    pub fn of_copy(&self) -> State {
+        State { scrubs: BTreeMap::new(), ..self.clone() }
     }
 
     /// Computes everything derived: after a snapshot has been read, or a state was made by hand.

@@ -241,7 +241,7 @@ fn verify(from: &Path, part: &Part, superblock: &Superblock) -> Result<(), Strin
     };
     let mut verifier = Verifier::new(segment, READ_BYTES);
     let mut read = vec![0; READ_BYTES as usize];
-    while let Some((at, len)) = verifier.wants().filter(|(at, _)| *at < segment.end as u64) {
+    while let Some((at, len)) = verifier.wants() {
         let bytes = &mut read[..len as usize];
         file.seek(SeekFrom::Start(at)).and_then(|_| file.read_exact(bytes)).map_err(failed)?;
         verifier.read(bytes);

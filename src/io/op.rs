@@ -325,7 +325,7 @@ pub enum Op {
         dir: DirName,
         token: Token,
     },
-    /// Asks the companion to verify a sealed segment, at `rate` bytes a second. Answered by [`Completion::Scrubbed`].
+    /// Asks the companion to verify what is durable of a segment, at `rate` bytes a second. Answered by [`Completion::Scrubbed`].
     Scrub {
         segment: scrub::Segment,
         rate: u64,

@@ -6,7 +6,7 @@ use super::op::{FileName, Token};
 /// Bytes of one read: a commit behind it does not wait long.
 pub const CHUNK: u32 = 256 << 10;
 
-/// A sealed segment, as its log knows it. Bytes, unless said otherwise.
+/// What is durable of a segment, as its log knows it. Bytes, unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
     pub log: u32,
@@ -18,7 +18,7 @@ pub struct Segment {
     pub block: u32,
     /// Of the file.
     pub size: u64,
-    /// Behind its last commit.
+    /// Behind its last durable commit.
     pub end: u32,
     /// Whether a footer must be there.
     pub footer: bool,

@@ -11,7 +11,7 @@
 //! * `recover/`: following the chain at start; `reader.rs`: a shard's frames in order
 //! * `survey.rs`, `reclaim.rs`, `policy.rs`, `relocate.rs`: what is still good for something, giving segments back, when and how to make them
 //!   worth it
-//! * `scrub.rs`, `verify.rs`: sealed segments, and whether one is still what was written
+//! * `scrub.rs`, `verify.rs`: what is durable of each segment, and whether it is still what was written
 //! * `snapshot.rs`: sealing and holding segments for a snapshot; `manifest.rs`: what belongs to one
 //! * `format.rs`: the bytes
 

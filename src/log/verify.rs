@@ -1,5 +1,6 @@
-//! Whether a sealed segment is still what was written: every commit by [`examine`], as recovery looks at it, each chained to the one before
-//! it; every body; then the footer. Pure: says which bytes it wants and is given them, so that companion and simulator share it.
+//! Whether a segment is still what was written: every commit by [`examine`], as recovery looks at it, each chained to the one before
+//! it; every body; then the footer, where there must be one. Of a segment that is being written what is durable is verified. Pure: says which
+//! bytes it wants and is given them, so that companion and simulator share it.
 //!
 //! After damage it goes on at the next block that claims to be a commit of this place in this segment. What lies between is one finding.
 
@@ -127,7 +128,7 @@ impl Verifier {
         self.window.shrink_to(self.chunk as usize * 4);
         if matches!(self.stage, Stage::Commits) && self.at >= self.segment.end as u64 {
             self.end_gap(self.segment.end as u64);
-            self.stage = Stage::Trailer;
+            self.stage = if self.segment.footer { Stage::Trailer } else { Stage::Over };
             self.at = self.segment.size - self.segment.block as u64;
         }
     }
@@ -193,7 +194,7 @@ impl Verifier {
 
     fn trailer(&mut self, window: &[u8]) -> usize {
         self.stage = Stage::Over;
-        let Segment { log, incarnation, directory, size, footer, .. } = self.segment;
+        let Segment { log, incarnation, directory, size, .. } = self.segment;
         let last = header_at(window, window.len() - HEADER).expect("a block was read");
         let why = match Trailer::decode(last) {
             Ok(trailer) if (trailer.directory, trailer.log, trailer.incarnation) == (directory, log, incarnation) => {
@@ -208,9 +209,7 @@ impl Verifier {
             Ok(_) => "the trailer of another segment stands here".to_owned(),
             Err(damage) => damage.to_string(),
         };
-        if footer {
-            self.find(size - HEADER as u64, HEADER as u64, format!("{why}; {DERIVED}"));
-        }
+        self.find(size - HEADER as u64, HEADER as u64, format!("{why}; {DERIVED}"));
         window.len()
     }
 

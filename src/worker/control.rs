@@ -444,7 +444,8 @@ impl Worker {
             | Change::LiveSegments { .. }
             | Change::Logs { .. }
             | Change::FormersExpired { .. }
-            | Change::RetentionClock { .. } => return,
+            | Change::RetentionClock { .. }
+            | Change::Scrubbed { .. } => return,
         };
         self.follow_stream(stream);
         if matches!(change, Change::DeleteStream { .. } | Change::StreamGone { .. }) {

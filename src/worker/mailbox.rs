@@ -104,6 +104,8 @@ pub enum Message {
         log: u32,
         done: bool,
     },
+    /// To worker 0: journal how far the scrubbing of a log has come.
+    Scrubbed(Box<Change>),
     /// To worker 0, once for each closing (or move) of a shard: every record is durable, and the last one has this number (0: none) and
     /// arrival; `None`: that cannot come, because the log has failed.
     ShardEnd {

@@ -47,6 +47,7 @@ impl Worker {
                 self.mail.answered(from);
                 self.journaled(log, done);
             }
+            Message::Scrubbed(change) => self.keep_scrubs(*change, ops),
             Message::ShardEnd { shard, end } => self.note_end(shard, end),
             Message::Put { put, frame, shard, count, seen, body } => {
                 let deadline = self.now.mono.plus_ms(HELD_MS);

@@ -1,13 +1,21 @@
-//! Scrubbing: every sealed byte is verified within a period, by the companion, one segment at a time, the longest unverified first.
+//! Scrubbing: every stored byte is verified within a period, by the companion, one segment at a time, the longest unverified first.
 //!
-//! Segments stand in one line, in the order in which they were sealed or verified last; the first one goes, and comes back to the end. How
-//! far that is, is forgotten by a restart, which begins with the oldest. The steps are such that a pass takes four fifths of the period.
+//! Segments stand in one line, in the order in which they were first written to or verified last; the first one goes, and comes back to the
+//! end. Of the one that is being written, what is durable then is verified; the rest is younger. The steps are such that a pass takes four
+//! fifths of the period.
+//!
+//! The line goes on over a restart: the catalog keeps, for each log, since when nothing of each segment has been verified, in retention
+//! time, which counts downtime and does not go back. That is made durable a hundredth of the period apart, and before a clean stop.
 
 use super::Worker;
+use super::mailbox::Message;
 use super::notice::Notice;
-use crate::io::clock::Mono;
+use crate::catalog::change::Change;
+use crate::catalog::state::{Scrubs, Unverified};
+use crate::io::clock::{Mono, Wall};
 use crate::io::op::{FileName, Op, Ops, Token};
 use crate::io::scrub::{Finding, Report, Segment};
+use crate::log::Log;
 use crate::observe::counter::Counter;
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,6 +29,12 @@ pub const RATE_MAX: u64 = 64 << 20;
 const PASS_PERCENT: u64 = 80;
 /// A line that stood still for longer does not hurry for the rest: the next segments keep their distance.
 const CREDIT_NS: u64 = 10_000_000_000;
+/// A segment counts as if it held one in so many of its bytes, at least: what is nearly empty is not verified over and over.
+const WEIGHT_MIN: u64 = 16;
+/// So many times in a period the catalog is told how far a log has come, at most.
+const LISTS_A_PERIOD: u64 = 100;
+/// A clean stop waits so long, in ms, for the catalog to hold that.
+const STOP_MS: u64 = 2_000;
 /// Findings that are not told again.
 const FINDINGS_REMEMBERED: usize = 256;
 
@@ -43,22 +57,35 @@ struct Waiting {
     /// Place of its log among the worker's.
     log: usize,
     incarnation: u32,
-    /// Since when nothing of it has been verified, in this run.
-    since: Mono,
+    /// Retention time since which nothing of it has been verified; what has been written to it since is younger.
+    since: Wall,
+}
+
+/// A log's part of the line, and what the catalog has of that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Part {
+    /// The newest incarnation that has been put into the line.
+    newest: u32,
+    /// The catalog is to be told.
+    has_changed: bool,
+    /// The list on its way to the catalog, by its time.
+    listing: Option<Wall>,
 }
 
 /// What is being verified, and what comes next.
 #[derive(Default)]
 pub struct Scrub {
     line: VecDeque<Waiting>,
-    /// The newest incarnation of each log that has been put into the line.
-    known: Vec<u32>,
+    /// By log.
+    parts: Vec<Part>,
     /// With the companion, and since when.
-    under_way: Option<(Segment, Waiting, Mono)>,
+    under_way: Option<(Segment, Waiting, Wall)>,
     pace: Pace,
     /// There is no companion: nothing is verified in this run.
     idle: bool,
     late: bool,
+    /// A clean stop does not wait for the catalog any longer.
+    stops: Option<Mono>,
     /// (log, incarnation, byte, bytes) of what has been told.
     told: VecDeque<(u32, u32, u64, u64)>,
 }
@@ -88,8 +115,30 @@ pub fn rate_for(bytes: u64, period: u64) -> u64 {
     rate.clamp(1, u64::MAX as u128) as u64
 }
 
+/// Nanoseconds of retention time since `since`.
+fn age(now: Wall, since: Wall) -> u64 {
+    now.0.saturating_sub(since.0).saturating_mul(1_000)
+}
+
+/// The line that a start begins with: the longest unverified first, as the catalog has it. `found`: what there is, by log, with the log's
+/// entry in the catalog. Without one nothing of the log has been verified, and it counts as written now. What was verified by a clock that
+/// was ahead, and does not count any more, counts as verified now; the order stays.
+fn line_of<'a>(found: impl Iterator<Item = (usize, u32, Option<&'a Scrubs>)>, now: Wall) -> VecDeque<Waiting> {
+    let since = |scrubs: Option<&Scrubs>, incarnation| scrubs.map_or(now, |scrubs| scrubs.since(incarnation));
+    let mut line: VecDeque<Waiting> = found
+        .map(|(log, incarnation, scrubs)| Waiting { log, incarnation, since: since(scrubs, incarnation) })
+        .collect();
+    line.make_contiguous().sort_by_key(|waiting| waiting.since);
+    let mut latest = now;
+    for waiting in line.iter_mut().rev() {
+        waiting.since = waiting.since.min(latest);
+        latest = Wall(waiting.since.0.saturating_sub(1));
+    }
+    line
+}
+
 impl Worker {
-    /// Once a second: what was sealed joins the line, and what is due begins.
+    /// Once a second: what has been begun joins the line, what is due is verified, and the catalog is told how far that is.
     pub(super) fn scrub(&mut self, ops: &mut Ops) {
         let Some(period) = self.options.scrub else { return };
         if !self.serving || self.stopping {
@@ -98,7 +147,7 @@ impl Worker {
         self.scrub_line();
         let first = self.scrub.line.front().map(|waiting| waiting.since);
         let since = first.into_iter().chain(self.scrub.under_way.map(|(_, waiting, _)| waiting.since)).min();
-        let age = since.map_or(0, |since| self.now.mono - since);
+        let age = since.map_or(0, |since| age(self.retention.now(), since));
         self.counters.set(Counter::ScrubAgeSecondsNow, age / 1_000_000_000);
         if age > period && !self.scrub.late {
             let bytes = self.scrub_bytes();
@@ -106,19 +155,26 @@ impl Worker {
         }
         self.scrub.late = age > period;
         self.scrub_next(period, ops);
+        self.list_scrubs(period / LISTS_A_PERIOD, ops);
     }
 
     /// New segments go to the end of the line; what the log has recycled leaves it.
     fn scrub_line(&mut self) {
-        let Worker { scrub, logs, now, .. } = self;
-        scrub.known.resize(logs.len(), 0);
-        for (log, known) in scrub.known.iter_mut().enumerate() {
-            for segment in logs[log].sealed_after(*known) {
-                *known = segment.incarnation;
-                scrub.line.push_back(Waiting { log, incarnation: segment.incarnation, since: now.mono });
+        let now = self.retention.now();
+        if self.scrub.parts.is_empty() {
+            self.scrub.line = self.scrub_line_found(now);
+            self.scrub.parts = vec![Part { has_changed: true, ..Part::default() }; self.logs.len()];
+            let newest = |log: &Log| log.durable_after(0).last().map_or(0, |segment| segment.incarnation);
+            self.scrub.parts.iter_mut().zip(&self.logs).for_each(|(part, log)| part.newest = newest(log));
+        }
+        let Worker { scrub, logs, .. } = self;
+        for (log, part) in scrub.parts.iter_mut().enumerate() {
+            for segment in logs[log].durable_after(part.newest) {
+                (part.newest, part.has_changed) = (segment.incarnation, true);
+                scrub.line.push_back(Waiting { log, incarnation: segment.incarnation, since: now });
             }
         }
-        let held = |waiting: &Waiting| logs[waiting.log].sealed(waiting.incarnation).is_some();
+        let held = |waiting: &Waiting| logs[waiting.log].durable_of(waiting.incarnation).is_some();
         let segments: usize = logs.iter().map(|log| log.segments() as usize).sum();
         if scrub.line.len() > 2 * segments {
             scrub.line.retain(held);
@@ -126,6 +182,65 @@ impl Worker {
         while scrub.line.front().is_some_and(|waiting| !held(waiting)) {
             scrub.line.pop_front();
         }
+    }
+
+    fn scrub_line_found(&self, now: Wall) -> VecDeque<Waiting> {
+        let scrubs = &self.state().scrubs;
+        let of_log = |(at, log): (usize, &Log)| {
+            let listed = scrubs.get(&log.settings().number);
+            let found = log.durable_after(0).map(move |segment| (at, segment.incarnation, listed));
+            found.collect::<Vec<_>>()
+        };
+        line_of(self.logs.iter().enumerate().flat_map(of_log), now)
+    }
+
+    /// The catalog is told of logs that have something new, not again within `rest` ns.
+    fn list_scrubs(&mut self, rest: u64, ops: &mut Ops) {
+        let now = self.retention.now();
+        for log in 0..self.scrub.parts.len() {
+            let number = self.logs[log].settings().number;
+            let at = self.state().scrubs.get(&number).map(|scrubs| scrubs.at);
+            let part = &mut self.scrub.parts[log];
+            part.listing = part.listing.filter(|sent| Some(*sent) != at);
+            // A clock that was taken back leaves a list of a later time behind.
+            let rested = at.is_none_or(|at| at > now || age(now, at) >= rest);
+            if !part.has_changed || part.listing.is_some() || !rested {
+                continue;
+            }
+            let change = Change::Scrubbed { log: number, scrubs: Scrubs { at: now, segments: self.unverified(log) } };
+            if self.control.is_some() {
+                self.keep_scrubs(change, ops);
+            } else if self.mail.offer(0, Message::Scrubbed(Box::new(change))).is_err() {
+                continue;
+            }
+            let part = &mut self.scrub.parts[log];
+            (part.has_changed, part.listing) = (false, Some(now));
+        }
+    }
+
+    fn unverified(&self, log: usize) -> Vec<Unverified> {
+        let under_way = self.scrub.under_way.iter().map(|(_, waiting, _)| waiting);
+        let waiting = self.scrub.line.iter().chain(under_way).filter(|waiting| waiting.log == log);
+        let held = waiting.filter(|waiting| self.logs[log].durable_of(waiting.incarnation).is_some());
+        let mut segments: Vec<Unverified> =
+            held.map(|waiting| Unverified { incarnation: waiting.incarnation, since: waiting.since }).collect();
+        segments.sort_unstable_by_key(|segment| segment.incarnation);
+        segments
+    }
+
+    /// Worker 0: how far the scrubbing of a log has come is made durable. Nobody waits for an answer: its worker sees it in the catalog.
+    pub(super) fn keep_scrubs(&mut self, change: Change, ops: &mut Ops) {
+        if self.control.as_ref().is_some_and(|control| !control.has_failed()) {
+            self.propose(change, None, ops);
+        }
+    }
+
+    /// Whether a clean stop has to wait until the catalog holds how far scrubbing has come.
+    pub(super) fn scrub_holds_stop(&mut self, ops: &mut Ops) -> bool {
+        let until = *self.scrub.stops.get_or_insert(self.now.mono.plus_ms(STOP_MS));
+        self.list_scrubs(0, ops);
+        let is_kept = |part: &Part| !part.has_changed && part.listing.is_none();
+        !self.scrub.parts.iter().all(is_kept) && self.now.mono < until
     }
 
     /// Bytes that a pass has to verify, at most.
@@ -141,14 +256,16 @@ impl Worker {
         }
         let Some(waiting) = self.scrub.line.front().copied() else { return };
         // Where much has just been given back, what is left may have waited for most of a period that was shared with that.
-        let latest = waiting.since + (period as u128 * PASS_PERCENT as u128 / 100) as u64;
-        if self.now.mono < self.scrub.pace.due(needed).min(latest) {
+        let latest = (period as u128 * PASS_PERCENT as u128 / 100) as u64;
+        let now = self.retention.now();
+        if self.now.mono < self.scrub.pace.due(needed) && age(now, waiting.since) < latest {
             return;
         }
-        let Some(segment) = self.logs[waiting.log].sealed(waiting.incarnation) else { return };
+        let Some(segment) = self.logs[waiting.log].durable_of(waiting.incarnation) else { return };
         self.scrub.line.pop_front();
-        self.scrub.pace = self.scrub.pace.begin(self.now.mono, needed, segment.end);
-        self.scrub.under_way = Some((segment, waiting, self.now.mono));
+        let weight = segment.end.max((segment.size / WEIGHT_MIN) as u32);
+        self.scrub.pace = self.scrub.pace.begin(self.now.mono, needed, weight);
+        self.scrub.under_way = Some((segment, waiting, now));
         let token = Token((SCRUB_TOKEN as u64) << 56 | segment.incarnation as u64);
         ops.push(Op::Scrub { segment, rate: needed.clamp(RATE_MIN, RATE_MAX), token });
     }
@@ -163,8 +280,9 @@ impl Worker {
         };
         self.counters.add(Counter::ScrubbedBytes, report.bytes);
         // One that was recycled meanwhile was overwritten while it was read: what was found says nothing.
-        if self.logs[waiting.log].sealed(segment.incarnation).is_some() {
+        if self.logs[waiting.log].durable_of(segment.incarnation).is_some() {
             self.scrub.line.push_back(Waiting { since: began, ..waiting });
+            self.scrub.parts[waiting.log].has_changed = true;
             report.findings.into_iter().for_each(|finding| self.scrub_found(&segment, finding));
             self.scrub_more(&segment, report.untold);
         }
@@ -221,7 +339,7 @@ impl fmt::Display for Told {
             Told::Late { age, period, bytes, rate } => write!(
                 f,
                 "scrubbing is late: something has not been verified for {}, and should be every {}; there are {} MiB at {} MiB/s at most; \
-                 raise --scrub-days, or give the server more --cores",
+                 if the server was not down for that long, raise --scrub-days, or give the server more --cores",
                 show_time(*age),
                 show_time(*period),
                 bytes >> 20,
@@ -270,5 +388,25 @@ mod tests {
         assert_eq!(pace.begin(Mono(900 * second), 1 << 20, 7), Pace { at: Mono(890 * second), bytes: 7 });
         // Nothing to do is no division by zero, nor is no time.
         assert_eq!((rate_for(0, day), rate_for(1, 0)), (1, 1_250_000_000));
+    }
+
+    #[test]
+    fn a_start_goes_on_where_the_last_run_had_come_to() {
+        let scrubs = |at, segments: &[(u32, u64)]| Scrubs {
+            at: Wall(at),
+            segments: segments
+                .iter()
+                .map(|&(incarnation, since)| Unverified { incarnation, since: Wall(since) })
+                .collect(),
+        };
+        // Of log 0 segment 4 came after the list; of log 1 the clock was ahead when 8 and 9 were verified; nothing is known of log 2.
+        let (first, second) = (scrubs(70, &[(1, 60), (2, 10), (3, 40)]), scrubs(30, &[(7, 20), (8, 900), (9, 800)]));
+        let found = [(0, 1), (0, 2), (0, 3), (0, 4), (1, 7), (1, 8), (1, 9), (2, 1)];
+        let listed = |log| [Some(&first), Some(&second), None][log];
+        let line = line_of(found.iter().map(|&(log, incarnation)| (log, incarnation, listed(log))), Wall(100));
+        let line: Vec<_> = line.iter().map(|waiting| (waiting.log, waiting.incarnation, waiting.since.0)).collect();
+        let expected =
+            [(0, 2, 10), (1, 7, 20), (0, 3, 40), (0, 1, 60), (0, 4, 70), (2, 1, 98), (1, 9, 99), (1, 8, 100)];
+        assert_eq!(line, expected);
     }
 }

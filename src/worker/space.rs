@@ -341,6 +341,9 @@ impl Worker {
         if self.serving && busy > 0 {
             return;
         }
+        if self.serving && !self.stopped_workers[self.id as usize] && self.scrub_holds_stop(ops) {
+            return;
+        }
         // Other workers' puts and reads may still come: the logs close when every worker has said that none will.
         if !self.stopped_workers[self.id as usize] {
             self.stopped_workers[self.id as usize] = true;

@@ -168,7 +168,10 @@ impl World<'_> {
             News::RebuildFailed { .. } => assert!(troubled, "a rebuild fails on a sound drive: {news}"),
             News::Unread { .. } | News::Dead { .. } => panic!("the whole half is sound: {news}"),
             News::Repaired { .. } => {}
-            News::NotRepaired { .. } => assert!(troubled || self.halves.harmed, "a sound half is damaged: {news}"),
+            News::NotRepaired { file, .. } => {
+                assert!(troubled || self.halves.harmed, "a sound half is damaged: {news}");
+                self.scrubs.is_not_repaired(*file);
+            }
             News::Refused { .. } => unreachable!("told as a refusal"),
         }
     }

@@ -10,7 +10,6 @@ use penstock::observe::counter::Counter;
 use penstock::worker::WhenFull;
 use penstock::worker::clock::ClockNews;
 use penstock::worker::notice::Notice;
-use penstock::worker::scrub::Told;
 use penstock::worker::stream_news::{StreamNews, What};
 
 /// A node that is not serving this long after its start is stuck.
@@ -44,7 +43,6 @@ impl World<'_> {
         if self.shared.settings.harm && self.life > 1 && !self.auditing {
             self.harm();
         }
-        self.scrubs.begin_life();
         self.accepting = settings.accepts_clock && self.random.chance(500);
         settings.accepts_clock = self.accepting;
         let (given, disk) = self.mount(&settings);
@@ -128,6 +126,7 @@ impl World<'_> {
                 self.halves_ready();
                 let node = self.node.as_mut().expect("it is running");
                 node.ready = true;
+                self.scrubs.serves = Some(now);
                 self.accepted = if self.accepting { Some(now) } else { self.accepted };
                 self.taken = node.taken();
                 if self.auditing {
@@ -207,21 +206,6 @@ impl World<'_> {
         assert!(self.shared.settings.harm && self.twin.is_none(), "where the disk is sound: {told}");
     }
 
-    fn scrub_told(&mut self, told: &Told) {
-        let excused = self.shared.settings.harm || self.shared.lenient;
-        let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
-        let late = matches!(told, Told::Late { .. });
-        let settings = &self.shared.settings;
-        let quick = settings.scrub_slow == 1
-            && !settings.pauses
-            && !settings.no_companion
-            && settings.scrub >= Some(10 * SECOND);
-        assert!(!late || !quick, "a pass does not end within the period: {told}");
-        assert!(excused || unproven, "a scrub finds what is not there: {told}");
-        self.damage_told |= !unproven;
-        self.scrubs.tells(told, settings.segment);
-    }
-
     /// The end of a life has come: by a clean stop or by a power cut.
     pub(super) fn end_life(&mut self) {
         let node = self.node.as_mut().expect("looked at by the caller");
@@ -276,6 +260,7 @@ impl World<'_> {
         self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();
         self.report.readers_resumed +=
             node.counters.iter().map(|counters| counters.get(Counter::ReadersResumed)).sum::<u64>();
+        self.end_scrubs();
         self.disk.cut();
         self.twin.iter_mut().for_each(Disk::cut);
         self.snapshot_after_cut();

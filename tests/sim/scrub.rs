@@ -1,6 +1,8 @@
 //! Scrubbing in the simulator: the companion's reads over the simulated disk, and the check that what was flipped is found.
 
+use super::clock::SECOND;
 use super::disk::{Disk, Request, Who};
+use super::world::World;
 use penstock::io::op::{FileName, Op, OpenHow, Token};
 use penstock::io::scrub::{Report, Segment};
 use penstock::log::format::{CommitHeader, HEADER, header_at};
@@ -10,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of one read.
 const CHUNK: u32 = 16 << 10;
+/// Until what was verified is durable in the catalog, where that is due: a tick, and what the disk takes.
+const LIST_DELAY: u64 = 5 * SECOND;
 
 /// A scrub under way: the file is opened for each chunk.
 pub struct Job {
@@ -86,43 +90,85 @@ impl Job {
     }
 }
 
-/// What scrubs must find, and what they have.
+/// A use of a segment file, with the number of its log.
+type Use = (u32, FileName, u32);
+
+/// What scrubs must find, and in which order they must go.
 #[derive(Default)]
 pub struct Watch {
-    /// By segment: bytes that were flipped where a checksum covers them when its last scrub began.
-    owed: BTreeMap<(FileName, u32), Vec<u64>>,
+    /// By segment and half: bytes that were flipped where a checksum covers them when its last scrub began.
+    owed: BTreeMap<(Use, usize), Vec<u64>>,
     /// (file, incarnation, first byte, byte behind) of what this life has told.
     told: Vec<(FileName, u32, u64, u64)>,
     /// Workers without a companion that have asked for one in this life, and those that have said so.
     refused: BTreeSet<u16>,
     off: BTreeSet<u16>,
-    /// Flipped bytes that a scrub has found in time.
+    /// Flipped bytes that a scrub has found in time, or that were repaired from the other half.
     pub found: u64,
+    /// By worker: what it is verifying.
+    under_way: BTreeMap<u16, Use>,
+    /// When segments were last verified in this life, and in those before it, as far as that cannot have been forgotten.
+    verified: BTreeMap<Use, u64>,
+    before: BTreeMap<Use, u64>,
+    /// Of those that this life has come to, by log: the highest of these times, and the newest incarnation.
+    came_to: BTreeMap<u32, (u64, u32)>,
+    /// Since when this life serves; and whether it has gone on where an earlier one had come to, not with the oldest segment.
+    pub serves: Option<u64>,
+    pub gone_on: bool,
 }
 
 impl Watch {
-    /// A life of the node begins.
-    pub fn begin_life(&mut self) {
-        self.owed.clear();
-        self.told.clear();
-        self.refused.clear();
-        self.off.clear();
+    /// A life of the node ends at time `now`: what it has verified in its last `forgets` ns may not have been kept.
+    fn end_life(&mut self, now: u64, forgets: u64) {
+        self.before.append(&mut self.verified);
+        let is_under_way = |of: &Use| self.under_way.values().any(|under_way| under_way == of);
+        self.before.retain(|of, at| at.saturating_add(forgets) <= now && !is_under_way(of));
+        let before = std::mem::take(&mut self.before);
+        *self = Watch { before, found: self.found, gone_on: self.gone_on, ..Watch::default() };
     }
 
-    /// A scrub begins. The one of this segment before it has been answered, and the segment is still live, as it is scrubbed again: what
-    /// was flipped before that one began must have been told.
-    pub fn begins(&mut self, op: &Op, disk: &Disk) {
+    /// A scrub of half `half` begins. The one of this segment before it has been answered, and the segment is still live, as it is scrubbed
+    /// again: what was flipped before that one began must have been told, or be repaired.
+    pub fn begins(&mut self, op: &Op, half: usize, disk: &Disk) {
         let Op::Scrub { segment, .. } = op else { return };
         let (file, incarnation) = (segment.file(), segment.incarnation);
-        for byte in self.owed.remove(&(file, incarnation)).unwrap_or_default() {
+        let this = ((segment.log, file, incarnation), half);
+        let flipped = flipped(segment, disk);
+        for byte in self.owed.remove(&this).unwrap_or_default() {
             let tells = |told: &&(FileName, u32, u64, u64)| {
                 (told.0, told.1) == (file, incarnation) && told.2 <= byte && byte < told.3
             };
-            let told = self.told.iter().find(tells);
-            assert!(told.is_some(), "a flipped bit in byte {byte} of {file} is not found by a scrub: {:?}", self.told);
+            let told = self.told.iter().any(|told| tells(&told)) || !flipped.contains(&byte);
+            assert!(told, "a flipped bit in byte {byte} of {file} is not found by a scrub: {:?}", self.told);
             self.found += 1;
         }
-        self.owed.insert((file, incarnation), flipped(segment, disk));
+        self.owed.insert(this, flipped);
+    }
+
+    /// A worker begins with a segment at time `now`. It comes to segments in the order in which it, or an earlier life, has verified them.
+    pub fn goes_on(&mut self, worker: u16, op: &Op, now: u64) {
+        let Op::Scrub { segment, .. } = op else { return };
+        let this = (segment.log, segment.file(), segment.incarnation);
+        match self.under_way.insert(worker, this) {
+            // The other half, or once more after a repair.
+            Some(before) if before == this && !self.verified.contains_key(&this) => return,
+            Some(before) => drop(self.verified.insert(before, now)),
+            None => {}
+        }
+        let Some(last) = self.before.remove(&this) else { return };
+        let (latest, newest) = self.came_to.get(&segment.log).copied().unwrap_or_default();
+        assert!(
+            last >= latest,
+            "{} was verified at {last}, and comes behind what was verified at {latest}",
+            segment.file()
+        );
+        self.gone_on |= segment.incarnation < newest;
+        self.came_to.insert(segment.log, (latest.max(last), newest.max(segment.incarnation)));
+    }
+
+    /// The other half of a file could not be repaired.
+    pub fn is_not_repaired(&mut self, file: FileName) {
+        self.owed.retain(|((_, owed, _), _), _| *owed != file);
     }
 
     /// There is no companion. Whoever has been told so does not ask again.
@@ -141,7 +187,7 @@ impl Watch {
             }
             Told::More { file, .. } => {
                 // Some of the rest of the file.
-                self.owed.retain(|(owed, _), _| owed != file);
+                self.owed.retain(|((_, owed, _), _), _| owed != file);
             }
             Told::Late { .. } => {}
             Told::Off { worker } => {
@@ -152,6 +198,46 @@ impl Watch {
                 );
             }
         }
+    }
+}
+
+impl World<'_> {
+    /// A life ends. A clean stop keeps everything; where the catalog may have failed, nothing is expected.
+    pub(super) fn end_scrubs(&mut self) {
+        let rest = self.shared.settings.scrub.map_or(0, |period| period / 50 + LIST_DELAY);
+        let forgets = match (self.shared.lenient, self.stopped_cleanly) {
+            (true, _) => u64::MAX,
+            (_, true) => 0,
+            _ => rest,
+        };
+        self.scrubs.end_life(self.clock.mono(), forgets);
+    }
+
+    pub(super) fn scrub_begins(&mut self, worker: u16, op: &Op) {
+        let half = op.token().map_or(0, Token::half);
+        let disk = if half == 1 { self.twin.as_ref() } else { None };
+        self.scrubs.begins(op, half, disk.unwrap_or(&self.disk));
+        if !self.shared.lenient {
+            self.scrubs.goes_on(worker, op, self.clock.mono());
+        }
+    }
+
+    pub(super) fn scrub_told(&mut self, told: &Told) {
+        let excused = self.shared.settings.harm || self.shared.lenient;
+        let unproven = matches!(told, Told::Late { .. } | Told::Off { .. });
+        let late = matches!(told, Told::Late { .. });
+        let settings = &self.shared.settings;
+        // Segments may have waited while the node was down, or have been written by a clock that was behind.
+        let serves_for = self.scrubs.serves.map_or(0, |since| self.clock.mono() - since);
+        let quick = settings.scrub_slow == 1
+            && !settings.pauses
+            && !settings.no_companion
+            && settings.scrub >= Some(10 * SECOND)
+            && (self.life == 1 || settings.scrub < Some(serves_for));
+        assert!(!late || !quick, "a pass does not end within the period: {told}");
+        assert!(excused || unproven, "a scrub finds what is not there: {told}");
+        self.damage_told |= !unproven;
+        self.scrubs.tells(told, settings.segment);
     }
 }
 

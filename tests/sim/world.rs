@@ -142,6 +142,8 @@ pub struct Report {
     pub accepted: u32,
     /// Flipped bytes that scrubs have found.
     pub scrubbed: u64,
+    /// Runs in which scrubs went on where an earlier life had come to.
+    pub scrubs_gone_on: u64,
     /// Starts that made more logs, that were given one more drive, that were refused for one that was missing.
     pub grown: u32,
     pub added: u32,
@@ -185,6 +187,7 @@ impl Report {
         self.grown += other.grown;
         self.accepted += other.accepted;
         self.scrubbed += other.scrubbed;
+        self.scrubs_gone_on += other.scrubs_gone_on;
         self.added += other.added;
         self.refused += other.refused;
         self.spared += other.spared;
@@ -323,6 +326,7 @@ impl<'a> World<'a> {
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
         self.report.moved = self.shared.moved;
         self.report.scrubbed = self.scrubs.found;
+        self.report.scrubs_gone_on = self.scrubs.gone_on as u64;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
     }
 
@@ -495,10 +499,7 @@ impl<'a> World<'a> {
             }
             file => {
                 self.check_epoch(worker, file);
-                // What one half of a mirror has lost is repaired, and not told as damage.
-                if self.twin.is_none() {
-                    self.scrubs.begins(&file, &self.disk);
-                }
+                self.scrub_begins(worker, &file);
                 self.check_mounted(file);
                 let node = self.node.as_mut().expect("it is running");
                 let disk = match (file.token().map_or(0, Token::half), &mut self.twin) {
