@@ -21,6 +21,7 @@ pub mod put;
 pub mod put_answer;
 pub mod put_lend;
 pub mod rebalance;
+mod room;
 pub mod scrub;
 pub mod serve;
 pub mod setup;
@@ -183,6 +184,7 @@ impl Worker {
             self.forget_formers();
             self.scrub(ops);
             self.keep_retention_time(ops);
+            self.look_for_catalog_room(ops);
         }
         self.close_turn(ops);
         self.mirror_turn(ops);
