@@ -153,8 +153,12 @@ impl Bench {
                 }
                 Op::WriteAt { token, from, .. } => (token, Ok(from.len)),
                 Op::ReadAt { token, into, .. } => (token, Ok(into.len)),
+                Op::Rename { from, to, token } => {
+                    self.files.remove(&from);
+                    self.files.insert(to);
+                    (token, Ok(0))
+                }
                 Op::Fsync { token, .. }
-                | Op::Rename { token, .. }
                 | Op::Unlink { token, .. }
                 | Op::CloseFile { token, .. }
                 | Op::MakeDir { token, .. }

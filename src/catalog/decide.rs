@@ -13,7 +13,7 @@ use crate::limits::{RECORD_SIZE_KIB_DEFAULT, SHARDS_PER_STREAM_MAX};
 use std::collections::BTreeMap;
 
 /// Shards of a stream whose creator names no number, as on-demand streams of AWS begin.
-const SHARDS_DEFAULT: u32 = 4;
+pub const SHARDS_DEFAULT: u32 = 4;
 /// Hours a record lives: at first, at least, and at most (365 days).
 const RETENTION_HOURS_MIN: u32 = 24;
 const RETENTION_HOURS_MAX: u32 = 8760;

@@ -6,36 +6,66 @@ use super::entry::{Place, decode_snapshot, encode_changes, encode_snapshot};
 use super::journal::{Catalog, Event, Settings};
 use super::state::State;
 use crate::io::buffers::Buffers;
-use crate::io::clock::Wall;
-use crate::io::op::{Completion, Errno, FileName, Op};
+use crate::io::clock::{Mono, Wall};
+use crate::io::op::{Completion, Errno, FileName, Op, OpenHow, Spare};
 use crate::log::LiveSegment;
-use crate::log::memory_disk::{MemoryDisk, Random, buffers};
+use crate::log::memory_disk::{ENOSPC, MemoryDisk, Random, buffers};
 use std::collections::VecDeque;
 
-const SETTINGS: Settings = Settings { owner: 2, block: 4096, directory: 0xd1ec, journal_bytes: 5 * 4096 };
+pub(super) const SETTINGS: Settings = Settings { owner: 2, block: 4096, directory: 0xd1ec, journal_bytes: 5 * 4096 };
 
 /// A machine, its memory, and operations left before the power fails.
-struct Node {
-    catalog: Catalog,
-    buffers: Buffers,
-    ops: Vec<Op>,
+pub(super) struct Node {
+    pub(super) catalog: Catalog,
+    pub(super) buffers: Buffers,
+    pub(super) ops: Vec<Op>,
     fuse: Option<u64>,
+    /// Operations on spares left before one fails for want of room.
+    denied: Option<u64>,
+    seconds: u64,
+    is_dead: bool,
 }
 
 impl Node {
-    fn start(is_new: bool, fuse: Option<u64>) -> Node {
+    pub(super) fn start(is_new: bool, fuse: Option<u64>) -> Node {
         let (mut buffers, mut ops) = (buffers(), Vec::new());
         let mut catalog = Catalog::new(SETTINGS, &mut buffers).expect("a slot");
         catalog.recover(is_new, &mut buffers, &mut ops);
-        Node { catalog, buffers, ops, fuse }
+        Node { catalog, buffers, ops, fuse, denied: None, seconds: 0, is_dead: false }
     }
 
-    fn propose(&mut self, change: Change) -> u64 {
+    pub(super) fn propose(&mut self, change: Change) -> u64 {
         self.catalog.propose(change, &mut self.buffers, &mut self.ops)
     }
 
+    /// Lets as much time pass as lies between two tries.
+    pub(super) fn look_for_room(&mut self) {
+        for _ in 0..2 {
+            self.catalog.look_for_room(Mono(self.seconds * 1_000_000_000), &mut self.buffers, &mut self.ops);
+            self.seconds += 10;
+        }
+    }
+
+    /// Whether there is no room for this operation, though the disk has some.
+    fn is_denied(&mut self, op: &Op) -> bool {
+        let is_spare = matches!(op.file(), Some(FileName::Spare(_) | FileName::SpareDraft(_)));
+        let takes = matches!(
+            op,
+            Op::Open { how: OpenHow::Create { .. }, .. } | Op::WriteAt { .. } | Op::Fsync { .. } | Op::Rename { .. }
+        );
+        let becomes_journal = matches!(op, Op::Rename { to: FileName::Journal { .. }, .. });
+        match &mut self.denied {
+            Some(left) if is_spare && takes && !becomes_journal => {
+                let is_denied = *left == 0;
+                self.denied = left.checked_sub(1);
+                is_denied
+            }
+            _ => false,
+        }
+    }
+
     /// Drives to the next event; `None` when all is done or the power failed.
-    fn event(&mut self, disk: &mut MemoryDisk, random: &mut Random) -> Option<Event> {
+    pub(super) fn event(&mut self, disk: &mut MemoryDisk, random: &mut Random) -> Option<Event> {
         loop {
             if let Some(event) = self.catalog.event() {
                 return Some(event);
@@ -45,17 +75,21 @@ impl Node {
             match &mut self.fuse {
                 Some(0) => {
                     disk.crash(Some(&op), &mut self.buffers, random);
+                    self.is_dead = true;
                     return None;
                 }
                 Some(left) => *left -= 1,
                 None => {}
             }
-            let completion = disk.run(&op, &mut self.buffers);
+            let completion = match (self.is_denied(&op), op.token()) {
+                (true, Some(token)) => Completion::Done { token, result: Err(ENOSPC) },
+                _ => disk.run(&op, &mut self.buffers),
+            };
             self.complete(completion);
         }
     }
 
-    fn complete(&mut self, completion: Completion) {
+    pub(super) fn complete(&mut self, completion: Completion) {
         match completion {
             Completion::Done { token, result } => {
                 assert!(self.catalog.owns(token) && token.0 >> 56 == 2);
@@ -71,23 +105,33 @@ impl Node {
 
 /// What was asked for over the lives of a directory.
 #[derive(Default)]
-struct History {
+pub(super) struct History {
     changes: Vec<Change>,
-    durable: usize,
+    pub(super) durable: usize,
     rotated: bool,
     has_recovered: bool,
+    /// The operation on spares that has no room, in each life.
+    pub(super) denied: Option<u64>,
+    /// How often changes have waited for room.
+    pub(super) waited: usize,
 }
 
 impl History {
     /// One life: recovers, checks, proposes until `proposals` are durable or the power fails. Whether it ended without a crash.
-    fn live(&mut self, disk: &mut MemoryDisk, fuse: Option<u64>, proposals: usize, random: &mut Random) -> bool {
+    pub(super) fn live(
+        &mut self,
+        disk: &mut MemoryDisk,
+        fuse: Option<u64>,
+        proposals: usize,
+        random: &mut Random,
+    ) -> bool {
         let mut node = Node::start(!self.has_recovered, fuse);
         match node.event(disk, random) {
             None => return false,
             Some(Event::Recovered { .. }) => {}
             Some(other) => panic!("{other:?}"),
         }
-        self.has_recovered = true;
+        (self.has_recovered, node.denied) = (true, self.denied);
         let found = node.catalog.state().applied as usize;
         assert!(
             (self.durable..=self.changes.len()).contains(&found),
@@ -115,8 +159,14 @@ impl History {
                         self.durable += 1;
                         assert_eq!(node.catalog.state().applied, node.catalog.state().applied.max(number));
                     }
+                    Some(Event::Room { .. }) => {}
                     Some(other) => panic!("{other:?}"),
                     None if node.catalog.is_idle() => break,
+                    None if node.catalog.waits_for_room() && !node.is_dead => {
+                        self.waited += 1;
+                        disk.full = false;
+                        node.look_for_room();
+                    }
                     None => return false,
                 }
             }
@@ -134,13 +184,13 @@ fn replay(changes: &[Change]) -> State {
 
 #[test]
 fn a_crash_at_any_operation_loses_no_durable_change() {
-    for at in 0..110 {
-        for seed in 0..12 {
+    for at in 0..250 {
+        for seed in 0..5 {
             let (mut disk, mut random) = (MemoryDisk::default(), Random(seed * 1000 + at));
             let mut history = History::default();
             history.live(&mut disk, Some(at), 20, &mut random);
             // During recovery too, then a whole life, then what is there.
-            let again = random.below(40);
+            let again = random.below(80);
             history.live(&mut disk, Some(again), 20, &mut random);
             assert!(history.live(&mut disk, None, 12, &mut random));
             assert!(history.live(&mut disk, None, 0, &mut random));
@@ -149,25 +199,45 @@ fn a_crash_at_any_operation_loses_no_durable_change() {
 }
 
 #[test]
-fn a_journal_that_is_full_becomes_a_snapshot_and_older_files_go() {
+fn a_journal_that_is_full_becomes_a_snapshot_and_older_files_become_spares() {
     let (mut disk, mut random) = (MemoryDisk::default(), Random(7));
     let mut history = History::default();
     assert!(history.live(&mut disk, None, 60, &mut random));
     assert!(history.rotated);
     let files: Vec<FileName> = disk.files().into_keys().collect();
-    let [FileName::Journal { number: journal }, FileName::Snapshot { number: snapshot }] = files[..] else {
+    let [
+        FileName::Journal { number: journal },
+        FileName::Snapshot { number: snapshot },
+        FileName::Spare(Spare::Snapshot),
+        FileName::Spare(Spare::Journal),
+    ] = files[..]
+    else {
         panic!("{files:?}")
     };
     assert_eq!(journal, snapshot);
     assert!(history.live(&mut disk, None, 0, &mut random));
 }
 
-/// A directory of one life without rotation, its journal, and the bytes in use.
+/// A directory whose journal, behind a snapshot, holds some entries.
 fn journal() -> (MemoryDisk, FileName, History) {
     let (mut disk, mut random, mut history) = (MemoryDisk::default(), Random(3), History::default());
-    assert!(history.live(&mut disk, None, 3, &mut random));
-    assert!(!history.rotated);
-    (disk, FileName::Journal { number: 0 }, history)
+    assert!(history.live(&mut disk, None, 1, &mut random));
+    assert!(history.rotated);
+    let number = history.durable as u64;
+    assert!(history.live(&mut disk, None, 4, &mut random));
+    (disk, FileName::Journal { number }, history)
+}
+
+/// A node whose directory has its spares, and that has nothing to do.
+pub(super) fn ready(disk: &mut MemoryDisk, random: &mut Random) -> Node {
+    let mut history = History::default();
+    assert!(history.live(disk, None, 1, random));
+    let mut node = Node::start(false, None);
+    assert!(matches!(node.event(disk, random), Some(Event::Recovered { torn: None })));
+    node.look_for_room();
+    assert_eq!(node.event(disk, random), None);
+    assert!(node.catalog.is_idle());
+    node
 }
 
 fn refusal(disk: &mut MemoryDisk) -> String {
@@ -182,11 +252,13 @@ fn refusal(disk: &mut MemoryDisk) -> String {
 #[test]
 fn damage_before_the_last_entry_is_refused_by_name() {
     let (disk, file, _) = journal();
+    let FileName::Journal { number } = file else { panic!("a journal") };
     for at in [0, 30, 61, 70] {
         let mut disk = disk.clone();
         disk.overwrite(file, |bytes| bytes[at] ^= 0x40);
         let why = refusal(&mut disk);
-        assert!(why.contains("catalog/journal-000000000000 at byte 0: the entry of change 1 is damaged"), "{why}");
+        let first = number + 1;
+        assert!(why.contains(&format!("{file} at byte 0: the entry of change {first} is damaged")), "{why}");
     }
 }
 
@@ -211,11 +283,11 @@ fn a_broken_last_entry_is_cut_and_written_over() {
 fn a_missing_or_damaged_file_is_refused_by_name() {
     let (mut disk, file, _) = journal();
     disk.remove(file);
-    assert!(refusal(&mut disk).contains("catalog/journal-000000000000 is missing"));
+    assert!(refusal(&mut disk).contains(&format!("{file} is missing")));
 
     let (mut disk, mut history) = (MemoryDisk::default(), History::default());
     assert!(history.live(&mut disk, None, 60, &mut Random(7)));
-    let [journal, snapshot] = disk.files().into_keys().collect::<Vec<_>>()[..] else { panic!("two files") };
+    let [journal, snapshot, ..] = disk.files().into_keys().collect::<Vec<_>>()[..] else { panic!("two files") };
     let mut damaged = disk.clone();
     damaged.overwrite(snapshot, |bytes| bytes[80] ^= 1);
     assert!(refusal(&mut damaged).contains(&format!("{snapshot} at byte 0: the checksum of its body is wrong")));
@@ -244,25 +316,27 @@ fn changes_larger_than_a_slot_or_a_journal_are_written_in_pieces() {
 #[test]
 fn a_write_error_is_final() {
     let (mut disk, mut random) = (MemoryDisk::default(), Random(5));
-    let mut node = Node::start(true, None);
-    assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Recovered { .. })));
+    let mut node = ready(&mut disk, &mut random);
+    let durable = node.catalog.state().applied;
     node.propose(Change::Logs { logs: 1 });
     node.propose(Change::Logs { logs: 2 });
-    let Some(Op::WriteAt { token, .. }) = node.ops.pop() else { panic!("a write") };
+    let Some(Op::WriteAt { file, token, .. }) = node.ops.pop() else { panic!("a write") };
     node.complete(Completion::Done { token, result: Err(Errno(5)) });
     let Some(Event::Failed { what, errno }) = node.catalog.event() else { panic!("failed") };
-    assert_eq!((what.as_str(), errno), ("writing catalog/journal-000000000000", Errno(5)));
+    assert_eq!((what, errno), (format!("writing catalog/journal-{durable:012}"), Errno(5)));
+    assert_eq!(file, FileName::Journal { number: durable });
     node.propose(Change::Logs { logs: 3 });
     assert!(node.ops.is_empty(), "nothing is written behind a failure");
-    assert_eq!((node.catalog.event(), node.catalog.state().applied), (None, 0));
+    assert_eq!((node.catalog.event(), node.catalog.state().applied), (None, durable));
 }
 
 #[test]
 fn changes_that_wait_share_an_entry() {
     let (mut disk, mut random) = (MemoryDisk::default(), Random(5));
-    let mut node = Node::start(true, None);
-    assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Recovered { .. })));
-    (1..=10).for_each(|logs| assert_eq!(node.propose(Change::Logs { logs }), logs as u64));
+    let mut node = ready(&mut disk, &mut random);
+    let durable = node.catalog.state().applied;
+    let change = |number| Change::RetentionClock { wall: Wall(number) };
+    (1..=10).for_each(|number| assert_eq!(node.propose(change(number)), durable + number));
     let mut writes = VecDeque::new();
     while let Some(op) = node.ops.pop() {
         writes.push_back(matches!(op, Op::WriteAt { .. }));
@@ -270,7 +344,7 @@ fn changes_that_wait_share_an_entry() {
         node.complete(completion);
     }
     assert_eq!(writes, [true, true], "the first alone, the nine behind it together");
-    assert_eq!(node.catalog.state().applied, 10);
+    assert_eq!(node.catalog.state().applied, durable + 10);
 }
 
 #[test]

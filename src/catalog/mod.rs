@@ -13,6 +13,7 @@ pub mod journal;
 pub mod moving;
 pub mod place;
 pub mod recover;
+pub mod reserve;
 pub mod reshard;
 pub mod routes;
 pub mod state;
@@ -21,3 +22,5 @@ pub mod state;
 mod decide_tests;
 #[cfg(test)]
 mod journal_tests;
+#[cfg(test)]
+mod reserve_tests;

@@ -44,8 +44,10 @@ pub enum FileName {
     Journal { number: u64 },
     /// The catalog's state before journal `number`.
     Snapshot { number: u64 },
-    /// A snapshot being written; renamed when durable.
-    SnapshotDraft { number: u64 },
+    /// Room that the catalog keeps for its next snapshot or journal: it becomes it by a rename.
+    Spare(Spare),
+    /// The same, being made; renamed when durable.
+    SpareDraft(Spare),
     /// Copy of what recovery cut off or found damaged in log `log` at `position`.
     Quarantine { log: u32, position: u64 },
     /// Whose the data directory `given` of this start is.
@@ -58,6 +60,13 @@ pub enum FileName {
     LogMark { log: u32 },
     /// A file of the snapshot that is being taken.
     Captured(Piece),
+}
+
+/// What a spare file of the catalog is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Spare {
+    Snapshot,
+    Journal,
 }
 
 /// What a snapshot is made of. Under `capture/`, its files have the names that they have in a data directory.
@@ -122,7 +131,9 @@ impl FileName {
             FileName::Segment { log, .. } | FileName::Preparing { log, .. } | FileName::LogMark { log } => {
                 DirName::Log(log)
             }
-            FileName::Journal { .. } | FileName::Snapshot { .. } | FileName::SnapshotDraft { .. } => DirName::Catalog,
+            FileName::Journal { .. } | FileName::Snapshot { .. } | FileName::Spare(_) | FileName::SpareDraft(_) => {
+                DirName::Catalog
+            }
             FileName::Quarantine { .. } => DirName::Quarantine,
             FileName::Captured(Piece::Manifest | Piece::Superblock(_)) => DirName::Capture(0),
             FileName::Captured(Piece::Snapshot { .. } | Piece::Journal { .. }) => DirName::CaptureCatalog,
@@ -149,7 +160,10 @@ impl FileName {
             DirName::Catalog => match (number("journal-", "", 10), number("snapshot-", "", 10)) {
                 (Some(number), _) => FileName::Journal { number },
                 (_, Some(number)) => FileName::Snapshot { number },
-                _ => FileName::SnapshotDraft { number: number("snapshot-", ".draft", 10)? },
+                _ => {
+                    let spare = if name.starts_with("snapshot") { Spare::Snapshot } else { Spare::Journal };
+                    if name.ends_with(".draft") { FileName::SpareDraft(spare) } else { FileName::Spare(spare) }
+                }
             },
             DirName::Quarantine => {
                 let (log, position) = name.strip_prefix("log-")?.split_once('-')?;
@@ -182,7 +196,8 @@ impl fmt::Display for FileName {
             FileName::Preparing { index, .. } => write!(f, "segment-{index:06}.preparing"),
             FileName::Journal { number } => write!(f, "journal-{number:012}"),
             FileName::Snapshot { number } => write!(f, "snapshot-{number:012}"),
-            FileName::SnapshotDraft { number } => write!(f, "snapshot-{number:012}.draft"),
+            FileName::Spare(spare) => write!(f, "{spare}.spare"),
+            FileName::SpareDraft(spare) => write!(f, "{spare}.spare.draft"),
             FileName::Quarantine { log, position } => write!(f, "log-{log:03}-{position:016x}"),
             FileName::Captured(piece) => match piece.original() {
                 Some(original) => write!(f, "{}/{original}", DirName::Capture(0)),
@@ -192,6 +207,15 @@ impl fmt::Display for FileName {
             FileName::IdentityDraft { .. } => f.write_str("identity.draft"),
             FileName::Mark { .. } | FileName::LogMark { .. } => f.write_str(MARK),
         }
+    }
+}
+
+impl fmt::Display for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Spare::Snapshot => "snapshot",
+            Spare::Journal => "journal",
+        })
     }
 }
 
@@ -494,7 +518,8 @@ mod tests {
             FileName::Preparing { log: 3, index: 12 },
             FileName::Journal { number: 7 },
             FileName::Snapshot { number: 8 },
-            FileName::SnapshotDraft { number: 8 },
+            FileName::Spare(Spare::Snapshot),
+            FileName::SpareDraft(Spare::Journal),
             FileName::Quarantine { log: 2, position: 0xfeed },
             FileName::Identity { given: 1 },
             FileName::IdentityDraft { given: 2 },
@@ -512,6 +537,7 @@ mod tests {
         );
         assert_eq!(FileName::Captured(Piece::Superblock(1)).to_string(), "capture/superblock-1");
         assert_eq!(FileName::parse(DirName::Top, "superblock-01"), None);
+        assert_eq!(FileName::parse(DirName::Catalog, "snapshot-000000000008.draft"), None);
         assert_eq!(FileName::parse(DirName::Log(0), "notes.txt"), None);
         assert_eq!(FileName::parse(DirName::Given(1), "superblock-0"), None);
     }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const SECTOR: usize = 512;
 const ENOENT: Errno = Errno(2);
+pub const ENOSPC: Errno = Errno(28);
 const EEXIST: Errno = Errno(17);
 const EBADF: Errno = Errno(9);
 
@@ -82,6 +83,8 @@ pub struct MemoryDisk {
     open: BTreeSet<FileName>,
     has_catalog: bool,
     has_catalog_durably: bool,
+    /// No file can be made or become longer.
+    pub full: bool,
 }
 
 /// Memory for one machine or two: block slots of two blocks, so that larger writes go in pieces.
@@ -194,6 +197,7 @@ impl MemoryDisk {
             (OpenHow::Existing, false) => return Err(ENOENT),
             (OpenHow::Create { .. }, true) => return Err(EEXIST),
             (OpenHow::Existing, true) => {}
+            (OpenHow::Create { .. }, false) if self.full => return Err(ENOSPC),
             (OpenHow::Create { size }, false) => {
                 assert!(file.dir() != DirName::Catalog || self.has_catalog, "{file} in a directory that is not there");
                 self.inodes.push(Inode { durable: Vec::new(), writes: vec![(0, vec![0; size as usize])] });
@@ -208,6 +212,9 @@ impl MemoryDisk {
         assert!(at.is_multiple_of(4096) && bytes.len().is_multiple_of(4096), "{file} is written in whole blocks");
         let inode = self.opened(file)?;
         let inode = &mut self.inodes[inode];
+        if self.full && at as usize + bytes.len() > inode.live().len() {
+            return Err(ENOSPC);
+        }
         let len = bytes.len() as u32;
         match sync {
             Sync::Durable => {

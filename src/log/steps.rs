@@ -31,6 +31,11 @@ pub enum Step {
         bytes: Vec<u8>,
         sync: Sync,
     },
+    /// Writes zeros from the file's begin to `until`, in whole blocks.
+    Zeros {
+        file: FileName,
+        until: u64,
+    },
     Fsync(FileName),
     Rename {
         from: FileName,
@@ -40,6 +45,17 @@ pub enum Step {
     Unlink(FileName),
     /// Removes a directory and what is in it, if it is there.
     Clear(DirName),
+}
+
+impl Step {
+    /// How many bytes it writes.
+    fn bytes(&self) -> u64 {
+        match self {
+            Step::Write { bytes, .. } => bytes.len() as u64,
+            Step::Zeros { until, .. } => *until,
+            _ => 0,
+        }
+    }
 }
 
 /// Where the list stands after a completion.
@@ -166,6 +182,11 @@ impl Steps {
                 buffers.bytes_mut(from).copy_from_slice(&rest[..from.len as usize]);
                 Op::WriteAt { file: *file, at: at + self.moved, from, sync: *sync, token }
             }
+            Step::Zeros { file, until } => {
+                let from = self.slot.first((until - self.moved).min(self.slot.len as u64) as u32);
+                buffers.bytes_mut(from).fill(0);
+                Op::WriteAt { file: *file, at: self.moved, from, sync: Sync::Later, token }
+            }
             Step::Fsync(file) => Op::Fsync { file: *file, token },
             Step::Rename { from, to } => Op::Rename { from: *from, to: *to, token },
             Step::Close(file) => Op::CloseFile { file: *file, token },
@@ -193,13 +214,13 @@ impl Steps {
                 self.moved += bytes as u64;
                 (bytes as u64) < asked || self.moved == *limit
             }
-            Step::Write { bytes: all, .. } => {
-                let asked = (all.len() as u64 - self.moved).min(self.slot.len as u64);
+            Step::Write { .. } | Step::Zeros { .. } => {
+                let asked = (step.bytes() - self.moved).min(self.slot.len as u64);
                 if (bytes as u64) < asked {
                     return self.drop_all(EIO);
                 }
                 self.moved += asked;
-                self.moved >= all.len() as u64
+                self.moved >= step.bytes()
             }
             _ => true,
         };
@@ -227,7 +248,7 @@ impl std::fmt::Display for Step {
             Step::Open { file, how: OpenHow::Existing } => write!(f, "opening {file}"),
             Step::Open { file, .. } => write!(f, "creating {file}"),
             Step::Read { file, .. } => write!(f, "reading {file}"),
-            Step::Write { file, .. } => write!(f, "writing {file}"),
+            Step::Write { file, .. } | Step::Zeros { file, .. } => write!(f, "writing {file}"),
             Step::Fsync(file) => write!(f, "flushing {file}"),
             Step::Rename { from, .. } => write!(f, "renaming {from}"),
             Step::Close(file) => write!(f, "closing {file}"),

@@ -56,9 +56,11 @@ impl Tops {
             files.extend(other.filter(|file| opening.seen[lead].size(*file).is_none()));
         }
         let rank = |file: &FileName| match file {
-            FileName::Superblock(_) => 0,
-            FileName::Snapshot { .. } => 1,
-            _ => 2,
+            // Those that go make room for what is copied.
+            FileName::Spare(_) | FileName::SpareDraft(_) => 0,
+            FileName::Superblock(_) => 1,
+            FileName::Snapshot { .. } => 2,
+            _ => 3,
         };
         files.sort_by_key(rank);
         let mut sizes = [0, 1].map(|half| opening.seen[half].files.clone());
@@ -96,6 +98,11 @@ impl Tops {
         match self.stage {
             Stage::Next | Stage::Written => {
                 let Some(file) = self.files.pop_front() else { return Ok(false) };
+                if matches!(file, FileName::Spare(_) | FileName::SpareDraft(_)) && !self.copies {
+                    self.stage = Stage::Written;
+                    self.level_spare(file, scripts, buffers, ops);
+                    return Ok(true);
+                }
                 self.stage = Stage::Read(file);
                 if self.size(self.lead, file).is_none() {
                     // The last operation has made it, or has not removed it: here only.
@@ -130,6 +137,17 @@ impl Tops {
             }
         }
         Ok(true)
+    }
+
+    /// What a spare holds does not count, and it must not take room that may not be there: one that both halves have serves, any other goes,
+    /// and the catalog makes another.
+    fn level_spare(&self, file: FileName, scripts: &mut [Script; 2], buffers: &mut Buffers, ops: &mut Ops) {
+        let sizes = [0, 1].map(|half| self.size(half, file));
+        if sizes[0] != sizes[1] {
+            for half in (0..2).filter(|half| sizes[*half].is_some()) {
+                scripts[half].run([Step::Unlink(file), Step::SyncDir(file.dir())], buffers, ops);
+            }
+        }
     }
 
     fn write(

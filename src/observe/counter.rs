@@ -36,6 +36,8 @@ counters! {
     LogFull "log_full_total" "Frames refused because the log was full.",
     RoomMissed "log_room_missed_total" "Times that the file system had no room for another segment of a log.",
     RoomReturned "log_room_returned_total" "Times that it had room again.",
+    CatalogRoomMissed "catalog_room_missed_total" "Times that the file system had no room for a spare file of the catalog.",
+    CatalogRoomReturned "catalog_room_returned_total" "Times that it had room again.",
     LogBytesUsedNow "log_bytes_used_now" "Bytes of live segments.",
     LogBytesNow "log_bytes_now" "Bytes that the log may use.",
     MirrorDegradedNow "mirror_degraded_now" "Logs, and directories beside their logs, whose halves are not both whole.",

@@ -278,7 +278,9 @@ impl Worker {
                 }
                 self.recover_logs(superblock, state, ops);
             }
-            journal::Event::Durable(..) | journal::Event::Failed { .. } => unreachable!("handled by the caller"),
+            journal::Event::Durable(..) | journal::Event::Room { .. } | journal::Event::Failed { .. } => {
+                unreachable!("handled by the caller")
+            }
         }
     }
 

@@ -4,11 +4,13 @@ use super::Worker;
 use super::mailbox::{ConnectionId, Message};
 use super::notice::Notice;
 use super::rebalance::Wanted;
+use super::room::no_room;
 use super::serve::Reply;
 use super::stream_news::StreamNews;
 use crate::catalog::change::Change;
 use crate::catalog::decide::{Decide, NewStream};
 use crate::catalog::journal::{Catalog, Event};
+use crate::catalog::reserve::Cover;
 use crate::catalog::state::{ShardState, State, StreamStatus};
 use crate::io::clock::{Mono, Wall};
 use crate::io::op::Ops;
@@ -216,6 +218,7 @@ impl Worker {
         while let Some(event) = self.control.as_mut().and_then(|control| control.catalog.event()) {
             match event {
                 Event::Durable(number, change) => self.change_durable(number, change, ops),
+                Event::Room { back } => self.catalog_room(back),
                 // Before the node serves there is nobody to answer: the start ends.
                 Event::Failed { what, errno } if !self.serving => self.refuse_log(format!("{what}: {errno}")),
                 Event::Failed { what, errno } => {
@@ -257,7 +260,7 @@ impl Worker {
     /// Judges wishes one by one, each by the state that the one before it left.
     fn judge_wishes(&mut self, ops: &mut Ops) {
         // A snapshot is taken between two of them.
-        let holds = self.changes_wait();
+        let holds = self.changes_wait() || self.refuse_where_the_catalog_waits(ops);
         loop {
             let control = self.control.as_mut().expect("worker 0");
             if !self.serving || holds {
@@ -274,21 +277,14 @@ impl Worker {
             match wish {
                 Wish::Move(wanted) => self.judge_move(&wanted, ops),
                 Wish::Moved { stream } => self.judge_moved(stream, ops),
-                Wish::Mutate(asker, mutation) => {
-                    let decide =
-                        Decide { state: control.catalog.ahead(), identity: &self.identity, logs: &self.places };
-                    match decide_mutation(&decide, *mutation, now) {
-                        Ok(change) => {
-                            let then = follow_up(&change, asker);
-                            self.propose(change, Some(then), ops);
-                        }
-                        // What it was judged by may be lost in a crash: the refusal goes out when that is durable.
-                        Err(error) => {
-                            let by = control.catalog.ahead().applied;
-                            control.thens.push_back((by, Then::Refuse(asker, Box::new(error))));
-                        }
+                Wish::Mutate(asker, mutation) => match self.cover(&mutation, ops) {
+                    Cover::Given => self.judge_mutation(asker, *mutation, now, ops),
+                    Cover::Missing => self.answer_mutation(asker, Err(Box::new(no_room())), ops),
+                    Cover::Soon => {
+                        let control = self.control.as_mut().expect("worker 0");
+                        return control.wishes.push_front(Wish::Mutate(asker, mutation));
                     }
-                }
+                },
                 Wish::Gone { stream } => {
                     control.ends.retain(|key, _| key.stream() != stream);
                     let then = control.deleting.remove(&stream).map(Then::Answer);
@@ -306,6 +302,22 @@ impl Worker {
                         self.propose(change, Some(then), ops);
                     }
                 }
+            }
+        }
+    }
+
+    fn judge_mutation(&mut self, asker: Asker, mutation: Mutation, now: Wall, ops: &mut Ops) {
+        let control = self.control.as_mut().expect("worker 0");
+        let decide = Decide { state: control.catalog.ahead(), identity: &self.identity, logs: &self.places };
+        match decide_mutation(&decide, mutation, now) {
+            Ok(change) => {
+                let then = follow_up(&change, asker);
+                self.propose(change, Some(then), ops);
+            }
+            // What it was judged by may be lost in a crash: the refusal goes out when that is durable.
+            Err(error) => {
+                let by = control.catalog.ahead().applied;
+                control.thens.push_back((by, Then::Refuse(asker, Box::new(error))));
             }
         }
     }
@@ -403,7 +415,7 @@ impl Worker {
         }
     }
 
-    fn answer_mutation(&mut self, asker: Asker, result: Result<(), Box<Error>>, ops: &mut Ops) {
+    pub(super) fn answer_mutation(&mut self, asker: Asker, result: Result<(), Box<Error>>, ops: &mut Ops) {
         match asker.worker == self.id {
             true => self.mutated(asker.connection, result, ops),
             false => self.mail.answer(asker.worker, Message::Mutated { to: asker.connection, result }),
@@ -519,7 +531,8 @@ fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall) -> Result
 impl Worker {
     /// Retention time survives a restart. Worker 0, now and then.
     pub(super) fn keep_retention_time(&mut self, ops: &mut Ops) {
-        let Some(control) = self.control.as_mut().filter(|control| !control.failed) else { return };
+        let may = |control: &&mut Control| !control.failed && !control.catalog.waits_for_room();
+        let Some(control) = self.control.as_mut().filter(may) else { return };
         if let Some(wall) = self.retention.to_keep() {
             control.catalog.propose(Change::RetentionClock { wall }, &mut self.buffers, ops);
         }

@@ -23,6 +23,7 @@ pub mod put;
 pub mod put_answer;
 pub mod put_lend;
 pub mod rebalance;
+mod room;
 pub mod scrub;
 pub mod serve;
 pub mod setup;
@@ -186,6 +187,7 @@ impl Worker {
             self.scrub(ops);
             self.forget_readers();
             self.keep_retention_time(ops);
+            self.look_for_catalog_room(ops);
         }
         self.close_turn(ops);
         self.mirror_turn(ops);

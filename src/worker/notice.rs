@@ -132,6 +132,10 @@ pub enum Notice {
         log: u32,
         back: bool,
     },
+    /// The file system has no room for a spare file of the catalog, or (`back`) has it again.
+    CatalogRoom {
+        back: bool,
+    },
     /// A snapshot has been taken, or has not.
     SnapshotTaken {
         segments: u64,
@@ -254,6 +258,13 @@ impl Notice {
                 )
             }
             Notice::Room { log, .. } => write!(f, "the file system has room again: log {log} grows"),
+            Notice::CatalogRoom { back: false } => f.write_str(
+                "the file system has no room for the spare files of the catalog: new streams and shards are refused, others can be used and \
+                 deleted; it is tried again every 10 s: free space there",
+            ),
+            Notice::CatalogRoom { .. } => {
+                f.write_str("the file system has room again: the catalog has its spare files")
+            }
             Notice::SnapshotTaken { segments, bytes } => {
                 write!(f, "a snapshot has been taken: {segments} segments with {bytes} bytes")
             }

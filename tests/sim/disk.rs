@@ -115,8 +115,10 @@ pub struct Disk {
     pub block: u64,
     /// Whether a link shares extents, or is a second name of one file.
     pub reflinks: bool,
-    /// The file system has no room for another segment.
+    /// The file system has no room.
     pub full: bool,
+    /// Snapshots that the catalog has made meanwhile.
+    pub rotated_full: u64,
     /// The next request makes halves of a mirror equal: that may be of a file that a snapshot holds, too.
     pub repairs: bool,
     /// The drive does not answer any more.
@@ -150,6 +152,7 @@ impl Disk {
             block: ALIGNMENT,
             reflinks: false,
             full: false,
+            rotated_full: 0,
             repairs: false,
             dead: false,
             taken: Vec::new(),
@@ -173,7 +176,7 @@ impl Disk {
             assert_eq!(made.drive, drive, "looked for on another drive: {request:?}");
         }
         let exposed = self.faulty_drive.is_none_or(|faulty| faulty == drive);
-        let fault = self.draw_fault(&request).filter(|_| exposed);
+        let fault = self.draw_fault(&request, inode).filter(|_| exposed);
         self.faults_given += fault.is_some() as u64;
         let size = inode.map_or(0, |inode| self.inodes[inode].live.len());
         let number = self.events;
@@ -230,14 +233,11 @@ impl Disk {
         entries.chain(&self.taken).filter(|other| **other == inode).count()
     }
 
-    fn draw_fault(&mut self, request: &Request) -> Option<Errno> {
+    fn draw_fault(&mut self, request: &Request, inode: Option<usize>) -> Option<Errno> {
         if self.dead {
             return Some(EIO);
         }
-        let of_segments = |file: &FileName| {
-            matches!(file, FileName::Segment { .. } | FileName::Preparing { .. } | FileName::Captured(_))
-        };
-        if self.full && matches!(request, Request::Open { file, how: OpenHow::Create { .. } } if of_segments(file)) {
+        if self.full && self.finds_no_room(request, inode) {
             return Some(ENOSPC);
         }
         let (part, errno) = match request {

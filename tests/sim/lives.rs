@@ -156,6 +156,7 @@ impl World<'_> {
             }
             Notice::Stream(news) => self.stream_told(&news),
             Notice::Room { back, .. } => self.report.room_returned += back as u64,
+            Notice::CatalogRoom { back } => self.report.spares_returned += back as u64,
             Notice::MoreLogs { .. } => self.report.grown += 1,
             Notice::Clock(ClockNews::Accepted { .. }) => {
                 assert!(self.accepting, "a clock is accepted that nobody has: {notice}");

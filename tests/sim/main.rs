@@ -24,6 +24,7 @@ mod oracle;
 mod plan;
 mod random;
 mod reader;
+mod room;
 mod run;
 mod scenario;
 mod scrub;
@@ -92,6 +93,7 @@ fn hold(part: u64) {
     assert!(seeds < 20 || total.restored > 0, "no node has been restored from a snapshot: {total:?}");
     assert!(seeds < 200 || total.snapshots_several > 0, "no snapshot of several drives: {total:?}");
     assert!(seeds < 200 || total.snapshots_cut > 0 && total.room_returned > 0, "no cut and no room: {total:?}");
+    assert!(seeds < 200 || total.rotated_full > 0, "no journal was full where there was no room: {total:?}");
 }
 
 #[test]

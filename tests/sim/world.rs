@@ -163,6 +163,9 @@ pub struct Report {
     pub stayed: u64,
     /// Times that the file system had room again.
     pub room_returned: u64,
+    /// Snapshots of the catalog where there was no room, and how often room for its spares returned.
+    pub rotated_full: u64,
+    pub spares_returned: u64,
     /// Halves of mirrors that were left behind, units that were rebuilt, and audits of one half alone.
     pub degraded: u64,
     pub rebuilt: u64,
@@ -199,6 +202,8 @@ impl Report {
         self.resumed += other.resumed;
         self.stayed += other.stayed;
         self.room_returned += other.room_returned;
+        self.rotated_full += other.rotated_full;
+        self.spares_returned += other.spares_returned;
         self.degraded += other.degraded;
         self.rebuilt += other.rebuilt;
         self.alone += other.alone;
@@ -325,6 +330,7 @@ impl<'a> World<'a> {
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
         self.report.moved = self.shared.moved;
+        self.report.rotated_full = self.disk.rotated_full;
         self.report.scrubbed = self.scrubs.found;
         self.report.scrubs_gone_on = self.scrubs.gone_on as u64;
         self.report.virtual_seconds = self.clock.mono() as f64 / 1e9;
