@@ -19,8 +19,9 @@ const SHARD: u64 = 384;
 const TAG: u64 = 64;
 const LOG: u64 = 256;
 const RESUME: u64 = 48;
-/// Twice what one takes: a log may get more before its list is looked at again.
-const LIVE_SEGMENT: u64 = 32;
+/// Twice what one takes, in the list of those that are live and in that of those that have been verified: a log may get more before its lists
+/// are looked at again.
+const LIVE_SEGMENT: u64 = 64;
 
 /// Bytes of a snapshot, and of any single change, that this state can lead to without another stream or shard.
 pub fn need(state: &State) -> u64 {
