@@ -21,7 +21,7 @@ pub struct Facts {
     pub seconds: Vec<PathBuf>,
     pub devices: Vec<Device>,
     pub when_full: WhenFull,
-    /// Nanoseconds within which every sealed byte is verified; `None`: never.
+    /// Nanoseconds within which every stored byte is verified; `None`: never.
     pub scrub: Option<u64>,
 }
 
@@ -90,7 +90,7 @@ fn scrub(facts: &Facts, opened: &Opened<'_>) -> String {
     let Some(period) = facts.scrub else {
         return "off: what is stored is verified when it is read (--scrub-days)".to_string();
     };
-    let often = format!("every sealed byte is verified within {}", show_time(period));
+    let often = format!("every stored byte is verified within {}", show_time(period));
     let share = opened.disk / facts.cores.len().max(1) as u64;
     if rate_for(share, period) <= RATE_MAX {
         return often;
@@ -209,7 +209,7 @@ mod tests {
         };
         let day = 86_400 * 1_000_000_000;
         assert!(line(None, 1 << 40, 1).starts_with("off"));
-        assert_eq!(line(Some(14 * day), 1 << 40, 1), "every sealed byte is verified within 14 days");
+        assert_eq!(line(Some(14 * day), 1 << 40, 1), "every stored byte is verified within 14 days");
         let late = line(Some(14 * day), 200 << 40, 1);
         assert!(late.contains("64 MiB/s") && late.contains("takes 37 days"), "{late}");
         assert!(!line(Some(14 * day), 200 << 40, 4).contains("takes"), "four workers can");

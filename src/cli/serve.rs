@@ -72,7 +72,7 @@ pub struct Args {
     /// Believe the wall clock at this start, also if nothing synchronises it or it has gone back: retention goes on from it
     #[arg(long)]
     accept_clock: bool,
-    /// Days within which every sealed byte is read and verified; 0: never
+    /// Days within which every stored byte is read and verified; 0: never
     #[arg(long, value_name = "DAYS", default_value = "14", value_parser = parse_days)]
     scrub_days: f64,
     /// Seconds that an hour of retention lasts, for tests; fixed when the directory is made

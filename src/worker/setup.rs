@@ -59,7 +59,7 @@ pub struct Options {
     pub clock_synchronised: bool,
     /// The operator wants the wall clock to be believed at start whatever the kernel and the last run say.
     pub accept_clock: bool,
-    /// Nanoseconds within which every sealed byte is verified; `None`: never.
+    /// Nanoseconds within which every stored byte is verified; `None`: never.
     pub scrub: Option<u64>,
     /// Every data directory has two halves.
     pub mirror: Option<mirror::Settings>,

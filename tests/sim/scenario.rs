@@ -54,7 +54,7 @@ pub struct Settings {
     pub heals: bool,
     /// Lives of the node before the last one.
     pub lives: u32,
-    /// Nanoseconds within which every sealed byte is verified.
+    /// Nanoseconds within which every stored byte is verified.
     pub scrub: Option<u64>,
     /// The companion takes so many times longer for it than it is asked to: segments are recycled under it.
     pub scrub_slow: u64,
