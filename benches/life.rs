@@ -54,7 +54,10 @@ const PARTS: &[Part] = &[
     ("turn", turn::run),
     ("lone", lone::run),
     ("space", space::run),
-    ("busy", busy::run),
+    ("preparing", busy::preparing),
+    ("moving", busy::moving),
+    ("scrubbing", busy::scrubbing),
+    ("reading", busy::reading),
     ("cold", cold::run),
     ("index", index::run),
 ];

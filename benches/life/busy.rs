@@ -1,13 +1,15 @@
-//! `busy`: what an ack waits for while the log is being looked after: 2,000 PutRecord calls a second over 64 connections, without other work
-//! and with it, in turn.
+//! What an ack waits for while the log is being looked after, or read: 2,000 PutRecord calls a second over 64 connections, without other work
+//! and with it, in turn. Four parts:
 //!
 //! * *preparing*: 16 KiB records on a new log with one worker. Every segment that is begun has the next one prepared; a file
 //!   of the log that is being written full tells when.
 //! * *moving*: 3,000-byte records. Before each round the log gets segments in which one record of five is kept; then the others' stream is
 //!   deleted. The moved bytes in `/metrics` tell when something is being moved.
 //! * *scrubbing*: the same puts on a server that verifies 1 GB over and over (`--scrub-days`), and on one that does not.
+//! * *reading*: two consumers, each at 20 MB/s, catch up with 1 GB that lies in no memory.
 
 use crate::Extent;
+use crate::client::{Consumer, shard_name};
 use crate::load::{create, delete, put_record, put_records, repeat};
 use crate::paced::{Doing, Latencies, Paced};
 use crate::server::Server;
@@ -29,15 +31,28 @@ const STILL: Duration = Duration::from_secs(1);
 /// Days in which a server verifies all it has: as fast as it can.
 const SCRUB_DAYS: &str = "0.0001";
 
-pub fn run(table: &mut Table, extent: &Extent) {
-    let rounds = extent.pick(5, 1);
-    let measured = (0..rounds).map(|_| preparing(extent.pick(40, 12))).collect();
+fn rounds(extent: &Extent) -> usize {
+    extent.pick(5, 1)
+}
+
+pub fn preparing(table: &mut Table, extent: &Extent) {
+    let measured = (0..rounds(extent)).map(|_| prepared(extent.pick(40, 12))).collect();
     show(table, "preparing", measured);
-    show(table, "moving", moving(rounds, extent));
-    match scrubbing(rounds, extent) {
+}
+
+pub fn moving(table: &mut Table, extent: &Extent) {
+    show(table, "moving", moved(rounds(extent), extent));
+}
+
+pub fn scrubbing(table: &mut Table, extent: &Extent) {
+    match scrubbed(rounds(extent), extent) {
         Some(measured) => show(table, "scrubbing", measured),
-        None => table.say("scrubbing: this build has none"),
+        None => table.say("this build does not scrub"),
     }
+}
+
+pub fn reading(table: &mut Table, extent: &Extent) {
+    show(table, "reading", read(rounds(extent), extent));
 }
 
 fn show(table: &mut Table, what: &str, rounds: Vec<Latencies>) {
@@ -60,7 +75,7 @@ fn show(table: &mut Table, what: &str, rounds: Vec<Latencies>) {
 }
 
 /// A round on a log whose segments are prepared as the puts come to them.
-fn preparing(seconds: u64) -> Latencies {
+fn prepared(seconds: u64) -> Latencies {
     let server = Server::start("8G", &["--cores", "0"]);
     create(server.port, "busy", 1);
     let (began, log) = (Instant::now(), server.data.join("log-000"));
@@ -90,11 +105,11 @@ fn is_preparing(log: &Path) -> bool {
 }
 
 /// Rounds of puts beside a log that is at rest, then moves what is left of its segments.
-fn moving(rounds: usize, extent: &Extent) -> Vec<Latencies> {
+fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
     let server = Server::start("6G", &["--cores", "0"]);
     create(server.port, "busy", 1);
     let calls = extent.pick(1 << 30, 400 << 20) / (500 * 1024) / 5;
-    let moved = || server.gauge("moved_bytes_total");
+    let moved_bytes = || server.gauge("moved_bytes_total");
     let round = |_| {
         create(server.port, "gone", 1);
         create(server.port, "kept", 1);
@@ -107,10 +122,10 @@ fn moving(rounds: usize, extent: &Extent) -> Vec<Latencies> {
         std::thread::sleep(Duration::from_secs(extent.pick(10, 4)));
         load.now(Doing::Other);
         delete(server.port, "gone");
-        let (mut known, mut last, began) = (moved(), Instant::now(), Instant::now());
+        let (mut known, mut last, began) = (moved_bytes(), Instant::now(), Instant::now());
         while last.elapsed() < STILL * 4 && began.elapsed() < Duration::from_secs(extent.pick(120, 15)) {
             std::thread::sleep(Duration::from_millis(50));
-            let now = moved();
+            let now = moved_bytes();
             if now > known {
                 (known, last) = (now, Instant::now());
                 load.now(Doing::Work);
@@ -127,20 +142,20 @@ fn moving(rounds: usize, extent: &Extent) -> Vec<Latencies> {
 }
 
 /// Rounds on a server that does not verify and on one that does; `None`: the server cannot.
-fn scrubbing(rounds: usize, extent: &Extent) -> Option<Vec<Latencies>> {
+fn scrubbed(rounds: usize, extent: &Extent) -> Option<Vec<Latencies>> {
     let seconds = Duration::from_secs(extent.pick(20, 5));
     let half = |flags: &[&str], doing: Doing| {
         let server = Server::start("4G", &[&["--cores", "0"], flags].concat());
-        let scrubbed = || server.metrics().each("scrubbed_bytes_total").iter().sum::<f64>();
+        let verified = || server.metrics().each("scrubbed_bytes_total").iter().sum::<f64>();
         create(server.port, "full", 8);
         repeat(server.port, &put_records("full", 500, 4096, 4), extent.pick(1 << 30, 256 << 20) / (500 * 4096) / 4);
         create(server.port, "busy", 1);
         let mut load = Paced::start(server.port, &put_record("busy", SMALL, CONNECTIONS), RATE);
         std::thread::sleep(Duration::from_secs(2));
         load.now(doing);
-        let before = scrubbed();
+        let before = verified();
         std::thread::sleep(seconds);
-        let worked = scrubbed() > before;
+        let worked = verified() > before;
         assert_eq!(worked, doing == Doing::Work, "whether it has verified anything");
         load.stop()
     };
@@ -155,4 +170,48 @@ fn scrubbing(rounds: usize, extent: &Extent) -> Option<Vec<Latencies>> {
         };
         (0..rounds).map(pair).collect()
     })
+}
+
+/// Rounds beside consumers that have begun anew, and without.
+fn read(rounds: usize, extent: &Extent) -> Vec<Latencies> {
+    const CONSUMERS: usize = 2;
+    let mut server = Server::start("4G", &["--cores", "0"]);
+    create(server.port, "cold", CONSUMERS);
+    repeat(server.port, &put_records("cold", 500, 1024, 4), extent.pick(1 << 30, 256 << 20) / (500 << 10) / 4);
+    server.restart("TERM");
+    create(server.port, "busy", 1);
+    let seconds = Duration::from_secs(extent.pick(10, 4));
+    let round = |_| {
+        let mut load = Paced::start(server.port, &put_record("busy", SMALL, CONNECTIONS), RATE);
+        std::thread::sleep(Duration::from_secs(2));
+        load.now(Doing::Nothing);
+        std::thread::sleep(seconds);
+        let until = Instant::now() + seconds;
+        load.now(Doing::Work);
+        std::thread::scope(|scope| {
+            for shard in 0..CONSUMERS {
+                let port = server.port;
+                scope.spawn(move || consume(port, shard, until));
+            }
+        });
+        load.now(Doing::Other);
+        load.stop()
+    };
+    (0..rounds).map(round).collect()
+}
+
+/// Ten calls a second of 2,000 records each.
+fn consume(port: u16, shard: usize, until: Instant) {
+    let mut consumer = Consumer::open(port, "cold", &shard_name(shard), "\"TRIM_HORIZON\"");
+    let began = Instant::now();
+    for call in 1.. {
+        if consumer.next(",\"Limit\":2000").is_none() {
+            consumer = Consumer::open(port, "cold", &shard_name(shard), "\"TRIM_HORIZON\"");
+        }
+        let next = began + Duration::from_millis(100 * call);
+        if next >= until {
+            return;
+        }
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
 }
