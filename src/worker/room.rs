@@ -67,5 +67,5 @@ impl Worker {
 
 pub(super) fn no_room() -> Error {
     let text = "The file system has no room for the catalog: nothing was changed; try again when there is some.";
-    Error::new(Kind::InternalFailure, text)
+    Error::new(Kind::LimitExceeded, text)
 }

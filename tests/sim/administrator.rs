@@ -286,7 +286,9 @@ fn check_bad(call: &Call, status: u16, value: &Value, shared: &Shared) {
         .find(|(operation, body, _)| *operation == call.operation && *body == call.body)
         .expect("sent from there");
     let failed = given == "InternalFailure" && (shared.lenient || shared.stopping);
-    assert!(given == *wanted || failed, "{} with {} gave {value}, not {wanted}", call.operation, call.body);
+    // Where the catalog waits for room, nothing is judged.
+    let waits = given == "LimitExceededException" && shared.settings.room_varies;
+    assert!(given == *wanted || failed || waits, "{} with {} gave {value}, not {wanted}", call.operation, call.body);
 }
 
 /// Every live stream is listed, in order.
