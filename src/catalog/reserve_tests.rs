@@ -8,7 +8,7 @@ use super::journal_tests::{History, Node, SETTINGS, ready};
 use super::reserve::{Cover, need, shard_bytes, stream_bytes};
 use super::state::{Resume, State, StreamMode};
 use crate::io::clock::Wall;
-use crate::io::op::{Completion, Errno, FileName, Op, OpenHow, Spare};
+use crate::io::op::{Completion, Errno, FileName, Op, OpenHow, Spare, Token};
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
 use crate::log::memory_disk::{MemoryDisk, Random};
@@ -202,6 +202,72 @@ fn an_empty_journal_that_is_too_small_is_replaced() {
     assert_eq!(node.catalog.state().live[&0], live);
 }
 
+/// A directory without spares, as a crash may leave it between two rotations of an earlier version: older files are there.
+fn with_older(random: &mut Random) -> MemoryDisk {
+    let mut disk = MemoryDisk::default();
+    let mut node = ready(&mut disk, random);
+    let place = Place { block: 4096, directory: SETTINGS.directory, file: 0 };
+    let (mut earlier, mut crc) = (Vec::new(), 0);
+    for number in 1..=4 {
+        let entry = encode_changes(place, crc, number, &vec![Change::Logs { logs: number as u32 }]);
+        earlier.extend(entry.bytes);
+        crc = entry.crc;
+    }
+    disk.overwrite(FileName::Spare(Spare::Journal), |bytes| bytes[..earlier.len()].copy_from_slice(&earlier));
+    for (spare, to) in
+        [(Spare::Journal, FileName::Journal { number: 0 }), (Spare::Snapshot, FileName::Snapshot { number: 0 })]
+    {
+        disk.run(&Op::Rename { from: FileName::Spare(spare), to, token: Token(0) }, &mut node.buffers);
+    }
+    disk.full = true;
+    disk
+}
+
+#[test]
+fn a_start_makes_spares_and_journal_of_older_files_without_room() {
+    for is_missing in [false, true] {
+        let mut random = Random(5);
+        let mut disk = with_older(&mut random);
+        let number = journal(&disk);
+        if is_missing {
+            disk.remove(FileName::Journal { number });
+        }
+        for from in [0, 1] {
+            let mut node = Node::start(false, None);
+            let event = node.event(&mut disk, &mut random);
+            assert_eq!(event, Some(Event::Recovered { torn: None }), "journal missing: {is_missing}");
+            assert_eq!(make(&mut node, &mut disk, std::iter::once(freed(from))).0, 1);
+        }
+        if !is_missing {
+            let mut node = Node::start(false, None);
+            assert!(matches!(node.event(&mut disk, &mut random), Some(Event::Recovered { torn: None })));
+            assert_eq!(make(&mut node, &mut disk, (0..10).map(freed)).0, 10, "there is a journal to go on in");
+        }
+    }
+}
+
+#[test]
+fn changes_that_share_an_entry_fit_into_a_journal() {
+    let (mut disk, mut random) = (MemoryDisk::default(), Random(5));
+    let mut node = ready(&mut disk, &mut random);
+    let durable = node.catalog.state().applied;
+    (0..128).for_each(|number| drop(node.propose(freed(number))));
+    let mut entry = 0;
+    while let Some(op) = node.ops.pop() {
+        if let Op::WriteAt { file: FileName::Journal { .. }, from, .. } = op {
+            entry += from.len as u64;
+        }
+        let completion = disk.run(&op, &mut node.buffers);
+        node.complete(completion);
+        let events: Vec<Event> = std::iter::from_fn(|| node.catalog.event()).collect();
+        if !events.is_empty() {
+            assert!(entry <= SETTINGS.journal_bytes, "an entry of {entry} bytes");
+            entry = 0;
+        }
+    }
+    assert_eq!(node.catalog.state().applied, durable + 128);
+}
+
 #[test]
 fn entries_of_an_earlier_journal_in_the_same_file_are_never_taken() {
     let place = |file| Place { block: 4096, directory: SETTINGS.directory, file };
@@ -242,7 +308,7 @@ fn what_a_state_needs_is_never_less_than_its_snapshot() {
         }
         fits(&state, &format!("after {number} random changes"));
     }
-    for (streams, shards) in [(2_000, 1), (300, 7), (20, 1_000)] {
+    for (streams, shards) in [(0, 0), (2_000, 1), (300, 7), (20, 1_000)] {
         let mut state = State::default();
         (0..streams).for_each(|number| state.apply(state.applied + 1, &create(number, shards)));
         fits(&state, &format!("{streams} streams of {shards} shards"));
