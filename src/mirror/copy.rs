@@ -35,6 +35,8 @@ pub(super) struct Task {
     pub size: u64,
     pub kind: Kind,
     pub stage: Stage,
+    /// The half whose file ends before the other's.
+    pub short: Option<usize>,
     /// Bytes below are done; how many are looked at now.
     pub at: u64,
     pub len: u32,
@@ -61,6 +63,7 @@ impl Task {
             size,
             kind,
             stage: Stage::Begin,
+            short: None,
             at: 0,
             len: 0,
             was_open: false,
@@ -79,6 +82,12 @@ impl Task {
 
     pub fn level(unit: usize, file: FileName, size: u64, prefer: usize, scrub: Option<u32>) -> Task {
         Task { scrub, ..Task::new(unit, file, size, Kind::Level { prefer }) }
+    }
+
+    /// Two files whose sizes may differ: afterwards both have the larger one.
+    pub fn level_sizes(unit: usize, file: FileName, sizes: [u64; 2]) -> Task {
+        let short = (0..2).find(|half| sizes[*half] < sizes[1 - half]);
+        Task { short, ..Task::level(unit, file, sizes[0].max(sizes[1]), 0, None) }
     }
 
     /// Halves that its operations of a stage go to.

@@ -163,9 +163,10 @@ impl Mirror {
         }
         let spans = self.copier.spans.expect("taken when the file was begun");
         let most = if is_copy { WINDOW.min(spans[0].len) } else { spans[0].len };
-        let len = (task.size - task.at).min(most as u64) as u32;
-        let end = task.at + len as u64;
         let unit = &mut self.units[task.unit];
+        // What a crash has left of a file in the making may end anywhere.
+        let len = ((task.size - task.at).min(most as u64) as u32).next_multiple_of(unit.block);
+        let end = task.at + len as u64;
         let FileName::Segment { index, .. } = task.file else { unreachable!("segments only") };
         if let Some(current) = &mut unit.current {
             current.window = Some((task.at, end));
@@ -238,8 +239,15 @@ impl Mirror {
         let segment = level::Segment { directory: unit.mark.id, log, block: unit.block, size: self.segment };
         let bytes = spans.map(|span| buffers.bytes(span.first(len)));
         let (patches, settled) = compare(&segment, task.at, bytes, prefer);
+        let settled = if settled == 0 { len } else { settled };
         task.patches.extend(patches);
-        if settled == 0 { len } else { settled }
+        let (reached, last) = (task.at + settled as u64, task.patches.back().map(|patch| patch.at + patch.len as u64));
+        if let Some(short) = task.short.filter(|_| reached >= task.size && last != Some(reached)) {
+            // Both end with zeros: the shorter file is made as long.
+            let from = 1 - short;
+            task.patches.push_back(Patch { from, at: reached - unit.block as u64, len: unit.block });
+        }
+        settled
     }
 
     fn next_patch(&mut self, task: &mut Task) {

@@ -129,6 +129,13 @@ impl Mirror {
     }
 
     fn listed(&mut self, slot: u32, half: usize, result: Result<Vec<(FileName, u64)>, Errno>) {
+        let joint = self.joints.get_mut(slot);
+        let other = 1 - half;
+        let is_whole = joint.unit.is_some_and(|unit| self.units[unit].halves[other] == Half::In);
+        if result.as_ref().is_err_and(|errno| *errno != ENOENT) && is_whole && !joint.sent[other] {
+            (joint.results[half], joint.sent[other]) = (Some(Err(EIO)), true);
+            return self.emit(slot);
+        }
         let joint = self.joints.take(slot);
         let token = joint.op.token().expect("a listing has one");
         let is_mark = |file: &FileName| matches!(file, FileName::Mark { .. } | FileName::LogMark { .. });

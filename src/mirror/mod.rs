@@ -23,6 +23,8 @@ mod marking;
 pub mod news;
 mod opening;
 mod script;
+#[cfg(test)]
+mod tests;
 mod tops;
 pub mod unit;
 
@@ -46,6 +48,11 @@ const EIO: Errno = Errno(5);
 /// Whether an operation makes halves equal: what it writes was written before.
 pub const fn is_copy(token: Token) -> bool {
     (token.at_half(0).0 >> 56) as u8 == COPY_TOKEN
+}
+
+/// Whether an operation is not the core's: the layer learns and says by it what halves are worth, and makes them equal.
+pub const fn is_own(token: Token) -> bool {
+    matches!((token.at_half(0).0 >> 56) as u8, SCRIPT_TOKEN | COPY_TOKEN)
 }
 
 /// What the operator chose. The same for every worker.

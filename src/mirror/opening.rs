@@ -370,7 +370,7 @@ impl Mirror {
             match [0, 1].map(|half| opening.seen[half].size(file)) {
                 [Some(first), Some(second)] if is_named || first != second => {
                     unit.levelled.insert(index);
-                    self.copier.add(copy::Task::level(number, file, first.max(second), 0, None));
+                    self.copier.add(copy::Task::level_sizes(number, file, [first, second]));
                 }
                 [Some(size), None] if !is_named => self.copier.add(copy::Task::copy(number, file, size, 0)),
                 [None, Some(size)] if !is_named => self.copier.add(copy::Task::copy(number, file, size, 1)),

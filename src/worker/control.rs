@@ -377,14 +377,14 @@ impl Worker {
         loop {
             let control = self.control.as_mut().expect("worker 0");
             let everywhere = *control.applied.iter().min().expect("there is a worker");
-            let Some((_, then)) = control.thens.pop_front_if(|(number, _)| *number <= everywhere) else { return };
+            let Some((number, then)) = control.thens.pop_front_if(|(number, _)| *number <= everywhere) else { return };
             match then {
                 Then::Answer(asker) => self.answer_mutation(asker, Ok(()), ops),
                 Then::Refuse(asker, error) => self.answer_mutation(asker, Err(error), ops),
                 // What is left of a deletion waits for a restart then.
                 Then::Gone { asker: Some(asker), .. } if control.failed => self.answer_mutation(asker, Ok(()), ops),
                 Then::Gone { stream, asker } => {
-                    self.move_ended(stream);
+                    self.move_ended(stream, number);
                     let control = self.control.as_mut().expect("worker 0");
                     control.deleting.extend(asker.map(|asker| (stream, asker)));
                     control.wishes.push_back(Wish::Gone { stream });
@@ -392,7 +392,7 @@ impl Worker {
                 Then::Closing { stream, asker } => {
                     control.resharding.push((stream, asker, self.now.mono.plus_ms(RESHARD_MS)));
                 }
-                Then::Moved { stream } => self.move_ended(stream),
+                Then::Moved { stream } => self.move_ended(stream, number),
                 Then::Opened { stream } => self.answer_reshardings(|number, _| number == stream, Ok(()), ops),
                 Then::Stayed { stream } => {
                     self.answer_reshardings(|number, _| number == stream, Err(Box::new(stayed())), ops);

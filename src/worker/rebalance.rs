@@ -131,11 +131,21 @@ struct Rebalance {
 /// The move under way.
 struct Current {
     wanted: Wanted,
-    /// Number of its stream, and the log that it leaves, once the change that begins it is proposed.
-    begun: Option<(u32, u32)>,
+    /// Once the change that begins it is proposed.
+    begun: Option<Begun>,
     began: Mono,
     /// How it ended.
     ended: Option<Result<(), String>>,
+}
+
+/// What a move was begun with.
+#[derive(Clone, Copy)]
+struct Begun {
+    stream: u32,
+    /// The log that it leaves.
+    from: u32,
+    /// Number of the change. What was proposed before is of an earlier move.
+    change: u64,
 }
 
 impl Wanted {
@@ -300,8 +310,8 @@ impl Worker {
         match current.ended.expect("settled above") {
             Ok(()) => {
                 let took = (self.now.mono - current.began) / 1_000_000;
-                let (_, from) = current.begun.expect("what has ended well was begun");
-                let told = self.told(&current.wanted, from, Some(took));
+                let begun = current.begun.expect("what has ended well was begun");
+                let told = self.told(&current.wanted, begun.from, Some(took));
                 self.counters.add(Counter::ShardsMoved, 1);
                 self.rebalances.under_way.as_mut().expect("as above").moved.push(told);
             }
@@ -320,8 +330,9 @@ impl Worker {
         match judged {
             Err(why) => current.ended = Some(Err(why)),
             Ok((change, from)) => {
-                current.begun = Some((stream, from));
-                self.control.as_mut().expect("worker 0").catalog.propose(change, &mut self.buffers, ops);
+                let catalog = &mut self.control.as_mut().expect("worker 0").catalog;
+                let change = catalog.propose(change, &mut self.buffers, ops);
+                current.begun = Some(Begun { stream, from, change });
             }
         }
     }
@@ -360,12 +371,14 @@ impl Worker {
         }
     }
 
-    /// Worker 0: every worker knows that a shard of stream `stream` takes records again, or that the stream is being deleted.
-    pub(super) fn move_ended(&mut self, stream: u32) {
+    /// Worker 0: every worker knows by change `number` that a shard of stream `stream` takes records again, or that the stream is being
+    /// deleted.
+    pub(super) fn move_ended(&mut self, stream: u32, number: u64) {
         let state = self.control.as_ref().expect("worker 0").catalog.state();
         let current = self.rebalances.under_way.as_mut().and_then(|rebalance| rebalance.current.as_mut());
         let Some(current) = current.filter(|current| current.ended.is_none()) else { return };
-        let Some((_, from)) = current.begun.filter(|(of, _)| *of == stream) else { return };
+        let is_its = |begun: &Begun| begun.stream == stream && begun.change < number;
+        let Some(Begun { from, .. }) = current.begun.filter(is_its) else { return };
         let failed = |log: u32| self.places.get(log as usize).is_some_and(|place| place.failed);
         let found = state.stream_by_number(stream).filter(|stream| stream.status != StreamStatus::Deleting);
         current.ended = Some(match found.and_then(|stream| stream.shards.get(&current.wanted.shard)) {

@@ -8,6 +8,7 @@ use super::scenario::Settings;
 use super::world::World;
 use penstock::io::op::Op;
 use penstock::log::directories::Given;
+use penstock::mirror;
 use penstock::worker::notice::{Notice, Share};
 use std::collections::BTreeSet;
 
@@ -104,8 +105,11 @@ impl World<'_> {
 
     /// A life without a drive that the superblock names changes nothing.
     pub(super) fn check_mounted(&self, op: Op) {
-        // Halves of a mirror are made equal before anything is read.
-        if self.twin.is_none() && self.mounting.missing.is_some_and(|drive| self.mounting.named.contains(&drive)) {
+        // Halves of what is there are made equal before it is read.
+        if self.twin.is_some() && op.token().is_some_and(mirror::is_own) {
+            return;
+        }
+        if self.mounting.missing.is_some_and(|drive| self.mounting.named.contains(&drive)) {
             let reads = matches!(
                 op,
                 Op::List { .. }

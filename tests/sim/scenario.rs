@@ -223,7 +223,7 @@ impl Settings {
         self.harm = self.faults == Faults::default() && r.chance(300);
         if self.harm {
             // A snapshot is of one half, with what has rotted there.
-            (self.snapshots, self.room_varies) = (0, false);
+            self.snapshots = 0;
         }
         self.faults.no_space = 0;
         // Two buffers to compare commits in, and two to copy by.
