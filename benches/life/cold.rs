@@ -162,6 +162,7 @@ fn catching_up(table: &mut Table, extent: &Extent) {
     let one = rate(server, || (0..READERS).for_each(|shard| follow(server, shard)));
     table.row("1 KB, catching up: payload, one consumer", "MB/s", vec![one.rate]);
     table.row("  read for each byte returned", "", vec![one.read_for_each]);
+    table.row("  the server's processor time for each GB", "ms", vec![one.processor]);
     let four = rate(server, || {
         std::thread::scope(|scope| {
             for shard in 0..READERS {
@@ -171,6 +172,7 @@ fn catching_up(table: &mut Table, extent: &Extent) {
     });
     table.row("  payload, four consumers at once", "MB/s", vec![four.rate]);
     table.row("  read for each byte returned", "", vec![four.read_for_each]);
+    table.row("  the server's processor time for each GB", "ms", vec![four.processor]);
 }
 
 /// Reads a shard to its end, call by call.
@@ -179,16 +181,22 @@ fn follow(server: &Server, shard: usize) {
     while consumer.next("").is_some() {}
 }
 
-/// What was returned in a second (MB), and what was read from segments for each byte of it.
+/// What was returned in a second (MB), what was read from segments for each byte of it, and the server's processor time for each GB (ms).
 struct Rate {
     rate: f64,
     read_for_each: f64,
+    processor: f64,
 }
 
 fn rate(server: &Server, work: impl FnOnce()) -> Rate {
-    let began = Instant::now();
+    let (began, busy) = (Instant::now(), server.cpu());
     let ((), call) = measured(server, work);
-    Rate { rate: call.returned / began.elapsed().as_secs_f64() / 1e6, read_for_each: call.read / call.returned }
+    let (seconds, busy) = (began.elapsed().as_secs_f64(), server.cpu() - busy);
+    Rate {
+        rate: call.returned / seconds / 1e6,
+        read_for_each: call.read / call.returned,
+        processor: busy.as_secs_f64() * 1e3 / (call.returned / 1e9),
+    }
 }
 
 /// When the first record of an answer arrived, in seconds since 1970.

@@ -19,6 +19,8 @@ const RUN_GAP: u32 = 1 << 20;
 /// Bytes of an archived run and of an archived entry: checked where they are archived (`footer.rs`).
 pub const RUN_SIZE: usize = 36;
 pub const ENTRY_SIZE: usize = 40;
+/// Most bytes of others between two runs that are read as one.
+pub const CLOSE_BYTES: u32 = 16 << 10;
 const NONE: u32 = u32::MAX;
 
 /// A stretch of a shard's frames.
@@ -55,6 +57,11 @@ impl Run {
     /// The number after its last.
     pub fn next(&self) -> u64 {
         self.first + self.count as u64
+    }
+
+    /// Whether nine tenths of what it stretches over is the shard's.
+    fn is_dense(&self) -> bool {
+        (self.end - self.at) / 10 * 9 <= self.bytes
     }
 
     fn add(&mut self, at: u32, header: &FrameHeader) {
@@ -319,16 +326,31 @@ impl Building {
 
     /// The newest run of `shard` for which `wanted` says yes, else its oldest.
     fn newest_run(&self, shard: ShardKey, wanted: impl Fn(&Run) -> bool) -> Option<&Run> {
+        self.newest_run_index(shard, wanted).map(|index| &self.runs[index])
+    }
+
+    fn newest_run_index(&self, shard: ShardKey, wanted: impl Fn(&Run) -> bool) -> Option<usize> {
         let mut at = self.tail(shard)?.run;
-        let mut found = None;
-        while at != NONE {
-            found = Some(&self.runs[at as usize]);
-            if found.is_some_and(&wanted) {
-                break;
-            }
+        while !wanted(&self.runs[at as usize]) && self.before[at as usize] != NONE {
             at = self.before[at as usize];
         }
-        found
+        Some(at as usize)
+    }
+
+    /// The run with `sequence` among the shard's own frames: where it begins, and where it ends or, if little of others is in it and behind it, the
+    /// last one close to it that ends at byte `reach` at the latest. And whether so little is in it.
+    pub fn stretch(&self, shard: ShardKey, sequence: u64, reach: u32) -> Option<(u32, u32, bool)> {
+        let first = self.newest_run_index(shard, |run| run.first <= sequence)?;
+        let Run { at, mut end, .. } = self.runs[first];
+        let dense = self.runs[first].is_dense();
+        let mut later = self.runs[first + 1..].iter().filter(|_| dense);
+        while let Some(run) = later.next().filter(|run| run.at <= end.saturating_add(CLOSE_BYTES)) {
+            if run.shard == shard && (run.end > reach || !run.is_dense()) {
+                break;
+            }
+            end = if run.shard == shard { run.end } else { end };
+        }
+        Some((at, end, dense))
     }
 
     /// Where to find `sequence` among the shard's own frames, which reach beyond it.
@@ -415,5 +437,56 @@ impl Building {
         self.breaks = 0;
         self.moved.clear();
         self.raised.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::format::FrameKind;
+
+    const SHARD: ShardKey = ShardKey::new(1, 1);
+    const OTHER: ShardKey = ShardKey::new(1, 2);
+
+    /// A segment with these frames one behind the other, of one record each: (shard, bytes).
+    fn segment(frames: &[(ShardKey, u32)]) -> Building {
+        let mut building = Building::new(Room::new(1 << 20, 64 << 20, 4096));
+        let mut at = 0;
+        for &(shard, stride) in frames {
+            let sequence = building.numbers(shard).map_or(1, |(_, next)| next);
+            let header = FrameHeader {
+                kind: FrameKind::Batch,
+                stride,
+                body: stride - 64,
+                count: 1,
+                shard,
+                sequence,
+                arrival: sequence,
+                producer: 0,
+                number: 0,
+                incarnation: 1,
+                body_crc: 0,
+            };
+            building.add(at, &header);
+            at += stride;
+        }
+        building
+    }
+
+    #[test]
+    fn a_stretch_goes_through_runs_that_lie_close_as_far_as_it_may() {
+        const K: u32 = 1 << 10;
+        let close = segment(&[(SHARD, 60 * K), (SHARD, 60 * K), (OTHER, 16 * K), (SHARD, 60 * K)]);
+        assert_eq!(close.stretch(SHARD, 1, 0), Some((0, 60 * K, true)), "its run always");
+        assert_eq!(close.stretch(SHARD, 1, 120 * K), Some((0, 120 * K, true)));
+        assert_eq!(close.stretch(SHARD, 1, 196 * K - 1), Some((0, 120 * K, true)), "whole runs");
+        assert_eq!(close.stretch(SHARD, 1, 196 * K), Some((0, 196 * K, true)));
+        assert_eq!(close.stretch(SHARD, 2, 196 * K), Some((60 * K, 196 * K, true)), "from the run with the number");
+        let apart = segment(&[(SHARD, 60 * K), (OTHER, 17 * K), (SHARD, 60 * K)]);
+        assert_eq!(apart.stretch(SHARD, 1, u32::MAX), Some((0, 60 * K, true)));
+        let sparse = segment(&[(SHARD, K), (OTHER, 9 * K), (SHARD, K), (SHARD, 63 * K)]);
+        assert_eq!(sparse.stretch(SHARD, 1, u32::MAX), Some((0, 11 * K, false)), "mostly others'");
+        let behind = segment(&[(SHARD, 64 * K), (SHARD, K), (OTHER, 9 * K), (SHARD, K)]);
+        assert_eq!(behind.stretch(SHARD, 1, u32::MAX), Some((0, 64 * K, true)), "the next one is mostly others'");
     }
 }

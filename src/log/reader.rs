@@ -7,21 +7,24 @@
 //! A reader that meets damage goes on at the next commit, and asks the index whether a record of its shard is missing then: only that is
 //! told. Else a flipped bit of one shard would stop the readers of all.
 
+mod runs;
+
 use super::Log;
-use super::extents::Extent;
-use super::find::{Located, Place, Table};
-use super::footer::read_runs;
+use super::find::{Located, Place};
 use super::format::{
     CommitHeader, CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, header_at, is_commit, is_frame,
     peek_frame, round_up,
 };
-use super::index::{RUN_SIZE, Run, Start};
+use super::index::CLOSE_BYTES;
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{Errno, FileName};
 use std::ops::Range;
 
 /// Bytes that are read at once, unless a frame is larger: what a run holds, four times over, for shards that share a log.
 const READ_BYTES: u32 = 256 << 10;
+/// The same for a reader that goes on from an earlier read through runs that have little of others in and between them: what it read then,
+/// twice over, up to a slot of `Pool::Medium`.
+const FOLLOWING_BYTES: u32 = 1 << 20;
 
 /// What a reader needs, or has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,12 +53,13 @@ struct Chunk {
     span: Span,
 }
 
-/// A read that was asked for.
+/// A read that was asked for, as [`Step::Read`] says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Asked {
+pub struct Asked {
+    pub file: FileName,
     incarnation: u32,
-    at: u32,
-    len: u32,
+    pub at: u32,
+    pub len: u32,
 }
 
 /// A run of the shard, as far as a reader needs it.
@@ -74,6 +78,8 @@ struct Stretches {
     /// Of which segment and which place of its table.
     of: Option<(u32, u32)>,
     runs: Vec<Stretch>,
+    /// Nine tenths of what they stretch over is the shard's.
+    dense: bool,
 }
 
 /// A cursor over the frames of a shard.
@@ -95,6 +101,10 @@ pub struct Reader {
     distrusted: Option<(u32, u32)>,
     chunk: Option<Chunk>,
     asked: Option<Asked>,
+    /// Bytes of the read of frames before; 0 before the first.
+    follows: u32,
+    /// Only looks where the next read will be.
+    scouts: bool,
     /// That read is for runs; and why it has failed.
     asked_runs: bool,
     failed: Option<Errno>,
@@ -118,6 +128,8 @@ impl Reader {
             distrusted: None,
             chunk: None,
             asked: None,
+            follows: 0,
+            scouts: false,
             asked_runs: false,
             failed: None,
             lost: false,
@@ -147,6 +159,9 @@ impl Reader {
                 self.at = None;
                 continue;
             };
+            if self.scouts && log.commits.holding(position).is_some() {
+                return Step::End;
+            }
             if self.sequence >= self.until && !self.goes_on_here(log, &place) {
                 self.at = None;
                 continue;
@@ -177,6 +192,7 @@ impl Reader {
         if let Some(asked) = self.asked {
             let span = span.first(bytes.min(asked.len).min(span.len));
             self.chunk = Some(Chunk { incarnation: asked.incarnation, at: asked.at, span });
+            self.follows = if self.asked_runs { self.follows } else { asked.len };
         }
     }
 
@@ -206,6 +222,37 @@ impl Reader {
             (self.at, self.sequence, self.lost, self.met) = (Some(*position), sequence, false, None);
         }
         true
+    }
+
+    /// The read that `next` has asked for last.
+    pub fn asked(&self) -> Option<Asked> {
+        self.asked
+    }
+
+    /// Bytes that the last read has brought.
+    pub fn bytes_read(&self) -> usize {
+        self.chunk.map_or(0, |chunk| chunk.span.len as usize)
+    }
+
+    /// The read that `next` will ask for behind what the last one has brought, as far as that can be told now: of frames, or of runs.
+    pub fn ahead(&self, log: &Log, buffers: &Buffers) -> Option<Asked> {
+        let Some(chunk) = self.chunk else { return self.asked };
+        if self.asked_runs {
+            return None;
+        }
+        let mut scout = Reader { scouts: true, ..self.clone() };
+        // The last run that begins there spares it the way to there.
+        let begins = |run: &&Stretch| run.first > self.sequence && run.at < chunk.at + chunk.span.len;
+        if let Some(run) = self.runs_of(chunk.incarnation).iter().rev().find(begins) {
+            (scout.at, scout.sequence) = (Some(log.position(chunk.incarnation, run.at)), run.first);
+        }
+        loop {
+            match scout.next(log, buffers) {
+                Step::Frame { .. } => {}
+                Step::Read { .. } => return scout.asked,
+                _ => return None,
+            }
+        }
     }
 
     /// The span that the last read went into is used for something else from now on.
@@ -335,7 +382,7 @@ impl Reader {
         let position = log.position(place.incarnation, place.byte);
         // In memory it is still as it was when its CRC was taken.
         let from_device = log.commits.holding(position).is_none();
-        let checked = if from_device { header.check_body(buffers.bytes(body)) } else { Ok(()) };
+        let checked = if from_device && !self.scouts { header.check_body(buffers.bytes(body)) } else { Ok(()) };
         if checked.is_err() && log.owns_elsewhere(place.incarnation, self.shard, self.sequence) {
             self.at = None;
             return None;
@@ -365,19 +412,19 @@ impl Reader {
 
     /// Asks for the segment from the place to byte `need` at least; goes to a later run instead where the index knows one.
     fn read(&mut self, log: &Log, place: &Place, need: u32) -> Option<Step> {
-        let run = self.run_of(log, place);
+        let block = log.settings.block;
+        let at = place.byte / block * block;
+        let run = self.run_of(log, place, at);
         if let Some((at, _)) = run.filter(|(at, _)| *at > place.byte) {
             self.lost = false;
             self.at = Some(log.position(place.incarnation, at));
             return None;
         }
-        let block = log.settings.block;
-        let at = place.byte / block * block;
         // What the run does not reach to belongs to others.
-        let run_end = run.map_or(u32::MAX, |(_, end)| if end > place.byte { end } else { u32::MAX });
-        let most = READ_BYTES.min(log.settings.commit_max).min(run_end.saturating_sub(at));
+        let most = run.filter(|(_, end)| *end > place.byte).map_or(READ_BYTES, |(_, end)| end - at);
+        let most = most.min(log.settings.commit_max);
         let len = round_up((need - at).max(most) as u64, block as u64).min((place.end - at) as u64) as u32;
-        let asked = Asked { incarnation: place.incarnation, at, len };
+        let asked = Asked { file: place.file, incarnation: place.incarnation, at, len };
         if self.asked == Some(asked) && self.chunk.is_some_and(|c| (c.incarnation, c.at) == (asked.incarnation, at)) {
             self.asked = None;
             return self.damaged(log, place, "the device does not give it back".to_owned());
@@ -387,18 +434,36 @@ impl Reader {
         Some(Step::Read { file: place.file, at: at as u64, len })
     }
 
-    /// The run with the number wanted: byte of the file where it begins, and the one behind it (as far as that is known).
-    fn run_of(&self, log: &Log, place: &Place) -> Option<(u32, u32)> {
-        if let Some(building) = log.building_of(place.incarnation) {
-            return match self.until {
-                u64::MAX => building.start(self.shard, self.sequence).map(|start| (start.at, u32::MAX)),
-                _ => building.moved_run(self.shard, self.sequence).map(|run| (run.at, run.end)),
-            };
-        }
-        let of = self.stretches.of.filter(|of| of.0 == place.incarnation && self.distrusted != Some(*of));
-        let runs = of.map_or(&[][..], |_| &self.stretches.runs);
+    /// The run with the number wanted: byte of the file where it begins, and where a read for it from byte `from` ends, as far as that is known:
+    /// with it at the latest, or behind others close to it.
+    fn run_of(&self, log: &Log, place: &Place, from: u32) -> Option<(u32, u32)> {
+        let reach = from.saturating_add(self.follows.saturating_mul(2).min(FOLLOWING_BYTES));
+        let (at, end, dense) = match log.building_of(place.incarnation) {
+            Some(building) if self.until == u64::MAX => building.stretch(self.shard, self.sequence, reach),
+            Some(building) => building.moved_run(self.shard, self.sequence).map(|run| (run.at, run.end, true)),
+            None => self.stretch_of(place.incarnation, reach),
+        }?;
+        let most = if dense { FOLLOWING_BYTES } else { READ_BYTES };
+        Some((at, if end.saturating_sub(from) > most { from + READ_BYTES } else { end }))
+    }
+
+    /// The same where the runs of a sealed segment are known: also whether little of others is in them.
+    fn stretch_of(&self, incarnation: u32, reach: u32) -> Option<(u32, u32, bool)> {
+        let runs = self.runs_of(incarnation);
         let behind = runs.partition_point(|run| run.first <= self.sequence);
-        behind.checked_sub(1).map(|at| (runs[at].at, runs[at].end))
+        let Stretch { at, mut end, .. } = runs[behind.checked_sub(1)?];
+        let close = |run: &Stretch, end: u32| run.at <= end.saturating_add(CLOSE_BYTES) && run.end <= reach;
+        let mut later = runs[behind..].iter().filter(|_| self.stretches.dense);
+        while let Some(run) = later.next().filter(|run| close(run, end)) {
+            end = end.max(run.end);
+        }
+        Some((at, end, self.stretches.dense))
+    }
+
+    /// The runs that are known of the extent that is being read, if it is in this segment.
+    fn runs_of(&self, incarnation: u32) -> &[Stretch] {
+        let of = self.stretches.of.filter(|of| of.0 == incarnation && self.distrusted != Some(*of));
+        of.map_or(&[], |_| &self.stretches.runs)
     }
 
     /// Notes what is wrong at a place, and goes on at the next commit behind it: what names this directory's secret number and its own
@@ -415,119 +480,5 @@ impl Reader {
     fn lost_number(&mut self, place: &Place, position: Position, sequence: u64) -> Step {
         let (position, why) = self.met.take().unwrap_or((position, "its frame is not where it was".to_owned()));
         Step::Damaged { file: place.file, position, why: format!("record {sequence} of the shard: {why}") }
-    }
-
-    /// Finds the number wanted by the index; `Err`: a piece of a footer has to be read first.
-    fn seek(&mut self, log: &Log, buffers: &Buffers) -> Result<Option<Position>, Step> {
-        (self.lost, self.met) = (false, None);
-        let located = match self.arrival {
-            Some(arrival) => log.locate_arrival(self.shard, arrival),
-            None => log.locate(self.shard, self.sequence),
-        };
-        let Some(located) = located else {
-            if self.arrival.take().is_some() {
-                self.sequence = log.next_sequence(self.shard);
-            }
-            return Ok(None);
-        };
-        let (incarnation, start, until) = match located {
-            Located::Open { incarnation, start } => (incarnation, start, u64::MAX),
-            Located::Extent(extent) => (extent.incarnation, self.start_in(log, buffers, &extent)?, extent.end()),
-        };
-        (self.asked, self.arrival) = (None, None);
-        self.sequence = self.sequence.max(start.sequence);
-        self.until = until;
-        Ok(Some(log.position(incarnation, start.at)))
-    }
-
-    /// Where to start in an extent: at the run that has what is wanted.
-    fn start_in(&mut self, log: &Log, buffers: &Buffers, extent: &Extent) -> Result<Start, Step> {
-        let sequence = match self.arrival {
-            Some(_) => extent.first,
-            None => self.sequence.max(extent.first),
-        };
-        let from_start = Start { sequence, at: extent.at() };
-        if let Some(building) = log.building_of(extent.incarnation) {
-            // Moved into a segment that is not sealed: what arrived when is not looked for more closely.
-            let run = building.moved_run(self.shard, sequence);
-            return Ok(run.map_or(from_start, |run| Start { sequence, at: run.at }));
-        }
-        let (place, count) = extent.runs();
-        let table = (extent.incarnation, place);
-        if count < 2 || self.distrusted == Some(table) {
-            self.stretches.of = None;
-            return Ok(from_start);
-        }
-        if self.stretches.of != Some(table) && !self.load_runs(log, buffers, extent)? {
-            return Ok(from_start);
-        }
-        let runs = &self.stretches.runs;
-        let behind = match self.arrival {
-            Some(arrival) => runs.partition_point(|run| run.arrival < arrival),
-            None => runs.partition_point(|run| run.first <= sequence),
-        };
-        // Before the first one stands a damaged one, if anything.
-        Ok(match behind.checked_sub(1).and_then(|before| runs.get(before)) {
-            Some(run) if self.arrival.is_some() => Start { sequence: run.first.max(extent.first), at: run.at },
-            Some(run) => Start { sequence, at: run.at },
-            None => from_start,
-        })
-    }
-
-    /// Takes the runs of an extent from memory, or from the footer: `Err` with the read that brings them, or with what is wrong with
-    /// them. `false`: there are none.
-    fn load_runs(&mut self, log: &Log, buffers: &Buffers, extent: &Extent) -> Result<bool, Step> {
-        let (place, count) = extent.runs();
-        self.stretches.of = None;
-        self.stretches.runs.clear();
-        let from = match log.table(extent.incarnation) {
-            Table::Nowhere => return Ok(false),
-            Table::Memory(runs) => {
-                let runs = runs.get(place as usize..(place + count) as usize).unwrap_or(&[]);
-                let stretch = |run: &Run| Stretch { first: run.first, arrival: run.arrival, at: run.at, end: run.end };
-                self.stretches.runs.extend(runs.iter().map(stretch));
-                self.stretches.of = Some((extent.incarnation, place));
-                return Ok(!runs.is_empty());
-            }
-            Table::Footer(from) => from,
-        };
-        let block = log.settings.block;
-        let (first, last) = (from + place * RUN_SIZE as u32, from + (place + count) * RUN_SIZE as u32);
-        let at = first / block * block;
-        let asked = Asked { incarnation: extent.incarnation, at, len: last.next_multiple_of(block) - at };
-        let index = log.segment_index(extent.incarnation).expect("its table was just found");
-        let file = log.files.name(log.segments[index].file);
-        let answered = self.asked == Some(asked);
-        let failed = self.failed.take().filter(|_| answered);
-        let brought = self.chunk.filter(|chunk| answered && (chunk.incarnation, chunk.at) == (asked.incarnation, at));
-        let why = match (failed, brought) {
-            (None, None) => {
-                (self.asked, self.asked_runs, self.chunk) = (Some(asked), true, None);
-                return Err(Step::Read { file, at: at as u64, len: asked.len });
-            }
-            (Some(errno), _) => Some(format!("they cannot be read ({errno})")),
-            (None, Some(chunk)) if chunk.span.len < last - at => Some("the file ends before them".to_owned()),
-            (None, Some(chunk)) => {
-                self.take_runs(buffers.bytes(chunk.span.part(first - at, last - first)), extent);
-                let damaged = count as usize - self.stretches.runs.len();
-                (damaged > 0).then(|| format!("{damaged} of {count} runs of a shard are damaged"))
-            }
-        };
-        if self.stretches.of.is_none() {
-            self.distrusted = Some((extent.incarnation, place));
-        }
-        match why {
-            Some(why) => Err(Step::PassedOver { file, position: log.position(extent.incarnation, from), why }),
-            None => Ok(self.stretches.of.is_some()),
-        }
-    }
-
-    /// Takes those runs of an extent that are sound: a reader walks from the one before a damaged one, or from where the extent begins.
-    fn take_runs(&mut self, bytes: &[u8], extent: &Extent) {
-        let within = |&(_, _, at, end): &(u64, u64, u32, u32)| at >= extent.at() && at < end;
-        let runs = read_runs(bytes, extent.incarnation, self.shard).flatten().filter(within);
-        self.stretches.runs.extend(runs.map(|(first, arrival, at, end)| Stretch { first, arrival, at, end }));
-        let rising = self.stretches.runs.is_sorted_by_key(|run| run.first);
-        self.stretches.of = rising.then_some((extent.incarnation, extent.runs().0));
     }
 }

@@ -46,6 +46,8 @@ counters! {
     SecondsLeftNow "log_seconds_left_now" "Seconds until the fullest log is full at its present rate; 0 below 80 % or when nothing is written.",
     ColdReads "cold_reads_total" "Reads of segments for GetRecords.",
     ColdReadBytes "cold_read_bytes_total" "Bytes read for them.",
+    ColdReadsAhead "cold_reads_ahead_total" "Those of the reads that had begun before a call needed them.",
+    ColdReadBytesUnused "cold_read_bytes_unused_total" "Bytes read ahead for GetRecords that no call has used, beside those read for them.",
     ReadersResumed "readers_resumed_total" "GetRecords calls that went on with what the call before had left.",
     Turns "turns_total" "Turns of the worker.",
     SlowTurns "slow_turns_total" "Turns of more than 2 ms.",

@@ -7,7 +7,7 @@
 //! its iterator goes on with the next number, which is in the next part.
 
 use super::Worker;
-use super::ahead::KeptReaders;
+use super::ahead::{Ahead, Aheads, Wanted};
 use super::mailbox::{ConnectionId, GetCall, Message};
 use super::notice::Notice;
 use super::serve::Reply;
@@ -19,8 +19,9 @@ use crate::io::op::{Errno, FileName, Op, Ops, Token};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_records::Answer;
 use crate::kinesis::iterator::ShardIterator;
+use crate::limits::GET_BYTES_MAX;
 use crate::log::format::{Position, ShardKey};
-use crate::log::reader::{Reader, Step};
+use crate::log::reader::{Asked, Reader, Step};
 use crate::observe::counter::Counter;
 use std::collections::VecDeque;
 
@@ -59,10 +60,24 @@ pub(super) struct Get {
     /// Where a read goes, or what the last one brought.
     pub(super) read: Option<Span>,
     /// A read that has no buffer yet, or is in flight.
-    wants: Option<Wanted>,
+    wants: Option<Asked>,
+    /// The one behind it.
+    pub(super) ahead: Option<Ahead>,
     repair: Repair,
+    /// The consumer has come back for what follows.
+    pub(super) follows: bool,
     /// The reader is that of an earlier call: what it finds damaged may have been repaired since.
-    resumed: bool,
+    is_old: bool,
+}
+
+impl Get {
+    /// Whether what was read last will not be all: for this call, or for the next one of a consumer that comes back.
+    pub(super) fn needs_more(&self) -> bool {
+        let records = self.answer.records() as usize;
+        let (bytes, more) = (self.bytes.max(1), self.reader.bytes_read());
+        let fits = bytes + more < GET_BYTES_MAX && records * (bytes + more) / bytes < self.call.limit as usize;
+        self.follows || records > 0 && fits
+    }
 }
 
 /// Whether damage that a call has met is being repaired from the other half of a mirror; once for each file.
@@ -71,13 +86,6 @@ enum Repair {
     Never,
     UnderWay(FileName),
     Done(FileName),
-}
-
-#[derive(Clone, Copy)]
-struct Wanted {
-    file: FileName,
-    at: u64,
-    len: u32,
 }
 
 /// How an answer ended.
@@ -101,7 +109,10 @@ pub struct Gets {
     /// Damage that readers have met and the operator knows of: of frames, and of the tables of runs in footers.
     damage: VecDeque<(FileName, Position)>,
     footers: VecDeque<(FileName, Position)>,
-    pub(super) kept: KeptReaders,
+    /// Slots that go on in the next turn, when what this one asks for is on its way; and those that do in this one.
+    fed: VecDeque<usize>,
+    ready: VecDeque<usize>,
+    pub(super) aheads: Aheads,
 }
 
 impl Gets {
@@ -113,12 +124,24 @@ impl Gets {
             hungry: VecDeque::with_capacity(slots),
             damage: VecDeque::new(),
             footers: VecDeque::new(),
-            kept: KeptReaders::new(slots),
+            fed: VecDeque::with_capacity(slots),
+            ready: VecDeque::with_capacity(slots),
+            aheads: Aheads::new(slots),
         }
     }
 
     pub fn under_way(&self) -> usize {
-        self.slots.len() - self.free.len() + self.queue.len()
+        self.slots.len() - self.free.len() + self.queue.len() + self.aheads.in_flight()
+    }
+
+    /// Whether somebody waits for a buffer to read into.
+    pub(super) fn is_hungry(&self) -> bool {
+        !self.hungry.is_empty()
+    }
+
+    /// Whether there is something to do in the next turn, whatever completes.
+    pub fn goes_on(&self) -> bool {
+        !self.ready.is_empty() || !self.fed.is_empty()
     }
 }
 
@@ -200,6 +223,16 @@ impl Worker {
         }
     }
 
+    /// A turn's part: what the last one left, and what waits.
+    pub(super) fn gets_turn(&mut self, ops: &mut Ops) {
+        while let Some(slot) = self.gets.ready.pop_front() {
+            self.get_go_on(slot, ops);
+        }
+        self.run_gets(ops);
+        let Gets { ready, fed, .. } = &mut self.gets;
+        std::mem::swap(ready, fed);
+    }
+
     /// Whether a request of this worker has been given up by its connection. Other workers' are bounded by what they may ask.
     pub(super) fn is_overdue_here(&self, asker: u16, to: ConnectionId) -> bool {
         asker == self.id && !self.connections.awaits(to)
@@ -215,10 +248,9 @@ impl Worker {
         let horizon = self.horizon(call.shard.stream());
         let floor_asked = call.floor;
         let call = GetCall { floor: floor_asked.max(horizon), ..call };
-        let (reader, read, resumed) = match self.get_resumed(&call) {
-            Some((reader, read)) => (reader, read, true),
-            None => (self.get_reader(&call), None, false),
-        };
+        let resumed = self.get_resumed(&call, slot);
+        let follows = resumed.is_some();
+        let (reader, read, ahead) = resumed.unwrap_or_else(|| (self.get_reader(&call), None, None));
         let answer = Answer::begin(call.encoding, self.buffers.bytes_mut(out));
         let get = Get {
             asker,
@@ -235,11 +267,13 @@ impl Worker {
             bytes_read: 0,
             read,
             wants: None,
+            ahead,
             repair: Repair::Never,
-            resumed,
+            follows,
+            is_old: follows,
         };
         self.gets.slots[slot] = Some(get);
-        self.get_go_on(slot, ops);
+        self.get_fed(slot, ops);
         true
     }
 
@@ -296,27 +330,25 @@ impl Worker {
                         return self.get_finish(slot, End::Full, ops);
                     }
                 }
-                Step::Read { file, at, len } => {
+                Step::Read { len, .. } => {
                     let most = 2 * get.bytes + READ_AHEAD_MAX;
-                    if get.answer.records() > 0 && get.bytes_read + len as usize > most {
+                    let (records, much) = (get.answer.records(), get.bytes_read + len as usize > most);
+                    if records > 0 && much || records >= get.call.limit {
                         return self.get_finish(slot, End::Full, ops);
                     }
                     get.bytes_read += len as usize;
-                    get.wants = Some(Wanted { file, at, len });
+                    get.wants = get.reader.asked();
                     return self.get_read(slot, ops);
                 }
-                Step::Damaged { .. } if std::mem::take(&mut get.resumed) => {
+                Step::Damaged { .. } if std::mem::take(&mut get.is_old) => {
                     get.reader = Reader::new(get.call.shard, get.next);
+                    let ahead = get.ahead.take();
+                    self.drop_ahead(ahead);
                 }
                 // Told to the operator; what lies behind is not kept from the consumer, as it is not after a restart.
                 Step::Damaged { file, position, why } => {
-                    let repair = get.repair;
-                    if repair != Repair::Done(file) && self.repair_from_other_half(file) {
-                        let get = self.gets.slots[slot].as_mut().expect("a call under way");
-                        get.repair = Repair::UnderWay(file);
-                        // It may be what the repair needs.
-                        let read = get.read.take().map(|span| self.buffers.whole(span.pool, span.slot));
-                        return read.into_iter().for_each(|span| self.buffers.give(span));
+                    if get.repair != Repair::Done(file) && self.repair_from_other_half(file) {
+                        return self.get_waits_for_repair(slot, file);
                     }
                     let get = self.gets.slots[slot].as_mut().expect("a call under way");
                     get.next = get.next.max(get.reader.sequence());
@@ -324,6 +356,23 @@ impl Worker {
                 }
                 Step::PassedOver { file, position, why } => self.tell_passed_over(file, position, why),
             }
+        }
+    }
+
+    /// Its buffers may be what the repair needs.
+    fn get_waits_for_repair(&mut self, slot: usize, file: FileName) {
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
+        get.repair = Repair::UnderWay(file);
+        let (read, ahead) = (get.read.take(), get.ahead.take());
+        read.into_iter().for_each(|span| self.buffers.give(span));
+        self.drop_ahead(ahead);
+    }
+
+    /// Goes on with what was read last: at once, or when the read behind it is on its way.
+    fn get_fed(&mut self, slot: usize, ops: &mut Ops) {
+        match self.get_look_ahead(slot, ops) {
+            true => self.gets.fed.push_back(slot),
+            false => self.get_go_on(slot, ops),
         }
     }
 
@@ -356,31 +405,50 @@ impl Worker {
         }
     }
 
-    /// Emits the read that the call wants, as soon as there is a buffer for it.
-    fn get_read(&mut self, slot: usize, ops: &mut Ops) {
+    /// Takes the read that the call wants, if any, from what was read ahead; else emits it, as soon as there is a buffer for it.
+    pub(super) fn get_read(&mut self, slot: usize, ops: &mut Ops) {
+        let Some(wanted) = self.gets.slots[slot].as_ref().expect("a call under way").wants else { return };
+        let ahead = self.get_from_ahead(slot, wanted);
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
-        let Some(wanted) = get.wants else { return };
+        match ahead {
+            Wanted::OnItsWay => return,
+            Wanted::Here(bytes) => {
+                self.count_read(wanted.len);
+                return self.get_has_read(slot, Ok(bytes), ops);
+            }
+            Wanted::NotYet => {}
+        }
         if get.read.is_none_or(|span| self.buffers.slot_size(span.pool) < wanted.len) {
-            get.read.take().into_iter().for_each(|span| self.buffers.give(self.buffers.whole(span.pool, span.slot)));
+            get.read.take().into_iter().for_each(|span| self.buffers.give(span));
             let pools = [Pool::Medium, Pool::Large];
             let fits = |b: &crate::io::buffers::Buffers, pool| b.slot_size(pool) >= wanted.len;
             get.read = pools.into_iter().find_map(|pool| fits(&self.buffers, pool).then(|| self.buffers.take(pool))?);
         }
         let Some(span) = get.read else { return self.gets.hungry.push_back(slot) };
-        self.counters.add(Counter::ColdReads, 1);
-        self.counters.add(Counter::ColdReadBytes, wanted.len as u64);
+        self.count_read(wanted.len);
         let token = Token((GET_TOKEN as u64) << 56 | slot as u64);
-        ops.push(Op::ReadAt { file: wanted.file, at: wanted.at, into: span.first(wanted.len), token });
+        ops.push(Op::ReadAt { file: wanted.file, at: wanted.at as u64, into: span.first(wanted.len), token });
+    }
+
+    fn count_read(&self, bytes: u32) {
+        self.counters.add(Counter::ColdReads, 1);
+        self.counters.add(Counter::ColdReadBytes, bytes as u64);
     }
 
     pub(super) fn on_get_read(&mut self, token: Token, result: Result<u32, Errno>, ops: &mut Ops) {
-        let slot = (token.0 & 0xffff) as usize;
+        if !self.is_read_ahead(token, result, ops) {
+            self.get_has_read((token.0 & 0xffff) as usize, result, ops);
+        }
+    }
+
+    /// The read that the call wants has come into its buffer, or has failed.
+    fn get_has_read(&mut self, slot: usize, result: Result<u32, Errno>, ops: &mut Ops) {
         let get = self.gets.slots[slot].as_mut().expect("its read was in flight");
         let wanted = get.wants.take().expect("it wanted the read");
         match result {
             Ok(bytes) => {
                 get.reader.filled(get.read.expect("read into").first(wanted.len), bytes);
-                self.get_go_on(slot, ops);
+                self.get_fed(slot, ops);
             }
             Err(errno) if get.reader.failed(errno) => self.get_go_on(slot, ops),
             Err(errno) => {
@@ -398,8 +466,9 @@ impl Worker {
 
     /// Frees the slot and the read buffer; the answer's buffer is the caller's.
     pub(super) fn get_end(&mut self, slot: usize) -> Get {
-        let get = self.gets.slots[slot].take().expect("a call under way");
+        let mut get = self.gets.slots[slot].take().expect("a call under way");
         get.read.into_iter().for_each(|span| self.buffers.give(span));
+        self.drop_ahead(get.ahead.take());
         self.gets.free.push(slot);
         get
     }

@@ -131,7 +131,7 @@ impl Worker {
         self.counters.add(Counter::RecordsRead, get.answer.records() as u64);
         self.counters.add(Counter::BytesRead, get.bytes as u64);
         if end == End::Full {
-            self.get_keep(slot);
+            self.get_keep(slot, ops);
         }
         let get = self.get_end(slot);
         self.get_answer(get.asker, get.to, Ok(get.out.first(len as u32)), ops);

@@ -176,7 +176,7 @@ impl Worker {
         self.put_queued(ops);
         self.latest_again(ops);
         self.repaired(ops);
-        self.run_gets(ops);
+        self.gets_turn(ops);
         if now.mono >= self.tick {
             self.tick = now.mono.plus_ms(TICK_MS);
             self.sweep_connections(ops);
@@ -292,8 +292,9 @@ impl Worker {
             || self.rebalance_goes_on()
             || self.snapshot_goes_on();
         let soon = held.then(|| self.now.mono.plus_ms(1));
+        let at_once = self.gets.goes_on().then_some(self.now.mono);
         let mirror = self.mirror.as_ref().and_then(|mirror| mirror.deadline());
-        [Some(self.tick), logs, soon, self.space_deadline(), mirror].into_iter().flatten().min()
+        [Some(self.tick), logs, soon, at_once, self.space_deadline(), mirror].into_iter().flatten().min()
     }
 
     /// Whether a commit is in flight and nothing else is to do: then sleeping beats spinning.

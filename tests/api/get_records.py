@@ -1,6 +1,8 @@
 import base64
+import re
+import unittest
 
-from appliance import ApiTest
+from appliance import FOREIGN, ApiTest
 from wire import data_of
 
 MEBIBYTE = 1 << 20
@@ -99,3 +101,40 @@ class GetRecords(ApiTest):
         answer = self.api.call("GetRecords", ShardIterator=self.api.iterator(name), Limit=1)
         self.assertGreaterEqual(answer["MillisBehindLatest"], 0)
         self.assertEqual(len(self.api.drain(answer["NextShardIterator"])[0]), 2)
+
+
+@unittest.skipIf(FOREIGN, "reads the metrics of penstock")
+class CatchingUp(ApiTest):
+    flags = ("--cores", "0")
+    calls = 140
+    size = 50 << 10
+
+    def metric(self, name):
+        return int(re.search(rf'^penstock_{name}{{worker="0"}} (\d+)$', self.api.get("/metrics")[1], re.M)[1])
+
+    def test_what_is_far_behind_is_read_once(self):
+        """More than a segment, so that most of it has a footer."""
+        name = self.stream()
+        for call in range(self.calls):
+            records = [{"PartitionKey": "k", "Data": b"%08d" % (call * 10 + n) + bytes(self.size)} for n in range(10)]
+            self.api.call("PutRecords", StreamName=name, Records=records)
+        self.server.stop()
+        self.server.start()
+        self.api = self.server.client()
+        names = ("cold_read_bytes_total", "cold_reads_total", "cold_reads_ahead_total", "readers_resumed_total")
+        for limit in (100, 35):
+            before = [self.metric(metric) for metric in names]
+            iterator, got, asked = self.api.iterator(name), [], 0
+            while len(got) < self.calls * 10:
+                answer = self.api.call("GetRecords", ShardIterator=iterator, Limit=limit)
+                got += [int(data_of(record)[:8]) for record in answer["Records"]]
+                iterator, asked = answer["NextShardIterator"], asked + 1
+                self.assertLess(asked, 200)
+            self.assertEqual(got, list(range(self.calls * 10)))
+            read, reads, ahead, resumed = (self.metric(metric) - was for metric, was in zip(names, before))
+            returned = self.calls * 10 * self.size
+            self.assertLess(read, returned * 1.15, "hardly a byte is read twice")
+            self.assertLess(reads, returned / (400 << 10), "reads are large")
+            self.assertGreater(ahead, reads / 2, f"{ahead} of {reads} reads were ahead")
+            self.assertGreaterEqual(resumed, asked - 2, f"{resumed} of {asked} calls went on where one had ended")
+        self.assertEqual(self.metric("footers_passed_over_total"), 0)

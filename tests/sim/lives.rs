@@ -261,6 +261,8 @@ impl World<'_> {
         self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();
         self.report.readers_resumed +=
             node.counters.iter().map(|counters| counters.get(Counter::ReadersResumed)).sum::<u64>();
+        self.report.read_ahead +=
+            node.counters.iter().map(|counters| counters.get(Counter::ColdReadsAhead)).sum::<u64>();
         self.end_scrubs();
         self.disk.cut();
         self.twin.iter_mut().for_each(Disk::cut);

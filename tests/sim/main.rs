@@ -75,7 +75,10 @@ fn hold(part: u64) {
         "the seeds have tried nothing: {total:?}"
     );
     assert!(seeds < 200 || total.emptied > 100, "hardly a segment was emptied by relocation: {total:?}");
-    assert!(seeds < 200 || total.readers_resumed > 100, "hardly a reader was kept between calls: {total:?}");
+    assert!(
+        seeds < 200 || total.readers_resumed > 100 && total.read_ahead > 100,
+        "hardly a reader was kept between calls, or hardly a read was ahead of one: {total:?}"
+    );
     assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
     assert!(seeds < 200 || total.scrubs_gone_on > 0, "no scrub has gone on where a life before had come to: {total:?}");
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");

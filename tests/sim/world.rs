@@ -174,6 +174,8 @@ pub struct Report {
     pub passed_over: u64,
     /// GetRecords calls that went on with the reader of the call before.
     pub readers_resumed: u64,
+    /// Reads of theirs that had begun before they were needed.
+    pub read_ahead: u64,
     pub virtual_seconds: f64,
 }
 
@@ -209,6 +211,7 @@ impl Report {
         self.alone += other.alone;
         self.passed_over += other.passed_over;
         self.readers_resumed += other.readers_resumed;
+        self.read_ahead += other.read_ahead;
         self.virtual_seconds += other.virtual_seconds;
     }
 }

@@ -118,6 +118,54 @@ fn a_kept_reader_finds_what_was_moved_though_what_it_was_moved_from_is_damaged_o
     }
 }
 
+#[test]
+fn the_read_ahead_is_the_one_that_is_asked_for_next() {
+    // (shards, records of a frame, bytes of a record, bytes of a segment): runs of many frames, of one; frames larger than a read's rest; many
+    // segments, in which an extent has one run and no table.
+    for (shards, count, len, segment) in
+        [(1, 2, 300, 1 << 20), (3, 1, 7_000, 1 << 20), (1, 1, 30_000, 1 << 20), (2, 3, 900, SEGMENT)]
+    {
+        let mut rig = Rig::sized(false, (16, segment), Disk::default());
+        rig.boot();
+        for round in 0.. {
+            rig.append(round % shards, count, len);
+            rig.settle();
+            if rig.log.segments.len() > 4 {
+                break;
+            }
+        }
+        let disk = rig.disk.clone();
+        rig.restart(disk);
+        let span = rig.buffers.take(Pool::Large).expect("free");
+        let mut reader = Reader::new(ShardKey::new(7, 0), 1);
+        let (mut ahead, mut right, mut of_tables) = (None, 0, 0);
+        loop {
+            match reader.next(&rig.log, &rig.buffers) {
+                Step::Frame { .. } => {}
+                Step::Read { file, at, len } => {
+                    match ahead {
+                        Some(ahead) => assert_eq!(Some(ahead), reader.asked()),
+                        None => of_tables += 1,
+                    }
+                    right += usize::from(ahead.is_some());
+                    let bytes = rig.disk.read(file, at, span.first(len), &mut rig.buffers).expect("it can be read");
+                    assert_eq!(
+                        reader.ahead(&rig.log, &rig.buffers),
+                        reader.asked(),
+                        "what is asked for is what comes next"
+                    );
+                    reader.filled(span, bytes);
+                    ahead = reader.ahead(&rig.log, &rig.buffers);
+                }
+                Step::End => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(ahead, None, "nothing is ahead at the end");
+        assert!(right > 5 && of_tables <= 6, "{right} reads were foreseen, {of_tables} were not");
+    }
+}
+
 /// Flips a bit of byte `at` of each frame of shard 1 that stands behind a commit's header and has a number of these; how many there were.
 fn spoil(bytes: &mut [u8], numbers: Range<u64>, at: usize) -> usize {
     let mut spoilt = 0;
