@@ -251,7 +251,9 @@ fn changes_that_share_an_entry_fit_into_a_journal() {
     let (mut disk, mut random) = (MemoryDisk::default(), Random(5));
     let mut node = ready(&mut disk, &mut random);
     let durable = node.catalog.state().applied;
-    (0..128).for_each(|number| drop(node.propose(freed(number))));
+    for number in 0..128 {
+        node.propose(freed(number));
+    }
     let mut entry = 0;
     while let Some(op) = node.ops.pop() {
         if let Op::WriteAt { file: FileName::Journal { .. }, from, .. } = op {

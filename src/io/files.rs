@@ -62,7 +62,7 @@ impl Files {
 
     fn place(&self, dir: DirName, half: usize) -> Result<&(PathBuf, OwnedFd), Errno> {
         let given = match dir {
-            DirName::Top | DirName::Catalog | DirName::Quarantine => 0,
+            DirName::Top | DirName::Catalog | DirName::Quarantine | DirName::AboveQuarantine => 0,
             DirName::Log(log) | DirName::Above(log) | DirName::CaptureLog(log) => self.given(log),
             DirName::Given(given) | DirName::Capture(given) => given,
             DirName::CaptureCatalog => 0,

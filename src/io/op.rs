@@ -96,6 +96,8 @@ pub enum DirName {
     /// Of a log, in the data directory that [`Op::Locate`] has named; in the home until then.
     Log(u32),
     Quarantine,
+    /// The home again, for logs of any worker, which have nothing there but the quarantine.
+    AboveQuarantine,
     /// The data directory that the log's lies in.
     Above(u32),
     /// A data directory, by its place among those that this start was given; 0 is the home.
@@ -174,7 +176,7 @@ impl FileName {
             DirName::Given(given) if name == "identity" => FileName::Identity { given },
             DirName::Given(given) if name == MARK => FileName::Mark { given },
             DirName::Given(given) => FileName::IdentityDraft { given },
-            DirName::Above(_) => return None,
+            DirName::Above(_) | DirName::AboveQuarantine => return None,
         };
         (file.to_string().rsplit('/').next() == Some(name)).then_some(file)
     }
@@ -222,7 +224,7 @@ impl fmt::Display for Spare {
 impl fmt::Display for DirName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            DirName::Top | DirName::Above(_) | DirName::Given(_) => f.write_str("."),
+            DirName::Top | DirName::Above(_) | DirName::AboveQuarantine | DirName::Given(_) => f.write_str("."),
             DirName::Catalog => f.write_str("catalog"),
             DirName::Log(log) => write!(f, "log-{log:03}"),
             DirName::Quarantine => f.write_str("quarantine"),

@@ -29,7 +29,11 @@ impl Still {
         let at = match dir {
             DirName::Log(log) | DirName::Above(log) | DirName::CaptureLog(log) => self.logs.get(log as usize).copied(),
             DirName::Given(given) | DirName::Capture(given) => Some(given as usize),
-            DirName::Top | DirName::Catalog | DirName::Quarantine | DirName::CaptureCatalog => None,
+            DirName::Top
+            | DirName::Catalog
+            | DirName::Quarantine
+            | DirName::AboveQuarantine
+            | DirName::CaptureCatalog => None,
         };
         &self.data[at.unwrap_or(0)]
     }

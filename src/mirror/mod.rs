@@ -245,7 +245,7 @@ impl Mirror {
                 self.dispatch_to(unit, op);
             }
             // Evidence: kept where it can be.
-            (DirName::Quarantine, None) => self.send(None, op, [true; 2]),
+            (DirName::Quarantine | DirName::AboveQuarantine, None) => self.send(None, op, [true; 2]),
             // A snapshot is staged on the first halves.
             _ => self.out.push(op),
         }

@@ -24,7 +24,11 @@ impl Name {
             DirName::Top | DirName::Catalog => Some(Name::Top(0)),
             DirName::Given(given) => Some(Name::Top(given)),
             DirName::Log(log) | DirName::Above(log) => Some(Name::Log(log)),
-            DirName::Quarantine | DirName::Capture(_) | DirName::CaptureCatalog | DirName::CaptureLog(_) => None,
+            DirName::Quarantine
+            | DirName::AboveQuarantine
+            | DirName::Capture(_)
+            | DirName::CaptureCatalog
+            | DirName::CaptureLog(_) => None,
         }
     }
 

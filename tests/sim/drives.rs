@@ -35,7 +35,7 @@ impl Drives {
     /// The drive that a directory lies on.
     pub fn of(&self, dir: DirName) -> u8 {
         match dir {
-            DirName::Top | DirName::Catalog | DirName::Quarantine => 0,
+            DirName::Top | DirName::Catalog | DirName::Quarantine | DirName::AboveQuarantine => 0,
             DirName::Log(log) | DirName::Above(log) | DirName::CaptureLog(log) => self.of_log(log),
             DirName::Given(drive) | DirName::Capture(drive) => drive,
             DirName::CaptureCatalog => 0,
@@ -51,6 +51,7 @@ impl Drives {
     fn dir(&self, dir: DirName) -> DirName {
         match dir {
             DirName::Above(log) if self.of_log(log) == 0 => DirName::Top,
+            DirName::AboveQuarantine => DirName::Top,
             DirName::Above(log) => DirName::Given(self.of_log(log)),
             DirName::Given(given) => DirName::Given(self.mounts[given as usize]),
             DirName::Capture(given) => DirName::Capture(self.mounts[given as usize]),

@@ -20,7 +20,7 @@ impl Log {
         let piece = (copy.len - copy.copied).min(self.settings.memory.len.min(WINDOW_BYTES));
         let memory = self.settings.memory;
         let (next, op) = match copying {
-            Copying::MakeDir => (Copying::SyncTop, Op::SyncDir { dir: DirName::Top, token }),
+            Copying::MakeDir => (Copying::SyncTop, Op::SyncDir { dir: DirName::AboveQuarantine, token }),
             Copying::SyncTop | Copying::Unlink => {
                 (Copying::Create, Op::Open { file: into, how: OpenHow::Create { size: copy.len as u64 }, token })
             }
