@@ -412,6 +412,11 @@ impl Reader {
 
     /// Asks for the segment from the place to byte `need` at least; goes to a later run instead where the index knows one.
     fn read(&mut self, log: &Log, place: &Place, need: u32) -> Option<Step> {
+        if self.until == u64::MAX && log.building_of(place.incarnation).is_none() {
+            // Sealed since the reader came here: its runs are known by extents now.
+            self.at = None;
+            return None;
+        }
         let block = log.settings.block;
         let at = place.byte / block * block;
         let run = self.run_of(log, place, at);
