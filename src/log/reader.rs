@@ -236,7 +236,9 @@ impl Reader {
 
     /// The read that `next` will ask for behind what the last one has brought, as far as that can be told now: of frames, or of runs.
     pub fn ahead(&self, log: &Log, buffers: &Buffers) -> Option<Asked> {
-        let Some(chunk) = self.chunk else { return self.asked };
+        let Some(chunk) = self.chunk else {
+            return self.asked.filter(|asked| log.segment_index(asked.incarnation).is_some());
+        };
         if self.asked_runs {
             return None;
         }
@@ -253,6 +255,11 @@ impl Reader {
                 _ => return None,
             }
         }
+    }
+
+    /// Whether what the last read that was asked for is to bring has gone meanwhile: the file may be another's.
+    pub fn asks_in_vain(&self, log: &Log) -> bool {
+        self.asked.is_some_and(|asked| log.segment_index(asked.incarnation).is_none())
     }
 
     /// The span that the last read went into is used for something else from now on.
@@ -412,6 +419,11 @@ impl Reader {
 
     /// Asks for the segment from the place to byte `need` at least; goes to a later run instead where the index knows one.
     fn read(&mut self, log: &Log, place: &Place, need: u32) -> Option<Step> {
+        if self.until == u64::MAX && log.building_of(place.incarnation).is_none() {
+            // Sealed since the reader came here: its runs are known by extents now.
+            self.at = None;
+            return None;
+        }
         let block = log.settings.block;
         let at = place.byte / block * block;
         let run = self.run_of(log, place, at);

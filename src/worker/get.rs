@@ -425,6 +425,12 @@ impl Worker {
             get.read = pools.into_iter().find_map(|pool| fits(&self.buffers, pool).then(|| self.buffers.take(pool))?);
         }
         let Some(span) = get.read else { return self.gets.hungry.push_back(slot) };
+        // A call that has waited, for a buffer or for a read ahead that has failed: the segment may have gone.
+        let log = self.logs.iter().find(|log| log.settings().number == get.call.log);
+        if log.is_none_or(|log| get.reader.asks_in_vain(log)) {
+            get.wants = None;
+            return self.get_go_on(slot, ops);
+        }
         self.count_read(wanted.len);
         let token = Token((GET_TOKEN as u64) << 56 | slot as u64);
         ops.push(Op::ReadAt { file: wanted.file, at: wanted.at as u64, into: span.first(wanted.len), token });

@@ -166,6 +166,42 @@ fn the_read_ahead_is_the_one_that_is_asked_for_next() {
     }
 }
 
+#[test]
+fn a_reader_whose_segment_has_been_sealed_passes_over_what_is_others() {
+    let mut rig = Rig::sized(false, (16, 1 << 20), Disk::default());
+    rig.boot();
+    for round in 0..25 {
+        rig.append(u32::from(round % 5 == 0), 1, 28_000);
+        rig.settle();
+    }
+    let disk = rig.disk.clone();
+    rig.restart(disk);
+    let span = rig.buffers.take(Pool::Large).expect("free");
+    let mut reader = rig.stopped(1, span);
+    let incarnation = rig.log.place(reader_position(&rig, 1)).expect("it is there").incarnation;
+    assert!(rig.log.building_of(incarnation).is_some(), "it is not sealed");
+    while rig.log.building_of(incarnation).is_some() {
+        rig.append(0, 1, 28_000);
+        rig.settle();
+    }
+    let (mut frames, mut read) = (0, 0);
+    loop {
+        match reader.next(&rig.log, &rig.buffers) {
+            Step::Frame { .. } => frames += 1,
+            Step::Read { file, at, len } => {
+                read += len as usize;
+                let bytes = rig.disk.read(file, at, span.first(len), &mut rig.buffers).expect("it can be read");
+                reader.filled(span, bytes);
+            }
+            Step::End => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(frames, 4);
+    // Two of its frames are a run, with four of others between them.
+    assert!(read < 10 * (32 << 10), "{read} bytes, where the four frames lie among 25");
+}
+
 /// Flips a bit of byte `at` of each frame of shard 1 that stands behind a commit's header and has a number of these; how many there were.
 fn spoil(bytes: &mut [u8], numbers: Range<u64>, at: usize) -> usize {
     let mut spoilt = 0;
