@@ -209,6 +209,11 @@ impl Copier {
         self.waits = Some(if self.due > now { self.due } else { now.plus_ms(AGAIN_MS) });
     }
 
+    /// It waits until then.
+    pub fn wait_until(&mut self, due: Mono) {
+        self.waits = Some(self.waits.map_or(due, |waits| waits.min(due)));
+    }
+
     pub fn woken(&mut self) {
         self.waits = None;
     }

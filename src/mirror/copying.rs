@@ -7,10 +7,13 @@ use super::unit::{Current, Half, Name, Phase};
 use super::{EIO, Job, Mirror};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{Completion, Errno, FileName, Op, OpenHow, Sync, Token};
+use crate::log::segment::NO_ROOM;
 
 /// Bytes of a rebuild that are copied at once: a commit that waits for them does not wait long.
 const WINDOW: u32 = 256 << 10;
 const ENOENT: Errno = Errno(2);
+/// A rebuild whose half has no room tries again after this time.
+const ROOM_AGAIN_MS: u64 = 60_000;
 /// How long a repair waits for buffers, and until nobody opens or removes the file.
 const PATIENCE_MS: u64 = 5_000;
 
@@ -53,6 +56,10 @@ impl Mirror {
                 continue;
             }
             let Some(from) = unit.survivor() else { continue };
+            if let Some(due) = unit.room_due.filter(|due| *due > self.now.mono) {
+                self.copier.wait_until(due);
+                continue;
+            }
             match unit.to_copy.pop_front() {
                 Some((file, size)) => return Some(Task::copy(number, file, size, from)),
                 None if self.job == Some(Job::Finish(number)) || self.jobs.contains(&Job::Finish(number)) => {}
@@ -71,6 +78,11 @@ impl Mirror {
     fn copy_stage(&mut self, task: &mut Task, buffers: &mut Buffers) -> bool {
         loop {
             if task.stopped && task.stage != Stage::Close {
+                if task.stage == Stage::Open {
+                    // It was stopped while they were being opened.
+                    let opened = self.copier.results.map(|result| matches!(result, Some(Ok(_))));
+                    task.open = [0, 1].map(|half| task.open[half] || opened[half]);
+                }
                 task.stage = Stage::Close;
                 self.close(task);
             } else {
@@ -146,9 +158,29 @@ impl Mirror {
         for half in 0..2 {
             match self.copier.results[half] {
                 Some(Ok(_)) => task.open[half] = true,
+                Some(Err(errno)) if self.has_no_room(task, half, errno) => {
+                    task.stopped = true;
+                    self.copy_later(task.unit, task.file, task.size, errno);
+                }
                 Some(Err(errno)) => self.copy_failed(task, half, "opening", errno),
                 None => {}
             }
+        }
+    }
+
+    /// Whether the half that is rebuilt has no room for a file.
+    fn has_no_room(&self, task: &Task, half: usize, errno: Errno) -> bool {
+        self.units[task.unit].halves[half] == Half::Copying && NO_ROOM.contains(&errno)
+    }
+
+    /// There is no room for a file in the half that is rebuilt: it is copied when there is.
+    pub(super) fn copy_later(&mut self, number: usize, file: FileName, size: u64, errno: Errno) {
+        let unit = &mut self.units[number];
+        unit.to_copy.push_back((file, size));
+        let is_known = unit.room_due.replace(self.now.mono.plus_ms(ROOM_AGAIN_MS)).is_some();
+        if let (Some(target), false) = (unit.target(), is_known) {
+            let (unit, path) = (unit.name, self.path(number, target));
+            self.news.push_back(News::RebuildWaits { unit, path, errno });
         }
     }
 

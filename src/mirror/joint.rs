@@ -177,11 +177,19 @@ impl Mirror {
         let done = [0, 1].map(|half| counts[half] && joint.has_done(half));
         let lost = (0..2).find(|half| counts[*half] && !done[*half]);
         let good = (0..2).find(|half| done[*half]);
-        let whole = (0..2).all(|half| !joint.sent[half] || unit.halves[half] == Half::Out || joint.has_done(half));
+        let makes = matches!(joint.op, Op::Open { how: OpenHow::Create { .. }, .. } | Op::Prepare { .. });
+        let no_room = [0, 1].map(|half| makes && joint.sent[half] && NO_ROOM.contains(&joint.errno(half)));
+        // A file for which there is no room in a half that is rebuilt is copied later.
+        let lacks = unit.target().filter(|half| no_room[*half] && good.is_some());
+        let counts_out = |half: usize| unit.halves[half] == Half::Out || lacks == Some(half);
+        let whole = (0..2).all(|half| !joint.sent[half] || counts_out(half) || joint.has_done(half));
         let both = (0..2).all(|half| joint.sent[half] && unit.halves[half] != Half::Out && joint.has_done(half));
         let all = good.is_some() && lost.is_none();
         self.units[number].answered(self.now.mono, &joint.op, slot, joint.covers, all && whole, both);
-        if let Some(target) = self.units[number].target().filter(|half| joint.sent[*half] && !joint.has_done(*half)) {
+        let target = self.units[number].target().filter(|half| joint.sent[*half] && !joint.has_done(*half));
+        if let (Some(half), Some((file, size))) = (lacks, made(&joint.op)) {
+            self.copy_later(number, file, size, joint.errno(half));
+        } else if let Some(target) = target {
             let what = What(&joint.op).to_string();
             self.fail_half(number, target, what, joint.errno(target));
         }
@@ -193,8 +201,7 @@ impl Mirror {
         };
         if let Some(lost) = lost {
             let errno = joint.errno(lost);
-            let makes = matches!(joint.op, Op::Open { how: OpenHow::Create { .. }, .. } | Op::Prepare { .. });
-            if makes && NO_ROOM.contains(&errno) && joint.to == For::Core {
+            if no_room[lost] && joint.to == For::Core {
                 return self.undo(number, &joint, good, errno);
             }
             self.fail_half(number, lost, What(&joint.op).to_string(), errno);
@@ -289,6 +296,15 @@ impl Mirror {
         }
         let report = if missing { None } else { Some(Box::new(merge(reports))) };
         self.answers.push(Completion::Scrubbed { token, report });
+    }
+}
+
+/// The file that an operation makes, and its size.
+fn made(op: &Op) -> Option<(FileName, u64)> {
+    match *op {
+        Op::Open { file, how: OpenHow::Create { size }, .. } => Some((file, size)),
+        Op::Prepare { log, index, size, .. } => Some((FileName::Segment { log, index }, size)),
+        _ => None,
     }
 }
 

@@ -134,6 +134,10 @@ impl Mirror {
         if let Some((step, errno)) = self.scripts[target].failed.take() {
             return self.fail_half(number, target, step.to_string(), errno);
         }
+        if !self.units[number].to_copy.is_empty() {
+            // A file has been made meanwhile for which there was no room.
+            return;
+        }
         let path = self.path(number, target);
         let bytes = self.copier.take_copied();
         let unit = &mut self.units[number];
@@ -143,6 +147,7 @@ impl Mirror {
         unit.mark.files.clear();
         unit.mark_due = true;
         unit.copied.clear();
+        unit.room_due = None;
         self.news.push_back(News::Rebuilt { unit: unit.name, path, bytes });
     }
 }

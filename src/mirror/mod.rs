@@ -176,6 +176,12 @@ impl Mirror {
         self.repaired.pop_front()
     }
 
+    /// Whether the first half of a log, or of everything that is known here, is whole: snapshots are taken from it.
+    pub fn has_first_half(&self, log: Option<u32>) -> bool {
+        let counts = |unit: &&Unit| unit.phase != Phase::Closed && log.is_none_or(|log| unit.name == Name::Log(log));
+        self.units.iter().filter(counts).all(|unit| unit.halves[0] == Half::In)
+    }
+
     /// Units whose halves are not both whole.
     pub fn degraded(&self) -> usize {
         let is_degraded = |unit: &&Unit| unit.phase != Phase::Closed && !unit.are_both_in();

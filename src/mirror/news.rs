@@ -38,6 +38,12 @@ pub enum News {
         what: String,
         errno: Errno,
     },
+    /// There is no room for all that is to be copied; told once.
+    RebuildWaits {
+        unit: Name,
+        path: String,
+        errno: Errno,
+    },
     /// Both halves are whole again.
     Rebuilt {
         unit: Name,
@@ -91,6 +97,10 @@ impl fmt::Display for News {
             News::RebuildFailed { unit, path, what, errno } => write!(
                 f,
                 "MIRROR DEGRADED: the rebuild of {unit} in {path} has failed ({what}: {errno}); the next start tries again"
+            ),
+            News::RebuildWaits { unit, path, errno } => write!(
+                f,
+                "MIRROR DEGRADED: the rebuild of {unit} in {path} has no room ({errno}): free space there; it is tried again every minute"
             ),
             News::Rebuilt { unit, path, bytes } => {
                 write!(f, "mirror: {unit} is whole again in {path}: {} MiB were copied", bytes >> 20)

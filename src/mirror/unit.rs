@@ -130,6 +130,8 @@ pub(super) struct Unit {
     /// A rebuild: what is to be copied, with sizes; and what is whole on both.
     pub to_copy: VecDeque<(FileName, u64)>,
     pub copied: BTreeSet<FileName>,
+    /// The half that is rebuilt has had no room for a file: when it is tried again.
+    pub room_due: Option<Mono>,
     pub current: Option<Current>,
 }
 
@@ -155,6 +157,7 @@ impl Unit {
             levelled: BTreeSet::new(),
             to_copy: VecDeque::new(),
             copied: BTreeSet::new(),
+            room_due: None,
             current: None,
         }
     }

@@ -77,6 +77,14 @@ impl Worker {
         }
     }
 
+    /// Why a snapshot cannot be taken of a log, or of everything that is known here, by its halves.
+    pub(super) fn first_half_missing(&self, log: Option<u32>) -> Option<&'static str> {
+        let is_missing = self.mirror.as_ref().is_some_and(|mirror| !mirror.has_first_half(log));
+        is_missing.then_some(
+            "the first half of a data directory is not whole, and a snapshot is taken from first halves: ask again when it has been rebuilt",
+        )
+    }
+
     /// Half `half` of data directory `given` has failed another worker.
     pub(super) fn half_failed(&mut self, given: u8, half: u8) {
         if let Some(mirror) = &mut self.mirror {

@@ -132,7 +132,8 @@ impl Worker {
             }
             Err(errno) => {
                 let from = FileName::Segment { log, index: held.file };
-                self.tell_linked(Err(format!("linking {from}: {errno}")));
+                let why = self.first_half_missing(Some(log)).map_or(errno.to_string(), str::to_owned);
+                self.tell_linked(Err(format!("linking {from}: {why}")));
                 self.pinning_over();
             }
         }

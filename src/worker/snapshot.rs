@@ -146,7 +146,7 @@ impl Worker {
         } else if self.stopping {
             Some("the server is being stopped")
         } else {
-            None
+            self.first_half_missing(None)
         };
         let steps = match refusal {
             Some(why) => Err(why),

@@ -4,9 +4,10 @@ import contextlib
 import os
 import pathlib
 import shutil
+import subprocess
 import unittest
 
-from appliance import FOREIGN, Appliance, Starts, eventually, new_directory
+from appliance import BINARY, FOREIGN, Appliance, Starts, eventually, new_directory
 from wire import data_of
 
 STREAM = "both"
@@ -154,6 +155,20 @@ class Mirror(Starts, unittest.TestCase):
         self.check(api)
         self.assertEqual(self.server.stop(), 0)
         self.same()
+
+    def test_a_snapshot_is_refused_by_name_while_the_first_half_is_not_whole(self):
+        api = self.begin()
+        self.assertTrue(eventually(lambda: (shutil.rmtree(self.first / "log-000", True), (self.first / "log-000").exists())[1] is False))
+        big = [{"PartitionKey": "k", "Data": bytes((1 << 20) - 64)} for _ in range(8)]
+        for _ in range(40):
+            api.call("PutRecords", StreamName=STREAM, Records=big)
+            if "MIRROR DEGRADED" in self.server.output():
+                break
+        self.assertTrue(self.server.says(f"{self.first} has failed"), self.server.output())
+        target = self.second / "snapshot"
+        taken = subprocess.run([BINARY, "snapshot", target, "--data", self.server.data], capture_output=True, text=True, timeout=60)
+        self.assertEqual((taken.returncode != 0, target.exists()), (True, False), taken)
+        self.assertIn("the first half of a data directory is not whole", taken.stderr)
 
     def fill(self, api, count):
         """`count` records of a mebibyte: more than a segment is sealed by."""

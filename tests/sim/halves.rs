@@ -164,7 +164,9 @@ impl World<'_> {
                 self.halves.told = true;
             }
             News::Rebuilt { .. } => self.report.rebuilt += 1,
-            News::RebuildFailed { errno: ENOSPC, .. } if self.shared.settings.room_varies => {}
+            News::RebuildWaits { errno, .. } => {
+                assert!(*errno == ENOSPC && self.shared.settings.room_varies, "there is room: {news}");
+            }
             News::RebuildFailed { .. } => assert!(troubled, "a rebuild fails on a sound drive: {news}"),
             News::Unread { .. } | News::Dead { .. } => panic!("the whole half is sound: {news}"),
             News::Repaired { .. } => {}

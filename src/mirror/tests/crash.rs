@@ -112,6 +112,28 @@ fn a_crash_in_a_rebuild_leaves_a_half_that_is_rebuilt() {
 }
 
 #[test]
+fn a_rebuild_without_room_goes_on_when_there_is_some() {
+    for half in [0, 1] {
+        // For what is copied, and for what is made meanwhile.
+        for makes in [false, true] {
+            let what = format!("half {half}, makes {makes}");
+            let mut rig = Rig::new(half as u64);
+            let mut model = Model::default();
+            let before = if makes { rig.open(&model).and_then(|()| rig.make(0)) } else { rig.live(&mut model) };
+            assert_eq!(before.and_then(|()| rig.settle()), Ok(()), "{what}");
+            rig.disks[half] = MemoryDisk::default();
+            let no_room = Some((half, rig.now.plus_ms(150_000)));
+            rig.again(Trouble { no_room, is_accepted: true, ..Trouble::default() });
+            assert_eq!(rig.live(&mut model), Ok(()), "{what}: {:?}", rig.news);
+            let waits = rig.news.iter().filter(|news| matches!(news, News::RebuildWaits { .. })).count();
+            assert_eq!((waits, rig.mirror.degraded()), (1, 0), "{what}: {:?}", rig.news);
+            assert!(rig.has_told(|news| matches!(news, News::Rebuilt { .. })), "{what}: {:?}", rig.news);
+            rig.check_equal(&what);
+        }
+    }
+}
+
+#[test]
 fn a_file_that_one_half_has_lost_or_cut_short_comes_back_at_the_next_start() {
     for half in [0, 1] {
         for cut in [false, true] {

@@ -25,6 +25,7 @@ const QUIET_MS: u64 = 6_000;
 /// Turns without an operation; while a copier waits for its pace there are some.
 const IDLE_MAX: u32 = 1_000;
 const EIO: Errno = Errno(5);
+const ENOSPC: Errno = Errno(28);
 
 /// What goes wrong in a life. Operations are counted from its beginning.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,6 +36,8 @@ struct Trouble {
     fails: Option<(usize, u32)>,
     /// Every operation of a half fails.
     gone: Option<usize>,
+    /// A half has no room for another file before this time.
+    no_room: Option<(usize, Mono)>,
     /// The operator says `--accept-degraded`.
     is_accepted: bool,
 }
@@ -227,6 +230,10 @@ impl Rig {
         let number = self.carried_by[half];
         self.carried += 1;
         self.carried_by[half] += 1;
+        let is_full = self.trouble.no_room.is_some_and(|(full, until)| full == half && self.now < until);
+        if is_full && matches!(op, Op::Open { file: FileName::Segment { .. }, how: OpenHow::Create { .. }, .. }) {
+            return Completion::Done { token, result: Err(ENOSPC) };
+        }
         if self.trouble.gone != Some(half) && self.trouble.fails != Some((half, number)) {
             return self.disks[half].run(op, &mut self.buffers);
         }
@@ -377,7 +384,7 @@ impl Rig {
         self.put(model, 1, 2, true)?;
         self.rest()?;
         self.put(model, 0, 1, false)?;
-        while self.mirror.deadline().is_some() {
+        while self.mirror.deadline().is_some() || !self.flights.is_empty() {
             self.go_on()?;
         }
         self.rest()?;
