@@ -30,7 +30,7 @@ const FRAMES_MAX: usize = 20_000;
 
 /// Bytes that an answer may read from segments: twice what it returns, and this. One that finds no end of others' records between its own
 /// goes out with what it has; the consumer comes again.
-const READ_AHEAD_MAX: usize = 1 << 20;
+const READ_BESIDE_MAX: usize = 1 << 20;
 
 /// Places of damage that are not told again.
 const DAMAGE_REMEMBERED: usize = 256;
@@ -331,7 +331,7 @@ impl Worker {
                     }
                 }
                 Step::Read { len, .. } => {
-                    let most = 2 * get.bytes + READ_AHEAD_MAX;
+                    let most = 2 * get.bytes + READ_BESIDE_MAX;
                     let (records, much) = (get.answer.records(), get.bytes_read + len as usize > most);
                     if records > 0 && much || records >= get.call.limit {
                         return self.get_finish(slot, End::Full, ops);

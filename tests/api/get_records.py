@@ -137,4 +137,5 @@ class CatchingUp(ApiTest):
             self.assertLess(reads, returned / (400 << 10), "reads are large")
             self.assertGreater(ahead, reads / 2, f"{ahead} of {reads} reads were ahead")
             self.assertGreaterEqual(resumed, asked - 2, f"{resumed} of {asked} calls went on where one had ended")
+        self.assertLess(self.metric("cold_read_bytes_unused_total"), returned / 20, "hardly a byte is read in vain")
         self.assertEqual(self.metric("footers_passed_over_total"), 0)
