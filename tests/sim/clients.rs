@@ -53,6 +53,9 @@ impl World<'_> {
         if matches!(self.clients[client].role, Role::Mover(_)) && self.node.is_some() {
             self.plan.moves_shards();
         }
+        if matches!(self.clients[client].role, Role::Keeper(_)) && self.node.is_some() {
+            self.plan.takes_snapshot();
+        }
         self.with_net(|net, later| net.client_sends(now, id, &bytes, later));
         if half_close {
             self.with_net(|net, later| net.client_half_closes(now, id, later));

@@ -11,6 +11,8 @@ pub struct Plan {
     /// Draws of cuts in the middle of moves, and whether there are any: harm needs lives that are long enough to find it.
     moves: Random,
     cuts_moves: bool,
+    /// Draws of cuts at the end of snapshots.
+    snapshots: Random,
     lives: u64,
     duration: u64,
     clean_stops: u32,
@@ -85,8 +87,9 @@ impl Plan {
     pub fn new(settings: &Settings, random: Random) -> Plan {
         let (lives, clean_stops) = (settings.lives as u64 + 1, settings.clean_stops);
         let moves = Random::stream(settings.seed, "cuts of moves");
+        let snapshots = Random::stream(settings.seed, "cuts of snapshots");
         let (duration, cuts_moves) = (settings.duration, !settings.harm);
-        Plan { random, moves, cuts_moves, lives, duration, clean_stops, cut: Cut::Never, clean: false }
+        Plan { random, moves, cuts_moves, snapshots, lives, duration, clean_stops, cut: Cut::Never, clean: false }
     }
 
     /// A life begins: gives when it ends at the latest.
@@ -129,6 +132,15 @@ impl Plan {
                 0 => Cut::Operations(self.moves.between(1, 40)),
                 _ => Cut::Kind(Kind::Catalog, 1),
             };
+        }
+    }
+
+    /// A snapshot is about to be taken: sometimes the life ends as it becomes whole.
+    pub fn takes_snapshot(&mut self) {
+        let may = self.cut == Cut::Never && !self.clean && self.lives > 1;
+        if may && self.snapshots.chance(50) {
+            // The fifth operation makes the manifest's name durable.
+            self.cut = Cut::Kind(Kind::Manifest, self.snapshots.between(3, 4));
         }
     }
 
