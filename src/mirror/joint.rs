@@ -286,7 +286,8 @@ impl Mirror {
         let mut reports = [joint.reports[0].take(), joint.reports[1].take()];
         (0..2).filter(|half| !sent[*half]).for_each(|half| reports[half] = None);
         let missing = (0..2).any(|half| sent[half] && reports[half].is_none());
-        if let [Some(first), Some(second)] = &reports {
+        let changed = self.scrubbing.take().is_some_and(|(.., changed)| changed);
+        if let ([Some(first), Some(second)], false) = (&reports, changed) {
             for (half, one, other) in [(0, first, second), (1, second, first)] {
                 if one.findings.iter().any(|finding| !is_in(finding, other)) {
                     let path = self.path(number, half);

@@ -108,6 +108,8 @@ pub struct Mirror {
     repaired: VecDeque<FileName>,
     asked: Ops,
     news: VecDeque<News>,
+    /// The segment that is verified, one at a time: unit, index, and whether it has been changed since. Then what was found says nothing.
+    scrubbing: Option<(usize, u32, bool)>,
 }
 
 impl Mirror {
@@ -134,6 +136,7 @@ impl Mirror {
             repaired: VecDeque::new(),
             asked: Ops::new(),
             news: VecDeque::new(),
+            scrubbing: None,
         }
     }
 
@@ -326,8 +329,18 @@ impl Mirror {
         }
         if let Some(unit) = unit {
             self.units[unit].sent(&op, number);
+            self.notice_change(unit, &op);
         }
         self.emit(number);
+    }
+
+    fn notice_change(&mut self, unit: usize, op: &Op) {
+        if let Op::Scrub { segment, .. } = op {
+            self.scrubbing = Some((unit, segment.index, false));
+        }
+        if let Some((of, index, changed)) = &mut self.scrubbing {
+            *changed |= *of == unit && unit::changed_segment(op) == Some(*index);
+        }
     }
 
     fn emit(&mut self, number: u32) {
