@@ -179,7 +179,7 @@ impl Mirror {
         let good = (0..2).find(|half| done[*half]);
         let makes = matches!(joint.op, Op::Open { how: OpenHow::Create { .. }, .. } | Op::Prepare { .. });
         let no_room = [0, 1].map(|half| makes && joint.sent[half] && NO_ROOM.contains(&joint.errno(half)));
-        // A file for which there is no room in a half that is rebuilt is copied later.
+        // A file for which there is no room in a half that is rebuilt is copied later; one for which there is none anywhere is not there.
         let lacks = unit.target().filter(|half| no_room[*half] && good.is_some());
         let counts_out = |half: usize| unit.halves[half] == Half::Out || lacks == Some(half);
         let whole = (0..2).all(|half| !joint.sent[half] || counts_out(half) || joint.has_done(half));
@@ -189,7 +189,7 @@ impl Mirror {
         let target = self.units[number].target().filter(|half| joint.sent[*half] && !joint.has_done(*half));
         if let (Some(half), Some((file, size))) = (lacks, made(&joint.op)) {
             self.copy_later(number, file, size, joint.errno(half));
-        } else if let Some(target) = target {
+        } else if let Some(target) = target.filter(|half| !no_room[*half] || good.is_some()) {
             let what = What(&joint.op).to_string();
             self.fail_half(number, target, what, joint.errno(target));
         }
