@@ -42,6 +42,7 @@ counters! {
     LogBytesNow "log_bytes_now" "Bytes that the log may use.",
     MirrorDegradedNow "mirror_degraded_now" "Logs, and directories beside their logs, whose halves are not both whole.",
     LogIndexBytesNow "log_index_bytes_now" "Bytes of memory that say where the records of sealed segments are.",
+    LogsHangingNow "logs_hanging_now" "Logs whose drive has not answered for five seconds.",
     LogsFailedNow "logs_failed_now" "Logs that take nothing any more until a restart.",
     SecondsLeftNow "log_seconds_left_now" "Seconds until the fullest log is full at its present rate; 0 below 80 % or when nothing is written.",
     ColdReads "cold_reads_total" "Reads of segments for GetRecords.",

@@ -13,6 +13,7 @@ pub mod control;
 pub mod directories;
 pub mod get;
 mod get_answer;
+pub mod hang;
 pub mod latest;
 pub mod mailbox;
 pub mod message;
@@ -50,6 +51,7 @@ use boot::Boot;
 use connection::Connections;
 use control::Control;
 use get::{GET_TOKEN, Gets};
+use hang::Hang;
 use mailbox::{ConnectionId, Mailboxes, Message};
 use notice::Notice;
 use pinning::Pinning;
@@ -107,6 +109,7 @@ pub struct Worker {
     places: Vec<LogPlace>,
     paths: Vec<String>,
     space: Vec<Space>,
+    hangs: Vec<Hang>,
     tell: Vec<Tell>,
     shards: Shards,
     /// Where recovery found that shards go on: (next number, arrival).
@@ -182,6 +185,7 @@ impl Worker {
             self.sweep_connections(ops);
             self.sweep_puts(ops);
             self.look_for_space();
+            self.look_for_hangs();
             self.expire_shards();
             self.forget_formers();
             self.scrub(ops);

@@ -1,6 +1,7 @@
 //! What a worker tells the operator: one line on standard error each.
 
 use super::clock::ClockNews;
+use super::hang::HangNews;
 use super::scrub::Told;
 use super::stream_news::StreamNews;
 use crate::io::op::{Errno, FileName};
@@ -104,6 +105,8 @@ pub enum Notice {
         what: String,
         errno: Errno,
     },
+    /// The drive of a log does not answer, or does again.
+    Hang(HangNews),
     /// The catalog has failed: control requests are refused, records go on.
     CatalogFailed {
         what: String,
@@ -250,6 +253,7 @@ impl Notice {
             }
             Notice::Dialect { what, remedy } => write!(f, "a client speaks {what}, which is not served: {remedy}"),
             Notice::Mirror(news) => write!(f, "{news}"),
+            Notice::Hang(news) => write!(f, "{news}"),
             Notice::Room { log, back: false } => {
                 write!(
                     f,

@@ -116,6 +116,7 @@ impl Worker {
             places: Vec::new(),
             paths: Vec::new(),
             space: Vec::new(),
+            hangs: Vec::new(),
             tell: Vec::new(),
             shards: Shards::default(),
             found: BTreeMap::new(),
