@@ -139,11 +139,15 @@ fn read_small(dir: &Path, file: &Small) -> Result<Vec<u8>, String> {
             file.path
         ));
     }
-    let bytes = read(&path, SMALL_BYTES_MAX).map_err(|error| format!("{}: {error}", path.display()))?;
-    match Small::of(file.path.clone(), &bytes) == *file {
-        true => Ok(bytes),
-        false => Err(format!(
-            "{} is not what it was when the snapshot was taken: it is damaged, or a server has run on it; use another snapshot",
+    // A server that runs on a snapshot changes these files, and gives them other names.
+    let bytes = match read(&path, SMALL_BYTES_MAX) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        read => Some(read.map_err(|error| format!("{}: {error}", path.display()))?),
+    };
+    match bytes.filter(|bytes| Small::of(file.path.clone(), bytes) == *file) {
+        Some(bytes) => Ok(bytes),
+        None => Err(format!(
+            "{} is not what it was when the snapshot was taken: it is damaged or gone, or a server has run on it; use another snapshot",
             path.display()
         )),
     }
