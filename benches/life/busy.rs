@@ -122,8 +122,12 @@ fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
         std::thread::sleep(Duration::from_secs(extent.pick(10, 4)));
         load.now(Doing::Other);
         delete(server.port, "gone");
-        let (mut known, mut last, began) = (moved_bytes(), Instant::now(), Instant::now());
-        while last.elapsed() < STILL * 4 && began.elapsed() < Duration::from_secs(extent.pick(120, 15)) {
+        let before = moved_bytes();
+        let (mut known, mut last, began) = (before, Instant::now(), Instant::now());
+        // Moves begin with a segment.
+        while (known == before || last.elapsed() < STILL * 4)
+            && began.elapsed() < Duration::from_secs(extent.pick(90, 40))
+        {
             std::thread::sleep(Duration::from_millis(50));
             let now = moved_bytes();
             if now > known {
@@ -133,6 +137,7 @@ fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
                 load.now(Doing::Other);
             }
         }
+        assert!(known > before, "nothing was moved");
         let latencies = load.stop();
         delete(server.port, "kept");
         std::thread::sleep(Duration::from_secs(2));
