@@ -3,7 +3,7 @@
 //!
 //! * *preparing*: 16 KiB records on a new log with one worker. Every segment that is begun has the next one prepared; a file
 //!   of the log that is being written full tells when.
-//! * *moving*: 3,000-byte records. Before each round the log gets segments in which one record of five is kept; then the others' stream is
+//! * *moving*: 16 KiB records. Before each round the log gets segments in which one record of five is kept; then the others' stream is
 //!   deleted. The moved bytes in `/metrics` tell when something is being moved.
 //! * *scrubbing*: the same puts on a server that verifies 1 GB over and over (`--scrub-days`), and on one that does not.
 //! * *reading*: two consumers, each at 20 MB/s, catch up with 1 GB that lies in no memory.
@@ -41,7 +41,7 @@ pub fn preparing(table: &mut Table, extent: &Extent) {
 }
 
 pub fn moving(table: &mut Table, extent: &Extent) {
-    show(table, "moving", moved(rounds(extent), extent));
+    show(table, "moving", moved(extent.pick(3, 1), extent));
 }
 
 pub fn scrubbing(table: &mut Table, extent: &Extent) {
@@ -107,16 +107,14 @@ fn is_preparing(log: &Path) -> bool {
 /// Rounds of puts beside a log that is at rest, then moves what is left of its segments.
 fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
     let server = Server::start("6G", &["--cores", "0"]);
-    create(server.port, "busy", 1);
     let calls = extent.pick(1 << 30, 400 << 20) / (500 * 1024) / 5;
     let moved_bytes = || server.gauge("moved_bytes_total");
     let round = |_| {
-        create(server.port, "gone", 1);
-        create(server.port, "kept", 1);
+        ["busy", "gone", "kept"].iter().for_each(|stream| create(server.port, stream, 1));
         let mut requests = put_records("gone", 500, 1024, 4);
         requests.extend(put_records("kept", 500, 1024, 1));
         repeat(server.port, &requests, calls);
-        let mut load = Paced::start(server.port, &put_record("busy", SMALL, CONNECTIONS), RATE);
+        let mut load = Paced::start(server.port, &put_record("busy", LARGE, CONNECTIONS), RATE);
         std::thread::sleep(Duration::from_secs(1));
         load.now(Doing::Nothing);
         std::thread::sleep(Duration::from_secs(extent.pick(10, 4)));
@@ -124,9 +122,9 @@ fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
         delete(server.port, "gone");
         let before = moved_bytes();
         let (mut known, mut last, began) = (before, Instant::now(), Instant::now());
-        // Moves begin with a segment.
+        // Moves begin with a segment, when what was written has earned them: a tenth of it.
         while (known == before || last.elapsed() < STILL * 4)
-            && began.elapsed() < Duration::from_secs(extent.pick(90, 40))
+            && began.elapsed() < Duration::from_secs(extent.pick(90, 60))
         {
             std::thread::sleep(Duration::from_millis(50));
             let now = moved_bytes();
@@ -139,7 +137,7 @@ fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
         }
         assert!(known > before, "nothing was moved");
         let latencies = load.stop();
-        delete(server.port, "kept");
+        ["busy", "kept"].iter().for_each(|stream| delete(server.port, stream));
         std::thread::sleep(Duration::from_secs(2));
         latencies
     };
