@@ -157,7 +157,7 @@ impl Scan {
         }
     }
 
-    /// Scans a body. Its length, which is less than before where strings have been put together: extents are of that part of it.
+    /// Scans a body. Where strings in pieces have been put together it has become shorter, and extents lie in the part that is left.
     pub fn scan(&mut self, encoding: Encoding, body: &mut [u8], shape: Shape) -> Result<(), Error> {
         self.encoding = encoding;
         let names = match encoding {
