@@ -31,6 +31,10 @@ pub struct Limits {
     pub connections: u16,
     pub connection_bytes: u32,
     pub reply_bytes: u32,
+    /// Streams of HTTP/2 of a worker; to the core each is a connection.
+    pub streams: u16,
+    /// (slots, bytes) for connections that carry HTTP/2.
+    pub wire: (u16, u32),
     /// (slots, bytes) of the pools of bodies, replies and lent batches.
     pub small: (u16, u32),
     pub medium: (u16, u32),
@@ -58,6 +62,8 @@ impl Limits {
             connections: 4096,
             connection_bytes: 16 << 10,
             reply_bytes: 4 << 10,
+            streams: 4096,
+            wire: (2048, 128 << 10),
             small: (1024, 64 << 10),
             medium: (256, 1 << 20),
             large: (24, 16 << 20),
@@ -77,6 +83,8 @@ impl Limits {
             connections: 16,
             connection_bytes: 8 << 10,
             reply_bytes: 4 << 10,
+            streams: 0,
+            wire: (0, 4 << 10),
             small: (6, 16 << 10),
             medium: (4, 64 << 10),
             large: (3, 128 << 10),
@@ -98,15 +106,21 @@ impl Limits {
         Limits { log_bytes: if bytes as u32 > self.log_bytes { bytes as u32 } else { self.log_bytes }, ..self }
     }
 
+    /// Sockets that a worker's core knows: the ring's, then streams.
+    pub const fn sockets(&self) -> u16 {
+        self.connections + self.streams
+    }
+
     /// Slots and slot sizes of a worker's memory, in the order of [`crate::io::buffers::ALL_POOLS`].
     pub const fn layouts(&self) -> Layouts {
         let pools: [(u16, u32); POOLS] = [
-            (self.connections, self.connection_bytes),
-            (self.connections, self.reply_bytes),
+            (self.sockets(), self.connection_bytes),
+            (self.sockets(), self.reply_bytes),
             self.small,
             self.medium,
             self.large,
             (1, self.log_bytes),
+            self.wire,
             self.block,
         ];
         Layouts(pools)

@@ -92,7 +92,16 @@ impl Rig {
     fn start(shape: Shape) -> (Rig, Duration) {
         let mut buffers = Buffers::new(
             0,
-            Layouts([(1, BLOCK), (1, BLOCK), (1, BLOCK), (2, 1 << 20), (1, BLOCK), (1, 128 << 20), (1, BLOCK)]),
+            Layouts([
+                (1, BLOCK),
+                (1, BLOCK),
+                (1, BLOCK),
+                (2, 1 << 20),
+                (1, BLOCK),
+                (1, 128 << 20),
+                (0, BLOCK),
+                (1, BLOCK),
+            ]),
         );
         let settings = Settings {
             number: LOG,

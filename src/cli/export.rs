@@ -52,7 +52,16 @@ pub struct Args {
 fn layouts() -> Layouts {
     let limits = Limits::standard();
     let commit = (1, limits.commit_bytes);
-    Layouts([(1, 4096), (1, 4096), (1, 4096), (1, 4096), commit, (1, 3 * limits.commit_bytes), (1, limits.block.1)])
+    Layouts([
+        (1, 4096),
+        (1, 4096),
+        (1, 4096),
+        (1, 4096),
+        commit,
+        (1, 3 * limits.commit_bytes),
+        (0, 4096),
+        (1, limits.block.1),
+    ])
 }
 
 pub fn run(args: &Args) -> Result<(), String> {

@@ -13,10 +13,6 @@ const HEADERS_MAX: usize = 64;
 /// What an HTTP/2 client sends first, unasked.
 pub const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// The answer to it: an empty SETTINGS frame, then GOAWAY (last stream 0, error 0xd: HTTP_1_1_REQUIRED). Then the connection is closed.
-pub const HTTP2_REFUSAL: &[u8; 26] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00\
-    \x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0d";
-
 /// What may be received before a request is refused.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -78,20 +74,12 @@ pub enum Parsed<'a> {
     Incomplete,
     /// A whole head of `head_len` bytes, followed by the body.
     Head { request: Request<'a>, head_len: usize, body: Body },
-    /// The preface of HTTP/2: send [`HTTP2_REFUSAL`] and close.
-    Http2,
     /// Nothing more can be read from this connection.
     Refused(Refused),
 }
 
 /// Reads the head at the start of `bytes`. Does not allocate.
 pub fn parse(bytes: &[u8], bounds: Bounds) -> Parsed<'_> {
-    if bytes.starts_with(HTTP2_PREFACE) {
-        return Parsed::Http2;
-    }
-    if HTTP2_PREFACE.starts_with(bytes) {
-        return Parsed::Incomplete;
-    }
     let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; HEADERS_MAX];
     let mut raw = httparse::Request::new(&mut []);
     let head_len = match raw.parse_with_uninit_headers(bytes, &mut headers) {

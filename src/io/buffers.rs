@@ -23,13 +23,15 @@ pub enum Pool {
     Large,
     /// One slot: the ring of commits on their way to disk, then the cache of the tail. Registered with the kernel.
     Log,
+    /// One a connection that does not speak HTTP/1.1 as it is: half for what comes from the network, half for what goes there.
+    Wire,
     /// Single blocks and short runs of them: superblock, journal, heads of segments, footers.
     Block,
 }
 
-pub const POOLS: usize = 7;
+pub const POOLS: usize = 8;
 pub const ALL_POOLS: [Pool; POOLS] =
-    [Pool::Connection, Pool::Reply, Pool::Small, Pool::Medium, Pool::Large, Pool::Log, Pool::Block];
+    [Pool::Connection, Pool::Reply, Pool::Small, Pool::Medium, Pool::Large, Pool::Log, Pool::Wire, Pool::Block];
 
 /// A range of a slot of a pool of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -262,7 +264,10 @@ mod tests {
     use super::*;
 
     fn buffers() -> Buffers {
-        Buffers::new(3, Layouts([(2, 4096), (2, 4096), (2, 8192), (1, 16384), (1, 32768), (1, 4096), (2, 4096)]))
+        Buffers::new(
+            3,
+            Layouts([(2, 4096), (2, 4096), (2, 8192), (1, 16384), (1, 32768), (1, 4096), (0, 4096), (2, 4096)]),
+        )
     }
 
     #[test]

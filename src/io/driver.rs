@@ -12,6 +12,7 @@ use super::companion::Link;
 use super::op::{Completions, Ops};
 use super::peers::Peers;
 use super::uring::{Ring, RingSetup, Wait};
+use crate::front::Front;
 use crate::worker::Worker;
 use crate::worker::notice::Notice;
 use crate::worker::setup::Setup;
@@ -77,8 +78,10 @@ pub fn run(post: Post) -> io::Result<()> {
     if let Some(text) = notice {
         say(Event::Text(&text));
     }
+    let front = Front::new(&setup.limits);
     let (done, ops) = (Completions::with_capacity(TURN), Ops::with_capacity(TURN));
-    let mut driver = Driver { number, ring, worker: Worker::new(setup), peers, say, done, ops, stopping: false };
+    let worker = Worker::new(setup);
+    let mut driver = Driver { number, ring, front, worker, peers, say, done, ops, stopping: false };
     driver.turns()?;
     driver.peers.ended();
     Ok(())
@@ -87,6 +90,7 @@ pub fn run(post: Post) -> io::Result<()> {
 struct Driver {
     number: u16,
     ring: Ring,
+    front: Front,
     worker: Worker,
     peers: Arc<Peers>,
     say: Say,
@@ -123,17 +127,21 @@ impl Driver {
         if !self.stopping && self.peers.stopping() {
             self.stopping = true;
             self.ring.stop_accepting()?;
+            self.front.stop();
             self.worker.stop();
         }
         let came = !self.done.is_empty();
         let now = Clock.now();
+        self.front.receive(now, &mut self.done, &mut self.worker.memory());
+        self.worker.note_carriers(self.front.carried());
         self.worker.step(now, &mut self.done, &mut self.ops);
         debug_assert!(self.done.is_empty(), "a turn takes all completions");
         self.worker.note_turn(Clock.now().mono - now.mono);
         while let Some(notice) = self.worker.notice() {
             (self.say)(Event::Notice(&notice));
         }
-        let busy = came || !self.ops.is_empty();
+        self.front.send(now, &mut self.ops, &mut self.worker.memory());
+        let busy = came || !self.ops.is_empty() || self.front.has_news();
         self.ring.carry(&mut self.ops)?;
         Ok((now, busy))
     }

@@ -1,6 +1,6 @@
 //! The ring over real sockets and files: every kind of operation, its failures, its races.
 
-use super::buffers::{Buffers, Layouts, Pool, Span};
+use super::buffers::{Buffers, Layouts, POOLS, Pool, Span};
 use super::clock::Clock;
 use super::companion::{Answer, Link, Request};
 use super::op::*;
@@ -63,6 +63,7 @@ impl Bench {
             (2, 1 << 20),
             (1, 16 << 20),
             (1, 1 << 20),
+            (0, 4096),
             (8, 65536),
         ];
         let buffers = Buffers::new(0, Layouts(layouts));
@@ -387,7 +388,7 @@ fn a_sleeper_is_woken_by_another_ring_and_one_that_is_awake_is_not() {
     let peers = bench.peers.clone();
     let wake = || {
         let scratch = Scratch::new();
-        let buffers = Buffers::new(1, Layouts([(0, 4096); 7]));
+        let buffers = Buffers::new(1, Layouts([(0, 4096); POOLS]));
         let loans = vec![buffers.loans(); 2];
         let (peers, data) = (peers.clone(), &scratch.0);
         let setup = RingSetup {
@@ -462,7 +463,7 @@ fn the_lock_is_held_until_the_ring_is_gone() {
     let open = || std::fs::File::create(scratch.0.join("lock")).expect("a file");
     let lock = Arc::new(open());
     lock.try_lock().expect("nobody has it");
-    let buffers = Buffers::new(0, Layouts([(1, 4096); 7]));
+    let buffers = Buffers::new(0, Layouts([(1, 4096); POOLS]));
     let (loans, data, peers) = (vec![buffers.loans()], &scratch.0, Peers::new(1).expect("an eventfd"));
     let setup = RingSetup {
         worker: 0,

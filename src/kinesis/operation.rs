@@ -57,30 +57,17 @@ impl Operation {
     }
 }
 
-/// What clients speak and this server does not, with the client's switch: worth one log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dialect {
-    pub what: &'static str,
-    pub remedy: &'static str,
-}
-
-pub const HTTP2: Dialect = Dialect {
-    what: "HTTP/2",
-    remedy: "choose HTTP/1.1 in the client (Java: Protocol.HTTP1_1; JavaScript: NodeHttpHandler)",
-};
-
 /// A whole answer to a request that no operation will see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
     pub content_type: ContentType,
     pub body: Vec<u8>,
-    pub dialect: Option<Dialect>,
 }
 
 impl Refusal {
     fn new(status: u16, content_type: ContentType, body: impl Into<Vec<u8>>) -> Refusal {
-        Refusal { status, content_type, body: body.into(), dialect: None }
+        Refusal { status, content_type, body: body.into() }
     }
 
     /// An error of the API, in JSON.

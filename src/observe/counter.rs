@@ -23,6 +23,8 @@ counters! {
     RequestErrors "request_errors_total" "Requests answered with an error.",
     ConnectionsNow "connections_now" "Open connections.",
     ConnectionsAccepted "connections_accepted_total" "Connections accepted.",
+    StreamsNow "http2_streams_now" "Open streams of HTTP/2, each a request or a subscription.",
+    StreamsAccepted "http2_streams_accepted_total" "Streams of HTTP/2 accepted.",
     ConnectionsRefused "connections_refused_total" "Connections closed because every slot was in use.",
     ConnectionsTimedOut "connections_timed_out_total" "Connections closed in the middle of a request that stalled.",
     Commits "commits_total" "Commits made durable, vouch commits not counted.",

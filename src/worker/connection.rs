@@ -19,6 +19,7 @@ use crate::io::op::{Errno, Op, Ops, Socket};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::object::Encoding;
 use crate::kinesis::operation;
+use crate::limits::Limits;
 use crate::observe::counter::Counter;
 use std::collections::VecDeque;
 
@@ -86,7 +87,14 @@ pub struct Connection {
 /// The connections of a worker.
 pub struct Connections {
     pub slots: Vec<Connection>,
+    /// Open connections, streams of HTTP/2 among them.
     pub open: usize,
+    /// Those of them that are streams: their slots are from `sockets` on.
+    streams: usize,
+    /// Slots of the ring's sockets.
+    sockets: usize,
+    /// Sockets of the ring that carry streams, and are none of these.
+    pub carriers: usize,
     /// Slots that wait for a buffer, in order.
     unbuffered: VecDeque<u16>,
     /// Replies that wait for a buffer.
@@ -116,10 +124,25 @@ fn free(body_max: u32) -> Connection {
 }
 
 impl Connections {
-    pub fn new(slots: u16, body_max: u32) -> Connections {
-        let slots: Vec<Connection> = (0..slots).map(|_| free(body_max)).collect();
+    pub fn new(limits: &Limits) -> Connections {
+        let slots: Vec<Connection> = (0..limits.sockets()).map(|_| free(limits.large.1)).collect();
         let unbuffered = VecDeque::with_capacity(slots.len());
-        Connections { slots, open: 0, unbuffered, unsent: VecDeque::new() }
+        let sockets = limits.connections as usize;
+        Connections { slots, open: 0, streams: 0, sockets, carriers: 0, unbuffered, unsent: VecDeque::new() }
+    }
+
+    /// Sockets of the ring that are in use.
+    fn in_ring(&self) -> usize {
+        self.open - self.streams + self.carriers
+    }
+
+    fn is_stream(&self, socket: Socket) -> bool {
+        socket.0 as usize >= self.sockets
+    }
+
+    fn count(&mut self, socket: Socket, opened: bool) {
+        let counts = [Some(&mut self.open), (socket.0 as usize >= self.sockets).then_some(&mut self.streams)];
+        counts.into_iter().flatten().for_each(|count| if opened { *count += 1 } else { *count -= 1 });
     }
 
     /// The id of the connection in `slot` now.
@@ -140,16 +163,17 @@ impl Worker {
             self.counters.add(Counter::ConnectionsRefused, 1);
             return;
         };
-        self.counters.add(Counter::ConnectionsAccepted, 1);
+        let is_stream = self.connections.is_stream(socket);
+        self.counters.add(if is_stream { Counter::StreamsAccepted } else { Counter::ConnectionsAccepted }, 1);
         let idle_since = self.now.mono;
         let c = &mut self.connections.slots[socket.0 as usize];
         assert_eq!(c.phase, Phase::Free, "the ring reused a socket that was not closed");
         c.generation = c.generation.wrapping_add(1);
         *c = Connection { generation: c.generation, phase: Phase::Head, idle_since, ..free(self.limits.large.1) };
-        self.connections.open += 1;
-        self.counters.set(Counter::ConnectionsNow, self.connections.open as u64);
+        self.connections.count(socket, true);
+        self.count_connections();
         // The last slots stay free, so that a new client can always be accepted; the longest idle one makes room.
-        if self.connections.open + 4 > self.connections.slots.len() {
+        if !is_stream && self.connections.in_ring() + 4 > self.connections.sockets {
             self.close_longest_idle(socket, ops);
         }
         match self.stopping {
@@ -189,8 +213,21 @@ impl Worker {
         // No put still reads its text here: a connection is not closed while a request is worked on.
         body.into_iter().for_each(|span| self.buffers.give(span));
         sending.into_iter().for_each(|span| self.release(span));
-        self.connections.open -= 1;
-        self.counters.set(Counter::ConnectionsNow, self.connections.open as u64);
+        self.connections.count(socket, false);
+        self.count_connections();
+    }
+
+    fn count_connections(&self) {
+        self.counters.set(Counter::ConnectionsNow, self.connections.in_ring() as u64);
+        self.counters.set(Counter::StreamsNow, self.connections.streams as u64);
+    }
+
+    /// Notes how many sockets of the ring carry streams of HTTP/2, and are no connections of the core.
+    pub fn note_carriers(&mut self, carriers: usize) {
+        if self.connections.carriers != carriers {
+            self.connections.carriers = carriers;
+            self.count_connections();
+        }
     }
 
     /// Asks for more bytes, where the phase wants them.
@@ -242,7 +279,6 @@ impl Worker {
         match http1::parse(bytes, bounds) {
             Parsed::Incomplete if c.filled == whole.len => self.refuse(slot, 431, "The request head is too long.", ops),
             Parsed::Incomplete => self.receive(slot, ops),
-            Parsed::Http2 => self.refuse_http2(slot, ops),
             Parsed::Refused(refused) => self.refuse(slot, refused.status, refused.why, ops),
             Parsed::Head { request, head_len, body } => {
                 c.head_len = head_len as u32;

@@ -35,6 +35,7 @@ pub mod stream_news;
 use crate::catalog::identity::Identity;
 use crate::catalog::place::LogPlace;
 use crate::catalog::state::State;
+use crate::front::Memory;
 use crate::http::response::Date;
 use crate::io::buffers::{Buffers, Loans, Span};
 use crate::io::clock::{Mono, Now};
@@ -144,7 +145,6 @@ pub struct Worker {
     untold_halves: VecDeque<(u16, u8, u8)>,
     repaired_moves: VecDeque<FileName>,
     notices: VecDeque<Notice>,
-    dialect_told: u64,
     date: Date,
     request_id: u128,
     nonce: u64,
@@ -327,6 +327,11 @@ impl Worker {
     /// The memory of worker `worker`, for spans in `Op::Send` that it has lent to this one.
     pub fn loans(&self, worker: u16) -> &Loans {
         &self.loans[worker as usize]
+    }
+
+    /// Its own memory, and what others have lent it.
+    pub fn memory(&mut self) -> Memory<'_> {
+        Memory { buffers: &mut self.buffers, loans: &self.loans, worker: self.id }
     }
 
     /// Counts a turn that took `ns`.

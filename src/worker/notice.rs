@@ -123,11 +123,6 @@ pub enum Notice {
         log: u32,
         records_until: u64,
     },
-    /// A client speaks a dialect that is not served; told once a minute.
-    Dialect {
-        what: &'static str,
-        remedy: &'static str,
-    },
     /// Of the two halves of a data directory.
     Mirror(News),
     /// The file system has no room for another segment of a log, or (`back`) has it again.
@@ -251,7 +246,6 @@ impl Notice {
             Notice::Trimmed { log, .. } => {
                 write!(f, "log {log} was full: its oldest segment was recycled before its records expired")
             }
-            Notice::Dialect { what, remedy } => write!(f, "a client speaks {what}, which is not served: {remedy}"),
             Notice::Mirror(news) => write!(f, "{news}"),
             Notice::Hang(news) => write!(f, "{news}"),
             Notice::Room { log, back: false } => {

@@ -3,10 +3,9 @@
 use super::Worker;
 use super::connection::Phase;
 use super::mailbox::Message;
-use super::notice::Notice;
 use crate::auth::sigv4;
 use crate::catalog::state::{Stream, StreamStatus};
-use crate::http::http1::{self, HTTP2_REFUSAL};
+use crate::http::http1;
 use crate::http::response::{ContentType, HEAD_BYTES_MAX, Head, write_head};
 use crate::io::buffers::{Pool, Span};
 use crate::io::op::Ops;
@@ -16,7 +15,7 @@ use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_shard_iterator::Start;
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::object::Encoding;
-use crate::kinesis::operation::{self, Dialect, Operation, error_body};
+use crate::kinesis::operation::{self, Operation, error_body};
 use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
 use crate::log::format::ShardKey;
@@ -147,7 +146,6 @@ impl Worker {
                 self.reply(slot, Reply::text(403, text), ops);
             }
             Route::Refused(refusal) => {
-                refusal.dialect.into_iter().for_each(|dialect| self.tell_dialect(dialect));
                 let body = Body::Bytes(refusal.body);
                 self.reply(slot, Reply { status: refusal.status, content_type: Some(refusal.content_type), body }, ops);
             }
@@ -284,25 +282,6 @@ impl Worker {
         let status = if failed { 503 } else { 200 };
         let reply = Reply { status, content_type: Some(ContentType::Json), body: Body::Bytes(body.into_bytes()) };
         self.reply(slot, reply, ops);
-    }
-
-    /// At most once a minute.
-    fn tell_dialect(&mut self, dialect: Dialect) {
-        let minute = self.now.mono.0 / 60_000_000_000 + 1;
-        let told = &mut self.dialect_told;
-        if *told != minute {
-            *told = minute;
-            self.tell_operator(Notice::Dialect { what: dialect.what, remedy: dialect.remedy });
-        }
-    }
-
-    /// The preface of HTTP/2 gets its own kind of goodbye.
-    pub(super) fn refuse_http2(&mut self, slot: u16, ops: &mut Ops) {
-        self.tell_dialect(operation::HTTP2);
-        let from = self.buffers.whole(Pool::Reply, slot).first(HTTP2_REFUSAL.len() as u32);
-        self.buffers.bytes_mut(from).copy_from_slice(HTTP2_REFUSAL);
-        self.connections.slots[slot as usize].keep_alive = false;
-        self.send(slot, from, None, ops);
     }
 
     /// Sends a reply: the head, and a small body behind it, from the connection's own slot.

@@ -1,4 +1,4 @@
-"""What every operation shares: heads, the order of checks, dialects that are not served yet."""
+"""What every operation shares: heads, the order of checks."""
 
 import json
 import socket
@@ -11,8 +11,6 @@ UNNAMED = (
     "<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n"
     "</AccessDeniedException>\n"
 )
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-GOAWAY, HTTP_1_1_REQUIRED = 7, 13
 
 
 class Protocol(ApiTest):
@@ -94,23 +92,7 @@ class Protocol(ApiTest):
 
 @unittest.skipIf(FOREIGN, "what penstock alone does")
 class Penstock(ApiTest):
-    """Dialects that are announced rather than served, and what keeps web pages away."""
-
-    def test_http_2_is_sent_away(self):
-        for pieces in ([PREFACE], [PREFACE[:1], PREFACE[1:10], PREFACE[10:] + b"\0" * 9]):
-            with socket.create_connection((self.server.host, self.server.port), 30) as raw:
-                for piece in pieces:
-                    raw.sendall(piece)
-                frames = b""
-                while got := raw.recv(4096):
-                    frames += got
-            kinds = {}
-            while frames:
-                length = int.from_bytes(frames[:3], "big")
-                kinds[frames[3]] = frames[9 : 9 + length]
-                frames = frames[9 + length :]
-            self.assertEqual(int.from_bytes(kinds[GOAWAY][4:8], "big"), HTTP_1_1_REQUIRED)
-        self.assertTrue(self.server.says("HTTP/2"))
+    """What keeps web pages away, and what else is not as AWS has it."""
 
     def test_only_loopback_host_names(self):
         for host, status in [
