@@ -83,13 +83,14 @@ impl Tls {
                 break;
             }
         }
-        if self.failed {
+        // Asked without an alert that waits, rustls would look at what has failed once more.
+        if self.failed && self.session.wants_write() {
             self.queue_alert(&mut bytes[used..]);
         }
         used
     }
 
-    /// What rustls has to say about a failure: one alert, or nothing.
+    /// What rustls has to say about a failure: one alert.
     fn queue_alert(&mut self, held: &mut [u8]) {
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.session.process_tls_records(held).state {
             encode(&mut self.queue, |out| match data.encode(out) {
