@@ -89,10 +89,10 @@ pub enum Message {
         from: ConnectionId,
         mutation: Box<Mutation>,
     },
-    /// Its answer: done (and applied by every worker), or refused.
+    /// Its answer: done (and applied by every worker), with the body that the caller is answered with, or refused.
     Mutated {
         to: ConnectionId,
-        result: Result<(), Box<Error>>,
+        result: Result<Vec<u8>, Box<Error>>,
     },
     /// To worker 0: journal that a log's live segments change. Answered by `Journaled`.
     Journal {
