@@ -18,6 +18,7 @@ pub mod describe_stream_consumer;
 pub mod describe_stream_summary;
 pub mod encoder;
 pub mod error;
+pub mod event_stream;
 pub mod export_line;
 pub mod get_records;
 pub mod get_records_request;
@@ -53,6 +54,7 @@ pub mod sequence;
 pub mod shard_answer;
 pub mod shard_id;
 pub mod split_shard;
+pub mod subscribe_to_shard;
 pub mod token;
 
 pub use operation::{Cold, Operation, Refusal, admit, error_body};

@@ -33,6 +33,7 @@ pub enum Cold {
     MergeShards,
     RegisterStreamConsumer,
     SplitShard,
+    SubscribeToShard,
     /// None that is served: said when its body has been found to be JSON.
     Unknown,
 }
@@ -59,6 +60,7 @@ impl Operation {
             b"DescribeStreamConsumer" => Operation::Cold(Cold::DescribeStreamConsumer),
             b"ListStreamConsumers" => Operation::Cold(Cold::ListStreamConsumers),
             b"RegisterStreamConsumer" => Operation::Cold(Cold::RegisterStreamConsumer),
+            b"SubscribeToShard" => Operation::Cold(Cold::SubscribeToShard),
             b"SplitShard" => Operation::Cold(Cold::SplitShard),
             _ => return None,
         })

@@ -12,10 +12,12 @@ use super::list_streams::ListStreams;
 use super::list_tags_for_stream::ListTagsForStream;
 use super::object::{self, Encoding};
 use super::operation::Cold;
+use super::subscribe_to_shard::SubscribeToShard;
 use super::{
     create_stream, decrease_retention, delete_stream, deregister_stream_consumer, describe_stream,
     describe_stream_consumer, describe_stream_summary, get_shard_iterator, increase_retention, list_shards,
     list_stream_consumers, list_streams, list_tags_for_stream, merge_shards, register_stream_consumer, split_shard,
+    subscribe_to_shard,
 };
 use crate::catalog::identity::Identity;
 use crate::catalog::state::{State, StreamMode};
@@ -30,6 +32,8 @@ pub enum Request {
     Mutation(Mutation),
     /// Answered by any worker, but for LATEST, which the shard's owner knows.
     GetShardIterator(GetShardIterator),
+    /// Answered by a stream.
+    SubscribeToShard(SubscribeToShard),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +128,7 @@ pub fn decode(operation: Cold, encoding: Encoding, body: &[u8], identity: &Ident
             Request::Query(Query::ListStreamConsumers(list_stream_consumers::decode(request, identity)?))
         }
         Cold::GetShardIterator => Request::GetShardIterator(get_shard_iterator::decode(request, identity)?),
+        Cold::SubscribeToShard => Request::SubscribeToShard(subscribe_to_shard::decode(request, identity)?),
         Cold::DescribeStream => Request::Query(Query::DescribeStream(describe_stream::decode(request, identity)?)),
         Cold::DescribeStreamSummary => {
             Request::Query(Query::DescribeStreamSummary(describe_stream_summary::decode(request, identity)?))

@@ -454,6 +454,7 @@ impl Worker {
 
     /// Owned shards follow the catalog.
     pub(super) fn follow_change(&mut self, change: &Change) {
+        self.fanout.note(change);
         let stream = match change {
             Change::CreateStream { number, .. } => *number,
             Change::DeleteStream { stream }
