@@ -49,8 +49,10 @@ pub struct Limits {
     pub puts: usize,
     /// GetRecords requests that an owner works on at once.
     pub gets: usize,
-    /// Subscriptions to shards over a worker's connections.
+    /// Subscriptions to shards over a worker's connections; some of these stay free for others.
     pub subscriptions: usize,
+    /// How long a subscription lasts.
+    pub subscription_ms: u64,
     /// Messages from one worker to another that have not been taken yet.
     pub mailbox: usize,
 }
@@ -72,6 +74,7 @@ impl Limits {
             puts: 1024,
             gets: 256,
             subscriptions: 4096,
+            subscription_ms: 300_000,
             mailbox: 8192,
         }
     }
@@ -92,6 +95,7 @@ impl Limits {
             puts: 8,
             gets: 4,
             subscriptions: 8,
+            subscription_ms: 15_000,
             mailbox: 64,
         }
     }

@@ -41,7 +41,7 @@ impl Worker {
             self.counters.set(Counter::SubscriptionsNow, self.subscriptions.open as u64);
         }
         self.subscriptions.numbered += 1;
-        let mut held = Subscription::new(self.subscriptions.numbered, request, claim, self.now.mono);
+        let mut held = Subscription::new(self.subscriptions.numbered, request, claim);
         (held.next, held.floor) = match start {
             Start::At(number) => (number, 0),
             Start::After(number) => (number + 1, 0),
@@ -161,7 +161,7 @@ impl Worker {
         let now = self.now.mono;
         let held = self.subscriptions.slots[slot as usize].as_mut().expect("it was just granted");
         (held.stage, held.sending) = (Stage::Streaming, Some(now));
-        held.ends = now.plus_ms(super::subscription::LIFE_MS);
+        held.ends = now.plus_ms(self.limits.subscription_ms);
         let c = &mut self.connections.slots[slot as usize];
         (c.phase, c.deadline) = (Phase::Streaming, Mono(u64::MAX));
         ops.push(Op::Send { socket: Socket(slot as u32), from, then: None });

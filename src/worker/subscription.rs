@@ -15,8 +15,6 @@ use crate::kinesis::event_stream::{LAST_CHUNK, exception_chunk, write_chunk_size
 use crate::kinesis::subscribe_to_shard::SubscribeToShard;
 use crate::observe::counter::Counter;
 
-/// How long a subscription lasts; its client subscribes anew then.
-pub(super) const LIFE_MS: u64 = 300_000;
 /// How long its last bytes may take.
 const LAST_MS: u64 = 60_000;
 /// The same when the server stops, or when others wait for its memory.
@@ -58,7 +56,7 @@ pub(super) struct Subscription {
     /// The first number that has not been asked for with success, and the time (µs) before which records are not wanted.
     pub next: u64,
     pub floor: u64,
-    /// The end of its life.
+    /// The end of its life, once it has begun.
     pub ends: Mono,
     /// It has asked for an event.
     pulls: bool,
@@ -71,7 +69,7 @@ pub(super) struct Subscription {
 }
 
 impl Subscription {
-    pub fn new(number: u64, request: SubscribeToShard, claim: Claim, now: Mono) -> Subscription {
+    pub fn new(number: u64, request: SubscribeToShard, claim: Claim) -> Subscription {
         Subscription {
             number,
             request,
@@ -79,7 +77,7 @@ impl Subscription {
             stage: Stage::Asking,
             next: 0,
             floor: 0,
-            ends: now.plus_ms(LIFE_MS),
+            ends: Mono(u64::MAX),
             pulls: false,
             waits: None,
             queued: None,
@@ -100,7 +98,9 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
+    /// Some connections stay free, so that there is one to say that there are no more.
     pub fn new(connections: usize, most: usize) -> Subscriptions {
+        let most = most.min(connections - connections / 16 - 1);
         let slots = (0..connections).map(|_| None).collect();
         Subscriptions { slots, open: 0, most, numbered: 0, moved: Vec::new() }
     }
@@ -170,6 +170,7 @@ impl Worker {
 
     /// What a call for an event has come to.
     pub(super) fn outcome_arrived(&mut self, id: SubscriptionId, outcome: Outcome, ops: &mut Ops) {
+        let skipped = self.options.canary.events_skip as u64;
         let Some(held) = self.subscriptions.get(id) else {
             if let Outcome::Event { span, .. } = outcome {
                 self.release(span);
@@ -180,7 +181,7 @@ impl Worker {
         match outcome {
             Outcome::Event { span, records, next, ends } => {
                 held.queued = Some(Arrived { span, records });
-                held.next = next;
+                held.next = next + skipped;
                 held.floor = if records > 0 { 0 } else { held.floor };
                 if ends && held.last.is_none() {
                     held.last = Some(Last { error: None, counts: Counter::SubscriptionsAtEnd });

@@ -319,6 +319,21 @@ class OverStarts(Subscribing, Starts, unittest.TestCase):
         # From the beginning, over all that it was on.
         self.gets(self.subscribe(self.consumer("s", "e"), shard), 0, sent)
 
+    def test_those_who_do_not_read_end_where_they_hold_the_memory_of_others(self):
+        self.begin("--cores", "0")
+        stream = "large"
+        self.api.call("CreateStream", StreamName=stream, ShardCount=1, MaxRecordSizeInKiB=10_240)
+        count, put = 30, []
+        for number in range(count):
+            put.append(self.api.put(stream, "k", b"%08d" % number + bytes(2 << 20))["SequenceNumber"])
+        slow = []
+        for index in range(12):
+            position = {"Type": "AT_SEQUENCE_NUMBER", "SequenceNumber": put[index]}
+            slow.append(self.subscribe(self.consumer(stream, f"slow{index}"), position=position, receive_buffer=4096))
+        self.gets(self.subscribe(self.consumer(stream, "fast"), timeout=60), 0, count)
+        self.assertGreater(self.metric("subscriptions_shed_total"), 0)
+        self.assertGreater(self.metric("subscriptions_now"), 1, "not all of them")
+
     def metric(self, name):
         lines = self.api.get("/metrics")[1].splitlines()
         return sum(int(line.split()[-1]) for line in lines if line.startswith(f"penstock_{name}{{"))
