@@ -2,7 +2,7 @@
 
 use super::banner::{self, Facts, Opened};
 use super::mirror::{self, Gathered};
-use super::{admin, cores, directory, size};
+use super::{access, admin, cores, directory, size};
 use crate::background::companion;
 use crate::io::buffers::Buffers;
 use crate::io::clock::Clock;
@@ -51,7 +51,9 @@ pub struct Args {
     data: Vec<PathBuf>,
     #[command(flatten)]
     mirror: mirror::MirrorArgs,
-    /// Address of the HTTP endpoint; loopback only. Port 0 takes a free one.
+    #[command(flatten)]
+    access: access::AccessArgs,
+    /// Address of the HTTP endpoint; outside loopback with --credentials only. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: SocketAddr,
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
@@ -110,12 +112,7 @@ fn parse_region(text: &str) -> Result<String, String> {
 
 /// Serves until a signal; the text says what cannot be and what to do.
 pub fn run(args: Args) -> Result<(), String> {
-    if !args.listen.ip().is_loopback() {
-        return Err(format!(
-            "--listen {}: only loopback addresses are served, as signatures are not verified yet",
-            args.listen
-        ));
-    }
+    let credentials = args.access.open(args.listen, false)?;
     process::raise_limits();
     probe::kernel().map_err(|missing| missing.to_string())?;
     let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()))?;
@@ -165,11 +162,19 @@ pub fn run(args: Args) -> Result<(), String> {
         devices: (0..gathered.data.len()).map(|place| gathered.device(place)).collect(),
         when_full,
         scrub: options.scrub,
+        signed: credentials.as_ref().map(access::Credentials::shown),
     };
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
         Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
+    if let Some(credentials) = credentials {
+        peers.set_access(credentials.access.clone());
+        let hangup = Signals::block_hangup().map_err(|error| format!("signals cannot be blocked: {error}"))?;
+        let peers = peers.clone();
+        let watch = move || credentials.watch(&hangup, &peers, log);
+        thread::Builder::new().name("credentials".to_string()).spawn(watch).map_err(no_thread)?;
+    }
     let threads = start(&facts, &gathered, options, listeners, &peers)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;

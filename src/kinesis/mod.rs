@@ -33,6 +33,7 @@ pub mod merge_shards;
 pub mod object;
 pub mod operation;
 mod page;
+pub mod permission;
 pub mod put_diagnosis;
 pub mod put_record;
 pub mod put_records;

@@ -6,14 +6,16 @@
 //! server, fills its own socket and nothing else.
 
 use super::Worker;
+use super::access::{Gate, Pass, STRANGER_HEAD_MS};
 use super::mailbox::ConnectionId;
 use super::rebalance::REBALANCE_MS;
 use super::serve::{Reply, Route};
 use super::snapshot::SNAPSHOT_MS;
+use crate::auth::verify::Check;
 use crate::http::chunked;
 use crate::http::http1::{self, Body, Bounds, Parsed};
 use crate::http::response::CONTINUE;
-use crate::io::buffers::{Pool, Span};
+use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Errno, Op, Ops, Socket};
 use crate::kinesis::error::{Error, Kind};
@@ -21,6 +23,7 @@ use crate::kinesis::object::Encoding;
 use crate::kinesis::operation;
 use crate::observe::counter::Counter;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// A request must be whole this long after its first byte, and for each 100 KiB of its body a second more.
 const REQUEST_MS: u64 = 30_000;
@@ -65,11 +68,11 @@ pub struct Connection {
     body_len: u32,
     body_filled: u32,
     /// The buffer of a body that does not fit behind its head.
-    body: Option<Span>,
+    pub(super) body: Option<Span>,
     chunks: chunked::Decoder,
     pub keep_alive: bool,
-    /// The body was refused for its length: the client is sending it still.
-    too_large: bool,
+    /// The request was refused before its body was read: the client is sending it still.
+    pub(super) unread: bool,
     /// What the request being read or worked on is for.
     pub route: Route,
     /// Of its body, and of the answer.
@@ -78,7 +81,19 @@ pub struct Connection {
     continuing: bool,
     /// When the phase has lasted too long.
     pub deadline: Mono,
-    idle_since: Mono,
+    pub(super) idle_since: Mono,
+    /// The signature of the request, until it has been verified, and how much of the body it has been given.
+    pub(super) check: Option<Check>,
+    pub(super) hashed: u32,
+    /// Who has sent the request, where there are credentials.
+    pub(super) pass: Pass,
+    /// A request on it was signed by a user.
+    pub(super) verified: bool,
+    /// The pool of its body's buffer, which counts among those of strangers.
+    pub(super) counted: Option<Pool>,
+    /// Where the client is, and whether nobody can listen, for policies.
+    pub(super) peer: Option<IpAddr>,
+    pub(super) secure: bool,
     /// A buffer that is being sent: given or sent back when it has been.
     pub sending: Option<Span>,
 }
@@ -105,13 +120,26 @@ fn free(body_max: u32) -> Connection {
         body: None,
         chunks: chunked::Decoder::new(body_max as usize),
         keep_alive: true,
-        too_large: false,
+        unread: false,
         route: Route::Health,
         encoding: Encoding::Json,
         continuing: false,
         deadline: Mono(u64::MAX),
         idle_since: Mono(0),
+        check: None,
+        hashed: 0,
+        pass: Pass::Nobody,
+        verified: false,
+        counted: None,
+        peer: None,
+        secure: false,
         sending: None,
+    }
+}
+
+impl Connection {
+    pub(super) fn head_len(&self) -> u32 {
+        self.head_len
     }
 }
 
@@ -146,6 +174,9 @@ impl Worker {
         assert_eq!(c.phase, Phase::Free, "the ring reused a socket that was not closed");
         c.generation = c.generation.wrapping_add(1);
         *c = Connection { generation: c.generation, phase: Phase::Head, idle_since, ..free(self.limits.large.1) };
+        if self.gate.has_credentials() {
+            c.deadline = idle_since.plus_ms(STRANGER_HEAD_MS);
+        }
         self.connections.open += 1;
         self.counters.set(Counter::ConnectionsNow, self.connections.open as u64);
         // The last slots stay free, so that a new client can always be accepted; the longest idle one makes room.
@@ -162,13 +193,12 @@ impl Worker {
     fn close_longest_idle(&mut self, newest: Socket, ops: &mut Ops) {
         let idle = |slot: usize, c: &Connection| slot != newest.0 as usize && c.phase == Phase::Head && c.filled == 0;
         let slots = self.connections.slots.iter().enumerate();
-        let oldest = slots
-            .filter(|(slot, c)| idle(*slot, c))
-            .min_by_key(|(slot, c)| (c.idle_since, *slot))
-            .map(|(slot, _)| slot);
-        if let Some(slot) = oldest {
+        let oldest = || slots.filter(|(slot, c)| idle(*slot, c)).min_by_key(|(slot, c)| (c.idle_since, *slot));
+        // Who has never shown a signature goes first, also in the middle of a request.
+        let goes = self.oldest_stranger(newest.0 as u16).or_else(|| oldest().map(|(slot, _)| slot as u16));
+        if let Some(slot) = goes {
             self.counters.add(Counter::ConnectionsRefused, 1);
-            self.close(slot as u16, ops);
+            self.close(slot, ops);
         }
     }
 
@@ -185,6 +215,8 @@ impl Worker {
     pub(super) fn on_closed(&mut self, socket: Socket) {
         let c = &mut self.connections.slots[socket.0 as usize];
         c.phase = Phase::Free;
+        c.check = None;
+        self.gate.release(c);
         let (body, sending) = (c.body.take(), c.sending.take());
         // No put still reads its text here: a connection is not closed while a request is worked on.
         body.into_iter().for_each(|span| self.buffers.give(span));
@@ -218,7 +250,7 @@ impl Worker {
             _ => c.filled += bytes,
         }
         if c.phase == Phase::Head && c.deadline == Mono(u64::MAX) {
-            c.deadline = now.plus_ms(REQUEST_MS);
+            c.deadline = now.plus_ms(head_ms(&self.gate, c));
         }
         self.advance(slot, ops);
     }
@@ -253,7 +285,7 @@ impl Worker {
                     Body::Length(len) => len,
                     Body::Chunked => whole.len as usize,
                 };
-                c.route = Worker::route_of(&request, len);
+                c.route = Worker::route_of(&request, len, self.gate.has_credentials());
                 c.encoding = operation::encoding_of(request.content_type);
                 c.body_len = len as u32;
                 c.body_filled = (c.filled - c.head_len).min(c.body_len);
@@ -263,6 +295,9 @@ impl Worker {
                 c.chunks = chunked::Decoder::new(self.limits.large.1 as usize);
                 c.continuing = expects && c.body_filled < c.body_len;
                 let fits = !chunked && head_len + len <= whole.len as usize;
+                if !self.screen(slot, ops) {
+                    return;
+                }
                 if !fits && !self.take_body(slot, chunked) {
                     return;
                 }
@@ -285,7 +320,9 @@ impl Worker {
     fn take_body(&mut self, slot: u16, chunked: bool) -> bool {
         let c = &mut self.connections.slots[slot as usize];
         let len = if chunked { self.limits.large.1 as usize } else { c.body_len as usize };
-        let Some(body) = take_body(&mut self.buffers, len) else {
+        let stranger = self.gate.has_credentials() && !c.verified;
+        let may = |pool, slots| !stranger || self.gate.may_hold(pool, slots);
+        let Some(body) = take_body(&mut self.buffers, len, may) else {
             c.phase = Phase::Unbuffered;
             c.chunks = chunked::Decoder::new(self.limits.large.1 as usize);
             c.body_len = if chunked { u32::MAX } else { c.body_len };
@@ -293,6 +330,7 @@ impl Worker {
             return false;
         };
         c.body = Some(body);
+        self.gate.hold(c, body);
         c.body_len = if chunked { body.len } else { c.body_len };
         c.body_filled = (c.filled - c.head_len).min(c.body_len);
         let from = self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_filled);
@@ -312,10 +350,16 @@ impl Worker {
             }
             let chunked = c.body_len == u32::MAX;
             c.phase = if chunked { Phase::Chunks } else { Phase::Body };
-            if !self.take_body(slot, chunked) {
-                // It went to the end of the queue: put it back in front, it is the next one's turn.
-                self.connections.unbuffered.rotate_right(1);
-                return;
+            let stranger = self.gate.has_credentials() && !c.verified;
+            match self.take_body(slot, chunked) {
+                true => {}
+                // What strangers may hold is used up; others do not wait for them.
+                false if stranger => continue,
+                false => {
+                    // It went to the end of the queue: put it back in front, it is the next one's turn.
+                    self.connections.unbuffered.rotate_right(1);
+                    return;
+                }
             }
             self.begin_body(slot, ops);
         }
@@ -326,7 +370,9 @@ impl Worker {
         if c.body.is_none() {
             c.body_filled = (c.filled - c.head_len).min(c.body_len);
         }
-        match c.body_filled == c.body_len {
+        let (filled, whole) = (c.body_filled, c.body_filled == c.body_len);
+        self.feed_check(slot, filled);
+        match whole {
             true => self.work(slot, ops),
             false => self.receive(slot, ops),
         }
@@ -342,6 +388,7 @@ impl Worker {
             }
             Ok(chunked::Progress::More { decoded }) => {
                 c.body_filled = decoded as u32;
+                self.feed_check(slot, decoded as u32);
                 self.receive(slot, ops);
             }
             Err(refused) => self.refuse(slot, refused.status, refused.why, ops),
@@ -356,6 +403,7 @@ impl Worker {
                 c.body_len = len as u32;
                 let (from, to) = self.buffers.pair(body.part(used as u32, rest), whole.part(c.head_len, rest));
                 to.copy_from_slice(from);
+                self.feed_check(slot, len as u32);
                 self.work(slot, ops);
             }
         }
@@ -388,7 +436,9 @@ impl Worker {
             Route::Snapshot(_) => SNAPSHOT_MS,
             _ => WORK_MS,
         });
-        self.dispatch(slot, ops);
+        if self.authenticate(slot, ops) {
+            self.dispatch(slot, ops);
+        }
     }
 
     /// The request was not answered in time: the connection goes on with the next one, and an answer that comes later is nobody's.
@@ -418,7 +468,7 @@ impl Worker {
     /// A reply that HTTP itself gives; the connection ends with it.
     fn refuse(&mut self, slot: u16, status: u16, why: &'static str, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
-        (c.keep_alive, c.too_large) = (false, status == 413);
+        (c.keep_alive, c.unread) = (false, status == 413);
         c.phase = Phase::Working;
         self.reply(slot, Reply::text(status, why), ops);
     }
@@ -427,6 +477,7 @@ impl Worker {
     fn drain(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.filled = 0;
+        self.gate.release(c);
         if let Some(body) = c.body.take() {
             self.buffers.give(body);
         }
@@ -449,7 +500,7 @@ impl Worker {
         if c.phase != Phase::Sending {
             return;
         }
-        if result.is_ok() && c.too_large && !self.stopping {
+        if result.is_ok() && c.unread && !self.stopping {
             c.phase = Phase::Draining;
             c.deadline = self.now.mono.plus_ms(DRAIN_MS);
             return self.drain(slot, ops);
@@ -463,6 +514,8 @@ impl Worker {
     /// Drops the request that was answered, and goes on with what was received behind it.
     fn next_request(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
+        (c.check, c.hashed, c.pass) = (None, 0, Pass::Nobody);
+        self.gate.release(c);
         let used = match c.body.take() {
             Some(body) => {
                 self.buffers.give(body);
@@ -476,7 +529,8 @@ impl Worker {
         (c.filled, c.head_len, c.body_len, c.body_filled) = (rest, 0, 0, 0);
         c.phase = Phase::Head;
         c.idle_since = self.now.mono;
-        c.deadline = if rest > 0 { self.now.mono.plus_ms(REQUEST_MS) } else { Mono(u64::MAX) };
+        let head_ms = head_ms(&self.gate, c);
+        c.deadline = if rest > 0 { self.now.mono.plus_ms(head_ms) } else { Mono(u64::MAX) };
         match rest > 0 {
             true => self.advance(slot, ops),
             false => self.receive(slot, ops),
@@ -510,9 +564,14 @@ impl Worker {
     }
 }
 
-/// A buffer for a body, as long as a quarter of its pool stays for replies.
-fn take_body(buffers: &mut crate::io::buffers::Buffers, len: usize) -> Option<Span> {
-    let spare = |b: &crate::io::buffers::Buffers, pool| b.available(pool) > b.slots(pool) as usize / 4;
+/// How long a head may take.
+fn head_ms(gate: &Gate, connection: &Connection) -> u64 {
+    if gate.has_credentials() && !connection.verified { STRANGER_HEAD_MS } else { REQUEST_MS }
+}
+
+/// A buffer for a body, as long as a quarter of its pool stays for replies; `may`: of which pools, by their slots.
+fn take_body(buffers: &mut Buffers, len: usize, may: impl Fn(Pool, u16) -> bool) -> Option<Span> {
+    let spare = |b: &Buffers, pool| b.available(pool) > b.slots(pool) as usize / 4 && may(pool, b.slots(pool));
     [Pool::Small, Pool::Medium, Pool::Large].into_iter().find_map(|pool| {
         (buffers.slot_size(pool) as usize >= len && spare(buffers, pool)).then(|| buffers.take(pool))?
     })
