@@ -76,7 +76,9 @@ impl<'a> Resource<'a> {
     pub fn stream(self) -> Option<&'a str> {
         match self {
             Resource::Stream(name) => Some(name),
-            _ => None,
+            // A consumer's goes on behind the name.
+            Resource::Arn(arn) => arn.splitn(6, ':').nth(5)?.strip_prefix("stream/").filter(|name| !name.contains('/')),
+            Resource::Any | Resource::Table(_) => None,
         }
     }
 }

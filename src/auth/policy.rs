@@ -10,6 +10,24 @@ pub struct Policy {
     pub(super) statements: Vec<Statement>,
 }
 
+/// Its numbers are finite: each is equal to itself.
+impl Eq for Policy {}
+
+impl Policy {
+    /// One that lets nobody do anything.
+    pub fn deny_all() -> Policy {
+        let everything = || Choice { inverted: true, globs: Vec::new() };
+        let statement = Statement {
+            denies: true,
+            principals: None,
+            actions: everything(),
+            resources: everything(),
+            conditions: Vec::new(),
+        };
+        Policy { statements: vec![statement] }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Statement {
     pub(super) denies: bool,

@@ -100,6 +100,11 @@ pub enum Change {
         log: u32,
         scrubs: Scrubs,
     },
+    /// The policy of a stream or consumer, by what follows the account in its ARN; `None`: it has none any more.
+    Policy {
+        resource: String,
+        document: Option<String>,
+    },
 }
 
 /// How a parent ended.
@@ -120,10 +125,14 @@ impl State {
         self.applied = number;
         match change {
             Change::CreateStream { .. } => self.create(change),
-            Change::DeleteStream { stream } => self.alter(*stream, |stream| {
-                stream.status = StreamStatus::Deleting;
-                (stream.resharding, stream.moving) = (None, None);
-            }),
+            Change::DeleteStream { stream } => {
+                self.drop_policies(*stream);
+                self.alter(*stream, |stream| {
+                    stream.status = StreamStatus::Deleting;
+                    (stream.resharding, stream.moving) = (None, None);
+                });
+            }
+            Change::Policy { resource, document } => self.set_policy(resource, document.as_deref()),
             Change::StreamGone { stream } => self.gone(*stream),
             Change::Retention { stream, hours } => self.alter(*stream, |stream| stream.retention_hours = *hours),
             Change::CloseShards { stream, parents, children } => self.alter(*stream, |s| close(s, parents, children)),

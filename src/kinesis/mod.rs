@@ -45,6 +45,7 @@ mod put_scan_tests;
 pub mod request;
 #[cfg(test)]
 mod request_tests;
+pub mod resource_policy;
 pub mod sequence;
 pub mod shard_answer;
 pub mod shard_id;

@@ -33,15 +33,18 @@ impl Cold {
         match self {
             Cold::CreateStream => "kinesis:CreateStream",
             Cold::DecreaseStreamRetentionPeriod => "kinesis:DecreaseStreamRetentionPeriod",
+            Cold::DeleteResourcePolicy => "kinesis:DeleteResourcePolicy",
             Cold::DeleteStream => "kinesis:DeleteStream",
             Cold::DescribeStream => "kinesis:DescribeStream",
             Cold::DescribeStreamSummary => "kinesis:DescribeStreamSummary",
+            Cold::GetResourcePolicy => "kinesis:GetResourcePolicy",
             Cold::GetShardIterator => "kinesis:GetShardIterator",
             Cold::IncreaseStreamRetentionPeriod => "kinesis:IncreaseStreamRetentionPeriod",
             Cold::ListShards => "kinesis:ListShards",
             Cold::ListStreams => "kinesis:ListStreams",
             Cold::ListTagsForStream => "kinesis:ListTagsForStream",
             Cold::MergeShards => "kinesis:MergeShards",
+            Cold::PutResourcePolicy => "kinesis:PutResourcePolicy",
             Cold::SplitShard => "kinesis:SplitShard",
             Cold::Unknown => "",
         }
@@ -58,6 +61,10 @@ impl Request {
             Request::Query(Query::DescribeStream(query)) => Resource::Stream(&query.stream),
             Request::Query(Query::DescribeStreamSummary(query)) => Resource::Stream(&query.stream),
             Request::Query(Query::ListTagsForStream(query)) => Resource::Stream(&query.stream),
+            Request::Query(Query::GetResourcePolicy(query)) => Resource::Arn(&query.arn),
+            Request::Mutation(Mutation::PutResourcePolicy { arn, .. } | Mutation::DeleteResourcePolicy { arn }) => {
+                Resource::Arn(arn)
+            }
             Request::Mutation(
                 Mutation::CreateStream { stream, .. }
                 | Mutation::DeleteStream { stream, .. }

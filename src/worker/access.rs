@@ -243,7 +243,7 @@ impl Worker {
             request_tags,
             resource_tags: resource.stream().and_then(|name| self.state().stream(name)).map(|stream| &stream.tags),
         };
-        let why = match judge(&user.policies, None, &ask) {
+        let why = match judge(&user.policies, self.state().policy(arn.as_str()).map(|policy| &policy.read), &ask) {
             Verdict::Allowed => return Ok(()),
             Verdict::NotAllowed => format!("because no identity-based policy allows the {action} action"),
             Verdict::DeniedByIdentity => "with an explicit deny in an identity-based policy".to_owned(),

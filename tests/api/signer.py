@@ -1,11 +1,15 @@
 """Signatures of version 4 by the standard library alone, one part at a time, so that a test can put any of them wrong."""
 
+import atexit
 import datetime
 import hashlib
 import hmac
 import json
+import os
+import shutil
 import urllib.parse
 
+import appliance
 import wire
 
 ALGORITHM = "AWS4-HMAC-SHA256"
@@ -19,6 +23,19 @@ def stamp(seconds=0):
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
+
+
+def server():
+    """(server, key, secret) for a client that knows how to sign: with credentials where PENSTOCK_SIGNED is set."""
+    if not os.environ.get("PENSTOCK_SIGNED"):
+        return appliance.Appliance(), "any", "any"
+    directory, key, secret = appliance.new_directory(), "AKIACOMPAT", "secret/of+the-compatible"
+    policy = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "kinesis:*", "Resource": "*"}}
+    file = directory / "credentials.json"
+    file.touch(mode=0o600)
+    file.write_text(json.dumps({"users": [{"name": "compat", "keys": [{"id": key, "secret": secret}], "policies": [policy]}]}))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return appliance.Appliance("--credentials", file, data=directory / "data"), key, secret
 
 
 class Signer:
