@@ -292,11 +292,14 @@ impl Worker {
         strangers.min_by_key(|(slot, c)| (c.idle_since, *slot)).map(|(slot, _)| slot)
     }
 
-    /// Tells the operator of refusals, each reason once a minute at most. Once a second.
+    /// Tells the operator of refusals at all workers, each reason once a minute at most. Once a second; worker 0.
     pub(super) fn tell_refusals(&mut self) {
+        if self.id != 0 {
+            return;
+        }
         for (at, reason) in Reason::ALL.into_iter().enumerate() {
             let (when, count) = self.gate.told[at];
-            let now = self.counters.get(counter(reason));
+            let now = self.all_counters.iter().map(|of| of.get(counter(reason))).sum();
             if now > count && self.now.mono >= when {
                 self.gate.told[at] = (self.now.mono.plus_ms(TOLD_EVERY_MS), now);
                 self.tell_operator(Notice::Refusals { count: now - count, reason });

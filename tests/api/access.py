@@ -218,6 +218,13 @@ class Signatures(AccessTest):
             self.assertEqual((answer.status, b"InvalidSignature" in answer.read()), (expected, altered))
         self.assertEqual(len(self.api.read_all(name)), 16)
 
+    def test_a_refusal_speaks_as_the_request(self):
+        cbor = {"x-amz-target": wire.TARGET + "ListStreams", "content-type": "application/x-amz-cbor-1.1", "host": "x"}
+        for api, headers in [(self.client("AKIAAPP1"), cbor), (self.api, self.list_streams(self.api) | cbor)]:
+            status, answered, body = api.request("POST", "/", b"\xa0", headers)
+            self.assertEqual((status, answered["Content-Type"]), (400, cbor["content-type"]))
+            self.assertTrue(b"MissingAuthenticationTokenException" in body or b"InvalidSignatureException" in body, body)
+
     def test_any_host_name(self):
         headers = self.api.signer.headers("kinesis.us-east-1.amazonaws.com", b"{}", wire.TARGET + "ListStreams")
         self.assertEqual(self.api.request("POST", "/", b"{}", headers)[0], 200)

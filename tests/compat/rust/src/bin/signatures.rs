@@ -37,7 +37,8 @@ impl Request {
             self.headers.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
         let head = SignedHead { method: &self.method, path: &self.path, query: &self.query, headers: &headers };
         let expected = Expected { region: "us-east-1", service, now: NOW };
-        let mut check = Check::begin(&head, access, &mut DerivedKeys::new(), &expected).map_err(|r| r.error.to_string())?;
+        let mut check =
+            Check::begin(&head, access, &mut DerivedKeys::new(), &expected).map_err(|r| r.error.to_string())?;
         self.body.chunks(7).for_each(|piece| check.feed(piece));
         check.end().map_err(|refused| refused.error.to_string())
     }
@@ -67,7 +68,8 @@ impl Request {
 
 fn access(token: Option<&str>) -> Access {
     let token = token.map_or(String::new(), |token| format!(",\"session_token\":\"{token}\""));
-    let text = format!("{{\"users\":[{{\"name\":\"a\",\"keys\":[{{\"id\":\"{KEY}\",\"secret\":\"{SECRET}\"{token}}}]}}]}}");
+    let text =
+        format!("{{\"users\":[{{\"name\":\"a\",\"keys\":[{{\"id\":\"{KEY}\",\"secret\":\"{SECRET}\"{token}}}]}}]}}");
     Access::parse(&text).expect("a good file")
 }
 
@@ -87,7 +89,8 @@ fn suite() -> Result<PathBuf, Box<dyn Error>> {
 
 fn vectors() -> Result<(), Box<dyn Error>> {
     let (mut passed, mut failed) = (0, 0);
-    let mut folders: Vec<PathBuf> = std::fs::read_dir(suite()?)?.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>()?;
+    let mut folders: Vec<PathBuf> =
+        std::fs::read_dir(suite()?)?.map(|entry| Ok(entry?.path())).collect::<Result<_, std::io::Error>>()?;
     folders.sort();
     for folder in folders {
         let name = folder.file_name().and_then(|name| name.to_str()).ok_or("a name")?;
@@ -131,7 +134,9 @@ fn random(random: &mut Random) -> Result<Request, Box<dyn Error>> {
     let method = ["GET", "POST", "PUT"][random.below(3)].to_owned();
     let path = format!("/{}", random.text(&["a", "/", "B", "%20", "~", "-", ".", "..", "%C3%A9", "/./"], 8));
     let query = (0..random.below(4))
-        .map(|_| format!("{}k={}", random.text(&["a", "b", "%2F", "-"], 3), random.text(&["1", "z", "%20", "%7E", "."], 3)))
+        .map(|_| {
+            format!("{}k={}", random.text(&["a", "b", "%2F", "-"], 3), random.text(&["1", "z", "%20", "%7E", "."], 3))
+        })
         .collect::<Vec<_>>()
         .join("&");
     let mut headers = vec![("host".to_owned(), "localhost:4567".to_owned())];
@@ -150,10 +155,12 @@ fn random(random: &mut Random) -> Result<Request, Box<dyn Error>> {
     let params = builder.settings(settings).build()?.into();
     let uri = format!("http://localhost:4567{path}{}{query}", if query.is_empty() { "" } else { "?" });
     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let (instructions, _) = sign(SignableRequest::new(&method, uri, pairs, SignableBody::Bytes(&body))?, &params)?.into_parts();
+    let (instructions, _) =
+        sign(SignableRequest::new(&method, uri, pairs, SignableBody::Bytes(&body))?, &params)?.into_parts();
     headers.extend(instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())));
     let added = instructions.params().iter().map(|(name, value)| format!("{name}={}", percent(value)));
-    let query = query.split('&').filter(|part| !part.is_empty()).map(str::to_owned).chain(added).collect::<Vec<_>>().join("&");
+    let query =
+        query.split('&').filter(|part| !part.is_empty()).map(str::to_owned).chain(added).collect::<Vec<_>>().join("&");
     Ok(Request { method, path, query, headers, body })
 }
 
