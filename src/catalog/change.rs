@@ -111,6 +111,11 @@ pub enum Change {
         stream: u32,
         consumer: u32,
     },
+    /// The policy of a stream or consumer, by what follows the account in its ARN; `None`: it has none any more.
+    Policy {
+        resource: String,
+        document: Option<String>,
+    },
 }
 
 /// How a parent ended.
@@ -131,11 +136,15 @@ impl State {
         self.applied = number;
         match change {
             Change::CreateStream { .. } => self.create(change),
-            Change::DeleteStream { stream } => self.alter(*stream, |stream| {
-                stream.status = StreamStatus::Deleting;
-                (stream.resharding, stream.moving) = (None, None);
-                stream.consumers.clear();
-            }),
+            Change::DeleteStream { stream } => {
+                self.drop_policies(*stream);
+                self.alter(*stream, |stream| {
+                    stream.status = StreamStatus::Deleting;
+                    (stream.resharding, stream.moving) = (None, None);
+                    stream.consumers.clear();
+                });
+            }
+            Change::Policy { resource, document } => self.set_policy(resource, document.as_deref()),
             Change::StreamGone { stream } => self.gone(*stream),
             Change::Retention { stream, hours } => self.alter(*stream, |stream| stream.retention_hours = *hours),
             Change::CloseShards { stream, parents, children } => self.alter(*stream, |s| close(s, parents, children)),
@@ -160,6 +169,7 @@ impl State {
                 self.alter(*stream, |stream| stream.register(name, *created, tags))
             }
             Change::DeregisterConsumer { stream, consumer } => {
+                self.drop_consumer_policy(*stream, *consumer);
                 self.alter(*stream, |stream| stream.deregister(*consumer))
             }
             Change::Scrubbed { log, scrubs } => {

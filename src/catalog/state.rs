@@ -5,6 +5,7 @@
 
 use super::consumer::Consumer;
 use super::moving::{Former, Moving};
+use super::resource_policy::ResourcePolicy;
 use super::routes::Routes;
 use crate::io::clock::Wall;
 use crate::log::LiveSegment;
@@ -162,6 +163,8 @@ pub struct State {
     pub retention_wall: Wall,
     /// By log. A log without an entry has never been scrubbed where it lies now.
     pub scrubs: BTreeMap<u32, Scrubs>,
+    /// Policies of streams and their consumers, by what follows the account in their ARN.
+    pub policies: BTreeMap<String, ResourcePolicy>,
     /// Derived: names by stream number.
     #[rkyv(with = Skip)]
     pub names: BTreeMap<u32, String>,
@@ -257,5 +260,6 @@ impl State {
         for stream in self.streams.values_mut() {
             stream.routes = Routes::of(stream.shards.values());
         }
+        self.policies.values_mut().for_each(ResourcePolicy::derive);
     }
 }

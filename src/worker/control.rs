@@ -472,6 +472,7 @@ impl Worker {
             | Change::RetentionClock { .. }
             | Change::RegisterConsumer { .. }
             | Change::DeregisterConsumer { .. }
+            | Change::Policy { .. }
             | Change::Scrubbed { .. } => return,
         };
         self.follow_stream(stream);
@@ -547,6 +548,8 @@ fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall) -> Result
         Mutation::SplitShard { stream, shard, new_start } => decide.split(&stream, shard, new_start, now),
         Mutation::MergeShards { stream, shard, adjacent } => decide.merge(&stream, shard, adjacent, now),
         Mutation::IncreaseRetention { stream, hours } => decide.increase_retention(&stream, hours.into()),
+        Mutation::PutResourcePolicy { arn, policy } => decide.put_policy(&arn, policy),
+        Mutation::DeleteResourcePolicy { arn } => decide.delete_policy(&arn),
         Mutation::DecreaseRetention { stream, hours } => decide.decrease_retention(&stream, hours.into()),
         Mutation::RegisterConsumer { stream, name, tags } => decide.register_consumer(&stream, &name, tags, now),
         Mutation::DeregisterConsumer(NamedConsumer { stream, name, created }) => {

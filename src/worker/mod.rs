@@ -3,12 +3,14 @@
 //! `step` does the same in every turn: apply completions, take messages, go on with what waited, then the closing list: append what
 //! waited for memory, seal and submit commits, release acks, tell other workers.
 
+pub mod access;
 pub mod ack;
 mod ahead;
 pub mod append;
 pub mod boot;
 pub mod clock;
 pub mod connection;
+mod connections;
 pub mod control;
 pub mod directories;
 pub mod event;
@@ -51,6 +53,7 @@ use crate::log::format::ShardKey;
 use crate::mirror::Mirror;
 use crate::observe::counter::{Counter, Counters};
 use crate::shard::Shards;
+use access::Gate;
 use ack::{Acks, LatestWait, Tell};
 use append::Pending;
 use boot::Boot;
@@ -124,6 +127,7 @@ pub struct Worker {
     /// Where recovery found that shards go on: (next number, arrival).
     found: BTreeMap<ShardKey, (u64, u64)>,
     connections: Connections,
+    gate: Gate,
     puts: Puts,
     pending: VecDeque<Pending>,
     acks: Acks,
@@ -206,6 +210,7 @@ impl Worker {
             self.forget_readers();
             self.keep_retention_time(ops);
             self.look_for_catalog_room(ops);
+            self.tell_refusals();
         }
         self.close_turn(ops);
         self.mirror_turn(ops);
@@ -259,6 +264,7 @@ impl Worker {
             },
             Completion::Scrubbed { report, .. } => self.scrubbed(report, ops),
             Completion::Woken => {}
+            Completion::Access(table) => self.on_access(table),
         }
     }
 

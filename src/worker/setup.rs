@@ -1,5 +1,6 @@
 //! What a worker is made with.
 
+use super::access::Gate;
 use super::ack::Acks;
 use super::connection::Connections;
 use super::fanout::Fanout;
@@ -124,6 +125,7 @@ impl Worker {
             shards: Shards::default(),
             found: BTreeMap::new(),
             connections: Connections::new(&limits),
+            gate: Gate::default(),
             puts: Puts::new(limits.puts, limits.sockets() as usize),
             pending: VecDeque::with_capacity(limits.puts * 8),
             acks: Acks::new(0, 0),
