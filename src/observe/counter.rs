@@ -62,6 +62,7 @@ counters! {
     ColdReadBytesUnused "cold_read_bytes_unused_total" "Bytes read ahead for GetRecords that no call has used, beside those read for them.",
     ReadersResumed "readers_resumed_total" "GetRecords calls that went on with what the call before had left.",
     SubscriptionsNow "subscriptions_now" "Subscriptions to shards that are open.",
+    EventsEncoded "events_encoded_total" "Events made for subscriptions: those that want the same share one.",
     SubscriptionEvents "subscription_events_total" "Events sent to subscriptions, those without records among them.",
     SubscriptionRecords "subscription_records_total" "Records in them.",
     SubscriptionBytes "subscription_bytes_total" "Bytes of their frames.",
