@@ -14,4 +14,5 @@ pub mod observe;
 pub mod route;
 pub mod shard;
 pub mod stdx;
+pub mod tables;
 pub mod worker;

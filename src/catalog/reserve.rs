@@ -32,7 +32,7 @@ pub fn need(state: &State) -> u64 {
     let streams: u64 = state.streams.values().map(of_stream).sum();
     let live: u64 = state.live.values().map(|live| live.len() as u64).sum();
     let logs = state.live.len() + state.placed.len();
-    SLACK + streams + logs as u64 * LOG + live * LIVE_SEGMENT + state.resume.len() as u64 * RESUME
+    SLACK + streams + logs as u64 * LOG + live * LIVE_SEGMENT + state.resume.len() as u64 * RESUME + state.tables.need()
 }
 
 /// What a stream without shards adds to [`need`]; `tags`: the lengths of keys and values.

@@ -8,6 +8,7 @@ use super::routes::Routes;
 use crate::io::clock::Wall;
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
+use crate::tables::state::Tables;
 use rkyv::with::Skip;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -158,6 +159,8 @@ pub struct State {
     pub retention_wall: Wall,
     /// By log. A log without an entry has never been scrubbed where it lies now.
     pub scrubs: BTreeMap<u32, Scrubs>,
+    /// Lease tables: at worker 0, the other copies have none.
+    pub tables: Tables,
     /// Derived: names by stream number.
     #[rkyv(with = Skip)]
     pub names: BTreeMap<u32, String>,
@@ -247,11 +250,28 @@ impl State {
         State { scrubs: BTreeMap::new(), ..self.clone() }
     }
 
+    /// The copy of a worker that has no part in lease tables.
+    pub fn without_tables(&self) -> State {
+        State {
+            applied: self.applied,
+            streams: self.streams.clone(),
+            next_stream: self.next_stream,
+            live: self.live.clone(),
+            resume: self.resume.clone(),
+            placed: self.placed.clone(),
+            retention_wall: self.retention_wall,
+            scrubs: self.scrubs.clone(),
+            tables: Tables::default(),
+            names: self.names.clone(),
+        }
+    }
+
     /// Computes everything derived: after a snapshot has been read, or a state was made by hand.
     pub fn derive(&mut self) {
         self.names = self.streams.iter().map(|(name, stream)| (stream.number, name.clone())).collect();
         for stream in self.streams.values_mut() {
             stream.routes = Routes::of(stream.shards.values());
         }
+        self.tables.derive();
     }
 }

@@ -14,6 +14,8 @@ pub const HEAD_BYTES_MAX: usize = 512;
 pub enum ContentType {
     /// Answers of the API to the SDKs.
     AmzJson,
+    /// Of the services with the older JSON protocol.
+    AmzJsonOld,
     AmzCbor,
     /// What AWS answers to `application/json`.
     Json,
@@ -27,6 +29,7 @@ impl ContentType {
     pub const fn name(self) -> &'static str {
         match self {
             ContentType::AmzJson => "application/x-amz-json-1.1",
+            ContentType::AmzJsonOld => "application/x-amz-json-1.0",
             ContentType::AmzCbor => "application/x-amz-cbor-1.1",
             ContentType::Json => "application/json",
             ContentType::Xml => "application/xml",

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod connection;
 pub mod control;
 pub mod directories;
+pub mod errand;
 pub mod get;
 mod get_answer;
 pub mod hang;
@@ -31,6 +32,7 @@ pub mod setup;
 pub mod snapshot;
 pub mod space;
 pub mod stream_news;
+mod tables;
 
 use crate::catalog::identity::Identity;
 use crate::catalog::place::LogPlace;
@@ -62,6 +64,7 @@ pub use setup::{Options, Setup, WhenFull};
 use snapshot::Snapshots;
 use space::{RetentionClock, Space};
 use std::collections::{BTreeMap, VecDeque};
+use tables::Desk;
 
 /// How often stalled connections, overdue puts and expired records are looked for.
 const TICK_MS: u64 = 1_000;
@@ -131,6 +134,8 @@ pub struct Worker {
     pinning: Pinning,
     /// Worker 0's moves of shards.
     rebalances: Rebalances,
+    /// Worker 0's requests on lease tables.
+    desk: Desk,
     /// The catalog's copy of every other worker.
     view: State,
     applied_untold: Option<u64>,

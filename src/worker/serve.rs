@@ -21,11 +21,14 @@ use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
 use crate::log::format::ShardKey;
 use crate::observe::counter::Counter;
+use crate::tables;
 
 /// What a request is for, known from its head.
 #[derive(Clone, Debug)]
 pub enum Route {
     Api(Operation),
+    /// An operation on lease tables.
+    Tables(tables::operation::Operation),
     Health,
     Metrics,
     /// Moves of shards, with the key that the client has sent.
@@ -115,6 +118,9 @@ impl Worker {
             ("GET" | "HEAD", "/metrics") => Route::Metrics,
             ("POST", REBALANCE_PATH) => Route::Rebalance(request.authorization.and_then(admin_key)),
             ("POST", SNAPSHOT_PATH) => Route::Snapshot(request.authorization.and_then(admin_key)),
+            ("POST", _) if let Some(operation) = request.target.and_then(tables::operation::Operation::from_target) => {
+                super::tables::route(operation, request)
+            }
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
                 // An operation that is not there is told before the signature is looked at.
                 Ok(operation @ Operation::Cold(operation::Cold::Unknown)) => Route::Api(operation),
@@ -134,6 +140,7 @@ impl Worker {
             Route::Api(Operation::PutRecord) => self.put_begin(slot, true, ops),
             Route::Api(Operation::GetRecords) => self.get_begin(slot, ops),
             Route::Api(Operation::Cold(cold)) => self.cold(slot, cold, ops),
+            Route::Tables(operation) => self.tables_begin(slot, operation, ops),
             Route::Health => self.health(slot, ops),
             Route::Metrics => {
                 let body = Body::Bytes(crate::observe::expose::metrics(&self.all_counters).into_bytes());

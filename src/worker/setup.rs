@@ -10,6 +10,7 @@ use super::rebalance::Rebalances;
 use super::scrub::Scrub;
 use super::snapshot::Snapshots;
 use super::space::RetentionClock;
+use super::tables::Desk;
 use super::{Boot, Worker};
 use crate::catalog::identity::Identity;
 use crate::catalog::state::State;
@@ -132,6 +133,7 @@ impl Worker {
             snapshots: Snapshots::default(),
             pinning: Pinning::default(),
             rebalances: Rebalances::default(),
+            desk: Desk::default(),
             view: State::default(),
             applied_untold: None,
             retention: RetentionClock::default(),
