@@ -4,6 +4,7 @@ pub mod auth;
 pub mod background;
 pub mod catalog;
 pub mod cli;
+pub mod client_metrics;
 pub mod http;
 pub mod io;
 pub mod kinesis;

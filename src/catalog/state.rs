@@ -252,18 +252,7 @@ impl State {
 
     /// The copy of a worker that has no part in lease tables.
     pub fn without_tables(&self) -> State {
-        State {
-            applied: self.applied,
-            streams: self.streams.clone(),
-            next_stream: self.next_stream,
-            live: self.live.clone(),
-            resume: self.resume.clone(),
-            placed: self.placed.clone(),
-            retention_wall: self.retention_wall,
-            scrubs: self.scrubs.clone(),
-            tables: Tables::default(),
-            names: self.names.clone(),
-        }
+        State { tables: Tables::default(), ..self.clone() }
     }
 
     /// Computes everything derived: after a snapshot has been read, or a state was made by hand.

@@ -3,6 +3,8 @@
 use super::Worker;
 use super::mailbox::{ConnectionId, Message};
 use super::serve::Reply;
+use crate::client_metrics::dialect::Dialect;
+use crate::client_metrics::request::Datum;
 use crate::io::op::Ops;
 use crate::tables::error::{Error, Kind};
 use crate::tables::request::Request;
@@ -10,13 +12,20 @@ use crate::tables::request::Request;
 /// What is asked for.
 pub enum Errand {
     /// A request on lease tables, and the bytes of its body.
-    Tables { request: Request, bytes: usize },
+    Tables { request: Box<Request>, bytes: usize },
+    /// Keep what a client measures.
+    KeepMetrics(Dialect, Vec<Datum>),
+    /// Show what clients have measured.
+    ShowMetrics,
 }
 
 /// What is answered.
 pub enum Outcome {
     /// JSON, or an error.
     Tables(Result<String, Error>),
+    MetricsKept(Dialect),
+    /// In the text format of Prometheus.
+    Metrics(String),
 }
 
 /// Whose errand it is.
@@ -45,7 +54,15 @@ impl Worker {
     pub(super) fn run_errand(&mut self, worker: u16, connection: ConnectionId, errand: Errand, ops: &mut Ops) {
         let sender = Sender { worker, connection };
         match errand {
-            Errand::Tables { request, bytes } => self.tables_asked(sender, request, bytes, ops),
+            Errand::Tables { request, bytes } => self.tables_asked(sender, *request, bytes, ops),
+            Errand::KeepMetrics(dialect, data) => {
+                self.client_metrics.add(self.now.mono, data);
+                self.answer_errand(sender, Outcome::MetricsKept(dialect), ops);
+            }
+            Errand::ShowMetrics => {
+                let text = self.client_metrics.text(self.now.mono);
+                self.answer_errand(sender, Outcome::Metrics(text), ops);
+            }
         }
     }
 
@@ -66,6 +83,8 @@ impl Worker {
         }
         let reply = match outcome {
             Outcome::Tables(result) => Reply::tables(result),
+            Outcome::MetricsKept(dialect) => Reply::client_metrics(dialect, Ok(())),
+            Outcome::Metrics(text) => self.metrics_reply(&text),
         };
         self.reply(to.slot, reply, ops);
     }

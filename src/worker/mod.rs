@@ -7,6 +7,7 @@ pub mod ack;
 mod ahead;
 pub mod append;
 pub mod boot;
+mod client_metrics;
 pub mod clock;
 pub mod connection;
 pub mod control;
@@ -136,6 +137,8 @@ pub struct Worker {
     rebalances: Rebalances,
     /// Worker 0's requests on lease tables.
     desk: Desk,
+    /// What clients' PutMetricData has brought to worker 0.
+    client_metrics: crate::client_metrics::store::Store,
     /// The catalog's copy of every other worker.
     view: State,
     applied_untold: Option<u64>,

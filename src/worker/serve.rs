@@ -6,6 +6,7 @@ use super::mailbox::Message;
 use super::notice::Notice;
 use crate::auth::sigv4;
 use crate::catalog::state::{Stream, StreamStatus};
+use crate::client_metrics;
 use crate::http::http1::{self, HTTP2_REFUSAL};
 use crate::http::response::{ContentType, HEAD_BYTES_MAX, Head, write_head};
 use crate::io::buffers::{Pool, Span};
@@ -29,6 +30,8 @@ pub enum Route {
     Api(Operation),
     /// An operation on lease tables.
     Tables(tables::operation::Operation),
+    /// Metrics that a client sends.
+    ClientMetrics(client_metrics::dialect::Call),
     Health,
     Metrics,
     /// Moves of shards, with the key that the client has sent.
@@ -121,6 +124,7 @@ impl Worker {
             ("POST", _) if let Some(operation) = request.target.and_then(tables::operation::Operation::from_target) => {
                 super::tables::route(operation, request)
             }
+            ("POST", _) if let Some(route) = super::client_metrics::route(request) => route,
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
                 // An operation that is not there is told before the signature is looked at.
                 Ok(operation @ Operation::Cold(operation::Cold::Unknown)) => Route::Api(operation),
@@ -142,10 +146,8 @@ impl Worker {
             Route::Api(Operation::Cold(cold)) => self.cold(slot, cold, ops),
             Route::Tables(operation) => self.tables_begin(slot, operation, ops),
             Route::Health => self.health(slot, ops),
-            Route::Metrics => {
-                let body = Body::Bytes(crate::observe::expose::metrics(&self.all_counters).into_bytes());
-                self.reply(slot, Reply { status: 200, content_type: Some(ContentType::Metrics), body }, ops);
-            }
+            Route::ClientMetrics(call) => self.client_metrics_begin(slot, call, ops),
+            Route::Metrics => self.metrics_begin(slot, ops),
             Route::Rebalance(key) => self.rebalance_begin(slot, key, ops),
             Route::Snapshot(key) => self.snapshot_begin(slot, key, ops),
             Route::ForeignHost => {

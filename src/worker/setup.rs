@@ -134,6 +134,7 @@ impl Worker {
             pinning: Pinning::default(),
             rebalances: Rebalances::default(),
             desk: Desk::default(),
+            client_metrics: Default::default(),
             view: State::default(),
             applied_untold: None,
             retention: RetentionClock::default(),

@@ -80,7 +80,7 @@ impl Worker {
         let bytes = body.len();
         let refused = match request::decode(operation, body) {
             Err(error) => error,
-            Ok(request) => match self.send_errand(slot, Errand::Tables { request, bytes }, ops) {
+            Ok(request) => match self.send_errand(slot, Errand::Tables { request: Box::new(request), bytes }, ops) {
                 true => return,
                 false => busy(),
             },
