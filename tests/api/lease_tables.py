@@ -1,9 +1,12 @@
 """Lease tables: every request that the Kinesis Client Library makes of DynamoDB, and what a store must hold to for it."""
 
 import json
+import pathlib
+import shutil
+import subprocess
 import threading
 
-from appliance import ApiTest, Appliance, Starts
+from appliance import BINARY, ApiTest, Appliance, Starts, new_directory
 from wire import Refused
 
 TARGET = "DynamoDB_20120810."
@@ -507,6 +510,21 @@ class Durable(Starts, TablesTest):
             mine = {"KeyConditionExpression": "leaseOwner = :o", "ExpressionAttributeValues": {":o": s("worker-0")}}
             owned, _ = tables.all("Query", TableName="leases-kept", IndexName=INDEX, **mine)
             self.assertEqual(len(owned), 6, "the index is there again")
+
+    def test_a_snapshot_has_the_tables(self):
+        tables = Tables(self.api)
+        tables.create("leases-copied")
+        made = tables.lease("leases-copied", "shard-1", "worker-1")
+        scratch = pathlib.Path(new_directory())
+        self.addCleanup(shutil.rmtree, scratch, True)
+        for command in [["snapshot", scratch / "s", "--data", self.server.data], ["restore", scratch / "s", "--data", scratch / "home"]]:
+            done = subprocess.run([BINARY, *map(str, command)], capture_output=True, text=True, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            tables.update("leases-copied", "shard-1", AttributeUpdates={"leaseCounter": {"Action": "ADD", "Value": n(1)}})
+        copy = Appliance(disk=None, data=scratch / "home")
+        self.addCleanup(copy.remove)
+        self.assertEqual(Tables(self.ready(copy)).get("leases-copied", "shard-1"), made)
+        self.assertEqual(tables.get("leases-copied", "shard-1")["leaseCounter"], n(2))
 
     def again(self, end):
         end()

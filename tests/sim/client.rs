@@ -4,6 +4,7 @@ use super::administrator::Administrator;
 use super::auditor::Auditor;
 use super::call::{Call, Kind};
 use super::clock::{MILLISECOND, SECOND};
+use super::lessee::{Lease, Lessee};
 use super::mover::Mover;
 use super::net;
 use super::oracle::{Fate, Oracle};
@@ -35,6 +36,7 @@ pub struct Shared {
     /// Requests to move shards that this life has been sent; shards that were moved for one, in all.
     pub moves_asked: u32,
     pub moved: u64,
+    pub lease: Lease,
     /// Calls answered, and calls lost.
     pub answered: u64,
     pub lost: u64,
@@ -46,6 +48,7 @@ pub enum Role {
     Administrator(Administrator),
     Keeper(Keeper),
     Mover(Mover),
+    Lessee(Lessee),
     Auditor(Auditor),
 }
 
@@ -126,6 +129,7 @@ impl Client {
             Role::Administrator(role) => role.next(random, shared),
             Role::Keeper(role) => role.next(shared),
             Role::Mover(role) => role.next(random, shared),
+            Role::Lessee(role) => role.next(random, shared),
             Role::Auditor(role) => role.next(random, shared),
         };
         let Some((operation, body, kind)) = wish else { return Act::Nothing };
@@ -168,6 +172,7 @@ impl Client {
             Role::Administrator(role) => role.reply(call, status, &value, shared),
             Role::Keeper(role) => role.reply(status, &value, shared),
             Role::Mover(role) => role.reply(&call, status, &value, shared),
+            Role::Lessee(role) => role.reply(call, status, &value, shared),
             Role::Auditor(role) => role.reply(call, status, &value, shared),
         }
     }
@@ -187,7 +192,7 @@ impl Client {
                 Role::Writer(role) => role.lost(call),
                 Role::Reader(role) => role.lost(call, &mut self.random),
                 Role::Administrator(role) => role.lost(call),
-                Role::Keeper(_) | Role::Mover(_) => {}
+                Role::Keeper(_) | Role::Mover(_) | Role::Lessee(_) => {}
                 Role::Auditor(role) => role.lost(call),
             }
         }
