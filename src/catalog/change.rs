@@ -10,6 +10,7 @@ use crate::io::clock::Wall;
 use crate::limits::SHARDS_PER_STREAM_MAX;
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
+use crate::tables::state::TableChange;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -116,6 +117,8 @@ pub enum Change {
         resource: String,
         document: Option<String>,
     },
+    /// What one request does to lease tables. Workers other than 0 are given an empty one: they have no tables.
+    Tables(Vec<TableChange>),
 }
 
 /// How a parent ended.
@@ -177,6 +180,7 @@ impl State {
                     self.scrubs.insert(*log, scrubs.clone());
                 }
             }
+            Change::Tables(changes) => changes.iter().for_each(|change| self.tables.apply(change)),
         }
     }
 

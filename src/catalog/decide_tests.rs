@@ -12,6 +12,7 @@ use crate::kinesis::error::{Error, Kind};
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
 use crate::log::memory_disk::Random;
+use crate::tables::state::{Definition, Index, KeyPart, Projection, Scalar, TableChange};
 use std::collections::BTreeSet;
 
 /// Four logs in one directory.
@@ -36,7 +37,7 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
     let name = format!("stream-{}", random.below(4));
     let stream = state.stream(&name);
     let shard = |random: &mut Random| stream.map_or(0, |s| random.below(s.next_shard as u64 + 1) as u32);
-    match random.below(22) {
+    match random.below(23) {
         0 | 1 => decide.create_stream(&new_stream(&name, 1 + random.below(20) as u32), now).ok(),
         2 if random.below(3) == 0 => decide.delete_stream(&name, true).ok(),
         3 => Some(Change::StreamGone { stream: random.below(state.next_stream as u64 + 1) as u32 }),
@@ -82,6 +83,7 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
                 vec![Unverified { incarnation: 1 + random.below(9) as u32, since: Wall(random.below(1000)) }];
             Some(Change::Scrubbed { log: random.below(3) as u32, scrubs: Scrubs { at: now, segments } })
         }
+        22 => Some(Change::Tables(random_table_changes(random))),
         _ => {
             let key = ShardKey::new(random.below(8) as u32, shard(random));
             let resume = Resume { next: 1 + random.below(100), arrival: random.below(1000) };
@@ -138,6 +140,31 @@ fn a_policy_goes_with_its_stream_and_is_no_heir() {
     apply(&mut state, anew);
     assert_eq!(state.policy_text(&arn_of("a")), Ok("{}"), "the next stream of the name has none");
     assert_eq!(state.policy_text(&arn_of("a-b")), Ok(policy(2).as_str()), "another stream keeps its own");
+}
+
+/// What requests on lease tables come to; also of tables that are not there.
+fn random_table_changes(random: &mut Random) -> Vec<TableChange> {
+    let mut change = || {
+        let (table, key) = (format!("table-{}", random.below(3)), format!("{{\"S\":\"{}\"}}", random.below(4)));
+        let owner = |name: &str| KeyPart { name: name.to_string(), kind: Scalar::S };
+        let index = || Index { name: "owners".into(), hash: owner("o"), range: None, projection: Projection::KeysOnly };
+        match random.below(8) {
+            0 | 1 => {
+                let indexes = (0..random.below(2)).map(|_| index()).collect();
+                let (created, key, provisioned) = (Wall(random.below(9)), owner("k"), None);
+                let definition =
+                    Definition { created, key, indexes, provisioned, protected: random.coin(), backups: false };
+                TableChange::Define { table, definition }
+            }
+            2 if random.coin() => TableChange::Drop { table },
+            3 => TableChange::Remove { table, key },
+            _ => {
+                let item = format!("{{\"k\":{key},\"o\":{{\"S\":\"{}\"}}}}", random.below(3));
+                TableChange::Put { table, key, item }
+            }
+        }
+    };
+    (0..3).map(|_| change()).collect()
 }
 
 fn check_ranges(stream: &Stream) {
@@ -228,7 +255,7 @@ fn random_histories_keep_ranges_whole_and_numbers_unused() {
         }
         assert_eq!(copy, state, "a copy that is told everything twice arrives at the same, seed {seed}");
     }
-    assert_eq!(kinds.len(), 16, "every kind of change was met");
+    assert_eq!(kinds.len(), 17, "every kind of change was met");
 }
 
 fn kind(change: &Change) -> u8 {
@@ -248,6 +275,7 @@ fn kind(change: &Change) -> u8 {
         Change::Scrubbed { .. } => 13,
         Change::RegisterConsumer { .. } => 14,
         Change::DeregisterConsumer { .. } => 15,
+        Change::Tables(_) => 17,
         Change::Logs { .. } | Change::RetentionClock { .. } => 8,
         Change::Policy { .. } => 16,
     }

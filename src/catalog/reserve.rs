@@ -44,6 +44,7 @@ pub fn need(state: &State) -> u64 {
         + logs as u64 * LOG
         + live * LIVE_SEGMENT
         + state.resume.len() as u64 * RESUME
+        + state.tables.need()
 }
 
 /// What a stream without shards adds to [`need`]; `tags`: the lengths of keys and values.

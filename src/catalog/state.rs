@@ -10,6 +10,7 @@ use super::routes::Routes;
 use crate::io::clock::Wall;
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
+use crate::tables::state::Tables;
 use rkyv::with::Skip;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -165,6 +166,8 @@ pub struct State {
     pub scrubs: BTreeMap<u32, Scrubs>,
     /// Policies of streams and their consumers, by what follows the account in their ARN.
     pub policies: BTreeMap<String, ResourcePolicy>,
+    /// Lease tables: at worker 0, the other copies have none.
+    pub tables: Tables,
     /// Derived: names by stream number.
     #[rkyv(with = Skip)]
     pub names: BTreeMap<u32, String>,
@@ -254,6 +257,11 @@ impl State {
         State { scrubs: BTreeMap::new(), ..self.clone() }
     }
 
+    /// The copy of a worker that has no part in lease tables.
+    pub fn without_tables(&self) -> State {
+        State { tables: Tables::default(), ..self.clone() }
+    }
+
     /// Computes everything derived: after a snapshot has been read, or a state was made by hand.
     pub fn derive(&mut self) {
         self.names = self.streams.iter().map(|(name, stream)| (stream.number, name.clone())).collect();
@@ -261,5 +269,6 @@ impl State {
             stream.routes = Routes::of(stream.shards.values());
         }
         self.policies.values_mut().for_each(ResourcePolicy::derive);
+        self.tables.derive();
     }
 }

@@ -22,6 +22,7 @@ use crate::io::op::{Errno, Op, Ops, Socket};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::operation;
 use crate::observe::counter::Counter;
+use crate::tables::error as tables;
 
 /// A request must be whole this long after its first byte, and for each 100 KiB of its body a second more.
 const REQUEST_MS: u64 = 30_000;
@@ -331,9 +332,12 @@ impl Worker {
         self.subscription_over(slot, Counter::SubscriptionsLost);
         let c = &mut self.connections.slots[slot as usize];
         c.generation = c.generation.wrapping_add(1);
-        let error =
-            Error::new(Kind::InternalFailure, "The request was not done in time; what it asks for may be done or not.");
-        self.reply(slot, Reply::error(&error), ops);
+        let text = "The request was not done in time; what it asks for may be done or not.";
+        let reply = match c.route {
+            Route::Tables(_) => Reply::tables(Err(tables::Error::new(tables::Kind::InternalServer, text))),
+            _ => Reply::error(&Error::new(Kind::InternalFailure, text)),
+        };
+        self.reply(slot, reply, ops);
     }
 
     /// Keeps a reply until there is a buffer for it; the request's deadline holds.

@@ -235,6 +235,7 @@ impl Worker {
         self.run_rebalance(ops);
         self.run_snapshot(ops);
         self.judge_wishes(ops);
+        self.run_tables(ops);
         self.send_changes();
         self.finish_applied(ops);
         self.answer_late_reshardings(ops);
@@ -248,10 +249,19 @@ impl Worker {
         }
         let control = self.control.as_mut().expect("worker 0");
         let change = Arc::new((number, change));
-        for worker in 0..self.workers {
-            if worker != self.id {
-                control.unsent[worker as usize].push_back(change.clone());
+        let sent = match change.1 {
+            // Others have no tables: they learn the number.
+            Change::Tables(_) => Arc::new((number, Change::Tables(Vec::new()))),
+            _ => change.clone(),
+        };
+        for worker in (0..self.workers).filter(|worker| *worker != self.id) {
+            let unsent = &mut control.unsent[worker as usize];
+            // The last number says all that those before it say.
+            let is_table = |change: &mut Arc<(u64, Change)>| matches!(change.1, Change::Tables(_));
+            if is_table(&mut sent.clone()) {
+                unsent.pop_back_if(is_table);
             }
+            unsent.push_back(sent.clone());
         }
         control.applied[self.id as usize] = number;
         self.follow_change(&change.1);
@@ -473,7 +483,8 @@ impl Worker {
             | Change::RegisterConsumer { .. }
             | Change::DeregisterConsumer { .. }
             | Change::Policy { .. }
-            | Change::Scrubbed { .. } => return,
+            | Change::Scrubbed { .. }
+            | Change::Tables(_) => return,
         };
         self.follow_stream(stream);
         if matches!(change, Change::DeleteStream { .. } | Change::StreamGone { .. }) {

@@ -8,11 +8,13 @@ pub mod ack;
 mod ahead;
 pub mod append;
 pub mod boot;
+mod client_metrics;
 pub mod clock;
 pub mod connection;
 mod connections;
 pub mod control;
 pub mod directories;
+pub mod errand;
 pub mod event;
 pub mod fanout;
 pub mod get;
@@ -38,6 +40,7 @@ pub mod space;
 pub mod stream_news;
 mod subscribe;
 mod subscription;
+mod tables;
 
 use crate::catalog::identity::Identity;
 use crate::catalog::place::LogPlace;
@@ -74,6 +77,7 @@ use snapshot::Snapshots;
 use space::{RetentionClock, Space};
 use std::collections::{BTreeMap, VecDeque};
 use subscription::Subscriptions;
+use tables::Desk;
 
 /// How often stalled connections, overdue puts and expired records are looked for.
 const TICK_MS: u64 = 1_000;
@@ -148,6 +152,10 @@ pub struct Worker {
     pinning: Pinning,
     /// Worker 0's moves of shards.
     rebalances: Rebalances,
+    /// Worker 0's requests on lease tables.
+    desk: Desk,
+    /// What clients' PutMetricData has brought to worker 0.
+    client_metrics: crate::client_metrics::store::Store,
     /// The catalog's copy of every other worker.
     view: State,
     applied_untold: Option<u64>,

@@ -7,6 +7,7 @@ use crate::auth::ask::Resource;
 use crate::auth::refusal::Refused;
 use crate::auth::sigv4;
 use crate::catalog::state::{Stream, StreamStatus};
+use crate::client_metrics;
 use crate::http::http1;
 use crate::http::response::{ContentType, HEAD_BYTES_MAX, Head, write_head};
 use crate::io::buffers::{Pool, Span};
@@ -22,11 +23,16 @@ use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
 use crate::log::format::ShardKey;
 use crate::observe::counter::Counter;
+use crate::tables;
 
 /// What a request is for, known from its head.
 #[derive(Clone, Debug)]
 pub enum Route {
     Api(Operation),
+    /// An operation on lease tables.
+    Tables(tables::operation::Operation),
+    /// Metrics that a client sends.
+    ClientMetrics(client_metrics::dialect::Call),
     Health,
     Metrics,
     /// Moves of shards, with the key that the client has sent.
@@ -123,6 +129,10 @@ impl Worker {
             ("GET" | "HEAD", "/metrics") => Route::Metrics,
             ("POST", REBALANCE_PATH) => Route::Rebalance(request.authorization.and_then(admin_key)),
             ("POST", SNAPSHOT_PATH) => Route::Snapshot(request.authorization.and_then(admin_key)),
+            ("POST", _) if let Some(operation) = request.target.and_then(tables::operation::Operation::from_target) => {
+                super::tables::route(operation, request)
+            }
+            ("POST", _) if let Some(route) = super::client_metrics::route(request) => route,
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
                 // An operation that is not there is told before the signature is looked at.
                 Ok(operation @ Operation::Cold(operation::Cold::Unknown)) => Route::Api(operation),
@@ -144,12 +154,11 @@ impl Worker {
             Route::Api(Operation::PutRecord) => self.put_begin(slot, true, ops),
             Route::Api(Operation::GetRecords) => self.get_begin(slot, ops),
             Route::Api(Operation::Cold(cold)) => self.cold(slot, cold, ops),
+            Route::Tables(operation) => self.tables_begin(slot, operation, ops),
             Route::Health => self.health(slot, ops),
+            Route::ClientMetrics(call) => self.client_metrics_begin(slot, call, ops),
             Route::Metrics if self.observe(slot).is_err() => self.refuse_observer(slot, ops),
-            Route::Metrics => {
-                let body = Body::Bytes(crate::observe::expose::metrics(&self.all_counters).into_bytes());
-                self.reply(slot, Reply { status: 200, content_type: Some(ContentType::Metrics), body }, ops);
-            }
+            Route::Metrics => self.metrics_begin(slot, ops),
             Route::Rebalance(key) => self.rebalance_begin(slot, key, ops),
             Route::Snapshot(key) => self.snapshot_begin(slot, key, ops),
             Route::ForeignHost => {

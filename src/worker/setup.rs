@@ -14,6 +14,7 @@ use super::scrub::Scrub;
 use super::snapshot::Snapshots;
 use super::space::RetentionClock;
 use super::subscription::Subscriptions;
+use super::tables::Desk;
 use super::{Boot, Worker};
 use crate::catalog::identity::Identity;
 use crate::catalog::state::State;
@@ -140,6 +141,8 @@ impl Worker {
             snapshots: Snapshots::default(),
             pinning: Pinning::default(),
             rebalances: Rebalances::default(),
+            desk: Desk::default(),
+            client_metrics: Default::default(),
             view: State::default(),
             applied_untold: None,
             retention: RetentionClock::default(),
