@@ -72,6 +72,27 @@ fn counter(reason: Reason) -> Counter {
     }
 }
 
+/// Which signature a request needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Demand {
+    Nothing,
+    /// One for this service, if it has one: more is shown to who may see it.
+    May(&'static str),
+    /// One for this service.
+    Must(&'static str),
+}
+
+/// Each kind of request is named, so that none is let in because it was forgotten.
+fn demand(route: &Route) -> Demand {
+    match route {
+        Route::Api(operation) => operation.service().map_or(Demand::Nothing, Demand::Must),
+        Route::Health | Route::Metrics => Demand::May("kinesis"),
+        // These have a key of their own.
+        Route::Rebalance(_) | Route::Snapshot(_) => Demand::Nothing,
+        Route::Refused(_) | Route::ForeignHost => Demand::Nothing,
+    }
+}
+
 impl Gate {
     pub fn has_credentials(&self) -> bool {
         self.table.is_some()
@@ -81,13 +102,10 @@ impl Gate {
     fn screen(&mut self, head: &[u8], route: &Route, region: &str, now: u64) -> Result<(Option<Check>, Pass), Refused> {
         let nobody = Ok((None, Pass::Nobody));
         let Some(table) = &self.table else { return nobody };
-        let (service, must) = match route {
-            Route::Api(operation) => match operation.service() {
-                Some(service) => (service, true),
-                None => return nobody,
-            },
-            Route::Health | Route::Metrics => ("kinesis", false),
-            _ => return nobody,
+        let (service, must) = match demand(route) {
+            Demand::Nothing => return nobody,
+            Demand::May(service) => (service, false),
+            Demand::Must(service) => (service, true),
         };
         let mut headers = [const { MaybeUninit::<httparse::Header<'_>>::uninit() }; HEADERS_MAX];
         let mut raw = httparse::Request::new(&mut []);
@@ -163,7 +181,7 @@ impl Worker {
             Ok((check, pass)) => (c.check, c.pass) = (check, pass),
             Err(refused) => {
                 self.counters.add(counter(refused.reason), 1);
-                if matches!(c.route, Route::Api(_)) {
+                if matches!(demand(&c.route), Demand::Must(_)) {
                     // The body has not been read: it never will be.
                     (c.keep_alive, c.unread) = (false, true);
                     c.phase = Phase::Working;
@@ -199,7 +217,7 @@ impl Worker {
             }
             Err(refused) => {
                 self.counters.add(counter(refused.reason), 1);
-                if !matches!(c.route, Route::Api(_)) {
+                if !matches!(demand(&c.route), Demand::Must(_)) {
                     return true;
                 }
                 // A body that is no JSON is told before the signature is, as AWS does.
