@@ -122,15 +122,21 @@ def python(module, name, package_name):
     )  # fmt: skip
 
 
+KCL = in_file("java/pom.xml", r"<artifactId>amazon-kinesis-client</artifactId>\s*<version>([\d.]+)", "amazon-kinesis-client ")
+
 CLIENTS = [
     python("boto", "boto3", "boto3"),
     python("command_line", "command-line", "awscli"),
     javascript("main.js", "HTTP/2", "javascript"),
     java("Synchronous", "HTTP/1.1", "CBOR", "java"),
     java("Asynchronous", "HTTP/2", "CBOR", "java-async"),
+    java("Aggregated", "HTTP/1.1", "CBOR", "kcl-aggregated", version=KCL),
     go("records", "go"),
     rust("records", "rust"),
 ]
 
 # What needs operations that are not everywhere yet.
-COMING = []
+COMING = [
+    javascript("subscribing.js", "HTTP/2", "javascript-fan"),
+    java("Subscribing", "HTTP/2", "JSON", "java-fan"),
+]
