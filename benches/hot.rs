@@ -252,12 +252,12 @@ fn answers(input: &Input) {
         let each = get_records::size_max(input.keys[0].len(), DATA);
         let (body, mut out) = (input.body(), vec![0; 4096 + RECORDS * each]);
         show(&format!("answer of GetRecords, {encoding:?}"), DATA * RECORDS, || {
-            let mut answer = get_records::Answer::begin(encoding, &mut out);
+            let mut answer = get_records::Answer::begin(encoding, &mut out, 0);
             let run = Run::new(number(black_box(0)));
             for record in format::records(black_box(&body), RECORDS as u32).expect("a whole body") {
                 answer.push(&mut out, &run, record.ordinal, Wall(1_790_000_777_000_000), record.key, record.data);
             }
-            black_box(answer.finish(&mut out, None, 0, &[]));
+            black_box(answer.finish(&mut out, get_records::Next::Nothing, 0, &[]));
         });
     }
 }

@@ -15,6 +15,8 @@ pub const PARTITION_KEY_MAX: usize = 256;
 /// GetRecords: records, and bytes of data and keys, of one answer.
 pub const GET_RECORDS_MAX: usize = 10_000;
 pub const GET_BYTES_MAX: usize = 10 << 20;
+/// Data and keys of an event of SubscribeToShard, unless its only record is larger.
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// Base64 of the largest payload, 500 keys of 256 characters that may be escaped, and the JSON around them.
 pub const BODY_MAX: usize = 16 << 20;
 /// Request line and headers: the longest seen from an SDK is 2 KiB.
@@ -51,6 +53,10 @@ pub struct Limits {
     pub puts: usize,
     /// GetRecords requests that an owner works on at once.
     pub gets: usize,
+    /// Subscriptions to shards over a worker's connections; some of these stay free for others.
+    pub subscriptions: usize,
+    /// How long a subscription lasts.
+    pub subscription_ms: u64,
     /// Messages from one worker to another that have not been taken yet.
     pub mailbox: usize,
 }
@@ -73,6 +79,8 @@ impl Limits {
             block: (64, 64 << 10),
             puts: 1024,
             gets: 256,
+            subscriptions: 4096,
+            subscription_ms: 300_000,
             mailbox: 8192,
         }
     }
@@ -94,6 +102,8 @@ impl Limits {
             block: (16, 16 << 10),
             puts: 8,
             gets: 4,
+            subscriptions: 8,
+            subscription_ms: 15_000,
             mailbox: 64,
         }
     }

@@ -100,6 +100,17 @@ pub enum Change {
         log: u32,
         scrubs: Scrubs,
     },
+    /// The stream has a consumer more, which may subscribe to its shards.
+    RegisterConsumer {
+        stream: u32,
+        name: String,
+        created: Wall,
+        tags: BTreeMap<String, String>,
+    },
+    DeregisterConsumer {
+        stream: u32,
+        consumer: u32,
+    },
 }
 
 /// How a parent ended.
@@ -123,6 +134,7 @@ impl State {
             Change::DeleteStream { stream } => self.alter(*stream, |stream| {
                 stream.status = StreamStatus::Deleting;
                 (stream.resharding, stream.moving) = (None, None);
+                stream.consumers.clear();
             }),
             Change::StreamGone { stream } => self.gone(*stream),
             Change::Retention { stream, hours } => self.alter(*stream, |stream| stream.retention_hours = *hours),
@@ -144,6 +156,12 @@ impl State {
             }
             // It goes back only where the operator has accepted a clock that does.
             Change::RetentionClock { wall } => self.retention_wall = *wall,
+            Change::RegisterConsumer { stream, name, created, tags } => {
+                self.alter(*stream, |stream| stream.register(name, *created, tags))
+            }
+            Change::DeregisterConsumer { stream, consumer } => {
+                self.alter(*stream, |stream| stream.deregister(*consumer))
+            }
             Change::Scrubbed { log, scrubs } => {
                 if *log < LOGS_MAX {
                     self.scrubs.insert(*log, scrubs.clone());
@@ -184,6 +202,8 @@ impl State {
             tags: tags.clone(),
             shards: (0..count).map(|i| (i, shard(i))).collect(),
             next_shard: count,
+            consumers: BTreeMap::new(),
+            next_consumer: 0,
             resharding: None,
             moving: None,
             routes: Routes::default(),

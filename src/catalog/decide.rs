@@ -8,6 +8,7 @@ use super::identity::Identity;
 use super::place::LogPlace;
 use super::state::{State, Stream, StreamMode, StreamStatus};
 use crate::io::clock::Wall;
+use crate::kinesis::arn::stream_arn;
 use crate::kinesis::error::{Error, Kind};
 use crate::limits::{RECORD_SIZE_KIB_DEFAULT, SHARDS_PER_STREAM_MAX};
 use std::collections::BTreeMap;
@@ -70,10 +71,19 @@ impl<'a> Decide<'a> {
     }
 
     /// Also while a resharding is under way: deleting ends it.
-    pub fn delete_stream(&self, name: &str) -> Result<Change, Error> {
+    /// Consumers go with the stream, if the caller says that they may (`enforce`).
+    pub fn delete_stream(&self, name: &str, enforce: bool) -> Result<Change, Error> {
         let stream = self.stream(name)?;
         if stream.status == StreamStatus::Deleting {
             return Err(self.not_active(stream));
+        }
+        if !stream.consumers.is_empty() && !enforce {
+            let arn = stream_arn(self.identity, name);
+            let text = format!(
+                "DeleteStream can't delete {arn} because there are consumers associated with this data stream. To delete {name} anyway, \
+                 set the EnforceConsumerDeletion parameter to true to force the deletion of all the consumers that are associated with it."
+            );
+            return Err(Error::new(Kind::ResourceInUse, text));
         }
         Ok(Change::DeleteStream { stream: stream.number })
     }

@@ -1,6 +1,7 @@
 //! What is decided, applied over many random histories; and the texts.
 
 use super::change::{Change, ClosedShard, LOGS_MAX};
+use super::consumer::CONSUMERS_MAX;
 use super::decide::{Decide, NewStream};
 use super::identity::Identity;
 use super::moving::FORMERS_MAX;
@@ -35,9 +36,9 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
     let name = format!("stream-{}", random.below(4));
     let stream = state.stream(&name);
     let shard = |random: &mut Random| stream.map_or(0, |s| random.below(s.next_shard as u64 + 1) as u32);
-    match random.below(18) {
+    match random.below(20) {
         0 | 1 => decide.create_stream(&new_stream(&name, 1 + random.below(20) as u32), now).ok(),
-        2 if random.below(3) == 0 => decide.delete_stream(&name).ok(),
+        2 if random.below(3) == 0 => decide.delete_stream(&name, true).ok(),
         3 => Some(Change::StreamGone { stream: random.below(state.next_stream as u64 + 1) as u32 }),
         4 => decide.increase_retention(&name, 24 + random.below(100) as i64).ok(),
         5 | 6 => {
@@ -68,6 +69,11 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
         }
         15 => stream?.forget_formers(random.below(300)),
         16 if random.below(2) == 0 => stream?.end_of_stranded_move(random.below(300)),
+        18 => decide.register_consumer(&name, &format!("c{}", random.below(30)), [].into(), now).ok(),
+        19 => {
+            let consumer = stream?.next_consumer.checked_sub(1 + random.below(5) as u32)?;
+            Some(Change::DeregisterConsumer { stream: stream?.number, consumer })
+        }
         14 => Some(Change::ShardsExpired { stream: stream?.number, shards: vec![shard(random)] }),
         17 => {
             let segments =
@@ -114,6 +120,9 @@ fn check(state: &State, seen: &mut BTreeSet<(u32, u32)>, before: &State) {
             let parents = shard.parents.iter().flatten().filter_map(|parent| stream.shards.get(parent));
             parents.for_each(|parent| assert!(shard.created > parent.created));
         }
+        let numbers: BTreeSet<u32> = stream.consumers.values().map(|consumer| consumer.number).collect();
+        assert!(numbers.len() == stream.consumers.len() && numbers.last().is_none_or(|n| *n < stream.next_consumer));
+        assert!(numbers.len() <= CONSUMERS_MAX && (numbers.is_empty() || stream.status != StreamStatus::Deleting));
         for shard in stream.shards.values() {
             check_parts(state, stream, shard);
         }
@@ -167,7 +176,7 @@ fn random_histories_keep_ranges_whole_and_numbers_unused() {
         }
         assert_eq!(copy, state, "a copy that is told everything twice arrives at the same, seed {seed}");
     }
-    assert_eq!(kinds.len(), 13, "every kind of change was met");
+    assert_eq!(kinds.len(), 15, "every kind of change was met");
 }
 
 fn kind(change: &Change) -> u8 {
@@ -185,6 +194,8 @@ fn kind(change: &Change) -> u8 {
         Change::FormersExpired { .. } => 11,
         Change::ParentsStay { .. } => 12,
         Change::Scrubbed { .. } => 13,
+        Change::RegisterConsumer { .. } => 14,
+        Change::DeregisterConsumer { .. } => 15,
         Change::Logs { .. } | Change::RetentionClock { .. } => 8,
     }
 }
@@ -231,7 +242,7 @@ fn refusals_have_the_types_and_texts_of_aws() {
     let check = |what, kind, text: String| assert_eq!(refused(what), (kind, text));
     let d = decide(&state, &identity);
     check(d.create_stream(&new_stream("s", 1), now), Kind::ResourceInUse, format!("Stream s {under} already exists."));
-    check(d.delete_stream("t"), Kind::ResourceNotFound, format!("Stream t {under} not found."));
+    check(d.delete_stream("t", false), Kind::ResourceNotFound, format!("Stream t {under} not found."));
     check(d.split("t", 0, 5, now), Kind::ResourceNotFound, format!("Stream t {under} not found."));
     check(
         d.split("s", 9, 5, now),

@@ -6,6 +6,7 @@
 
 pub mod balance;
 pub mod change;
+pub mod consumer;
 pub mod decide;
 pub mod entry;
 pub mod identity;

@@ -16,6 +16,7 @@ const SLACK: u64 = 16 << 10;
 /// resume beside; a stream may be resharding.
 const STREAM: u64 = 1536;
 const SHARD: u64 = 384;
+const CONSUMER: u64 = 512;
 const TAG: u64 = 64;
 const LOG: u64 = 256;
 const RESUME: u64 = 48;
@@ -27,7 +28,11 @@ const LIVE_SEGMENT: u64 = 64;
 pub fn need(state: &State) -> u64 {
     let of_stream = |stream: &Stream| {
         let tags = stream.tags.iter().map(|(key, value)| (key.len(), value.len()));
-        stream_bytes(stream.name.len(), tags) + shard_bytes(stream.shards.len() as u64)
+        let consumers = stream.consumers.iter().map(|(name, consumer)| {
+            consumer_bytes(name.len(), consumer.tags.iter().map(|(key, value)| (key.len(), value.len())))
+        });
+        let consumers: u64 = consumers.sum();
+        stream_bytes(stream.name.len(), tags) + shard_bytes(stream.shards.len() as u64) + consumers
     };
     let streams: u64 = state.streams.values().map(of_stream).sum();
     let live: u64 = state.live.values().map(|live| live.len() as u64).sum();
@@ -39,6 +44,11 @@ pub fn need(state: &State) -> u64 {
 pub fn stream_bytes(name: usize, tags: impl Iterator<Item = (usize, usize)>) -> u64 {
     // The name is also the key of its map.
     STREAM + 2 * name as u64 + tags.map(|(key, value)| TAG + key as u64 + value as u64).sum::<u64>()
+}
+
+/// What a consumer adds to [`need`].
+pub fn consumer_bytes(name: usize, tags: impl Iterator<Item = (usize, usize)>) -> u64 {
+    CONSUMER + name as u64 + tags.map(|(key, value)| TAG + key as u64 + value as u64).sum::<u64>()
 }
 
 /// What shards add to [`need`].

@@ -3,6 +3,7 @@
 //! These types are what a snapshot stores (version 1, as rkyv): with the first release of format 1 they are never edited any more; a
 //! `StateV2` is added and the version of the entry rises. Until then an edit raises `log::superblock::REVISION`.
 
+use super::consumer::Consumer;
 use super::moving::{Former, Moving};
 use super::routes::Routes;
 use crate::io::clock::Wall;
@@ -102,6 +103,9 @@ pub struct Stream {
     /// By number; expired ones are gone.
     pub shards: BTreeMap<u32, Shard>,
     pub next_shard: u32,
+    /// By name.
+    pub consumers: BTreeMap<String, Consumer>,
+    pub next_consumer: u32,
     /// The resharding under way: its children, which are not in `shards` yet.
     pub resharding: Option<Resharding>,
     /// The shard that is being moved; it is closing meanwhile.

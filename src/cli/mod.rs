@@ -12,6 +12,7 @@ pub mod restore;
 pub mod serve;
 pub mod size;
 pub mod snapshot;
+mod tls;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

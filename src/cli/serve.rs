@@ -2,8 +2,10 @@
 
 use super::banner::{self, Facts, Opened};
 use super::mirror::{self, Gathered};
+use super::tls::TlsArgs;
 use super::{admin, cores, directory, size};
 use crate::background::companion;
+use crate::front::Spoken;
 use crate::io::buffers::Buffers;
 use crate::io::clock::Clock;
 use crate::io::device::{Device, Durability};
@@ -54,6 +56,11 @@ pub struct Args {
     /// Address of the HTTP endpoint; loopback only. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: SocketAddr,
+    #[command(flatten)]
+    tls: TlsArgs,
+    /// Take clients without TLS too
+    #[arg(long)]
+    plaintext: bool,
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
@@ -138,7 +145,7 @@ pub fn run(args: Args) -> Result<(), String> {
         Full::Reject => WhenFull::Reject,
         Full::Trim => WhenFull::Trim,
     };
-    let admin_key = admin::announce(gathered.present(0), endpoint, &random()?)?;
+    let admin_key = admin::announce(gathered.present(0), endpoint, args.tls.is_on(), &random()?)?;
     let options = Options {
         disk: args.disk,
         given: gathered.given.clone(),
@@ -170,7 +177,8 @@ pub fn run(args: Args) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
         Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
-    let threads = start(&facts, &gathered, options, listeners, &peers)?;
+    let spoken = args.tls.spoken(gathered.present(0), endpoint, args.plaintext)?;
+    let threads = start(&facts, &gathered, options, &spoken, listeners, &peers)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)
@@ -213,7 +221,7 @@ fn warn(devices: &[(PathBuf, Device)]) {
 }
 
 /// One line on standard error, whole even when several threads have something to say.
-fn log(text: &str) {
+pub(super) fn log(text: &str) {
     let line = format!("{} {text}\n", timestamp(Clock.now().wall));
     // Nobody is left to tell when standard error is closed.
     let _ = io::stderr().lock().write_all(line.as_bytes());
@@ -223,6 +231,7 @@ fn start(
     facts: &Facts,
     gathered: &Gathered,
     options: Options,
+    spoken: &Spoken,
     listeners: Vec<TcpListener>,
     peers: &Arc<Peers>,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
@@ -264,6 +273,7 @@ fn start(
             locks: gathered.locks.clone(),
             peers: peers.clone(),
             companion: Some(companion.map_err(no_thread)?),
+            spoken: spoken.clone(),
             say: say.clone(),
         };
         let thread = thread::Builder::new().name(format!("worker-{worker}"));

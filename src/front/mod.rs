@@ -1,16 +1,17 @@
 //! What stands between the ring and the core: connections that do not speak HTTP/1.1 as it is.
 //!
 //! ```text
-//!   ring ─ bytes ─► Front ─┬─ HTTP/1.1: passed on as it came ────────────────────► core
-//!                          └─ HTTP/2: a carrier, whose streams are sockets of ───► core
-//!                             the core's own, with one request of HTTP/1.1 each
+//!   ring ─ bytes ─► Front ─┬─ HTTP/1.1 as it is: passed on as it came ───────────► core
+//!                          ├─ TLS: a carrier decrypts what is HTTP/1.1 ──────────► core
+//!                          └─ HTTP/2, in TLS or not: the carrier's streams are ──► core
+//!                             sockets of the core's own, with one request each
 //! ```
 //!
 //! The core knows sockets only, so it has one form of requests and answers, and the simulator drives it with plain bytes. A socket below
-//! `Limits::connections` is the ring's; those above are streams. `h2` draws on clocks and memory of its own: that is why it is here, on
-//! the worker's thread, and not in `Worker::step`.
+//! `Limits::connections` is the ring's; those above are streams. `h2` and rustls draw on clocks, randomness and memory of their own:
+//! that is why they are here, on the worker's thread, and not in `Worker::step`.
 //!
-//! What a client speaks is seen from its first bytes: the preface of HTTP/2 is no request of HTTP/1.1. The core has been told of the
+//! What a client speaks is seen from its first bytes: the preface of HTTP/2 is no request of HTTP/1.1, and no record of TLS either. The core has been told of the
 //! connection by then and has asked for its bytes; it is told that the client has gone, and the carrier takes the socket over.
 
 mod answer;
@@ -18,17 +19,21 @@ mod carrier;
 mod http2;
 mod pipe;
 mod stream;
+mod tls;
 
 use crate::http::http1::HTTP2_PREFACE;
 use crate::io::buffers::{Buffers, Loans, Pool, Span};
 use crate::io::clock::{Mono, Now};
 use crate::io::op::{Completion, Completions, Op, Ops, Socket};
 use crate::limits::Limits;
-use carrier::Carrier;
+use carrier::{Carrier, Core};
 use h2::Reason;
-use http2::News;
+use http2::{Http2, News};
+use rustls::ServerConfig;
 use std::mem;
+use std::sync::Arc;
 use stream::Stream;
+use tls::Tls;
 
 /// How often what has stalled is looked for.
 const TICK_MS: u64 = 1_000;
@@ -64,11 +69,26 @@ enum Wire {
     },
     /// The core's own.
     Plain,
-    /// Closed for the core, or about to be.
+    /// A client without TLS is being told to use it.
+    Refused,
     Carried(Box<Carrier>),
 }
 
+/// What clients may speak.
+#[derive(Clone, Default)]
+pub struct Spoken {
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Where there is TLS: also without it.
+    pub plaintext: bool,
+}
+
+/// The answer to a request that comes in the clear where it must not.
+const SPEAK_TLS: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 37\r\n\
+    Connection: close\r\n\r\nThis port speaks TLS: use https://.\r\n";
+
 pub struct Front {
+    spoken: Spoken,
     wires: Vec<Wire>,
     /// By number of the socket, less that of the first.
     streams: Vec<Option<Box<Stream>>>,
@@ -87,9 +107,10 @@ pub struct Front {
 }
 
 impl Front {
-    pub fn new(limits: &Limits) -> Front {
+    pub fn new(limits: &Limits, spoken: Spoken) -> Front {
         let first = limits.connections as u32;
         Front {
+            spoken,
             wires: (0..limits.connections).map(|_| Wire::Closed).collect(),
             streams: (0..limits.streams).map(|_| None).collect(),
             free: (first..first + limits.streams as u32).rev().map(Socket).collect(),
@@ -129,7 +150,7 @@ impl Front {
 
     /// After a turn: takes what the core asks of streams from `ops`, and adds what carriers ask of the ring.
     pub fn send(&mut self, now: Now, ops: &mut Ops, memory: &mut Memory<'_>) {
-        ops.retain(|op| !self.carries_out(op, memory));
+        ops.retain(|op| !self.carries_out(op, now.mono, memory));
         self.go_on(now.mono, memory);
         ops.append(&mut self.asked);
     }
@@ -138,8 +159,10 @@ impl Front {
     pub fn stop(&mut self) {
         self.stopping = true;
         for wire in &mut self.wires {
-            if let Wire::Carried(carrier) = wire {
-                carrier.http2.go_away();
+            if let Wire::Carried(carrier) = wire
+                && let Some(http2) = carrier.http2()
+            {
+                http2.go_away();
                 self.stirred.push(carrier.socket);
             }
         }
@@ -156,7 +179,9 @@ impl Front {
                 self.wires[socket.0 as usize] = Wire::Fresh { into: None, held: 0 };
                 self.open += 1;
                 self.make_room();
-                false
+                // Behind the end of the connection that had the number before.
+                self.told.push(completion.clone());
+                true
             }
             Completion::Received { socket, result } => match &mut self.wires[socket.0 as usize] {
                 Wire::Fresh { into, held } => {
@@ -174,12 +199,17 @@ impl Front {
                     self.stirred.push(socket);
                     true
                 }
-                Wire::Plain | Wire::Closed => false,
+                Wire::Plain | Wire::Refused | Wire::Closed => false,
             },
             Completion::Sent { socket, result } => match &mut self.wires[socket.0 as usize] {
                 Wire::Carried(carrier) => {
-                    carrier.sent(result, &mut self.asked);
+                    carrier.sent(result);
                     self.stirred.push(socket);
+                    true
+                }
+                wire @ Wire::Refused => {
+                    *wire = Wire::Plain;
+                    self.told.push(Completion::Received { socket, result: Ok(0) });
                     true
                 }
                 _ => false,
@@ -187,10 +217,12 @@ impl Front {
             Completion::Closed { socket } => {
                 self.open -= 1;
                 match mem::replace(&mut self.wires[socket.0 as usize], Wire::Closed) {
-                    Wire::Carried(carrier) => self.ended(*carrier, memory),
-                    _ => return false,
+                    Wire::Carried(carrier) => {
+                        self.ended(*carrier, memory);
+                        true
+                    }
+                    _ => false,
                 }
-                true
             }
             _ => false,
         }
@@ -199,40 +231,68 @@ impl Front {
     /// The first `held` bytes of a connection lie at the beginning of `into`. Gives whether the core is not told of them.
     fn look(&mut self, socket: Socket, into: Span, held: u32, now: Mono, memory: &mut Memory<'_>) -> bool {
         let begins = memory.bytes(into.first(held.min(HTTP2_PREFACE.len() as u32)));
-        if !HTTP2_PREFACE.starts_with(begins) {
-            self.wires[socket.0 as usize] = Wire::Plain;
-            self.told.push(Completion::Received { socket, result: Ok(held) });
-            return true;
-        }
-        if held < TELLING {
-            self.wires[socket.0 as usize] = Wire::Fresh { into: Some(into), held };
-            self.asked.push(Op::Recv { socket, into: into.part(held, into.len - held) });
-            return true;
-        }
-        // For the core the client has gone; without room for a carrier, it has.
-        self.told.push(Completion::Received { socket, result: Ok(0) });
-        let room = memory.buffers.take(Pool::Wire).filter(|room| room.len / 2 >= held && !self.stopping);
-        self.wires[socket.0 as usize] = match room {
-            None => {
-                self.close_longest_idle();
-                Wire::Plain
+        let (is_tls, is_http2) = (begins[0] == tls::HANDSHAKE, HTTP2_PREFACE.starts_with(begins));
+        match &self.spoken.tls {
+            Some(config) if is_tls => {
+                let tls = Tls::new(config.clone()).map(|tls| (tls, into));
+                let may = tls.is_some();
+                self.carry(socket, into, held, tls, may, now, memory);
             }
-            Some(room) => {
-                let (from, to) = memory.buffers.pair(into.first(held), room.first(held));
-                to.copy_from_slice(from);
-                self.carried += 1;
-                self.stirred.push(socket);
-                Wire::Carried(Box::new(Carrier::new(socket, room, held, now, memory)))
+            Some(_) if !self.spoken.plaintext => {
+                let text = memory.buffers.whole(Pool::Reply, socket.0 as u16).first(SPEAK_TLS.len() as u32);
+                memory.buffers.bytes_mut(text).copy_from_slice(SPEAK_TLS);
+                self.asked.push(Op::Send { socket, from: text, then: None });
+                self.wires[socket.0 as usize] = Wire::Refused;
             }
-        };
+            _ if !is_http2 => {
+                self.wires[socket.0 as usize] = Wire::Plain;
+                self.told.push(Completion::Received { socket, result: Ok(held) });
+            }
+            _ if held < TELLING => {
+                self.wires[socket.0 as usize] = Wire::Fresh { into: Some(into), held };
+                self.asked.push(Op::Recv { socket, into: into.part(held, into.len - held) });
+            }
+            _ => {
+                // For the core the client has gone.
+                self.told.push(Completion::Received { socket, result: Ok(0) });
+                self.carry(socket, into, held, None, true, now, memory);
+            }
+        }
         true
     }
 
+    /// Makes a carrier of a socket, if there is room for one and it `may` be; else the client is sent away.
+    #[expect(clippy::too_many_arguments, reason = "what is known of a connection at its beginning")]
+    fn carry(
+        &mut self,
+        socket: Socket,
+        from: Span,
+        held: u32,
+        tls: Option<(Tls, Span)>,
+        may: bool,
+        now: Mono,
+        memory: &mut Memory<'_>,
+    ) {
+        let room = if may && !self.stopping { memory.buffers.take(Pool::Wire) } else { None };
+        let Some(room) = room else {
+            if tls.is_some() || !may {
+                self.told.push(Completion::Received { socket, result: Ok(0) });
+            }
+            self.wires[socket.0 as usize] = Wire::Plain;
+            return self.close_longest_idle();
+        };
+        // What a client sends first fits: it was received into less.
+        let (from, to) = memory.buffers.pair(from.first(held), room.first(held));
+        to.copy_from_slice(from);
+        self.stirred.push(socket);
+        self.wires[socket.0 as usize] = Wire::Carried(Box::new(Carrier::new(socket, room, held, tls, now)));
+    }
+
     /// Whether an operation is not the ring's.
-    fn carries_out(&mut self, op: &Op, memory: &mut Memory<'_>) -> bool {
+    fn carries_out(&mut self, op: &Op, now: Mono, memory: &mut Memory<'_>) -> bool {
         let (Op::Recv { socket, .. } | Op::Send { socket, .. } | Op::Close { socket }) = *op else { return false };
         if !self.is_stream(socket) {
-            return self.is_of_carrier(socket, op);
+            return self.is_of_carrier(socket, op, now);
         }
         let first = self.wires.len();
         let Some(stream) = self.streams[socket.0 as usize - first].as_mut() else {
@@ -248,32 +308,47 @@ impl Front {
         true
     }
 
-    /// An operation of the core on a socket of the ring: a close of one that is carried is the carrier's beginning, no more.
-    fn is_of_carrier(&mut self, socket: Socket, op: &Op) -> bool {
-        match (&mut self.wires[socket.0 as usize], op) {
+    /// An operation of the core on a socket of the ring. Gives whether it is none of the ring.
+    fn is_of_carrier(&mut self, socket: Socket, op: &Op, now: Mono) -> bool {
+        let carrier = match (&mut self.wires[socket.0 as usize], op) {
+            (Wire::Carried(carrier), _) => carrier,
             (Wire::Fresh { into, .. }, Op::Recv { into: wanted, .. }) => {
                 *into = Some(*wanted);
-                false
+                return false;
             }
-            (wire @ Wire::Fresh { .. }, Op::Close { .. }) => {
+            (wire @ (Wire::Fresh { .. } | Wire::Refused), Op::Close { .. }) => {
                 *wire = Wire::Plain;
-                false
+                return false;
             }
-            (Wire::Carried(_), Op::Close { .. }) => {
+            _ => return false,
+        };
+        match (carrier.of_core(), op) {
+            (Some(core), Op::Recv { into, .. }) => core.wanted = Some(*into),
+            (Some(core), Op::Send { from, then, .. }) => core.sending = Some((*from, *then)),
+            (Some(_), _) => {
+                carrier.core = Core::Closing;
+                carrier.leave(now);
+            }
+            // It was told that the client has gone.
+            (None, _) => {
+                carrier.core = Core::Gone;
+                self.carried += 1;
                 self.told.push(Completion::Closed { socket });
-                true
             }
-            _ => false,
         }
+        self.stirred.push(socket);
+        true
     }
 
     /// The core has done with a stream. One that has not ended is reset by `h2` when nobody holds it any more.
     fn close_stream(&mut self, socket: Socket) {
         let first = self.wires.len();
         let Some(stream) = self.streams[socket.0 as usize - first].take() else { return };
-        if let Wire::Carried(carrier) = &mut self.wires[stream.carrier.0 as usize] {
-            carrier.http2.streams.retain(|other| *other != socket);
-            carrier.http2.wake();
+        if let Wire::Carried(carrier) = &mut self.wires[stream.carrier.0 as usize]
+            && let Some(http2) = carrier.http2()
+        {
+            http2.streams.retain(|other| *other != socket);
+            http2.wake();
         }
         self.free.push(socket);
         self.told.push(Completion::Closed { socket });
@@ -294,32 +369,43 @@ impl Front {
     fn drive(&mut self, carrier: &mut Carrier, now: Mono, memory: &mut Memory<'_>) {
         loop {
             let mut idle = true;
-            while let Some(news) = carrier.http2.next() {
+            if carrier.has_come() {
+                carrier.take_in(memory, &mut self.told);
+                idle = false;
+            }
+            while let Some(news) = carrier.http2().and_then(Http2::next) {
                 idle = false;
                 match news {
                     News::Request(request, respond) => self.open(carrier, *request, respond),
                     News::Over => self.lose_streams(carrier),
                 }
             }
-            for socket in carrier.http2.woken() {
-                let of = carrier.socket;
-                let Front { wires, streams, told, .. } = self;
-                let stream = streams[socket.0 as usize - wires.len()].as_mut();
-                if let Some(stream) = stream.filter(|stream| stream.carrier == of) {
-                    stream.go_on(memory, told);
-                    idle = false;
-                }
-            }
+            idle &= !self.go_on_streams(carrier, memory);
             if idle {
-                carrier.go_on(now, memory, &mut self.asked);
-                if !carrier.http2.is_awake() {
+                carrier.go_on(now, memory, &mut self.told, &mut self.asked);
+                if !carrier.has_come() && !carrier.http2().is_some_and(|http2| http2.is_awake()) {
                     break;
                 }
             }
         }
-        if !carrier.http2.streams.is_empty() {
+        if !carrier.is_idle() {
             carrier.idle_since = now;
         }
+    }
+
+    /// Lets the streams of a carrier go on that have been woken; gives whether there were any.
+    fn go_on_streams(&mut self, carrier: &mut Carrier, memory: &mut Memory<'_>) -> bool {
+        let of = carrier.socket;
+        let woken = carrier.http2().map(|http2| http2.woken()).unwrap_or_default();
+        let Front { wires, streams, told, .. } = self;
+        for socket in &woken {
+            // Its number may have another stream by now.
+            let stream = streams[socket.0 as usize - wires.len()].as_mut();
+            if let Some(stream) = stream.filter(|stream| stream.carrier == of) {
+                stream.go_on(memory, told);
+            }
+        }
+        !woken.is_empty()
     }
 
     /// A request: the core gets a connection for it, if there is one.
@@ -334,8 +420,9 @@ impl Front {
             return respond.send_reset(Reason::REFUSED_STREAM);
         };
         let (head, body) = request.into_parts();
-        let waker = carrier.http2.waker_of(socket);
-        carrier.http2.streams.push(socket);
+        let Some(http2) = carrier.http2() else { return };
+        let waker = http2.waker_of(socket);
+        http2.streams.push(socket);
         let stream = Stream::new(socket, carrier.socket, waker, &head, body, respond);
         let first = self.wires.len();
         self.streams[socket.0 as usize - first] = Some(Box::new(stream));
@@ -343,7 +430,8 @@ impl Front {
     }
 
     fn lose_streams(&mut self, carrier: &mut Carrier) {
-        for socket in mem::take(&mut carrier.http2.streams) {
+        let streams = carrier.http2().map(|http2| mem::take(&mut http2.streams)).unwrap_or_default();
+        for socket in streams {
             let first = self.wires.len();
             if let Some(stream) = self.streams[socket.0 as usize - first].as_mut() {
                 stream.lose(&mut self.told);
@@ -355,7 +443,11 @@ impl Front {
     fn ended(&mut self, mut carrier: Carrier, memory: &mut Memory<'_>) {
         self.lose_streams(&mut carrier);
         memory.buffers.give(carrier.memory);
-        self.carried -= 1;
+        match carrier.core {
+            Core::Gone => self.carried -= 1,
+            Core::Closing => self.told.push(Completion::Closed { socket: carrier.socket }),
+            Core::Has => debug_assert!(false, "a socket that the core has is closed by the core"),
+        }
     }
 
     /// Closes what has stalled.
@@ -364,7 +456,8 @@ impl Front {
             if let Wire::Carried(carrier) = wire
                 && carrier.is_overdue(now)
             {
-                carrier.close(&mut self.asked);
+                carrier.give_up(&mut self.told, &mut self.asked);
+                self.stirred.push(carrier.socket);
             }
         }
     }

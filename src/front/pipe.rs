@@ -18,25 +18,40 @@ const OUTGOING_MAX: usize = 64 << 10;
 pub(super) struct Pipe(Rc<RefCell<Ends>>);
 
 struct Ends {
-    memory: Loans,
-    /// Received and not read yet.
-    incoming: Option<Span>,
+    incoming: Incoming,
     /// Nothing more will come.
     ended: bool,
     outgoing: Vec<u8>,
 }
 
+/// Received and not read yet.
+enum Incoming {
+    Nothing,
+    /// Where the kernel has put it, in a worker's memory.
+    Received(Loans, Span),
+    /// Read up to that place.
+    Decrypted(Vec<u8>, usize),
+}
+
 impl Pipe {
-    /// `memory`: of this worker, in which what comes in lies.
-    pub fn new(memory: Loans) -> Pipe {
-        Pipe(Rc::new(RefCell::new(Ends { memory, incoming: None, ended: false, outgoing: Vec::new() })))
+    pub fn new() -> Pipe {
+        Pipe(Rc::new(RefCell::new(Ends { incoming: Incoming::Nothing, ended: false, outgoing: Vec::new() })))
     }
 
-    /// Gives what has been received. It must not change until it has been read: [`Pipe::is_read`].
-    pub fn give(&self, received: Span) {
-        let mut ends = self.0.borrow_mut();
-        debug_assert!(ends.incoming.is_none(), "what came before has not been read");
-        ends.incoming = (received.len > 0).then_some(received);
+    /// Gives what has been received, when what came before has been read. It must not change until it has been read: [`Pipe::is_read`].
+    pub fn give(&self, memory: Loans, received: Span) {
+        debug_assert!(self.is_read(), "what came before has not been read");
+        if received.len > 0 {
+            self.0.borrow_mut().incoming = Incoming::Received(memory, received);
+        }
+    }
+
+    /// The same of bytes that were decrypted.
+    pub fn give_bytes(&self, bytes: Vec<u8>) {
+        debug_assert!(self.is_read(), "what came before has not been read");
+        if !bytes.is_empty() {
+            self.0.borrow_mut().incoming = Incoming::Decrypted(bytes, 0);
+        }
     }
 
     /// Nothing more will come.
@@ -46,37 +61,54 @@ impl Pipe {
 
     /// Whether all that came has been read.
     pub fn is_read(&self) -> bool {
-        self.0.borrow().incoming.is_none()
-    }
-
-    pub fn has_outgoing(&self) -> bool {
-        !self.0.borrow().outgoing.is_empty()
+        matches!(self.0.borrow().incoming, Incoming::Nothing)
     }
 
     /// Moves what is to be sent to `out`, as much as fits; gives how much that was.
     pub fn take(&self, out: &mut [u8]) -> usize {
+        let copied = self.take_with(|outgoing| {
+            let len = outgoing.len().min(out.len());
+            out[..len].copy_from_slice(&outgoing[..len]);
+            (len, len)
+        });
+        copied.0
+    }
+
+    /// Has `how` take the beginning of what is to be sent; its answer begins with how many bytes it took.
+    pub fn take_with(&self, how: impl FnOnce(&[u8]) -> (usize, usize)) -> (usize, usize) {
         let outgoing = &mut self.0.borrow_mut().outgoing;
-        let len = outgoing.len().min(out.len());
-        out[..len].copy_from_slice(&outgoing[..len]);
-        outgoing.drain(..len);
+        let taken = how(outgoing);
+        outgoing.drain(..taken.0);
         if outgoing.is_empty() && outgoing.capacity() > OUTGOING_MAX / 4 {
             // An idle connection holds no memory for what it sent once.
             *outgoing = Vec::new();
         }
-        len
+        taken
     }
 }
 
 impl AsyncRead for Pipe {
     fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let mut ends = self.0.borrow_mut();
-        let Some(span) = ends.incoming else {
-            return if ends.ended { Poll::Ready(Ok(())) } else { Poll::Pending };
+        let (len, rest) = match &mut ends.incoming {
+            Incoming::Nothing => return if ends.ended { Poll::Ready(Ok(())) } else { Poll::Pending },
+            Incoming::Received(memory, span) => {
+                let len = into.remaining().min(span.len as usize);
+                into.put_slice(memory.bytes(span.first(len as u32)));
+                *span = span.part(len as u32, span.len - len as u32);
+                (len, span.len as usize)
+            }
+            Incoming::Decrypted(bytes, read) => {
+                let len = into.remaining().min(bytes.len() - *read);
+                into.put_slice(&bytes[*read..*read + len]);
+                *read += len;
+                (len, bytes.len() - *read)
+            }
         };
-        let len = into.remaining().min(span.len as usize) as u32;
-        into.put_slice(ends.memory.bytes(span.first(len)));
-        let rest = span.part(len, span.len - len);
-        ends.incoming = (rest.len > 0).then_some(rest);
+        debug_assert!(len > 0, "h2 reads into what has room");
+        if rest == 0 {
+            ends.incoming = Incoming::Nothing;
+        }
         Poll::Ready(Ok(()))
     }
 }

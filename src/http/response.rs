@@ -21,6 +21,8 @@ pub enum ContentType {
     Text,
     /// The text format of Prometheus.
     Metrics,
+    /// Frames of SubscribeToShard.
+    EventStream,
 }
 
 impl ContentType {
@@ -31,6 +33,7 @@ impl ContentType {
             ContentType::Json => "application/json",
             ContentType::Xml => "application/xml",
             ContentType::Text => "text/plain; charset=utf-8",
+            ContentType::EventStream => "application/vnd.amazon.eventstream",
             ContentType::Metrics => "text/plain; version=0.0.4; charset=utf-8",
         }
     }
@@ -77,8 +80,8 @@ pub struct Head<'a> {
     pub status: u16,
     /// `None` for an empty body.
     pub content_type: Option<ContentType>,
-    /// Bytes of the body.
-    pub content_length: usize,
+    /// Bytes of the body; `None`: it comes in chunks.
+    pub content_length: Option<usize>,
     /// Random; shown as a UUID.
     pub request_id: u128,
     pub date: &'a Date,
@@ -103,8 +106,13 @@ pub fn write_head(out: &mut [u8], head: &Head<'_>) -> usize {
         w.put(b"\r\nContent-Type: ");
         w.put(content_type.name().as_bytes());
     }
-    w.put(b"\r\nContent-Length: ");
-    w.number(head.content_length);
+    match head.content_length {
+        Some(bytes) => {
+            w.put(b"\r\nContent-Length: ");
+            w.number(bytes);
+        }
+        None => w.put(b"\r\nTransfer-Encoding: chunked"),
+    }
     if head.close {
         w.put(b"\r\nConnection: close");
     }
@@ -208,7 +216,7 @@ mod tests {
         let ok = Head {
             status: 200,
             content_type: Some(ContentType::AmzJson),
-            content_length: 1205,
+            content_length: Some(1205),
             request_id: id,
             date: &date,
             close: false,
@@ -223,11 +231,14 @@ mod tests {
         assert_eq!(rest, expect);
         let other = head(&Head { request_id: id + 1, ..ok });
         assert!(!other.contains(id2), "two requests share no id");
-        let closing = head(&Head { status: 400, content_type: None, content_length: 0, close: true, ..ok });
+        let closing = head(&Head { status: 400, content_type: None, content_length: Some(0), close: true, ..ok });
         assert!(closing.starts_with("HTTP/1.1 400 Bad Request\r\n"));
         assert!(
             closing.ends_with("Content-Length: 0\r\nConnection: close\r\n\r\n") && !closing.contains("Content-Type")
         );
+        let chunked = head(&Head { content_type: Some(ContentType::EventStream), content_length: None, ..ok });
+        let end = "Content-Type: application/vnd.amazon.eventstream\r\nTransfer-Encoding: chunked\r\n\r\n";
+        assert!(chunked.ends_with(end) && !chunked.contains("Content-Length"));
     }
 
     #[test]
@@ -237,7 +248,7 @@ mod tests {
             let longest = Head {
                 status: 431,
                 content_type: Some(content_type),
-                content_length: usize::MAX,
+                content_length: Some(usize::MAX),
                 request_id: u128::MAX,
                 date: &date,
                 close: true,

@@ -12,7 +12,7 @@ use super::companion::Link;
 use super::op::{Completions, Ops};
 use super::peers::Peers;
 use super::uring::{Ring, RingSetup, Wait};
-use crate::front::Front;
+use crate::front::{Front, Spoken};
 use crate::worker::Worker;
 use crate::worker::notice::Notice;
 use crate::worker::setup::Setup;
@@ -50,13 +50,14 @@ pub struct Post {
     pub locks: Vec<Arc<File>>,
     pub peers: Arc<Peers>,
     pub companion: Option<Link>,
+    pub spoken: Spoken,
     pub say: Say,
 }
 
 /// Runs the worker on this thread until it has stopped. Returns when all workers have, as their rings are written to by each other.
 pub fn run(post: Post) -> io::Result<()> {
     let _guard = AbortOnPanic;
-    let Post { setup, core, data, listener, locks, peers, companion, say } = post;
+    let Post { setup, core, data, listener, locks, peers, companion, spoken, say } = post;
     let number = setup.worker;
     if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         say(Event::Text(&format!(
@@ -78,7 +79,7 @@ pub fn run(post: Post) -> io::Result<()> {
     if let Some(text) = notice {
         say(Event::Text(&text));
     }
-    let front = Front::new(&setup.limits);
+    let front = Front::new(&setup.limits, spoken);
     let (done, ops) = (Completions::with_capacity(TURN), Ops::with_capacity(TURN));
     let worker = Worker::new(setup);
     let mut driver = Driver { number, ring, front, worker, peers, say, done, ops, stopping: false };

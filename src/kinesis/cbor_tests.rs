@@ -2,7 +2,7 @@
 
 use super::cbor::{self, BREAK, Head, Parts, Walk, head};
 use super::error::Kind;
-use super::get_records::{self, ChildShard};
+use super::get_records::{self, ChildShard, Next};
 use super::object::{self, Encoding};
 use super::put_diagnosis::Shape;
 use super::put_scan::Scan;
@@ -456,14 +456,14 @@ fn answers_say_the_same_in_both_encodings() {
     let children = parents.map(|parents| ChildShard { shard: 9, parents, first: 0, last: u128::MAX });
     for (data, next, children) in [(&[][..], Some("AAAA-_"), &[][..]), (&[0xff; 300], None, &children)] {
         both(&|encoding, out| {
-            let mut answer = get_records::Answer::begin(encoding, out);
+            let mut answer = get_records::Answer::begin(encoding, out, 0);
             for at in 0..3 {
                 let from = answer.len();
                 answer.push(out, &run, at, Wall(1_790_000_777_123_456), Some("k\"ä\n".as_bytes()), data);
                 assert!(answer.len() - from <= get_records::size_max(6, data.len()));
             }
             answer.push(out, &run, 3, Wall(1_790_000_777_000_000), None, data);
-            answer.finish(out, next, 12_345, children)
+            answer.finish(out, next.map_or(Next::Nothing, Next::Iterator), 12_345, children)
         });
     }
     let json = r#"{"StreamDescription":{"StreamName":"a \"ä\"","StreamCreationTimestamp":1790000777.123,"Shards":[],"HasMoreShards":false,

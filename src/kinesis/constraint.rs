@@ -1,6 +1,7 @@
 //! The constraints of the API model, and the text that lists every one a request breaks.
 
 use super::arn::StreamArn;
+use super::consumer::ConsumerArn;
 use super::error::{Error, Kind};
 use super::object::shown;
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub enum Pattern {
     /// Names of streams, shards, consumers.
     Name,
     StreamArn,
+    ConsumerArn,
     HashKey,
     SequenceNumber,
     Any,
@@ -27,6 +29,9 @@ impl Pattern {
         match self {
             Pattern::Name => "[a-zA-Z0-9_.-]+",
             Pattern::StreamArn => "arn:aws.*:kinesis:.*:\\d{12}:stream/\\S+",
+            Pattern::ConsumerArn => {
+                "^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/[a-zA-Z0-9_.-]+:[0-9]+"
+            }
             Pattern::HashKey => "0|([1-9]\\d{0,38})",
             Pattern::SequenceNumber => "0|([1-9]\\d{0,128})",
             Pattern::Any => ".*",
@@ -37,6 +42,7 @@ impl Pattern {
         match self {
             Pattern::Name => !value.is_empty() && value.bytes().all(is_name_byte),
             Pattern::StreamArn => StreamArn::parse(value).is_some(),
+            Pattern::ConsumerArn => ConsumerArn::parse(value).is_some(),
             Pattern::HashKey => is_number(value, 39),
             Pattern::SequenceNumber => is_number(value, 129),
             Pattern::Any => true,
@@ -65,6 +71,7 @@ pub struct Text {
 impl Text {
     pub const NAME: Text = Text { pattern: Pattern::Name, least: 1, most: 128 };
     pub const STREAM_ARN: Text = Text { pattern: Pattern::StreamArn, least: 1, most: 2048 };
+    pub const CONSUMER_ARN: Text = Text { pattern: Pattern::ConsumerArn, least: 1, most: 2048 };
     pub const HASH_KEY: Text = Text { pattern: Pattern::HashKey, least: 0, most: usize::MAX };
     pub const SEQUENCE_NUMBER: Text = Text { pattern: Pattern::SequenceNumber, least: 0, most: usize::MAX };
     pub const SHARD_ITERATOR: Text = Text { pattern: Pattern::Any, least: 1, most: 512 };

@@ -50,12 +50,12 @@ pub(super) fn decode(request: &Object<'_>) -> Result<Mutation, Error> {
     if distribution == Some(Distribution::Auto) {
         return Err(invalid("RecordDistributionStrategy AUTO is not served by this endpoint: use USER_PARTITION_KEY."));
     }
-    check_tags(&stream, &tags)?;
+    check_tags(&format!("Stream {stream}"), &tags)?;
     Ok(Mutation::CreateStream { stream, shard_count, mode, tags, max_record_kib })
 }
 
 /// The rules of the service for tags.
-fn check_tags(stream: &str, tags: &BTreeMap<String, String>) -> Result<(), Error> {
+pub(super) fn check_tags(resource: &str, tags: &BTreeMap<String, String>) -> Result<(), Error> {
     let allowed = |c: char| c.is_alphanumeric() || c.is_whitespace() || "_./=+-%@:".contains(c);
     if !tags.iter().flat_map(|(key, value)| key.chars().chain(value.chars())).all(allowed) {
         return Err(invalid(
@@ -66,10 +66,7 @@ fn check_tags(stream: &str, tags: &BTreeMap<String, String>) -> Result<(), Error
         return Err(invalid(format!("Tag key {key} is reserved: keys that begin with aws: cannot be set.")));
     }
     if tags.len() > TAGS_MAX {
-        return Err(invalid(format!(
-            "Stream {stream} cannot have more than {TAGS_MAX} tags; {} were given.",
-            tags.len()
-        )));
+        return Err(invalid(format!("{resource} cannot have more than {TAGS_MAX} tags; {} were given.", tags.len())));
     }
     Ok(())
 }

@@ -61,8 +61,7 @@ impl DescribeStreamSummary {
                 enhanced_monitoring: NO_ENHANCED_MONITORING,
                 encryption_type: "NONE",
                 open_shard_count: stream.open().count(),
-                // There are no consumers yet.
-                consumer_count: 0,
+                consumer_count: stream.consumers.len(),
                 max_record_size_in_kib: stream.max_record_kib,
             },
         })

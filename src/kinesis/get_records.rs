@@ -3,7 +3,7 @@
 use super::encoder::{END, END_ITEM, END_LIST, Encoder, Piece, string_max};
 use super::object::Encoding;
 use super::put_records::SEQUENCE;
-use super::sequence::Run;
+use super::sequence::{DIGITS, Run};
 use crate::catalog::state::Shard;
 use crate::io::clock::Wall;
 
@@ -12,12 +12,24 @@ const ARRIVAL: Piece = Piece(b",\"ApproximateArrivalTimestamp\":", b"\x78\x1bApp
 const DATA: Piece = Piece(b",\"Data\":", b"\x64Data");
 const KEY: Piece = Piece(b",\"PartitionKey\":", b"\x6cPartitionKey");
 const NEXT: Piece = Piece(b",\"NextShardIterator\":", b"\x71NextShardIterator");
+const CONTINUATION: Piece = Piece(b",\"ContinuationSequenceNumber\":", b"\x78\x1aContinuationSequenceNumber");
 const BEHIND: Piece = Piece(b",\"MillisBehindLatest\":", b"\x72MillisBehindLatest");
 const CHILDREN: Piece = Piece(b",\"ChildShards\":[", b"\x6bChildShards\x9f");
 const CHILD: Piece = Piece(b"{\"ShardId\":", b"\xbf\x67ShardId");
 const PARENTS: Piece = Piece(b",\"ParentShards\":[", b"\x6cParentShards\x9f");
 const FROM_HASH: Piece = Piece(b",\"HashKeyRange\":{\"StartingHashKey\":", b"\x6cHashKeyRange\xbf\x6fStartingHashKey");
 const TO_HASH: Piece = Piece(b",\"EndingHashKey\":", b"\x6dEndingHashKey");
+
+/// How a consumer goes on.
+#[derive(Clone, Copy)]
+pub enum Next<'a> {
+    /// With this iterator, by GetRecords.
+    Iterator(&'a str),
+    /// Behind this number, by SubscribeToShard.
+    Continuation(&'a [u8; DIGITS]),
+    /// A closed shard has been read to its end.
+    Nothing,
+}
 
 /// A child in `ChildShards`.
 pub struct ChildShard {
@@ -57,8 +69,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn begin(encoding: Encoding, out: &mut [u8]) -> Answer {
-        let mut e = Encoder::at(encoding, out, 0);
+    /// Begins at byte `at` of `out`.
+    pub fn begin(encoding: Encoding, out: &mut [u8], at: usize) -> Answer {
+        let mut e = Encoder::at(encoding, out, at);
         e.piece(BEGIN);
         Answer { encoding, len: e.len(), records: 0 }
     }
@@ -97,13 +110,20 @@ impl Answer {
         self.records += 1;
     }
 
-    /// Writes the end and gives the length. `next`: the iterator to go on with, absent at the end of a closed shard. `behind`: ms.
-    pub fn finish(&self, out: &mut [u8], next: Option<&str>, behind: u64, children: &[ChildShard]) -> usize {
+    /// Writes the end and gives the length. `behind`: ms.
+    pub fn finish(&self, out: &mut [u8], next: Next<'_>, behind: u64, children: &[ChildShard]) -> usize {
         let mut e = Encoder::at(self.encoding, out, self.len);
         e.piece(END_LIST);
-        if let Some(next) = next {
-            e.piece(NEXT);
-            e.plain(next.as_bytes());
+        match next {
+            Next::Iterator(token) => {
+                e.piece(NEXT);
+                e.plain(token.as_bytes());
+            }
+            Next::Continuation(number) => {
+                e.piece(CONTINUATION);
+                e.plain(number);
+            }
+            Next::Nothing => {}
         }
         e.piece(BEHIND);
         e.number(behind);

@@ -34,11 +34,19 @@ const TYPES: [(&str, Type); 5] = [
 pub struct GetShardIterator {
     stream: String,
     shard: u32,
+    from: StartingPoint,
+    dry_run: bool,
+}
+
+/// Where in a shard a request wants to start, in the words of the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StartingPoint {
     kind: Type,
     sequence: Option<String>,
     /// µs since 1970.
     timestamp: Option<u64>,
-    dry_run: bool,
+    /// The operation that wants it.
+    operation: &'static str,
 }
 
 /// The first record that a reader wants.
@@ -68,7 +76,22 @@ pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<GetSha
 
     let stream = stream.resolve(identity)?;
     let shard = ShardId::resolve(&shard, &stream, identity)?;
-    Ok(GetShardIterator { stream, shard, kind, sequence, timestamp, dry_run })
+    let from = StartingPoint { kind, sequence, timestamp, operation: "GetShardIterator" };
+    Ok(GetShardIterator { stream, shard, from, dry_run })
+}
+
+impl StartingPoint {
+    /// `StartingPosition` of SubscribeToShard.
+    pub(super) fn take(position: &Object<'_>, constraints: &mut Constraints) -> Result<StartingPoint, Error> {
+        let (kind, sequence) = (position.string("Type")?, position.string("SequenceNumber")?);
+        let timestamp = position.timestamp("Timestamp")?;
+        Ok(StartingPoint {
+            kind: constraints.required_choice("startingPosition.type", kind, &TYPES, Type::Latest),
+            sequence: constraints.text("startingPosition.sequenceNumber", sequence, &Text::SEQUENCE_NUMBER),
+            timestamp,
+            operation: "SubscribeToShard",
+        })
+    }
 }
 
 fn invalid(text: impl Into<String>) -> Error {
@@ -85,18 +108,30 @@ impl GetShardIterator {
 
     /// Where to start in it.
     pub fn start(&self, stream: &Stream, shard: &Shard, context: &Context<'_>) -> Result<Start, Error> {
-        let start = match self.kind {
+        let start = self.from.start(stream, shard, context)?;
+        match self.dry_run {
+            true => Err(would_succeed()),
+            false => Ok(start),
+        }
+    }
+}
+
+/// Said of a dry run that found nothing wrong.
+pub(super) fn would_succeed() -> Error {
+    Error::new(Kind::DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
+}
+
+impl StartingPoint {
+    /// What it means in this shard.
+    pub(super) fn start(&self, stream: &Stream, shard: &Shard, context: &Context<'_>) -> Result<Start, Error> {
+        Ok(match self.kind {
             Type::AtSequenceNumber => Start::At(self.number(stream, shard, context)?),
             Type::AfterSequenceNumber => Start::After(self.number(stream, shard, context)?),
             Type::TrimHorizon | Type::Latest if self.sequence.is_some() => return Err(self.wrong("and also a")),
             Type::TrimHorizon => Start::TrimHorizon,
             Type::Latest => Start::Latest,
             Type::AtTimestamp => Start::AtTimestamp(self.time(context)?),
-        };
-        match self.dry_run {
-            true => Err(Error::new(Kind::DryRunOperation, "Request would have succeeded, but DryRun flag is set.")),
-            false => Ok(start),
-        }
+        })
     }
 
     fn wrong(&self, what: &str) -> Error {
@@ -112,9 +147,9 @@ impl GetShardIterator {
         let Some(text) = &self.sequence else { return Err(self.wrong("and no")) };
         let (id, account) = (ShardId(shard.number), &context.identity.account);
         let rejected = |why: &str| {
-            let stream = &stream.name;
+            let (stream, operation) = (&stream.name, self.operation);
             invalid(format!(
-                "StartingSequenceNumber {text} used in GetShardIterator on shard {id} in stream {stream} under account {account} is \
+                "StartingSequenceNumber {text} used in {operation} on shard {id} in stream {stream} under account {account} is \
                  invalid{why}."
             ))
         };

@@ -131,7 +131,7 @@ fn read_filter(kind: Type, shard: Option<u32>, time: Option<u64>) -> Result<Filt
 
 /// Whether a client means `stream` by the time of its creation. Some send back what they were shown, seconds with milliseconds; others, like
 /// botocore, whole seconds.
-fn is_creation(stream: &Stream, created: Wall) -> bool {
+pub(super) fn is_creation(stream: &Stream, created: Wall) -> bool {
     let whole = created.0.is_multiple_of(1_000_000) && created.seconds() == stream.created.seconds();
     whole || created.millis() == stream.created.millis()
 }

@@ -289,7 +289,7 @@ fn a_stream_made_again_is_another_one() {
 #[test]
 fn a_stream_that_goes_is_not_listed() {
     let mut world = World::new(1);
-    world.change(|decide, _| decide.delete_stream("s"));
+    world.change(|decide, _| decide.delete_stream("s", false));
     let error = world.ask(&json!({"StreamName": "s"})).expect_err("deleting");
     let text = "ResourceInUseException: Stream s under account 123456789012 not ACTIVE, instead in state DELETING";
     assert_eq!(error.to_string(), text);

@@ -8,13 +8,17 @@ mod cbor_object;
 #[cfg(test)]
 mod cbor_tests;
 pub mod constraint;
+pub mod consumer;
 pub mod create_stream;
 pub mod decrease_retention;
 pub mod delete_stream;
+pub mod deregister_stream_consumer;
 pub mod describe_stream;
+pub mod describe_stream_consumer;
 pub mod describe_stream_summary;
 pub mod encoder;
 pub mod error;
+pub mod event_stream;
 pub mod export_line;
 pub mod get_records;
 pub mod get_records_request;
@@ -27,6 +31,7 @@ pub mod json_string;
 pub mod list_shards;
 #[cfg(test)]
 mod list_shards_tests;
+pub mod list_stream_consumers;
 pub mod list_streams;
 pub mod list_tags_for_stream;
 pub mod merge_shards;
@@ -41,6 +46,7 @@ mod put_scan_cbor;
 mod put_scan_json;
 #[cfg(test)]
 mod put_scan_tests;
+pub mod register_stream_consumer;
 pub mod request;
 #[cfg(test)]
 mod request_tests;
@@ -48,6 +54,7 @@ pub mod sequence;
 pub mod shard_answer;
 pub mod shard_id;
 pub mod split_shard;
+pub mod subscribe_to_shard;
 pub mod token;
 
 pub use operation::{Cold, Operation, Refusal, admit, error_body};

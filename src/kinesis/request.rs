@@ -1,17 +1,23 @@
 //! A request of the control plane, decoded, validated, with its stream resolved.
 
+use super::consumer::NamedConsumer;
 use super::describe_stream::DescribeStream;
+use super::describe_stream_consumer::DescribeStreamConsumer;
 use super::describe_stream_summary::DescribeStreamSummary;
 use super::error::{Error, Kind};
 use super::get_shard_iterator::GetShardIterator;
 use super::list_shards::ListShards;
+use super::list_stream_consumers::ListStreamConsumers;
 use super::list_streams::ListStreams;
 use super::list_tags_for_stream::ListTagsForStream;
 use super::object::{self, Encoding};
 use super::operation::Cold;
+use super::subscribe_to_shard::SubscribeToShard;
 use super::{
-    create_stream, decrease_retention, delete_stream, describe_stream, describe_stream_summary, get_shard_iterator,
-    increase_retention, list_shards, list_streams, list_tags_for_stream, merge_shards, split_shard,
+    create_stream, decrease_retention, delete_stream, deregister_stream_consumer, describe_stream,
+    describe_stream_consumer, describe_stream_summary, get_shard_iterator, increase_retention, list_shards,
+    list_stream_consumers, list_streams, list_tags_for_stream, merge_shards, register_stream_consumer, split_shard,
+    subscribe_to_shard,
 };
 use crate::catalog::identity::Identity;
 use crate::catalog::state::{State, StreamMode};
@@ -26,12 +32,16 @@ pub enum Request {
     Mutation(Mutation),
     /// Answered by any worker, but for LATEST, which the shard's owner knows.
     GetShardIterator(GetShardIterator),
+    /// Answered by a stream.
+    SubscribeToShard(SubscribeToShard),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Query {
     DescribeStream(DescribeStream),
     DescribeStreamSummary(DescribeStreamSummary),
+    DescribeStreamConsumer(DescribeStreamConsumer),
+    ListStreamConsumers(ListStreamConsumers),
     ListShards(ListShards),
     ListStreams(ListStreams),
     ListTagsForStream(ListTagsForStream),
@@ -70,6 +80,12 @@ pub enum Mutation {
         stream: String,
         hours: u32,
     },
+    RegisterConsumer {
+        stream: String,
+        name: String,
+        tags: BTreeMap<String, String>,
+    },
+    DeregisterConsumer(NamedConsumer),
 }
 
 /// What an answer depends on beside the catalog.
@@ -103,7 +119,16 @@ pub fn decode(operation: Cold, encoding: Encoding, body: &[u8], identity: &Ident
         Cold::MergeShards => Request::Mutation(merge_shards::decode(request, identity)?),
         Cold::IncreaseStreamRetentionPeriod => Request::Mutation(increase_retention::decode(request, identity)?),
         Cold::DecreaseStreamRetentionPeriod => Request::Mutation(decrease_retention::decode(request, identity)?),
+        Cold::RegisterStreamConsumer => Request::Mutation(register_stream_consumer::decode(request, identity)?),
+        Cold::DeregisterStreamConsumer => Request::Mutation(deregister_stream_consumer::decode(request, identity)?),
+        Cold::DescribeStreamConsumer => {
+            Request::Query(Query::DescribeStreamConsumer(describe_stream_consumer::decode(request, identity)?))
+        }
+        Cold::ListStreamConsumers => {
+            Request::Query(Query::ListStreamConsumers(list_stream_consumers::decode(request, identity)?))
+        }
         Cold::GetShardIterator => Request::GetShardIterator(get_shard_iterator::decode(request, identity)?),
+        Cold::SubscribeToShard => Request::SubscribeToShard(subscribe_to_shard::decode(request, identity)?),
         Cold::DescribeStream => Request::Query(Query::DescribeStream(describe_stream::decode(request, identity)?)),
         Cold::DescribeStreamSummary => {
             Request::Query(Query::DescribeStreamSummary(describe_stream_summary::decode(request, identity)?))
@@ -123,6 +148,8 @@ impl Query {
         match self {
             Query::DescribeStream(query) => query.answer(state, context),
             Query::DescribeStreamSummary(query) => query.answer(state, context),
+            Query::DescribeStreamConsumer(query) => query.answer(state, context),
+            Query::ListStreamConsumers(query) => query.answer(state, context),
             Query::ListShards(query) => query.answer(state, context),
             Query::ListStreams(query) => query.answer(state, context),
             Query::ListTagsForStream(query) => query.answer(state, context),

@@ -17,6 +17,7 @@ pub enum Purpose {
     ShardIterator = 1,
     ListShards = 2,
     ListStreams = 3,
+    ListStreamConsumers = 4,
 }
 
 pub const TAG: usize = 16;

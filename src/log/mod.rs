@@ -112,6 +112,8 @@ pub struct Canary {
     pub read_undurable: bool,
     /// A reclaim does not tell the numbers that shards go on from.
     pub forget_next_sequence: bool,
+    /// A subscription goes on one number too far behind an event.
+    pub events_skip: bool,
 }
 
 /// Why a frame cannot be appended.

@@ -78,6 +78,7 @@ impl Worker {
             let failed = self.logs[log].failed().is_some();
             self.log_durable(number, durable, failed, ops);
             self.tell_durable(log, number, durable, failed);
+            self.fanout_durable(log);
         }
         for _ in 0..self.latest.len() {
             let Some(wait) = self.latest.pop_front() else { break };

@@ -185,6 +185,7 @@ impl Worker {
         };
         let position = self.logs[log].close_frame(open, stamp, &mut self.buffers);
         shard.end = position;
+        self.fanout.appended(log, position, key);
         Outcome::Appended { log, first, arrival, position }
     }
 }

@@ -48,6 +48,8 @@ pub enum Phase {
     /// The request is whole and is worked on.
     Working,
     Sending,
+    /// A subscription sends its events; nothing is received.
+    Streaming,
     /// A refusal has been sent; what the client goes on sending is dropped until it closes. Closing at once would reset the connection,
     /// and most clients read the reply only when they have sent all.
     Draining,
@@ -203,6 +205,7 @@ impl Worker {
             c.phase = Phase::Closing;
             c.deadline = Mono(u64::MAX);
             ops.push(Op::Close { socket: Socket(slot as u32) });
+            self.subscription_over(slot, Counter::SubscriptionsLost);
         }
     }
 
@@ -429,6 +432,7 @@ impl Worker {
 
     /// The request was not answered in time: the connection goes on with the next one, and an answer that comes later is nobody's.
     fn work_overdue(&mut self, slot: u16, ops: &mut Ops) {
+        self.subscription_over(slot, Counter::SubscriptionsLost);
         let c = &mut self.connections.slots[slot as usize];
         c.generation = c.generation.wrapping_add(1);
         let error =
@@ -482,6 +486,9 @@ impl Worker {
         let sent = c.sending.take();
         sent.into_iter().for_each(|span| self.release(span));
         let c = &mut self.connections.slots[slot as usize];
+        if c.phase == Phase::Streaming {
+            return self.stream_sent(slot, result.is_ok(), ops);
+        }
         if c.phase != Phase::Sending {
             return;
         }
@@ -497,7 +504,7 @@ impl Worker {
     }
 
     /// Drops the request that was answered, and goes on with what was received behind it.
-    fn next_request(&mut self, slot: u16, ops: &mut Ops) {
+    pub(super) fn next_request(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         let used = match c.body.take() {
             Some(body) => {

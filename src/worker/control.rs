@@ -9,12 +9,15 @@ use super::serve::Reply;
 use super::stream_news::StreamNews;
 use crate::catalog::change::Change;
 use crate::catalog::decide::{Decide, NewStream};
+use crate::catalog::identity::Identity;
 use crate::catalog::journal::{Catalog, Event};
 use crate::catalog::reserve::Cover;
 use crate::catalog::state::{ShardState, State, StreamStatus};
 use crate::io::clock::{Mono, Wall};
 use crate::io::op::Ops;
+use crate::kinesis::consumer::NamedConsumer;
 use crate::kinesis::error::{Error, Kind};
+use crate::kinesis::register_stream_consumer;
 use crate::kinesis::request::Mutation;
 use crate::log::format::ShardKey;
 use std::collections::{BTreeMap, VecDeque};
@@ -45,7 +48,8 @@ pub(super) enum Wish {
 
 /// What happens once every worker has applied a change.
 pub(super) enum Then {
-    Answer(Asker),
+    /// With this body.
+    Answer(Asker, Vec<u8>),
     /// A refusal, judged by changes that were not durable yet.
     Refuse(Asker, Box<Error>),
     /// A deleted stream: its owners have let go of it.
@@ -287,7 +291,7 @@ impl Worker {
                 },
                 Wish::Gone { stream } => {
                     control.ends.retain(|key, _| key.stream() != stream);
-                    let then = control.deleting.remove(&stream).map(Then::Answer);
+                    let then = control.deleting.remove(&stream).map(|asker| Then::Answer(asker, Vec::new()));
                     self.propose(Change::StreamGone { stream }, then, ops);
                 }
                 Wish::Expired { stream, shards } => self.propose(Change::ShardsExpired { stream, shards }, None, ops),
@@ -311,7 +315,7 @@ impl Worker {
         let decide = Decide { state: control.catalog.ahead(), identity: &self.identity, logs: &self.places };
         match decide_mutation(&decide, mutation, now) {
             Ok(change) => {
-                let then = follow_up(&change, asker);
+                let then = follow_up(&change, asker, decide.state, decide.identity);
                 self.propose(change, Some(then), ops);
             }
             // What it was judged by may be lost in a crash: the refusal goes out when that is durable.
@@ -344,7 +348,7 @@ impl Worker {
         let lost: VecDeque<(u64, Then)> = lost;
         for (_, then) in lost {
             match then {
-                Then::Answer(asker)
+                Then::Answer(asker, _)
                 | Then::Refuse(asker, _)
                 | Then::Closing { asker, .. }
                 | Then::Gone { asker: Some(asker), .. } => {
@@ -355,7 +359,7 @@ impl Worker {
         }
         // Their deletion is durable; it is finished after a restart.
         for asker in deleted.into_values() {
-            self.answer_mutation(asker, Ok(()), ops);
+            self.answer_mutation(asker, Ok(Vec::new()), ops);
         }
     }
 
@@ -379,10 +383,12 @@ impl Worker {
             let everywhere = *control.applied.iter().min().expect("there is a worker");
             let Some((number, then)) = control.thens.pop_front_if(|(number, _)| *number <= everywhere) else { return };
             match then {
-                Then::Answer(asker) => self.answer_mutation(asker, Ok(()), ops),
+                Then::Answer(asker, body) => self.answer_mutation(asker, Ok(body), ops),
                 Then::Refuse(asker, error) => self.answer_mutation(asker, Err(error), ops),
                 // What is left of a deletion waits for a restart then.
-                Then::Gone { asker: Some(asker), .. } if control.failed => self.answer_mutation(asker, Ok(()), ops),
+                Then::Gone { asker: Some(asker), .. } if control.failed => {
+                    self.answer_mutation(asker, Ok(Vec::new()), ops)
+                }
                 Then::Gone { stream, asker } => {
                     self.move_ended(stream, number);
                     let control = self.control.as_mut().expect("worker 0");
@@ -393,7 +399,7 @@ impl Worker {
                     control.resharding.push((stream, asker, self.now.mono.plus_ms(RESHARD_MS)));
                 }
                 Then::Moved { stream } => self.move_ended(stream, number),
-                Then::Opened { stream } => self.answer_reshardings(|number, _| number == stream, Ok(()), ops),
+                Then::Opened { stream } => self.answer_reshardings(|number, _| number == stream, Ok(Vec::new()), ops),
                 Then::Stayed { stream } => {
                     self.answer_reshardings(|number, _| number == stream, Err(Box::new(stayed())), ops);
                 }
@@ -403,10 +409,15 @@ impl Worker {
 
     fn answer_late_reshardings(&mut self, ops: &mut Ops) {
         let now = self.now.mono;
-        self.answer_reshardings(|_, deadline| deadline <= now, Ok(()), ops);
+        self.answer_reshardings(|_, deadline| deadline <= now, Ok(Vec::new()), ops);
     }
 
-    fn answer_reshardings(&mut self, which: impl Fn(u32, Mono) -> bool, result: Result<(), Box<Error>>, ops: &mut Ops) {
+    fn answer_reshardings(
+        &mut self,
+        which: impl Fn(u32, Mono) -> bool,
+        result: Result<Vec<u8>, Box<Error>>,
+        ops: &mut Ops,
+    ) {
         let control = self.control.as_mut().expect("worker 0");
         let ended: Vec<_> =
             control.resharding.extract_if(.., |(stream, _, deadline)| which(*stream, *deadline)).collect();
@@ -415,7 +426,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn answer_mutation(&mut self, asker: Asker, result: Result<(), Box<Error>>, ops: &mut Ops) {
+    pub(super) fn answer_mutation(&mut self, asker: Asker, result: Result<Vec<u8>, Box<Error>>, ops: &mut Ops) {
         match asker.worker == self.id {
             true => self.mutated(asker.connection, result, ops),
             false => self.mail.answer(asker.worker, Message::Mutated { to: asker.connection, result }),
@@ -423,11 +434,12 @@ impl Worker {
     }
 
     /// The answer to a mutation that a connection of this worker asked for.
-    pub(super) fn mutated(&mut self, to: ConnectionId, result: Result<(), Box<Error>>, ops: &mut Ops) {
+    pub(super) fn mutated(&mut self, to: ConnectionId, result: Result<Vec<u8>, Box<Error>>, ops: &mut Ops) {
         if self.connections.awaits(to) {
-            let reply = match &result {
-                Ok(()) => Reply::empty(),
-                Err(error) => Reply::error(error),
+            let reply = match result {
+                Ok(body) if body.is_empty() => Reply::empty(),
+                Ok(body) => Reply::json(body),
+                Err(error) => Reply::error(&error),
             };
             self.reply(to.slot, reply, ops);
         }
@@ -442,6 +454,7 @@ impl Worker {
 
     /// Owned shards follow the catalog.
     pub(super) fn follow_change(&mut self, change: &Change) {
+        self.fanout.note(change);
         let stream = match change {
             Change::CreateStream { number, .. } => *number,
             Change::DeleteStream { stream }
@@ -457,6 +470,8 @@ impl Worker {
             | Change::Logs { .. }
             | Change::FormersExpired { .. }
             | Change::RetentionClock { .. }
+            | Change::RegisterConsumer { .. }
+            | Change::DeregisterConsumer { .. }
             | Change::Scrubbed { .. } => return,
         };
         self.follow_stream(stream);
@@ -506,12 +521,20 @@ impl Worker {
 }
 
 /// What follows a mutation's change once every worker has applied it.
-fn follow_up(change: &Change, asker: Asker) -> Then {
+fn follow_up(change: &Change, asker: Asker, ahead: &State, identity: &Identity) -> Then {
     match change {
         Change::DeleteStream { stream } => Then::Gone { stream: *stream, asker: Some(asker) },
         Change::CloseShards { stream, .. } => Then::Closing { stream: *stream, asker },
-        _ => Then::Answer(asker),
+        _ => Then::Answer(asker, body_of(change, ahead, identity)),
     }
+}
+
+/// What a mutation is answered with, by the state before its change; most have no body.
+fn body_of(change: &Change, ahead: &State, identity: &Identity) -> Vec<u8> {
+    let Change::RegisterConsumer { stream, name, created, .. } = change else { return Vec::new() };
+    let stream = ahead.stream_by_number(*stream).map_or("", |stream| &stream.name);
+    // Names and numbers are always written.
+    register_stream_consumer::answer(identity, stream, name, *created).unwrap_or_default()
 }
 
 fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall) -> Result<Change, Error> {
@@ -520,11 +543,15 @@ fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall) -> Result
             let request = NewStream { name: stream, shard_count, mode, tags, max_record_kib };
             decide.create_stream(&request, now)
         }
-        Mutation::DeleteStream { stream, .. } => decide.delete_stream(&stream),
+        Mutation::DeleteStream { stream, enforce } => decide.delete_stream(&stream, enforce),
         Mutation::SplitShard { stream, shard, new_start } => decide.split(&stream, shard, new_start, now),
         Mutation::MergeShards { stream, shard, adjacent } => decide.merge(&stream, shard, adjacent, now),
         Mutation::IncreaseRetention { stream, hours } => decide.increase_retention(&stream, hours.into()),
         Mutation::DecreaseRetention { stream, hours } => decide.decrease_retention(&stream, hours.into()),
+        Mutation::RegisterConsumer { stream, name, tags } => decide.register_consumer(&stream, &name, tags, now),
+        Mutation::DeregisterConsumer(NamedConsumer { stream, name, created }) => {
+            decide.deregister_consumer(&stream, &name, created)
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 use super::Worker;
 use super::ahead::{Ahead, Aheads, Wanted};
+use super::event::Event;
 use super::mailbox::{ConnectionId, GetCall, Message};
 use super::notice::Notice;
 use super::serve::Reply;
@@ -17,9 +18,10 @@ use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Wall;
 use crate::io::op::{Errno, FileName, Op, Ops, Token};
 use crate::kinesis::error::{Error, Kind};
+use crate::kinesis::event_stream::EVENT_PAYLOAD_AT;
 use crate::kinesis::get_records::Answer;
 use crate::kinesis::iterator::ShardIterator;
-use crate::limits::GET_BYTES_MAX;
+use crate::limits::{EVENT_BYTES_MAX, GET_BYTES_MAX};
 use crate::log::format::{Position, ShardKey};
 use crate::log::reader::{Asked, Reader, Step};
 use crate::observe::counter::Counter;
@@ -38,10 +40,11 @@ const DAMAGE_REMEMBERED: usize = 256;
 /// Owner of the tokens of reads.
 pub const GET_TOKEN: u8 = 0x47;
 
-/// A GetRecords call at its owner.
+/// A GetRecords call at its owner, or an event of subscriptions, which is made in the same way.
 pub(super) struct Get {
     pub(super) asker: u16,
     pub(super) to: ConnectionId,
+    pub(super) event: Option<Event>,
     /// Its floor is not below the horizon.
     pub(super) call: GetCall,
     /// The floor that the iterator had. It alone goes into the next one: the horizon may be earlier by then, after a start that does not
@@ -71,11 +74,16 @@ pub(super) struct Get {
 }
 
 impl Get {
+    /// Most bytes of keys and data, but for a first record.
+    pub(super) fn bytes_max(&self) -> usize {
+        if self.event.is_some() { EVENT_BYTES_MAX } else { GET_BYTES_MAX }
+    }
+
     /// Whether what was read last will not be all: for this call, or for the next one of a consumer that comes back.
     pub(super) fn needs_more(&self) -> bool {
         let records = self.answer.records() as usize;
         let (bytes, more) = (self.bytes.max(1), self.reader.bytes_read());
-        let fits = bytes + more < GET_BYTES_MAX && records * (bytes + more) / bytes < self.call.limit as usize;
+        let fits = bytes + more < self.bytes_max() && records * (bytes + more) / bytes < self.call.limit as usize;
         self.follows || records > 0 && fits
     }
 }
@@ -132,6 +140,11 @@ impl Gets {
 
     pub fn under_way(&self) -> usize {
         self.slots.len() - self.free.len() + self.queue.len() + self.aheads.in_flight()
+    }
+
+    /// Whether another call can begin.
+    pub(super) fn has_room(&self) -> bool {
+        !self.free.is_empty()
     }
 
     /// Whether somebody waits for a buffer to read into.
@@ -244,17 +257,33 @@ impl Worker {
             return false;
         }
         let Some(out) = self.buffers.take_for(1) else { return false };
-        let slot = self.gets.free.pop().expect("looked at above");
+        self.get_place(asker, to, call, out, None, ops);
+        true
+    }
+
+    /// Begins a call in a free slot, of which there is one, with its first buffer.
+    pub(super) fn get_place(
+        &mut self,
+        asker: u16,
+        to: ConnectionId,
+        call: GetCall,
+        out: Span,
+        event: Option<Event>,
+        ops: &mut Ops,
+    ) {
+        let slot = self.gets.free.pop().expect("the caller has looked");
         let horizon = self.horizon(call.shard.stream());
         let floor_asked = call.floor;
         let call = GetCall { floor: floor_asked.max(horizon), ..call };
         let resumed = self.get_resumed(&call, slot);
         let follows = resumed.is_some();
         let (reader, read, ahead) = resumed.unwrap_or_else(|| (self.get_reader(&call), None, None));
-        let answer = Answer::begin(call.encoding, self.buffers.bytes_mut(out));
+        let at = if event.is_some() { EVENT_PAYLOAD_AT } else { 0 };
+        let answer = Answer::begin(call.encoding, self.buffers.bytes_mut(out), at);
         let get = Get {
             asker,
             to,
+            event,
             call,
             floor_asked,
             reader,
@@ -274,7 +303,6 @@ impl Worker {
         };
         self.gets.slots[slot] = Some(get);
         self.get_fed(slot, ops);
-        true
     }
 
     /// A reader that starts where everything has expired is taken to the first run that may hold something newer.
@@ -467,7 +495,10 @@ impl Worker {
     fn get_fail(&mut self, slot: usize, error: Error, ops: &mut Ops) {
         let get = self.get_end(slot);
         self.buffers.give(get.out);
-        self.get_answer(get.asker, get.to, Err(Box::new(error)), ops);
+        match get.event {
+            Some(event) => self.event_failed(event, &error, ops),
+            None => self.get_answer(get.asker, get.to, Err(Box::new(error)), ops),
+        }
     }
 
     /// Frees the slot and the read buffer; the answer's buffer is the caller's.

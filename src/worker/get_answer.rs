@@ -9,10 +9,9 @@ use crate::io::buffers::Span;
 use crate::io::clock::Wall;
 use crate::io::op::Ops;
 use crate::kinesis::error::Error;
-use crate::kinesis::get_records::{ChildShard, size_max};
+use crate::kinesis::get_records::{ChildShard, Next, size_max};
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::sequence::{Run, SequenceNumber};
-use crate::limits::GET_BYTES_MAX;
 use crate::log::format::{self, FrameHeader};
 use crate::observe::counter::Counter;
 
@@ -50,7 +49,7 @@ impl Worker {
                     ordinal = record.ordinal + 1;
                     continue;
                 }
-                if get.answer.records() >= get.call.limit || get.bytes > 0 && get.bytes + size > GET_BYTES_MAX {
+                if get.answer.records() >= get.call.limit || get.bytes > 0 && get.bytes + size > get.bytes_max() {
                     return false;
                 }
                 let room = size_max(record.key.map_or(0, <[u8]>::len), record.data.len());
@@ -82,7 +81,13 @@ impl Worker {
     /// Moves the answer to a buffer of at least `need` bytes; `false`: there is none, so the answer ends here.
     fn get_grow(&mut self, slot: usize, need: usize) -> bool {
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
-        let Some(larger) = self.buffers.take_for(need.max(get.out.len as usize + 1)) else { return false };
+        let need = need.max(get.out.len as usize + 1);
+        let larger = match (&get.event, get.answer.records()) {
+            (Some(_), records) => self.event_grow(need, records),
+            (None, _) => self.buffers.take_for(need),
+        };
+        let Some(larger) = larger else { return false };
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
         let used = get.answer.len() as u32;
         let (from, to) = self.buffers.pair(get.out.first(used), larger.first(used));
         to.copy_from_slice(from);
@@ -90,12 +95,10 @@ impl Worker {
         true
     }
 
-    pub(super) fn get_finish(&mut self, slot: usize, end: End, ops: &mut Ops) {
+    /// How far behind the newest record an answer is, in ms.
+    pub(super) fn get_behind(&self, slot: usize, end: End) -> u64 {
         let get = self.gets.slots[slot].as_ref().expect("a call under way");
-        let key = get.call.shard;
-        let closed = self.shard_of_get(&get.call).is_some_and(Shard::is_closed);
-        let get = self.gets.slots[slot].as_mut().expect("a call under way");
-        let behind = match end {
+        match end {
             End::CaughtUp => 0,
             // Whether there is something is known there; 0 would say that there is nothing.
             End::PartOver(arrival) => {
@@ -104,7 +107,18 @@ impl Worker {
             }
             End::Full if get.arrival == 0 => self.now.wall.0.saturating_sub(get.call.floor) / 1000,
             End::Full => self.now.wall.0.saturating_sub(get.arrival) / 1000,
-        };
+        }
+    }
+
+    pub(super) fn get_finish(&mut self, slot: usize, end: End, ops: &mut Ops) {
+        let get = self.gets.slots[slot].as_ref().expect("a call under way");
+        if get.event.is_some() {
+            return self.event_finish(slot, end, ops);
+        }
+        let key = get.call.shard;
+        let closed = self.shard_of_get(&get.call).is_some_and(Shard::is_closed);
+        let behind = self.get_behind(slot, end);
+        let get = self.gets.slots[slot].as_mut().expect("a call under way");
         let mut token = [0u8; TOKEN_LEN];
         let next = (!(closed && end == End::CaughtUp)).then(|| {
             self.nonce += 1;
@@ -127,7 +141,7 @@ impl Worker {
         };
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
         let out = self.buffers.bytes_mut(get.out);
-        let len = get.answer.finish(out, next, behind, &children);
+        let len = get.answer.finish(out, next.map_or(Next::Nothing, Next::Iterator), behind, &children);
         self.counters.add(Counter::RecordsRead, get.answer.records() as u64);
         self.counters.add(Counter::BytesRead, get.bytes as u64);
         if end == End::Full {

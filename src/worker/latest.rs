@@ -47,6 +47,7 @@ impl Worker {
             let Some((to, change)) = self.latest_moved.pop_front() else { break };
             match self.state().applied >= change {
                 _ if !self.connections.awaits(to) => {}
+                true if self.is_subscribing(to.slot) => self.subscribe_again(to.slot, ops),
                 true => self.iterator(to.slot, ops),
                 false => self.latest_moved.push_back((to, change)),
             }
@@ -75,6 +76,7 @@ impl Worker {
         }
         match result {
             Err(LatestRefusal::Moved { change }) => self.latest_moved.push_back((to, change)),
+            result if self.is_subscribing(to.slot) => self.subscribe_latest(to.slot, result.ok(), ops),
             Err(LatestRefusal::Lost) => {
                 let text = "The shard's log has failed: it has no latest record before a restart.";
                 self.reply(to.slot, Reply::error(&Error::new(Kind::InternalFailure, text)), ops);

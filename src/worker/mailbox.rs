@@ -4,6 +4,7 @@
 //! other's requests fill another quarter at most, so an answer always finds room. What is neither (a durable position, a catalog change)
 //! is kept by its sender until it finds half of the ring free.
 
+use super::fanout;
 use super::latest::LatestRefusal;
 use super::rebalance;
 use super::snapshot::Letter;
@@ -89,10 +90,10 @@ pub enum Message {
         from: ConnectionId,
         mutation: Box<Mutation>,
     },
-    /// Its answer: done (and applied by every worker), or refused.
+    /// Its answer: done (and applied by every worker), with the body that the caller is answered with, or refused.
     Mutated {
         to: ConnectionId,
-        result: Result<(), Box<Error>>,
+        result: Result<Vec<u8>, Box<Error>>,
     },
     /// To worker 0: journal that a log's live segments change. Answered by `Journaled`.
     Journal {
@@ -165,6 +166,7 @@ pub enum Message {
     },
     Rebalance(rebalance::Letter),
     Snapshot(Letter),
+    Fanout(fanout::Letter),
     /// A clean stop: no more requests will come from me.
     Stopping,
 }

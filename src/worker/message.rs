@@ -72,13 +72,14 @@ impl Worker {
                 self.mail.answered(from);
                 self.got(to, result, ops);
             }
-            Message::Return { span } => self.buffers.give(span),
+            Message::Return { span } => self.take_back(span),
             Message::Latest { from: connection, shard, seen } => self.latest_asked(from, connection, shard, seen, ops),
             Message::LatestIs { to, result } => {
                 self.mail.answered(from);
                 self.latest_got(to, result, ops);
             }
             Message::Rebalance(letter) => self.on_rebalance_letter(from, letter, ops),
+            Message::Fanout(letter) => self.on_fanout_letter(from, letter, ops),
             Message::Snapshot(letter) => self.on_snapshot_letter(from, letter, ops),
             Message::Stopping => self.stopped_workers[from as usize] = true,
         }

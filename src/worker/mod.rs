@@ -11,6 +11,8 @@ pub mod clock;
 pub mod connection;
 pub mod control;
 pub mod directories;
+pub mod event;
+pub mod fanout;
 pub mod get;
 mod get_answer;
 pub mod hang;
@@ -24,6 +26,7 @@ pub mod put;
 pub mod put_answer;
 pub mod put_lend;
 pub mod rebalance;
+pub mod registrar;
 mod room;
 pub mod scrub;
 pub mod serve;
@@ -31,6 +34,8 @@ pub mod setup;
 pub mod snapshot;
 pub mod space;
 pub mod stream_news;
+mod subscribe;
+mod subscription;
 
 use crate::catalog::identity::Identity;
 use crate::catalog::place::LogPlace;
@@ -51,6 +56,7 @@ use append::Pending;
 use boot::Boot;
 use connection::Connections;
 use control::Control;
+use fanout::Fanout;
 use get::{GET_TOKEN, Gets};
 use hang::Hang;
 use mailbox::{ConnectionId, Mailboxes, Message};
@@ -58,11 +64,13 @@ use notice::Notice;
 use pinning::Pinning;
 use put::Puts;
 use rebalance::Rebalances;
+use registrar::Registrar;
 use scrub::Scrub;
 pub use setup::{Options, Setup, WhenFull};
 use snapshot::Snapshots;
 use space::{RetentionClock, Space};
 use std::collections::{BTreeMap, VecDeque};
+use subscription::Subscriptions;
 
 /// How often stalled connections, overdue puts and expired records are looked for.
 const TICK_MS: u64 = 1_000;
@@ -125,6 +133,10 @@ pub struct Worker {
     /// LATEST iterators whose shard has moved: (connection, change of the catalog to ask again with).
     latest_moved: VecDeque<(ConnectionId, u64)>,
     gets: Gets,
+    /// Subscriptions: those of this worker's connections, calls for events of its shards, and who may subscribe to which shard.
+    subscriptions: Subscriptions,
+    fanout: Fanout,
+    registrar: Registrar,
     /// Worker 0 only.
     control: Option<Control>,
     /// Worker 0's part of a snapshot, and every worker's.
@@ -184,6 +196,8 @@ impl Worker {
             self.tick = now.mono.plus_ms(TICK_MS);
             self.sweep_connections(ops);
             self.sweep_puts(ops);
+            self.sweep_subscriptions(ops);
+            self.fanout_tick(ops);
             self.look_for_space();
             self.look_for_hangs();
             self.expire_shards();
@@ -212,6 +226,7 @@ impl Worker {
         if self.serving {
             self.release_acks(ops);
             self.tell_ends();
+            self.fanout_turn(ops);
         }
         self.tell_others();
         self.stop_go_on(ops);
@@ -265,8 +280,15 @@ impl Worker {
     /// Gives a buffer back: to its pool, or to the worker that lent it.
     fn release(&mut self, span: Span) {
         match span.worker == self.id {
-            true => self.buffers.give(span),
+            true => self.take_back(span),
             false => self.returns.push_back(span),
+        }
+    }
+
+    /// A buffer of this worker is not needed any more by one of those who had it.
+    fn take_back(&mut self, span: Span) {
+        if self.fanout.returned(span) {
+            self.buffers.give(span);
         }
     }
 
@@ -290,13 +312,16 @@ impl Worker {
     /// When the next turn must be, though nothing completes. A turn in the past: at once.
     pub fn deadline(&self) -> Option<Mono> {
         let logs = self.logs.iter().filter_map(Log::deadline).min();
+        let (now, soon) = self.fanout.goes_on();
         let held = !self.returns.is_empty()
             || self.applied_untold.is_some()
             || self.boot_waits()
             || self.rebalance_goes_on()
+            || soon
+            || self.subscriptions.wait_for_changes()
             || self.snapshot_goes_on();
         let soon = held.then(|| self.now.mono.plus_ms(1));
-        let at_once = self.gets.goes_on().then_some(self.now.mono);
+        let at_once = (self.gets.goes_on() || now).then_some(self.now.mono);
         let mirror = self.mirror.as_ref().and_then(|mirror| mirror.deadline());
         [Some(self.tick), logs, soon, at_once, self.space_deadline(), mirror].into_iter().flatten().min()
     }

@@ -182,6 +182,7 @@ impl Worker {
                 self.reply(slot, reply, ops);
             }
             Ok(Request::GetShardIterator(_)) => self.iterator(slot, ops),
+            Ok(Request::SubscribeToShard(request)) => self.subscribe(slot, request, ops),
         }
     }
 
@@ -284,6 +285,12 @@ impl Worker {
         self.reply(slot, reply, ops);
     }
 
+    pub(super) fn next_request_id(&mut self) -> u128 {
+        self.request_id =
+            self.request_id.wrapping_mul(0xda94_2042_e4dd_58b5).wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        self.request_id
+    }
+
     /// Sends a reply: the head, and a small body behind it, from the connection's own slot.
     pub(super) fn reply(&mut self, slot: u16, reply: Reply, ops: &mut Ops) {
         let connection = &self.connections.slots[slot as usize];
@@ -313,13 +320,11 @@ impl Worker {
         if reply.status >= 400 {
             self.counters.add(Counter::RequestErrors, 1);
         }
-        self.request_id =
-            self.request_id.wrapping_mul(0xda94_2042_e4dd_58b5).wrapping_add(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
         let head = Head {
             status: reply.status,
             content_type: reply.content_type,
-            content_length: len,
-            request_id: self.request_id,
+            content_length: Some(len),
+            request_id: self.next_request_id(),
             date: &self.date,
             close: !self.connections.slots[slot as usize].keep_alive || self.stopping,
         };

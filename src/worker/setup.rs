@@ -2,14 +2,17 @@
 
 use super::ack::Acks;
 use super::connection::Connections;
+use super::fanout::Fanout;
 use super::get::Gets;
 use super::mailbox::Mailboxes;
 use super::pinning::Pinning;
 use super::put::Puts;
 use super::rebalance::Rebalances;
+use super::registrar::Registrar;
 use super::scrub::Scrub;
 use super::snapshot::Snapshots;
 use super::space::RetentionClock;
+use super::subscription::Subscriptions;
 use super::{Boot, Worker};
 use crate::catalog::identity::Identity;
 use crate::catalog::state::State;
@@ -128,6 +131,9 @@ impl Worker {
             latest_early: VecDeque::new(),
             latest_moved: VecDeque::new(),
             gets: Gets::new(limits.gets),
+            subscriptions: Subscriptions::new(limits.connections as usize, limits.subscriptions),
+            fanout: Fanout::new(workers),
+            registrar: Registrar::default(),
             control: None,
             snapshots: Snapshots::default(),
             pinning: Pinning::default(),

@@ -336,6 +336,7 @@ impl Worker {
         if !self.stopping || self.stop_told {
             return;
         }
+        self.sweep_subscriptions(ops);
         self.sweep_connections(ops);
         let busy = self.puts.under_way() + self.gets.under_way() + self.connections.open;
         if self.serving && busy > 0 {

@@ -24,7 +24,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target"))
 BINARY = pathlib.Path(os.environ.get("PENSTOCK", TARGET / "debug" / "penstock"))
 FOREIGN = os.environ.get("PENSTOCK_ENDPOINT")
-BANNER = re.compile(r"AWS_ENDPOINT_URL_KINESIS=http://([\d.]+):(\d+)")
+BANNER = re.compile(r"AWS_ENDPOINT_URL_KINESIS=https?://([\d.]+):(\d+)")
 START_SECONDS_MAX = 60
 
 

@@ -142,6 +142,36 @@ class Boto(unittest.TestCase):
         tags = self.kinesis.list_tags_for_stream(StreamName="tagged")["Tags"]
         self.assertEqual(tags, [{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}])
 
+    def test_enhanced_fan_out(self):
+        name = self.stream()
+        arn = self.summary(name)["StreamARN"]
+        consumer = self.kinesis.register_stream_consumer(StreamARN=arn, ConsumerName="c")["Consumer"]
+        self.assertEqual(self.summary(name)["ConsumerCount"], 1)
+        described = self.kinesis.describe_stream_consumer(ConsumerARN=consumer["ConsumerARN"])["ConsumerDescription"]
+        self.assertEqual((described["ConsumerStatus"], described["StreamARN"]), ("ACTIVE", arn))
+        pages = self.kinesis.get_paginator("list_stream_consumers").paginate(StreamARN=arn)
+        self.assertEqual([each["ConsumerName"] for page in pages for each in page["Consumers"]], ["c"])
+        answer = self.kinesis.subscribe_to_shard(ConsumerARN=consumer["ConsumerARN"], ShardId=FIRST, StartingPosition={"Type": "LATEST"})
+        sent = [b"%d" % n for n in range(50)]
+        for data in sent[:25]:
+            self.kinesis.put_record(StreamName=name, PartitionKey="k", Data=data)
+        self.kinesis.put_records(StreamName=name, Records=[{"PartitionKey": "k", "Data": data} for data in sent[25:]])
+        found = []
+        for event in answer["EventStream"]:
+            found += event["SubscribeToShardEvent"]["Records"]
+            if len(found) >= len(sent):
+                break
+        self.assertEqual([record["Data"] for record in found], sent)
+        self.kinesis.split_shard(StreamName=name, ShardToSplit=FIRST, NewStartingHashKey=str(1 << 127))
+        last = [event["SubscribeToShardEvent"] for event in answer["EventStream"]][-1]
+        self.assertNotIn("ContinuationSequenceNumber", last)
+        self.assertEqual(len(last["ChildShards"]), 2)
+        with self.assertRaises(self.kinesis.exceptions.ResourceInUseException):
+            self.kinesis.register_stream_consumer(StreamARN=arn, ConsumerName="c")
+        self.kinesis.deregister_stream_consumer(ConsumerARN=consumer["ConsumerARN"])
+        with self.assertRaises(self.kinesis.exceptions.ResourceNotFoundException):
+            self.kinesis.describe_stream_consumer(StreamARN=arn, ConsumerName="c")
+
     def test_error_classes(self):
         errors = self.kinesis.exceptions
         name = self.stream()

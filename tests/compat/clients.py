@@ -51,6 +51,8 @@ def environment(endpoint):
         "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
         "AWS_ENDPOINT_URL_CLOUDWATCH": endpoint,
         "PENSTOCK_ENDPOINT": endpoint,
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -77,13 +79,13 @@ def in_file(path, pattern, before=""):
     return found
 
 
-def java(program, protocol, body, name, **options):
+def java(program, protocol, body, name, *arguments, **options):
     """A program of the one Maven project; `java` itself runs it, from the class path that the build has left."""
     classes = f"{JAVA / 'classes'}{os.pathsep}"
     return Client(
         name=name,
         command=["java", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "-cp",
-                 lambda: classes + (JAVA / "classpath").read_text().strip(), program],
+                 lambda: classes + (JAVA / "classpath").read_text().strip(), program, *arguments],
         protocol=protocol, body=body, folder=HERE / "java", needs=("mvn", "javac"),
         build=["mvn", "--quiet", "--batch-mode", f"-Dbuild.target={JAVA}", "compile"],
         version=options.pop("version", in_file("java/pom.xml", r"(?s)<artifactId>bom</artifactId>\s*<version>([\d.]+)", "aws-sdk-java ")),
@@ -139,4 +141,6 @@ CLIENTS = [
 COMING = [
     javascript("subscribing.js", "HTTP/2", "javascript-fan"),
     java("Subscribing", "HTTP/2", "JSON", "java-fan"),
+    java("Shared", "HTTP/2", "CBOR", "kcl-polling", "polling", version=KCL),
+    java("Shared", "HTTP/2", "CBOR", "kcl-fan", "fan", version=KCL),
 ]

@@ -104,8 +104,12 @@ impl Administrator {
             }
             Todo::Delete { stream } => {
                 shared.oracle.streams[stream].life = Life::Going;
-                let body = of(&shared.oracle.streams[stream].name).shuffled(random);
-                ("DeleteStream", body, Kind::Delete { stream })
+                let object = of(&shared.oracle.streams[stream].name);
+                let object = match shared.settings.subscribers {
+                    0 => object,
+                    _ => object.raw("EnforceConsumerDeletion", true),
+                };
+                ("DeleteStream", object.shuffled(random), Kind::Delete { stream })
             }
             Todo::Describe { stream } => {
                 let body = of(&shared.oracle.streams[stream].name).shuffled(random);

@@ -5,6 +5,7 @@ use super::call::Kind;
 use super::client::{Client, Role};
 use super::clock::{MILLISECOND, SECOND};
 use super::disk::{MARK, MARKED};
+use super::frames::Frame;
 use super::net;
 use super::random::Random;
 use super::wire::from_base64;
@@ -82,6 +83,13 @@ impl World<'_> {
         while let Some(reply) = self.outgoing.get_mut(&id).and_then(|o| o.replies.next().expect("a reply is HTTP")) {
             let outgoing = self.outgoing.get_mut(&id).expect("it was just there");
             let call = outgoing.base + outgoing.count;
+            if reply.more {
+                let frame = Frame::read(&reply.body);
+                if frame.header(":event-type") == "SubscribeToShardEvent" {
+                    self.check_shown(&frame.json());
+                }
+                continue;
+            }
             outgoing.count += 1;
             if reply.status == 200 && self.clients[client].connection == Some(id) {
                 let index = call.checked_sub(self.clients[client].first).expect("no reply comes before it is sent");
@@ -96,29 +104,37 @@ impl World<'_> {
             Kind::Put { .. } | Kind::Get { .. } => serde_json::from_slice(body).expect("a reply is JSON"),
             _ => return,
         };
-        let oracle = &self.shared.oracle;
-        let holds = |mark: u64| {
-            let attempt = &oracle.attempts[mark as usize];
-            // Memory may still serve what was harmed on the disk.
-            self.is_durable(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)
-        };
         match &call.kind {
             Kind::Put { marks, single, .. } => {
                 let failed = |index: usize| !single && value["Records"][index].get("ErrorCode").is_some();
                 for (_, mark) in marks.iter().enumerate().filter(|(index, _)| !failed(*index)) {
-                    assert!(holds(*mark), "an ack is sent before its record is durable: {mark:x} {}", call.operation);
+                    assert!(
+                        self.holds(*mark),
+                        "an ack is sent before its record is durable: {mark:x} {}",
+                        call.operation
+                    );
                 }
             }
-            _ => {
-                let records = value["Records"].as_array().expect("a list of records");
-                for data in records.iter().filter_map(|record| from_base64(record["Data"].as_str()?)) {
-                    let digits = data.get(MARK.len()..MARKED).and_then(|digits| std::str::from_utf8(digits).ok());
-                    let mark = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-                    let mark =
-                        mark.filter(|mark| (*mark as usize) < oracle.attempts.len()).expect("a record that was put");
-                    assert!(holds(mark), "a record is shown before it is durable: {mark:x}");
-                }
-            }
+            _ => self.check_shown(&value),
         }
+    }
+
+    /// Records of an answer or an event are durable.
+    fn check_shown(&self, value: &Value) {
+        let oracle = &self.shared.oracle;
+        let records = value["Records"].as_array().expect("a list of records");
+        for data in records.iter().filter_map(|record| from_base64(record["Data"].as_str()?)) {
+            let digits = data.get(MARK.len()..MARKED).and_then(|digits| std::str::from_utf8(digits).ok());
+            let mark = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
+            let mark = mark.filter(|mark| (*mark as usize) < oracle.attempts.len()).expect("a record that was put");
+            assert!(self.holds(mark), "a record is shown before it is durable: {mark:x}");
+        }
+    }
+
+    /// Whether a record may be shown and acknowledged. Memory may still serve what was harmed on the disk.
+    fn holds(&self, mark: u64) -> bool {
+        let oracle = &self.shared.oracle;
+        let attempt = &oracle.attempts[mark as usize];
+        self.is_durable(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)
     }
 }

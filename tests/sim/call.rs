@@ -62,6 +62,14 @@ pub enum Kind {
         limit: u64,
         known: Vec<(u32, Number, u64)>,
     },
+    /// A consumer of a stream is looked for, or made.
+    Consumer {
+        stream: usize,
+    },
+    Subscribe {
+        stream: usize,
+        shard: u32,
+    },
     /// Something that must be refused.
     Bad,
 }

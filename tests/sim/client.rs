@@ -11,6 +11,7 @@ use super::random::Random;
 use super::reader::Reader;
 use super::scenario::Settings;
 use super::snapshot::{Asked, Keeper};
+use super::subscriber::Subscriber;
 use super::wire::{Replies, rebalance_request, request, snapshot_request};
 use super::writer::Writer;
 use serde_json::Value;
@@ -35,6 +36,8 @@ pub struct Shared {
     /// Requests to move shards that this life has been sent; shards that were moved for one, in all.
     pub moves_asked: u32,
     pub moved: u64,
+    /// Records that came by subscriptions.
+    pub subscribed: u64,
     /// Calls answered, and calls lost.
     pub answered: u64,
     pub lost: u64,
@@ -47,6 +50,7 @@ pub enum Role {
     Keeper(Keeper),
     Mover(Mover),
     Auditor(Auditor),
+    Subscriber(Subscriber),
 }
 
 /// What a role wants to ask.
@@ -106,6 +110,14 @@ impl Client {
         }
     }
 
+    /// When a subscription's stream gave something last.
+    pub fn heard(&self) -> Option<u64> {
+        match &self.role {
+            Role::Subscriber(role) if !self.idle() => Some(role.heard),
+            _ => None,
+        }
+    }
+
     pub fn idle(&self) -> bool {
         self.outstanding.is_empty()
     }
@@ -127,6 +139,7 @@ impl Client {
             Role::Keeper(role) => role.next(shared),
             Role::Mover(role) => role.next(random, shared),
             Role::Auditor(role) => role.next(random, shared),
+            Role::Subscriber(role) => role.next(random, shared),
         };
         let Some((operation, body, kind)) = wish else { return Act::Nothing };
         // Nothing is sent behind a chunked request before its reply: the server refuses that, and says so.
@@ -146,6 +159,12 @@ impl Client {
     pub fn receive(&mut self, bytes: &[u8], shared: &mut Shared) {
         self.replies.push(bytes);
         while let Some(reply) = self.replies.next().unwrap_or_else(|why| panic!("a reply that is none: {why}")) {
+            if reply.more {
+                let call = self.outstanding.front().unwrap_or_else(|| panic!("a stream without a call"));
+                let Role::Subscriber(role) = &mut self.role else { panic!("{} gave a stream", call.operation) };
+                role.chunk(call, &reply.body, shared);
+                continue;
+            }
             let call = self.outstanding.pop_front().unwrap_or_else(|| panic!("a reply without a call: {reply:?}"));
             self.first += 1;
             shared.answered += 1;
@@ -169,6 +188,7 @@ impl Client {
             Role::Keeper(role) => role.reply(status, &value, shared),
             Role::Mover(role) => role.reply(&call, status, &value, shared),
             Role::Auditor(role) => role.reply(call, status, &value, shared),
+            Role::Subscriber(role) => role.reply(call, status, &value, random, shared),
         }
     }
 
@@ -189,6 +209,7 @@ impl Client {
                 Role::Administrator(role) => role.lost(call),
                 Role::Keeper(_) | Role::Mover(_) => {}
                 Role::Auditor(role) => role.lost(call),
+                Role::Subscriber(role) => role.lost(call, &mut self.random),
             }
         }
     }

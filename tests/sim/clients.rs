@@ -73,6 +73,12 @@ impl World<'_> {
         if !late {
             return;
         }
+        // A stream may last; silence may not.
+        let silence = self.clients[client].heard().map(|heard| self.clock.mono().saturating_sub(heard));
+        if silence.is_some_and(|silence| silence < PATIENCE) {
+            self.heap.at(self.clock.mono() + PATIENCE / 4, Event::Deadline { client, call });
+            return;
+        }
         let settings = &self.shared.settings;
         let excused = self.node.is_none() || settings.pauses && !self.auditing;
         assert!(

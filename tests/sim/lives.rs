@@ -259,6 +259,9 @@ impl World<'_> {
         self.report.recycled +=
             node.counters.iter().map(|counters| counters.get(Counter::SegmentsRecycled)).sum::<u64>();
         self.report.emptied += node.counters.iter().map(|counters| counters.get(Counter::SegmentsEmptied)).sum::<u64>();
+        let count = |counter| node.counters.iter().map(|counters| counters.get(counter)).sum::<u64>();
+        self.report.expired += count(Counter::SubscriptionsExpired);
+        self.report.shed += count(Counter::SubscriptionsShed);
         self.report.readers_resumed +=
             node.counters.iter().map(|counters| counters.get(Counter::ReadersResumed)).sum::<u64>();
         self.report.read_ahead +=

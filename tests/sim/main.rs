@@ -12,6 +12,7 @@ mod companion;
 mod disk;
 mod disk_tests;
 mod drives;
+mod frames;
 mod halves;
 mod inode;
 mod lives;
@@ -29,6 +30,7 @@ mod run;
 mod scenario;
 mod scrub;
 mod snapshot;
+mod subscriber;
 mod trace;
 mod wire;
 mod world;
@@ -79,6 +81,7 @@ fn hold(part: u64) {
         seeds < 200 || total.readers_resumed > 100 && total.read_ahead > 100,
         "hardly a reader was kept between calls, or hardly a read was ahead of one: {total:?}"
     );
+    assert!(seeds < 20 || total.subscribed > 100, "hardly a record came by a subscription: {total:?}");
     assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
     assert!(seeds < 200 || total.scrubs_gone_on > 0, "no scrub has gone on where a life before had come to: {total:?}");
     assert!(seeds < 200 || total.grown > 0, "no start has made more logs: {total:?}");
@@ -161,6 +164,11 @@ fn a_half_that_is_believed_after_it_was_left_behind_is_noticed() {
             "where the disk is sound",
         ],
     );
+}
+
+#[test]
+fn an_event_that_passes_over_a_record_is_noticed() {
+    is_noticed(Canary::EventsSkip, &["lacks", "was acked or read before", "is there", "passed from"]);
 }
 
 #[test]

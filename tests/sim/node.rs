@@ -86,6 +86,7 @@ impl Node {
                 ack_before_durable: canary(Canary::AckBeforeDurable),
                 read_undurable: canary(Canary::ReadUndurable),
                 forget_next_sequence: canary(Canary::ForgetNextSequence),
+                events_skip: canary(Canary::EventsSkip),
             },
             no_epoch_bump: canary(Canary::NoEpochBump),
         };

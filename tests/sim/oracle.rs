@@ -371,6 +371,15 @@ impl Oracle {
         all.take_while(|((at, _), _)| *at == shard).map(|((at, number), mark)| (*at, number.clone(), *mark)).collect()
     }
 
+    /// Those of them that were acked before a time.
+    pub fn acked_before(&self, stream: usize, shard: u32, time: u64) -> Vec<(u32, Number, u64)> {
+        let acked = |mark: u64| {
+            let attempt = &self.attempts[mark as usize];
+            attempt.fate == Fate::Acked && attempt.acked <= time
+        };
+        self.known(stream, shard).into_iter().filter(|(_, _, mark)| acked(*mark)).collect()
+    }
+
     /// The highest number of a shard that is known.
     pub fn highest(&self, stream: usize, shard: u32) -> Option<Number> {
         let below = self.streams[stream].places.range(..(shard + 1, Number(String::new())));

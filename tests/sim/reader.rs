@@ -254,7 +254,8 @@ pub fn judge_get(call: &Call, value: &Value, shared: &mut Shared) -> Got {
     Got { records, from, iterator: next, behind }
 }
 
-fn record(value: &Value) -> Record {
+/// A record of an answer or of an event.
+pub fn record(value: &Value) -> Record {
     let text = |name: &str| value[name].as_str().unwrap_or_else(|| panic!("no {name}: {value}")).to_string();
     Record {
         number: number(&value["SequenceNumber"]),

@@ -15,6 +15,7 @@ pub enum Canary {
     ForgetNextSequence,
     NoEpochBump,
     ForgetLeftBehind,
+    EventsSkip,
 }
 
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Settings {
     pub retention_hour: u32,
     pub writers: usize,
     pub readers: usize,
+    /// The first and the third have one consumer, and take over from each other.
+    pub subscribers: usize,
     /// Streams alive at once.
     pub streams: usize,
     /// Typical pause of a client between two calls, in ns.
@@ -111,6 +114,7 @@ impl Settings {
             retention_hour,
             writers: r.between(1, 4) as usize,
             readers: r.between(1, 3) as usize,
+            subscribers: Random::stream(seed, "subscribers").between(0, 3) as usize,
             streams: r.between(1, 3) as usize,
             think: r.between(1, 60) * MILLISECOND,
             duration: r.between(10, 100) * SECOND,
@@ -237,6 +241,7 @@ impl Settings {
         self.lives = self.lives.max(2);
         self.clean_stops = 0;
         self.manners = Manners { crumbs: 0, stalls: 0, resets: 0 };
+        self.subscribers = 0;
         match canary {
             Canary::AckBeforeDurable | Canary::ReadUndurable => self.disk_typical = 2_000_000,
             Canary::ForgetNextSequence => {
@@ -245,6 +250,7 @@ impl Settings {
                 self.duration = 60 * SECOND;
             }
             Canary::NoEpochBump => self.lives = 4,
+            Canary::EventsSkip => self.subscribers = 3,
             Canary::ForgetLeftBehind => {
                 let r = &mut Random::stream(self.seed, "mirror");
                 self.mirror(r);

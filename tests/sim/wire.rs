@@ -139,12 +139,16 @@ pub fn rebalance_request(body: &str) -> Vec<u8> {
 pub struct Reply {
     pub status: u16,
     pub body: Vec<u8>,
+    /// It is a chunk of an answer that goes on.
+    pub more: bool,
 }
 
 /// Replies of one connection, taken from its bytes as they come.
 #[derive(Debug, Default)]
 pub struct Replies {
     bytes: Vec<u8>,
+    /// In an answer that comes in chunks.
+    chunked: bool,
 }
 
 impl Replies {
@@ -154,6 +158,9 @@ impl Replies {
 
     /// The next whole reply; an error when these bytes are none.
     pub fn next(&mut self) -> Result<Option<Reply>, String> {
+        if self.chunked {
+            return self.chunk();
+        }
         let Some(head) = memchr::memmem::find(&self.bytes, b"\r\n\r\n") else {
             return Ok(None);
         };
@@ -162,6 +169,11 @@ impl Replies {
         let first = lines.next().unwrap_or_default();
         let status: Option<u16> = first.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
         let status = status.ok_or_else(|| format!("no status line: {first:?}"))?;
+        if lines.clone().any(|line| line.eq_ignore_ascii_case("transfer-encoding: chunked")) {
+            self.bytes.drain(..head + 4);
+            self.chunked = true;
+            return self.chunk();
+        }
         let length = |line: &str| {
             let (name, value) = line.split_once(':')?;
             name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
@@ -180,7 +192,26 @@ impl Replies {
         if status == 100 {
             return self.next();
         }
-        Ok(Some(Reply { status, body }))
+        Ok(Some(Reply { status, body, more: false }))
+    }
+
+    /// The next chunk; the last one has nothing in it.
+    fn chunk(&mut self) -> Result<Option<Reply>, String> {
+        let Some(line) = memchr::memmem::find(&self.bytes, b"\r\n") else { return Ok(None) };
+        let digits = std::str::from_utf8(&self.bytes[..line]).ok();
+        let size = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        let size = size.ok_or_else(|| format!("no size of a chunk: {digits:?}"))?;
+        let end = line + 2 + size + 2;
+        if self.bytes.len() < end {
+            return Ok(None);
+        }
+        let body = self.bytes[line + 2..end - 2].to_vec();
+        if self.bytes[end - 2..end] != *b"\r\n" {
+            return Err("a chunk does not end where it says".into());
+        }
+        self.bytes.drain(..end);
+        self.chunked = size > 0;
+        Ok(Some(Reply { status: 200, body, more: size > 0 }))
     }
 
     /// Bytes of a reply that is not whole.
@@ -214,8 +245,24 @@ mod tests {
             replies.push(&[*byte]);
             seen.extend(replies.next().expect("well formed"));
         }
-        assert_eq!(seen, [Reply { status: 200, body: b"{}".to_vec() }, Reply { status: 400, body: Vec::new() }]);
+        let reply = |status, body: &[u8], more| Reply { status, body: body.to_vec(), more };
+        assert_eq!(seen, [reply(200, b"{}", false), reply(400, b"", false)]);
         assert_eq!(replies.rest(), 0);
+    }
+
+    #[test]
+    fn chunks_are_taken_one_by_one() {
+        let bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\nHTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
+        let mut replies = Replies::default();
+        let mut seen = Vec::new();
+        for byte in bytes {
+            replies.push(&[*byte]);
+            seen.extend(replies.next().expect("well formed"));
+        }
+        let reply = |status, body: &[u8], more| Reply { status, body: body.to_vec(), more };
+        let all =
+            [reply(200, b"abc", true), reply(200, b"0123456789", true), reply(200, b"", false), reply(400, b"", false)];
+        assert_eq!(seen, all);
     }
 
     #[test]

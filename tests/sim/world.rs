@@ -16,6 +16,7 @@ use super::reader::Reader;
 use super::scenario::Settings;
 use super::scrub;
 use super::snapshot::{Asked, Keeper, Kept};
+use super::subscriber::Subscriber;
 use super::trace::{Entry, Trace};
 use super::wire::Replies;
 use super::writer::Writer;
@@ -158,6 +159,11 @@ pub struct Report {
     pub restored: u64,
     /// Shards moved between logs for a request that was answered, and moves that a later life has ended.
     pub moved: u64,
+    /// Records that came by subscriptions.
+    pub subscribed: u64,
+    /// Subscriptions that ended by their time, or were ended for their memory.
+    pub expired: u64,
+    pub shed: u64,
     pub resumed: u64,
     /// Moves, splits and merges that ended where they began, because a log had failed meanwhile.
     pub stayed: u64,
@@ -201,6 +207,9 @@ impl Report {
         self.snapshots_cut += other.snapshots_cut;
         self.restored += other.restored;
         self.moved += other.moved;
+        self.subscribed += other.subscribed;
+        self.expired += other.expired;
+        self.shed += other.shed;
         self.resumed += other.resumed;
         self.stayed += other.stayed;
         self.room_returned += other.room_returned;
@@ -227,6 +236,9 @@ fn roles(settings: &Settings) -> Vec<Client> {
     }
     for number in 1..=settings.readers {
         add(Role::Reader(Reader::default()), 100 + number);
+    }
+    for number in 0..settings.subscribers {
+        add(Role::Subscriber(Subscriber::new(if number == 1 { "other" } else { "one" })), 400 + number);
     }
     if settings.snapshots > 0 {
         add(Role::Keeper(Keeper), 200);
@@ -261,6 +273,7 @@ impl<'a> World<'a> {
             snapshot: Asked::default(),
             moves_asked: 0,
             moved: 0,
+            subscribed: 0,
             answered: 0,
             lost: 0,
         };
@@ -333,6 +346,7 @@ impl<'a> World<'a> {
         self.report.reads = self.shared.oracle.reads;
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
         self.report.moved = self.shared.moved;
+        self.report.subscribed = self.shared.subscribed;
         self.report.rotated_full = self.disk.rotated_full;
         self.report.scrubbed = self.scrubs.found;
         self.report.scrubs_gone_on = self.scrubs.gone_on as u64;

@@ -80,6 +80,29 @@ func readAll(ctx context.Context, client *kinesis.Client) []stored {
 	return all
 }
 
+// subscribe reads the shard that was split to its end, by a subscription: how many records it has.
+func subscribe(ctx context.Context, client *kinesis.Client) int {
+	summary := must(client.DescribeStreamSummary(ctx, &kinesis.DescribeStreamSummaryInput{StreamName: aws.String(stream)}))
+	consumer := must(client.RegisterStreamConsumer(ctx, &kinesis.RegisterStreamConsumerInput{
+		StreamARN: summary.StreamDescriptionSummary.StreamARN, ConsumerName: aws.String("go"),
+	})).Consumer
+	answer := must(client.SubscribeToShard(ctx, &kinesis.SubscribeToShardInput{
+		ConsumerARN: consumer.ConsumerARN, ShardId: aws.String("shardId-000000000000"),
+		StartingPosition: &types.StartingPosition{Type: types.ShardIteratorTypeTrimHorizon},
+	}))
+	events := answer.GetStream()
+	defer events.Close()
+	count, children := 0, 0
+	for event := range events.Events() {
+		value := event.(*types.SubscribeToShardEventStreamMemberSubscribeToShardEvent).Value
+		count += len(value.Records)
+		children = len(value.ChildShards)
+	}
+	check(events.Err() == nil, events.Err())
+	check(children == 2, children)
+	return count
+}
+
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
@@ -111,11 +134,16 @@ func main() {
 	check(len(listed.Shards) == 4, listed.Shards)
 
 	fmt.Println("passed: split")
+
+	subscribed := subscribe(ctx, client)
+	check(subscribed > 0 && subscribed <= len(put), subscribed)
+	fmt.Println("passed: a subscription to the end of a shard")
+
 	_, err := client.DescribeStream(ctx, &kinesis.DescribeStreamInput{StreamName: aws.String("no-such-stream")})
 	var missing *types.ResourceNotFoundException
 	check(errors.As(err, &missing), err)
 
 	fmt.Println("passed: errors by type")
-	must(client.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: aws.String(stream)}))
+	must(client.DeleteStream(ctx, &kinesis.DeleteStreamInput{StreamName: aws.String(stream), EnforceConsumerDeletion: aws.Bool(true)}))
 	fmt.Println("passed: delete")
 }

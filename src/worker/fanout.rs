@@ -1,0 +1,368 @@
+//! Subscriptions at the worker that has the log: calls for the next event of a shard wait here until there is one.
+//!
+//! The worker with the connection keeps a subscription's position and asks for one event at a time, as if each were a GetRecords call that may
+//! wait (`subscription.rs`). So a subscriber that does not read asks for nothing, and costs nothing here; one whose shard has moved asks
+//! elsewhere; and an event is made by what makes answers of GetRecords, from memory or by reads of segments. Calls of a shard that want the
+//! same number share one event: it is encoded once, and lent to all.
+//!
+//! Nobody looks at all that wait: a frame that is appended notes its shard if somebody waits there, and when the log is durable past it, the
+//! calls of that shard are looked at in the same turn.
+
+use super::Worker;
+use super::event::{Event, Taker};
+use super::mailbox::{GetCall, Message};
+use super::registrar::{Claim, SubscriptionId, Verdict};
+use crate::catalog::change::Change;
+use crate::io::buffers::{Pool, Span};
+use crate::io::clock::Mono;
+use crate::io::op::Ops;
+use crate::kinesis::object::Encoding;
+use crate::limits::GET_RECORDS_MAX;
+use crate::log::format::{Position, ShardKey};
+use crate::shard::Admission;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// After so long without a record a subscriber gets an event without any. Looked for every second, so that it has come after five.
+const QUIET_MS: u64 = 3_900;
+/// Rounds of a turn in which calls are looked at: a subscriber here that takes an event asks for the next one at once.
+const ROUNDS: usize = 3;
+
+/// The next event of a shard, wanted by a subscription.
+#[derive(Clone, Copy, Debug)]
+pub struct Pull {
+    pub id: SubscriptionId,
+    pub shard: ShardKey,
+    /// Number of the log that has it, by the asker's catalog.
+    pub log: u32,
+    /// First number wanted, and the time (µs) before which records are not.
+    pub sequence: u64,
+    pub floor: u64,
+    /// Number of the change that the asker has applied.
+    pub seen: u64,
+}
+
+/// What a call for an event is answered with.
+#[derive(Debug)]
+pub enum Outcome {
+    /// A frame and its line end, lent until it is returned; `next`: the first number behind it. `ends`: nothing will follow.
+    Event { span: Span, records: u32, next: u64, ends: bool },
+    /// What comes next, from number `next` on, is elsewhere by change `change` of the catalog.
+    Moved { change: u64, next: u64 },
+    /// The shard or its stream is not there any more.
+    Gone,
+    /// A segment could not be read.
+    Failed(String),
+}
+
+/// What workers tell each other about subscriptions.
+pub enum Letter {
+    /// May this subscription begin? Answered by `Claimed`.
+    Claim {
+        claim: Claim,
+        id: SubscriptionId,
+    },
+    Claimed {
+        id: SubscriptionId,
+        verdict: Verdict,
+    },
+    /// Another one has taken over.
+    Ousted {
+        id: SubscriptionId,
+    },
+    /// It has ended.
+    Over {
+        claim: Claim,
+        id: SubscriptionId,
+    },
+    Pull(Pull),
+    Outcome {
+        id: SubscriptionId,
+        outcome: Outcome,
+    },
+    /// My buffers are held by events that are not taken: end a subscription that does not.
+    Shed,
+}
+
+/// A call that waits.
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    taker: Taker,
+    log: u32,
+    sequence: u64,
+    floor: u64,
+    /// There may be something for it; `due`: it gets an event in any case.
+    look: bool,
+    due: bool,
+}
+
+/// A worker's part of subscriptions to the shards on its logs.
+#[derive(Default)]
+pub struct Fanout {
+    waiting: BTreeMap<ShardKey, Vec<Waiter>>,
+    /// Shards with calls to be looked at.
+    ready: BTreeSet<ShardKey>,
+    /// Shards whose calls found no buffer or slot, and since when.
+    starved: BTreeSet<ShardKey>,
+    starved_since: Option<Mono>,
+    /// Calls by workers that have applied more changes.
+    early: VecDeque<(u16, Pull)>,
+    /// By log of this worker: shards with calls that wait, and the position that will be news for them.
+    news: Vec<BTreeSet<(Position, ShardKey)>>,
+    /// Events that are lent: how many have not been returned.
+    lent: BTreeMap<(Pool, u16), usize>,
+    /// Streams that have changed for readers.
+    changed: Vec<u32>,
+    /// By worker: what it has not been sent for want of room.
+    owed: Vec<VecDeque<Letter>>,
+}
+
+impl Fanout {
+    pub fn new(workers: u16) -> Fanout {
+        Fanout { owed: (0..workers).map(|_| VecDeque::new()).collect(), ..Fanout::default() }
+    }
+
+    /// A frame of `shard` has been appended to log `log` of this worker, and will be durable when that is up to `position`.
+    pub fn appended(&mut self, log: usize, position: Position, shard: ShardKey) {
+        if !self.waiting.is_empty() && self.waiting.contains_key(&shard) {
+            self.news_at(log, position, shard);
+        }
+    }
+
+    fn news_at(&mut self, log: usize, position: Position, shard: ShardKey) {
+        if self.news.len() <= log {
+            self.news.resize_with(log + 1, BTreeSet::new);
+        }
+        self.news[log].insert((position, shard));
+    }
+
+    /// The catalog has changed: what matters to subscriptions.
+    pub fn note(&mut self, change: &Change) {
+        if let Change::DeleteStream { stream }
+        | Change::StreamGone { stream }
+        | Change::OpenChildren { stream, .. }
+        | Change::MovedShard { stream, .. }
+        | Change::ShardsExpired { stream, .. }
+        | Change::DeregisterConsumer { stream, .. } = change
+        {
+            self.changed.push(*stream);
+        }
+    }
+
+    /// Streams that have changed since the last call.
+    pub fn changed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// Looks at all calls of a shard.
+    fn look_at(&mut self, shard: ShardKey) {
+        if let Some(waiters) = self.waiting.get_mut(&shard) {
+            waiters.iter_mut().for_each(|waiter| waiter.look = true);
+            self.ready.insert(shard);
+        }
+    }
+
+    fn wait(&mut self, shard: ShardKey, waiter: Waiter) {
+        self.waiting.entry(shard).or_default().push(waiter);
+        if waiter.look {
+            self.ready.insert(shard);
+        }
+    }
+
+    /// An event is lent to `takers`.
+    pub fn lend(&mut self, span: Span, takers: usize) {
+        self.lent.insert((span.pool, span.slot), takers);
+    }
+
+    /// One who was lent a span has returned it; whether it is free now. What is no event is lent once.
+    pub fn returned(&mut self, span: Span) -> bool {
+        let place = (span.pool, span.slot);
+        let Some(count) = self.lent.get_mut(&place) else { return true };
+        *count -= 1;
+        if *count == 0 {
+            self.lent.remove(&place);
+        }
+        !self.lent.contains_key(&place)
+    }
+
+    pub fn owe(&mut self, worker: u16, letter: Letter) {
+        self.owed[worker as usize].push_back(letter);
+    }
+
+    /// Whether the next turn must be at once, and whether it must be soon.
+    pub fn goes_on(&self) -> (bool, bool) {
+        let waits = !self.early.is_empty() || !self.starved.is_empty() || self.owed.iter().any(|owed| !owed.is_empty());
+        (!self.ready.is_empty() || !self.changed.is_empty(), waits)
+    }
+}
+
+impl Worker {
+    /// A subscription wants the next event of a shard.
+    pub(super) fn pulled(&mut self, worker: u16, pull: Pull) {
+        if self.state().applied < pull.seen {
+            return self.fanout.early.push_back((worker, pull));
+        }
+        let Pull { id, shard, log, sequence, floor, .. } = pull;
+        // Where nothing has been assigned that it wants, nothing needs to be read to know that it waits.
+        let waits = self.shards.get(shard).is_some_and(|owned| {
+            let open = !matches!(owned.admission, Admission::Closed { .. });
+            open && sequence >= owned.next && self.logs[owned.log].settings().number == log
+        });
+        let taker = Taker { worker, id, since: self.now.mono };
+        self.fanout.wait(shard, Waiter { taker, log, sequence, floor, look: !waits, due: false });
+    }
+
+    /// Calls that found nothing wait, or go on waiting; those that have found no buffer (`starved`) are looked at again soon.
+    pub(super) fn pulls_wait(&mut self, call: &GetCall, takers: Vec<Taker>, starved: bool) {
+        let (shard, sequence, floor) = (call.shard, call.sequence, call.floor);
+        let waiters = self.fanout.waiting.entry(shard).or_default();
+        let log = call.log;
+        waiters.extend(takers.into_iter().map(|taker| Waiter {
+            taker,
+            log,
+            sequence,
+            floor,
+            look: starved,
+            due: false,
+        }));
+        if starved {
+            return self.starves(shard);
+        }
+        // What was appended before they waited is news as well.
+        if let Some(owned) = self.shards.get(shard)
+            && owned.next > sequence
+            && self.logs[owned.log].durable() < owned.end
+        {
+            self.fanout.news_at(owned.log, owned.end, shard);
+        }
+    }
+
+    /// Calls of the shards that a log has news for, now that it is durable further.
+    pub(super) fn fanout_durable(&mut self, log: usize) {
+        let durable = self.logs[log].durable();
+        let Some(news) = self.fanout.news.get_mut(log).filter(|news| !news.is_empty()) else { return };
+        let later = news.split_off(&(Position(durable.0 + 1), ShardKey::new(0, 0)));
+        for (_, shard) in std::mem::replace(news, later) {
+            self.fanout.look_at(shard);
+        }
+    }
+
+    /// A turn's part, when the acks have been released.
+    pub(super) fn fanout_turn(&mut self, ops: &mut Ops) {
+        for stream in self.fanout.changed() {
+            let range = ShardKey::new(stream, 0)..=ShardKey::new(stream, u32::MAX);
+            let shards: Vec<ShardKey> = self.fanout.waiting.range(range).map(|(shard, _)| *shard).collect();
+            shards.into_iter().for_each(|shard| self.fanout.look_at(shard));
+            self.subscriptions_follow(stream, ops);
+        }
+        for _ in 0..self.fanout.early.len() {
+            let Some((worker, pull)) = self.fanout.early.pop_front() else { break };
+            self.pulled(worker, pull);
+        }
+        self.subscriptions_moved(ops);
+        let starved = std::mem::take(&mut self.fanout.starved);
+        self.fanout.ready.extend(starved);
+        for _ in 0..ROUNDS {
+            for shard in std::mem::take(&mut self.fanout.ready) {
+                self.pump(shard, ops);
+            }
+        }
+        if self.fanout.starved.is_empty() {
+            self.fanout.starved_since = None;
+        }
+        self.send_owed();
+    }
+
+    fn send_owed(&mut self) {
+        for worker in 0..self.workers {
+            while let Some(letter) = self.fanout.owed[worker as usize].pop_front() {
+                if let Err(Message::Fanout(letter)) = self.mail.offer(worker, Message::Fanout(letter)) {
+                    self.fanout.owed[worker as usize].push_front(letter);
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Begins an event for each number that is wanted, for all who want it.
+    fn pump(&mut self, shard: ShardKey, ops: &mut Ops) {
+        let Some(waiters) = self.fanout.waiting.get_mut(&shard) else { return };
+        let mut calls: Vec<Waiter> = waiters.extract_if(.., |waiter| waiter.look).collect();
+        if waiters.is_empty() {
+            self.fanout.waiting.remove(&shard);
+        }
+        calls.sort_by_key(|call| (call.sequence, call.floor, call.log));
+        let same = |a: &Waiter, b: &Waiter| (a.sequence, a.floor, a.log) == (b.sequence, b.floor, b.log);
+        for calls in calls.chunk_by(same) {
+            let Waiter { log, sequence, floor, .. } = calls[0];
+            let Some(out) = self.gets.has_room().then(|| self.event_buffer()).flatten() else {
+                // They keep their place: the next turn looks at them again.
+                self.fanout.waiting.entry(shard).or_default().extend(calls);
+                self.starves(shard);
+                continue;
+            };
+            let limit = GET_RECORDS_MAX as u32;
+            let seen = self.state().applied;
+            let call = GetCall { shard, log, sequence, floor, limit, seen, encoding: Encoding::Json };
+            let due = calls.iter().any(|call| call.due);
+            let event = Event { takers: calls.iter().map(|call| call.taker).collect(), due };
+            self.event_begin(call, event, out, ops);
+        }
+    }
+
+    fn starves(&mut self, shard: ShardKey) {
+        self.fanout.starved.insert(shard);
+        self.fanout.starved_since.get_or_insert(self.now.mono);
+    }
+
+    /// A first buffer for an event, as long as half of its pool is left to others.
+    fn event_buffer(&mut self) -> Option<Span> {
+        [Pool::Small, Pool::Medium].into_iter().find_map(|pool| self.event_buffer_of(pool))
+    }
+
+    pub(super) fn event_buffer_of(&mut self, pool: Pool) -> Option<Span> {
+        let spare = self.buffers.available(pool) * 2 > self.buffers.slots(pool) as usize;
+        spare.then(|| self.buffers.take(pool)).flatten()
+    }
+
+    /// Who has heard nothing for long gets an event without records; who holds buffers and takes nothing ends. Once a second.
+    pub(super) fn fanout_tick(&mut self, ops: &mut Ops) {
+        let now = self.now.mono;
+        self.registrar.sweep(now);
+        let Fanout { waiting, ready, .. } = &mut self.fanout;
+        for (shard, waiters) in waiting.iter_mut() {
+            for waiter in waiters.iter_mut().filter(|waiter| waiter.taker.since.plus_ms(QUIET_MS) <= now) {
+                (waiter.look, waiter.due) = (true, true);
+                ready.insert(*shard);
+            }
+        }
+        if self.fanout.starved_since.is_some_and(|since| since.plus_ms(1_000) <= now) {
+            for worker in (0..self.workers).filter(|worker| *worker != self.id) {
+                self.fanout.owe(worker, Letter::Shed);
+            }
+            self.shed(self.id, ops);
+        }
+    }
+
+    /// Answers a call for an event.
+    pub(super) fn deliver(&mut self, taker: Taker, outcome: Outcome, ops: &mut Ops) {
+        match taker.worker == self.id {
+            true => self.outcome_arrived(taker.id, outcome, ops),
+            false => self.fanout.owe(taker.worker, Letter::Outcome { id: taker.id, outcome }),
+        }
+    }
+
+    pub(super) fn on_fanout_letter(&mut self, from: u16, letter: Letter, ops: &mut Ops) {
+        match letter {
+            Letter::Claim { claim, id } => self.claimed(from, claim, id, ops),
+            Letter::Claimed { id, verdict } => {
+                self.mail.answered(from);
+                self.claim_answered(id, verdict, ops);
+            }
+            Letter::Ousted { id } => self.ousted(id, ops),
+            Letter::Over { claim, id } => self.registrar.over(claim, from, id),
+            Letter::Pull(pull) => self.pulled(from, pull),
+            Letter::Outcome { id, outcome } => self.outcome_arrived(id, outcome, ops),
+            Letter::Shed => self.shed(from, ops),
+        }
+    }
+}
