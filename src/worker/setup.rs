@@ -134,7 +134,11 @@ impl Worker {
             latest_early: VecDeque::new(),
             latest_moved: VecDeque::new(),
             gets: Gets::new(limits.gets),
-            subscriptions: Subscriptions::new(limits.connections as usize, limits.subscriptions),
+            subscriptions: Subscriptions::new(
+                limits.sockets() as usize,
+                limits.connections as usize,
+                limits.subscriptions,
+            ),
             fanout: Fanout::new(workers),
             registrar: Registrar::default(),
             control: None,

@@ -98,10 +98,11 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// Some connections stay free, so that there is one to say that there are no more.
-    pub fn new(connections: usize, most: usize) -> Subscriptions {
+    /// A place for each of the `sockets`, streams of HTTP/2 among them. Some connections stay free, so that there is one to say that there are
+    /// no more.
+    pub fn new(sockets: usize, connections: usize, most: usize) -> Subscriptions {
         let most = most.min(connections - connections / 16 - 1);
-        let slots = (0..connections).map(|_| None).collect();
+        let slots = (0..sockets).map(|_| None).collect();
         Subscriptions { slots, open: 0, most, numbered: 0, moved: Vec::new() }
     }
 

@@ -1,4 +1,4 @@
-"""`python3 tests/compat/command_line.py`: the AWS CLI, as a person types it. The environment names the server, nothing else does."""
+"""`python3 tests/compat command-line`: the AWS CLI, as a person types it. The environment names the server, nothing else does."""
 
 import base64
 import json

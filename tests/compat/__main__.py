@@ -1,0 +1,123 @@
+"""`python3 tests/compat [NAME...]`: unmodified clients against a server, one row for each. `--all` adds what only some servers have.
+
+Every client gets a server of its own. A client whose toolchain is missing is skipped; the last line counts, and one that failed makes the
+exit code 1. What a failing client and its server said is shown.
+"""
+
+import dataclasses
+import pathlib
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "api"))
+sys.path.insert(0, str(HERE))
+
+import appliance  # noqa: E402
+import clients  # noqa: E402
+import lines  # noqa: E402
+
+BUILD_SECONDS_MAX = 1200
+RUN_SECONDS_MAX = 300
+SHOWN_CHARACTERS_MAX = 6000
+STREAMS = re.compile(r"^\S*http2_streams_accepted_total\S* (\d+)", re.MULTILINE)
+PASSED = re.compile(r"^passed: (.+)$|^test_(\w+) .*\.\.\. ok$", re.MULTILINE)
+WIDTHS = (16, 34, 9, 5, 7, 4)
+
+
+@dataclasses.dataclass
+class Outcome:
+    state: str
+    passed: list = dataclasses.field(default_factory=list)
+    said: str = ""
+    seconds: float = 0
+
+
+def run(command, seconds_max, **options):
+    """(exit code, output) of a command; one that does not end in time is killed, and has failed."""
+    try:
+        ended = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace",
+            timeout=seconds_max, **options,
+        )  # fmt: skip
+        return ended.returncode, ended.stdout
+    except subprocess.TimeoutExpired as error:
+        said = error.stdout or ""
+        said = said.decode(errors="replace") if isinstance(said, bytes) else said
+        return 1, f"{said}\nnot done within {seconds_max} s"
+
+
+def spoke(server, client):
+    """What is wrong with the protocol that the client was seen to use; the server counts streams of HTTP/2."""
+    try:
+        page = urllib.request.urlopen(f"http://{server.host}:{server.port}/metrics", timeout=30).read().decode()
+    except OSError as error:
+        return f"the server does not answer: {error}"
+    found = STREAMS.search(page)
+    streams = int(found[1]) if found else 0
+    return "" if (streams > 0) == client.protocol.startswith("HTTP/2") else f"{client.protocol} was expected, and {streams} streams of HTTP/2 came"
+
+
+def tried(client, built):
+    """Builds (once for all that share a build) and runs one client."""
+    missing = client.missing()
+    if missing:
+        return Outcome("skipped", said=missing)
+    start = time.monotonic()
+    key = tuple(map(str, client.build))
+    if client.build and key not in built:
+        built[key] = run(client.build, BUILD_SECONDS_MAX, cwd=client.folder)
+    code, said = built.get(key, (0, ""))
+    if code != 0:
+        return Outcome("FAILED", said=f"the build failed:\n{said}", seconds=time.monotonic() - start)
+    server = appliance.Appliance(*client.flags).start()
+    try:
+        endpoint = f"http://{server.host}:{server.port}"
+        code, said = run(client.run(), RUN_SECONDS_MAX, cwd=client.folder, env=clients.environment(endpoint))
+        wrong = spoke(server, client) if server.running() else "the server has ended"
+        if code != 0 or wrong:
+            said += f"\n{wrong}\nexit code {code}; the server said:\n{server.output()[-2000:]}"
+    finally:
+        server.remove()
+    passed = [what or test.replace("_", " ") for what, test in PASSED.findall(said)]
+    good = code == 0 and not wrong and passed
+    return Outcome("passed" if good else "FAILED", passed, said, time.monotonic() - start)
+
+
+def row(*cells):
+    *fixed, last = cells
+    print("  ".join([*(f"{cell:<{width}}" for cell, width in zip(fixed, WIDTHS, strict=True)), last]), flush=True)
+
+
+def main(words):
+    table = clients.CLIENTS + (clients.COMING if "--all" in words else [])
+    names = [word for word in words if word != "--all"]
+    unknown = set(names) - {client.name for client in clients.CLIENTS + clients.COMING}
+    if unknown:
+        print(f"no client {', '.join(sorted(unknown))}; there are {', '.join(client.name for client in clients.CLIENTS + clients.COMING)}")
+        return 2
+    wanted = [client for client in clients.CLIENTS + clients.COMING if client.name in names] if names else table
+    count = dict.fromkeys(("passed", "FAILED", "skipped"), 0)
+    built = {}
+    row("client", "version", "protocol", "body", "state", "s", "what passed")
+    if not names:
+        untrue = lines.untrue()
+        state = "FAILED" if untrue else "passed"
+        count[state] += 1
+        row("CLIENTS.md", "", "", "", state, "0", "; ".join(untrue) or "its lines are those of the programs")
+    for client in wanted:
+        outcome = tried(client, built)
+        count[outcome.state] += 1
+        what = outcome.said if outcome.state == "skipped" else "; ".join(outcome.passed)
+        row(client.name, client.version(), client.protocol, client.body, outcome.state, f"{outcome.seconds:.0f}", what)
+        if outcome.state == "FAILED":
+            print(outcome.said[-SHOWN_CHARACTERS_MAX:], flush=True)
+    print(f"compat: {count['passed']} passed, {count['FAILED']} failed, {count['skipped']} skipped")
+    return 1 if count["FAILED"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
