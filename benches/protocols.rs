@@ -1,7 +1,8 @@
 //! The same records by each way in and out, beside each other: `cargo bench --bench protocols`.
 //!
-//! One server, one stream of 8 shards, 8 connections that send prebuilt bodies; the ways take turns, round after round. A line is one figure:
-//! median, then minimum and maximum, and how many times the first way's that is.
+//! A server for each set of flags, a stream of 8 shards on each, 8 connections that send prebuilt bodies; the ways take turns, round after
+//! round. A line is one way: median of the rate, then minimum and maximum, and how many times the first way's that is; the same of the CPU
+//! time of its server.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
@@ -14,11 +15,16 @@ mod load;
 #[path = "canonical/server.rs"]
 #[allow(dead_code, reason = "shared with other benchmarks")]
 mod server;
+#[path = "protocols/sign.rs"]
+mod sign;
+#[path = "protocols/wire.rs"]
+mod wire;
 
 use ciborium::Value;
-use client::{Connection, member, request, request_in, shard_name};
+use client::{Ask, Connection, member, request, request_in, shard_name};
 use server::Server;
 use std::time::{Duration, Instant};
+use wire::Http2;
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(2);
@@ -26,9 +32,13 @@ const STREAM: &str = "ways";
 const CONNECTIONS: usize = 8;
 const RECORDS: usize = 500;
 
-/// A way in or out: its name, and what is sent.
-struct Way {
+type Open = Box<dyn Fn() -> Box<dyn Ask> + Sync>;
+
+/// A way in or out: its name, the server that takes it, how it is connected to, and what is sent.
+struct Way<'s> {
     name: &'static str,
+    server: &'s Server,
+    open: Open,
     requests: Vec<Vec<u8>>,
 }
 
@@ -47,28 +57,91 @@ fn main() {
     reads();
 }
 
+/// One server as it is, one that asks for signatures, one with TLS, and one with all of it.
+struct Servers {
+    plain: Server,
+    signed: Server,
+    tls: Server,
+    all: Server,
+}
+
+impl Servers {
+    fn start() -> Servers {
+        let path = sign::credentials();
+        let credentials = path.to_str().expect("a path of ASCII");
+        let trim = ["--when-full", "trim"];
+        let start = |flags: &[&str]| Server::start("2G", &[&trim[..], flags].concat());
+        Servers {
+            plain: start(&[]),
+            signed: start(&["--credentials", credentials]),
+            tls: start(&["--tls-self-signed"]),
+            all: start(&["--credentials", credentials, "--tls-self-signed"]),
+        }
+    }
+
+    fn ways(&self, bytes: usize) -> Vec<Way<'_>> {
+        let json = || load::put_records(STREAM, RECORDS, bytes, CONNECTIONS);
+        let cbor = || put_records_in_cbor(bytes);
+        let signed = |encoding: &str, requests: Vec<Vec<u8>>| {
+            let body = |request: Vec<u8>| request[memchr::memmem::find(&request, b"\r\n\r\n").expect("a head") + 4..].to_vec();
+            requests.into_iter().map(|r| sign::request(encoding, "PutRecords", &body(r))).collect::<Vec<_>>()
+        };
+        let (plain, guarded) = (self.plain.port, self.signed.port);
+        let http1 = |port: u16| -> Open { Box::new(move || Box::new(Connection::open(port))) };
+        let http2 = |port: u16| -> Open { Box::new(move || Box::new(Http2::over(client::connect(port)))) };
+        let tls = |server: &Server, protocol: &'static str| -> Open {
+            let (port, config) = (server.port, wire::trusting(&server.data, protocol));
+            match protocol {
+                "h2" => Box::new(move || Box::new(Http2::over(wire::tls(port, config.clone())))),
+                _ => Box::new(move || Box::new(wire::http1_in_tls(port, config.clone()))),
+            }
+        };
+        let way = |name, server, open, requests| Way { name, server, open, requests };
+        vec![
+            way("JSON", &self.plain, http1(plain), json()),
+            way("CBOR", &self.plain, http1(plain), cbor()),
+            way("JSON, HTTP/2", &self.plain, http2(plain), json()),
+            way("CBOR, HTTP/2", &self.plain, http2(plain), cbor()),
+            way("JSON, signed", &self.signed, http1(guarded), signed("json", json())),
+            way("CBOR, signed", &self.signed, http1(guarded), signed("cbor", cbor())),
+            way("JSON, TLS", &self.tls, tls(&self.tls, "http/1.1"), json()),
+            way("JSON, TLS, HTTP/2", &self.tls, tls(&self.tls, "h2"), json()),
+            way("CBOR, TLS, HTTP/2, signed", &self.all, tls(&self.all, "h2"), signed("cbor", cbor())),
+        ]
+    }
+
+    /// A stream on each, made over its own wire.
+    fn create(&self) {
+        let body = format!("{{\"StreamName\":\"{STREAM}\",\"ShardCount\":8}}");
+        let signed = || sign::request("json", "CreateStream", body.as_bytes());
+        let in_tls = |server: &Server| wire::http1_in_tls(server.port, wire::trusting(&server.data, "http/1.1"));
+        load::create(self.plain.port, STREAM, 8);
+        Connection::open(self.signed.port).ask(&signed());
+        in_tls(&self.tls).ask(&request("CreateStream", &body));
+        in_tls(&self.all).ask(&signed());
+    }
+}
+
 fn puts(bytes: usize) {
     println!("PutRecords, {RECORDS} x {bytes} B");
-    let ways = [
-        Way { name: "JSON", requests: load::put_records(STREAM, RECORDS, bytes, CONNECTIONS) },
-        Way { name: "CBOR", requests: put_records_in_cbor(bytes) },
-    ];
-    let server = Server::start("4G", &["--when-full", "trim"]);
-    load::create(server.port, STREAM, 8);
-    let mut figures: Vec<Figures> = ways.iter().map(|_| Figures::default()).collect();
+    let servers = Servers::start();
+    servers.create();
+    let names: Vec<&str> = servers.ways(bytes).iter().map(|way| way.name).collect();
+    let mut figures: Vec<Figures> = names.iter().map(|_| Figures::default()).collect();
     for round in 0..=ROUNDS {
-        for (way, figures) in ways.iter().zip(&mut figures) {
-            let cpu = server.cpu();
-            let (calls, latencies) = load::round(server.port, CONNECTIONS, &way.requests, ROUND);
+        // Made anew: a signature is good for five minutes.
+        for (way, figures) in servers.ways(bytes).iter().zip(&mut figures) {
+            let cpu = way.server.cpu();
+            let (calls, latencies) = load::round_by(&way.open, CONNECTIONS, &way.requests, ROUND);
             let records = latencies.len() as f64 * RECORDS as f64;
             // The first round warms up.
             if round > 0 {
                 figures.rate.push(calls * RECORDS as f64);
-                figures.cpu.push((server.cpu() - cpu).as_nanos() as f64 / records);
+                figures.cpu.push((way.server.cpu() - cpu).as_nanos() as f64 / records);
             }
         }
     }
-    show(&ways.map(|way| way.name), figures);
+    show(&names, figures);
 }
 
 fn text(text: impl Into<String>) -> Value {
@@ -149,7 +222,7 @@ fn show(names: &[&str], figures: Vec<Figures>) {
         let (median, last) = (rate[ROUNDS / 2], ROUNDS - 1);
         let (rate_first, cpu_first) = *first.get_or_insert((median, cpu[ROUNDS / 2]));
         println!(
-            "  {name:<8} {median:>12.0} rec/s ({:.0} .. {:.0})  x {:.2}   CPU of the server {:>7.1} ns/rec ({:.1} .. {:.1})  x {:.2}",
+            "  {name:<26} {median:>12.0} rec/s ({:.0} .. {:.0})  x {:.2}   CPU of the server {:>7.1} ns/rec ({:.1} .. {:.1})  x {:.2}",
             rate[0],
             rate[last],
             median / rate_first,

@@ -31,22 +31,51 @@ pub fn base64(data: &[u8]) -> String {
     String::from_utf8(out[..len].to_vec()).expect("ASCII")
 }
 
-pub struct Connection {
-    stream: TcpStream,
+/// Asks one request after the other.
+pub trait Ask: Send {
+    /// Sends a request and gives the body of its answer, which must be a 200 without refused records.
+    fn ask(&mut self, request: &[u8]) -> &[u8];
+}
+
+/// HTTP/1.1 over a socket, or what stands for one.
+pub struct Connection<S = TcpStream> {
+    stream: S,
     buffer: Vec<u8>,
+}
+
+pub fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+    stream.set_nodelay(true).expect("a socket option");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket option");
+    stream
+}
+
+/// Whether an answer of PutRecords says that records were refused.
+pub fn has_refused(body: &[u8]) -> bool {
+    body.starts_with(b"{\"FailedRecordCount\":") && body[21] != b'0'
+        || body.starts_with(b"\xbf\x71FailedRecordCount") && body[19] != 0
 }
 
 impl Connection {
     pub fn open(port: u16) -> Connection {
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
-        stream.set_nodelay(true).expect("a socket option");
-        stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a socket option");
+        Connection::over(connect(port))
+    }
+}
+
+impl<S: Read + Write + Send> Ask for Connection<S> {
+    fn ask(&mut self, request: &[u8]) -> &[u8] {
+        Connection::ask(self, request)
+    }
+}
+
+impl<S: Read + Write> Connection<S> {
+    pub fn over(stream: S) -> Connection<S> {
         Connection { stream, buffer: vec![0; 1 << 16] }
     }
 
     /// Sends a request and gives the body of its answer, which must be a 200 without refused records.
     pub fn ask(&mut self, request: &[u8]) -> &[u8] {
-        self.stream.write_all(request).expect("the server takes the request");
+        self.stream.write_all(request).and_then(|()| self.stream.flush()).expect("the server takes the request");
         let (mut filled, mut head) = (0, None);
         loop {
             if filled == self.buffer.len() {
@@ -62,8 +91,7 @@ impl Connection {
                 && filled >= start + length
             {
                 let body = &self.buffer[start..start + length];
-                let refused = body.starts_with(b"{\"FailedRecordCount\":") && body[21] != b'0'
-                    || body.starts_with(b"\xbf\x71FailedRecordCount") && body[19] != 0;
+                let refused = has_refused(body);
                 let ok = self.buffer.starts_with(b"HTTP/1.1 200 ");
                 assert!(ok && !refused, "{}", String::from_utf8_lossy(&self.buffer[..filled.min(600)]));
                 return &self.buffer[start..start + length];

@@ -1,6 +1,6 @@
 //! Streams, requests that are built before they are sent, and connections that send them again and again.
 
-use crate::client::{self, Connection, base64, request};
+use crate::client::{self, Ask, Connection, base64, request};
 use hdrhistogram::Histogram;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -49,12 +49,17 @@ pub struct Load {
 impl Load {
     /// Connection `c` of `connections` sends `requests[c % n]`.
     pub fn start(port: u16, connections: usize, requests: &[Vec<u8>]) -> Load {
+        Load::by(&|| Box::new(Connection::open(port)), connections, requests)
+    }
+
+    /// The same over connections that `open` makes.
+    pub fn by(open: &(dyn Fn() -> Box<dyn Ask> + Sync), connections: usize, requests: &[Vec<u8>]) -> Load {
         let (stop, began) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let threads = (0..connections).map(|c| {
             let (request, stop) = (requests[c % requests.len()].clone(), stop.clone());
+            let mut connection = open();
             std::thread::spawn(move || {
                 client::pin(c);
-                let mut connection = Connection::open(port);
                 let (mut seen, mut answers) = (latencies(), 0u64);
                 while !stop.load(Relaxed) {
                     let sent = Instant::now();
@@ -84,7 +89,17 @@ impl Load {
 
 /// Such connections for a time.
 pub fn round(port: u16, connections: usize, requests: &[Vec<u8>], time: Duration) -> (f64, Histogram<u64>) {
-    let load = Load::start(port, connections, requests);
+    round_by(&|| Box::new(Connection::open(port)), connections, requests, time)
+}
+
+/// The same over connections that `open` makes.
+pub fn round_by(
+    open: &(dyn Fn() -> Box<dyn Ask> + Sync),
+    connections: usize,
+    requests: &[Vec<u8>],
+    time: Duration,
+) -> (f64, Histogram<u64>) {
+    let load = Load::by(open, connections, requests);
     std::thread::sleep(time);
     load.stop()
 }
