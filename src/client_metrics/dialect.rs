@@ -55,6 +55,8 @@ pub enum Kind {
     UnknownOperation,
     Throttling,
     Malformed,
+    /// Who sends is not known, or may not.
+    Refused(&'static str),
 }
 
 impl Kind {
@@ -69,6 +71,7 @@ impl Kind {
             Kind::UnknownOperation => ("UnknownOperationException", "InvalidAction"),
             Kind::Throttling => ("ThrottlingException", "Throttling"),
             Kind::Malformed => ("SerializationException", "MalformedInput"),
+            Kind::Refused(name) => (name, name),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::auth::policy::{Verdict, judge};
 use crate::auth::presented::SignedHead;
 use crate::auth::refusal::{Reason, Refused};
 use crate::auth::verify::{Check, DerivedKeys, Expected};
+use crate::client_metrics::dialect;
 use crate::http::http1::{HEADERS_MAX, split_target};
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
@@ -92,6 +93,17 @@ fn demand(route: &Route) -> Demand {
         // These have a key of their own.
         Route::Rebalance(_) | Route::Snapshot(_) => Demand::Nothing,
         Route::Refused(_) | Route::ForeignHost => Demand::Nothing,
+    }
+}
+
+/// The answer to one who is not let in, as the service that was asked would give it.
+pub(super) fn refusal(route: &Route, error: &Error) -> Reply {
+    match route {
+        Route::ClientMetrics(call) => {
+            let error = dialect::Error::new(dialect::Kind::Refused(error.kind.name()), error.message.as_str());
+            Reply::client_metrics(call.dialect, Err(error))
+        }
+        _ => Reply::error(error),
     }
 }
 
@@ -187,7 +199,8 @@ impl Worker {
                     // The body has not been read: it never will be.
                     (c.keep_alive, c.unread) = (false, true);
                     c.phase = Phase::Working;
-                    self.reply(slot, Reply::error(&refused.error), ops);
+                    let reply = refusal(&c.route, &refused.error);
+                    self.reply(slot, reply, ops);
                     return false;
                 }
             }
@@ -223,10 +236,12 @@ impl Worker {
                     return true;
                 }
                 // A body that is no JSON is told before the signature is, as AWS does.
-                let encoding = c.encoding;
-                let parsed = object::parse(encoding, self.buffers.bytes(self.body_of(slot)));
+                let (encoding, is_api) = (c.encoding, matches!(c.route, Route::Api(_)));
+                let body = || self.buffers.bytes(self.body_of(slot));
+                let parsed = if is_api { object::parse(encoding, body()).map(drop) } else { Ok(()) };
                 let error = parsed.err().unwrap_or(refused.error);
-                self.reply(slot, Reply::error(&error), ops);
+                let reply = refusal(&self.connections.slots[slot as usize].route, &error);
+                self.reply(slot, reply, ops);
                 false
             }
         }
@@ -319,7 +334,9 @@ impl Worker {
             reads && !c.verified
         };
         let slots = self.connections.slots.iter().enumerate().map(|(slot, c)| (slot as u16, c));
-        let strangers = slots.filter(|(slot, c)| *slot != but && goes(c));
+        // Streams of HTTP/2 take no socket of the ring: closing one makes no room.
+        let ring = self.limits.connections;
+        let strangers = slots.filter(|(slot, c)| *slot < ring && *slot != but && goes(c));
         strangers.min_by_key(|(slot, c)| (c.idle_since, *slot)).map(|(slot, _)| slot)
     }
 

@@ -347,6 +347,37 @@ class Policies(AccessTest):
             tagger.put(other, "k", b"1")
 
 
+class OtherServices(AccessTest):
+    """Lease tables and metrics of clients are signed for their own services."""
+
+    TABLES = "DynamoDB_20120810.ListTables"
+
+    def ask(self, id, service, target, body=b"{}"):
+        api = self.client(id, service=service)
+        status, _, answer = api.request("POST", "/", body, api.signer.headers(api.host, body, target))
+        return status, answer.decode()
+
+    def test_lease_tables(self):
+        self.assertEqual(self.ask("AKIAAPP1", "dynamodb", self.TABLES)[0], 200)
+        status, text = self.ask("AKIANONE", "dynamodb", self.TABLES)
+        self.assertEqual(status, 400)
+        self.assertIn("is not authorized to perform: dynamodb:ListTables on resource: *", text)
+        status, text = self.ask("AKIAREAD", "dynamodb", "DynamoDB_20120810.DescribeTable", b'{"TableName":"leases"}')
+        self.assertIn("dynamodb:DescribeTable on resource: arn:aws:dynamodb:us-east-1:000000000000:table/leases", text)
+        self.assertIn("scoped to correct service: 'dynamodb'", self.ask("AKIAAPP1", "kinesis", self.TABLES)[1])
+        status, text = self.ask("AKIAOTHER", "dynamodb", self.TABLES)
+        self.assertEqual((status, "UnrecognizedClientException" in text), (400, True))
+
+    def test_a_forged_one_is_told_as_forged(self):
+        body = b"Action=PutMetricData&Version=2010-08-01"
+        forger = Signed(self.server.host, self.server.port, Signer("AKIAAPP1", "guessed-0123456789", service="monitoring"))
+        headers = forger.signer.headers(forger.host, body, **{"content-type": "application/x-www-form-urlencoded"})
+        status, _, answer = forger.request("POST", "/", body, headers)
+        self.assertEqual((status, b"<Code>InvalidSignatureException</Code>" in answer), (400, True), answer)
+        status, _, answer = forger.request("POST", "/", body, {name: headers[name] for name in ("host", "content-type")})
+        self.assertIn(b"<Code>MissingAuthenticationTokenException</Code>", answer)
+
+
 class Reload(AccessTest):
     def tearDown(self):
         self.write(USERS)
