@@ -3,6 +3,8 @@
 //! Device and network are played by this file: every file operation succeeds at once, and what is received is written into the span that
 //! the worker asked for. The first rounds may allocate (tables reach their size); after them nothing may.
 
+use hmac::{Hmac, KeyInit, Mac};
+use penstock::auth::credentials::Access;
 use penstock::io::buffers::Buffers;
 use penstock::io::clock::{Mono, Now, Wall};
 use penstock::io::op::{Completion, Completions, DirName, Errno, FileName, Op, Ops, Socket};
@@ -12,8 +14,10 @@ use penstock::log::directories::Given;
 use penstock::observe::counter::Counters;
 use penstock::worker::mailbox::connect;
 use penstock::worker::{Options, Setup, WhenFull, Worker};
+use sha2::{Digest, Sha256};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 struct Counting;
@@ -204,9 +208,50 @@ fn request(operation: &str, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+const CREDENTIALS: &str = r#"{"users":[{"name":"app","keys":[{"id":"AKIAAPP1","secret":"0123456789abcdef"}],"policies":[
+    {"Version":"2012-10-17","Statement":[
+        {"Effect":"Deny","Action":"kinesis:Delete*","Resource":"*"},
+        {"Effect":"Allow","Action":"kinesis:*","Resource":"arn:aws:kinesis:*:*:stream/*","Condition":
+            {"StringLike":{"aws:username":"a*"},"DateGreaterThan":{"aws:CurrentTime":"2020-01-01"},"Null":{"aws:SourceIp":"true"}}}]}]}]}"#;
+
+fn mac(key: &[u8], text: &str) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The same request, signed at the second at which the clock of the bench begins.
+fn signed(operation: &str, body: &str) -> Vec<u8> {
+    let (at, scope) = ("20260921T141320Z", "20260921/us-east-1/kinesis/aws4_request");
+    let names = "content-type;host;x-amz-date;x-amz-target";
+    let target = format!("Kinesis_20131202.{operation}");
+    let hash = hex(&Sha256::digest(body));
+    let canonical = format!(
+        "POST\n/\n\ncontent-type:application/x-amz-json-1.1\nhost:localhost:4567\nx-amz-date:{at}\nx-amz-target:{target}\n\n{names}\n{hash}"
+    );
+    let text = format!("AWS4-HMAC-SHA256\n{at}\n{scope}\n{}", hex(&Sha256::digest(canonical)));
+    let key = scope.split('/').fold(b"AWS40123456789abcdef".to_vec(), |key, part| mac(&key, part).to_vec());
+    let signature = hex(&mac(&key, &text));
+    format!(
+        "POST / HTTP/1.1\r\nHost: localhost:4567\r\nX-Amz-Target: {target}\r\nX-Amz-Date: {at}\r\n\
+         Content-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential=AKIAAPP1/{scope}, SignedHeaders={names}, Signature={signature}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
 /// Allocations of 200 puts of each kind, after 200 that may.
-fn check(flush: bool) {
+fn check(flush: bool, credentials: bool) {
+    let request: fn(&str, &str) -> Vec<u8> = if credentials { signed } else { request };
     let mut bench = Bench::new(flush);
+    if credentials {
+        bench.done.push(Completion::Access(Arc::new(Access::parse(CREDENTIALS).expect("a good file"))));
+    }
     while !bench.accepts {
         bench.turn();
     }
@@ -229,8 +274,10 @@ fn check(flush: bool) {
     }
 }
 
+/// One test, as the counter is one for the process.
 #[test]
 fn puts_do_not_allocate_after_start() {
-    check(false);
-    check(true);
+    check(false, false);
+    check(true, false);
+    check(false, true);
 }

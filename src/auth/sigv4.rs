@@ -1,13 +1,13 @@
-//! Signatures of requests (AWS Signature Version 4), by their form only: what they sign is not verified yet, which is why only loopback
-//! addresses are served. A request without one is taken; one that claims to be signed must be so as a whole, as AWS asks.
+//! Signatures of requests (AWS Signature Version 4), by their form. Without credentials that is all that is looked at: a request without a
+//! signature is taken, one that claims to be signed must be so as a whole, as AWS asks. With them, `presented` goes on from here.
 
 use crate::kinesis::error::{Error, Kind};
 
 /// How the `Authorization` header of a signed request begins; what follows names the algorithm.
-const SCHEME: &[u8] = b"AWS4-";
+pub(super) const SCHEME: &[u8] = b"AWS4-";
 /// In the order in which AWS misses them.
 const HEADER_PARTS: [&str; 3] = ["Credential", "Signature", "SignedHeaders"];
-const ALGORITHM: &str = "X-Amz-Algorithm";
+pub(super) const ALGORITHM: &str = "X-Amz-Algorithm";
 const QUERY_PARTS: [&str; 5] = [ALGORITHM, "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"];
 
 /// Whether the signature of a request, if it has one, has all its parts. `dated`: it has an `X-Amz-Date` or `Date` header. Allocates for an
@@ -42,10 +42,14 @@ fn check_header(header: &[u8], dated: bool) -> Result<(), Error> {
     Err(Error::new(Kind::IncompleteSignature, text))
 }
 
-/// Whether `name=value` is among the parts behind the algorithm; commas or blanks stand between them.
 fn has_part(header: &[u8], name: &[u8]) -> bool {
-    let parts = header.split(|byte| matches!(byte, b',' | b' ')).skip(1);
-    parts.filter_map(|part| part.strip_prefix(name)?.strip_prefix(b"=")).any(|value| !value.is_empty())
+    part(header, name).is_some()
+}
+
+/// The value of `name=value` among the parts behind the algorithm, if it has one; commas or blanks stand between them.
+pub(super) fn part<'h>(header: &'h [u8], name: &[u8]) -> Option<&'h [u8]> {
+    let mut parts = header.split(|byte| matches!(byte, b',' | b' ')).skip(1);
+    parts.find_map(|part| part.strip_prefix(name)?.strip_prefix(b"=").filter(|value| !value.is_empty()))
 }
 
 fn check_query(query: &str) -> Result<(), Error> {
@@ -59,7 +63,7 @@ fn check_query(query: &str) -> Result<(), Error> {
     Err(Error::new(Kind::IncompleteSignature, text))
 }
 
-fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
+pub(super) fn query_value<'q>(query: &'q str, name: &str) -> Option<&'q str> {
     query.split('&').find_map(|pair| {
         let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
         (found == name).then_some(value)

@@ -10,6 +10,7 @@ use crate::io::clock::Wall;
 use crate::limits::SHARDS_PER_STREAM_MAX;
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
+use crate::tables::state::TableChange;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -111,6 +112,13 @@ pub enum Change {
         stream: u32,
         consumer: u32,
     },
+    /// The policy of a stream or consumer, by what follows the account in its ARN; `None`: it has none any more.
+    Policy {
+        resource: String,
+        document: Option<String>,
+    },
+    /// What one request does to lease tables. Workers other than 0 are given an empty one: they have no tables.
+    Tables(Vec<TableChange>),
 }
 
 /// How a parent ended.
@@ -131,11 +139,15 @@ impl State {
         self.applied = number;
         match change {
             Change::CreateStream { .. } => self.create(change),
-            Change::DeleteStream { stream } => self.alter(*stream, |stream| {
-                stream.status = StreamStatus::Deleting;
-                (stream.resharding, stream.moving) = (None, None);
-                stream.consumers.clear();
-            }),
+            Change::DeleteStream { stream } => {
+                self.drop_policies(*stream);
+                self.alter(*stream, |stream| {
+                    stream.status = StreamStatus::Deleting;
+                    (stream.resharding, stream.moving) = (None, None);
+                    stream.consumers.clear();
+                });
+            }
+            Change::Policy { resource, document } => self.set_policy(resource, document.as_deref()),
             Change::StreamGone { stream } => self.gone(*stream),
             Change::Retention { stream, hours } => self.alter(*stream, |stream| stream.retention_hours = *hours),
             Change::CloseShards { stream, parents, children } => self.alter(*stream, |s| close(s, parents, children)),
@@ -160,6 +172,7 @@ impl State {
                 self.alter(*stream, |stream| stream.register(name, *created, tags))
             }
             Change::DeregisterConsumer { stream, consumer } => {
+                self.drop_consumer_policy(*stream, *consumer);
                 self.alter(*stream, |stream| stream.deregister(*consumer))
             }
             Change::Scrubbed { log, scrubs } => {
@@ -167,6 +180,7 @@ impl State {
                     self.scrubs.insert(*log, scrubs.clone());
                 }
             }
+            Change::Tables(changes) => changes.iter().for_each(|change| self.tables.apply(change)),
         }
     }
 

@@ -8,10 +8,11 @@ use super::moving::FORMERS_MAX;
 use super::place::LogPlace;
 use super::state::{HashRange, Resume, Scrubs, Shard, ShardState, State, Stream, StreamMode, StreamStatus, Unverified};
 use crate::io::clock::Wall;
-use crate::kinesis::error::Kind;
+use crate::kinesis::error::{Error, Kind};
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
 use crate::log::memory_disk::Random;
+use crate::tables::state::{Definition, Index, KeyPart, Projection, Scalar, TableChange};
 use std::collections::BTreeSet;
 
 /// Four logs in one directory.
@@ -36,7 +37,7 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
     let name = format!("stream-{}", random.below(4));
     let stream = state.stream(&name);
     let shard = |random: &mut Random| stream.map_or(0, |s| random.below(s.next_shard as u64 + 1) as u32);
-    match random.below(20) {
+    match random.below(23) {
         0 | 1 => decide.create_stream(&new_stream(&name, 1 + random.below(20) as u32), now).ok(),
         2 if random.below(3) == 0 => decide.delete_stream(&name, true).ok(),
         3 => Some(Change::StreamGone { stream: random.below(state.next_stream as u64 + 1) as u32 }),
@@ -75,17 +76,95 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
             Some(Change::DeregisterConsumer { stream: stream?.number, consumer })
         }
         14 => Some(Change::ShardsExpired { stream: stream?.number, shards: vec![shard(random)] }),
+        20 => decide.put_policy(&arn_of(&name), policy(random.below(3))).ok(),
+        21 => decide.delete_policy(&arn_of(&name)).ok(),
         17 => {
             let segments =
                 vec![Unverified { incarnation: 1 + random.below(9) as u32, since: Wall(random.below(1000)) }];
             Some(Change::Scrubbed { log: random.below(3) as u32, scrubs: Scrubs { at: now, segments } })
         }
+        22 => Some(Change::Tables(random_table_changes(random))),
         _ => {
             let key = ShardKey::new(random.below(8) as u32, shard(random));
             let resume = Resume { next: 1 + random.below(100), arrival: random.below(1000) };
             Some(Change::LiveSegments { log: random.below(3) as u32, live: live(&[1, 2]), resume: vec![(key, resume)] })
         }
     }
+}
+
+fn arn_of(stream: &str) -> String {
+    format!("arn:aws:kinesis:us-east-1:000000000000:stream/{stream}")
+}
+
+/// One of several policies.
+fn policy(number: u64) -> String {
+    let statement =
+        format!(r#"{{"Effect":"Allow","Principal":"*","Action":"kinesis:Get*","Resource":"*","Sid":"s{number}"}}"#);
+    format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#)
+}
+
+#[test]
+fn a_policy_goes_with_its_stream_and_is_no_heir() {
+    let (mut state, identity, now) = (State::default(), identity(), Wall(1_700_000_000_000_000));
+    let decide = |state: &State, how: &dyn Fn(&Decide<'_>) -> Result<Change, Error>| {
+        how(&Decide { state, identity: &identity, logs: &LOGS }).map_err(|error| error.to_string())
+    };
+    let put: &dyn Fn(&Decide<'_>) -> Result<Change, Error> = &|d| d.put_policy(&arn_of("a"), policy(1));
+    let delete: &dyn Fn(&Decide<'_>) -> Result<Change, Error> = &|d| d.delete_policy(&arn_of("a"));
+    let missing = format!("ResourceNotFoundException: Resource {} not found.", arn_of("a"));
+    assert_eq!(decide(&state, put), Err(missing.clone()));
+    let apply = |state: &mut State, change: Change| state.apply(state.applied + 1, &change);
+    for name in ["a", "a-b"] {
+        let create = decide(&state, &|d| d.create_stream(&new_stream(name, 1), now)).expect("it is new");
+        apply(&mut state, create);
+        let put = decide(&state, &|d| d.put_policy(&arn_of(name), policy(2))).expect("the stream is there");
+        apply(&mut state, put);
+    }
+    let again = decide(&state, put).expect("it replaces the one before");
+    apply(&mut state, again);
+    assert_eq!(state.policy_text(&arn_of("a")), Ok(policy(1).as_str()));
+    let gone = decide(&state, delete).expect("there is one");
+    apply(&mut state, gone);
+    assert_eq!(state.policy_text(&arn_of("a")), Ok("{}"));
+    assert_eq!(
+        decide(&state, delete),
+        Err(format!("ResourceNotFoundException: No policy found for resource {}.", arn_of("a")))
+    );
+    let (again, deleted) = (decide(&state, put).expect("it is there"), state.streams["a"].number);
+    apply(&mut state, again);
+    apply(&mut state, Change::DeleteStream { stream: deleted });
+    assert_eq!(decide(&state, put), Err(missing));
+    apply(&mut state, Change::Policy { resource: "stream/a".into(), document: Some(policy(1)) });
+    apply(&mut state, Change::StreamGone { stream: deleted });
+    let anew = decide(&state, &|d| d.create_stream(&new_stream("a", 1), now)).expect("the name is free");
+    apply(&mut state, anew);
+    assert_eq!(state.policy_text(&arn_of("a")), Ok("{}"), "the next stream of the name has none");
+    assert_eq!(state.policy_text(&arn_of("a-b")), Ok(policy(2).as_str()), "another stream keeps its own");
+}
+
+/// What requests on lease tables come to; also of tables that are not there.
+fn random_table_changes(random: &mut Random) -> Vec<TableChange> {
+    let mut change = || {
+        let (table, key) = (format!("table-{}", random.below(3)), format!("{{\"S\":\"{}\"}}", random.below(4)));
+        let owner = |name: &str| KeyPart { name: name.to_string(), kind: Scalar::S };
+        let index = || Index { name: "owners".into(), hash: owner("o"), range: None, projection: Projection::KeysOnly };
+        match random.below(8) {
+            0 | 1 => {
+                let indexes = (0..random.below(2)).map(|_| index()).collect();
+                let (created, key, provisioned) = (Wall(random.below(9)), owner("k"), None);
+                let definition =
+                    Definition { created, key, indexes, provisioned, protected: random.coin(), backups: false };
+                TableChange::Define { table, definition }
+            }
+            2 if random.coin() => TableChange::Drop { table },
+            3 => TableChange::Remove { table, key },
+            _ => {
+                let item = format!("{{\"k\":{key},\"o\":{{\"S\":\"{}\"}}}}", random.below(3));
+                TableChange::Put { table, key, item }
+            }
+        }
+    };
+    (0..3).map(|_| change()).collect()
 }
 
 fn check_ranges(stream: &Stream) {
@@ -176,7 +255,7 @@ fn random_histories_keep_ranges_whole_and_numbers_unused() {
         }
         assert_eq!(copy, state, "a copy that is told everything twice arrives at the same, seed {seed}");
     }
-    assert_eq!(kinds.len(), 15, "every kind of change was met");
+    assert_eq!(kinds.len(), 17, "every kind of change was met");
 }
 
 fn kind(change: &Change) -> u8 {
@@ -196,7 +275,9 @@ fn kind(change: &Change) -> u8 {
         Change::Scrubbed { .. } => 13,
         Change::RegisterConsumer { .. } => 14,
         Change::DeregisterConsumer { .. } => 15,
+        Change::Tables(_) => 17,
         Change::Logs { .. } | Change::RetentionClock { .. } => 8,
+        Change::Policy { .. } => 16,
     }
 }
 

@@ -443,7 +443,9 @@ impl Catalog {
             }
         };
         let (len, after) = (bytes.len() as u64, end + bytes.len() as u64);
-        if after <= size && (end == 0 || after <= self.settings.journal_bytes) {
+        // A large state takes its time to become a snapshot, so that is made after as many bytes of entries again.
+        let room = self.settings.journal_bytes.max(self.need);
+        if after <= size && (end == 0 || after <= room) {
             self.push([Step::Write { file: FileName::Journal { number }, at: end, bytes, sync: Sync::Durable }]);
             self.stage = Stage::Write { end: after, crc };
         } else if end > 0 {

@@ -220,12 +220,18 @@ fn a_journal_that_is_full_becomes_a_snapshot_and_older_files_become_spares() {
 
 /// A directory whose journal, behind a snapshot, holds some entries.
 fn journal() -> (MemoryDisk, FileName, History) {
-    let (mut disk, mut random, mut history) = (MemoryDisk::default(), Random(3), History::default());
-    assert!(history.live(&mut disk, None, 1, &mut random));
-    assert!(history.rotated);
-    let number = history.durable as u64;
-    assert!(history.live(&mut disk, None, 4, &mut random));
-    (disk, FileName::Journal { number }, history)
+    for seed in 0..50 {
+        let (mut disk, mut random, mut history) = (MemoryDisk::default(), Random(seed), History::default());
+        assert!(history.live(&mut disk, None, 1, &mut random));
+        let file = FileName::Journal { number: history.durable as u64 };
+        assert!(history.live(&mut disk, None, 4, &mut random));
+        // Random changes may be so large that there is another journal already.
+        let is_there = |bytes: &Vec<u8>| bytes[4096..].iter().any(|byte| *byte != 0);
+        if history.rotated && disk.files().get(&file).is_some_and(is_there) {
+            return (disk, file, history);
+        }
+    }
+    panic!("no history leaves a journal with entries behind its snapshot");
 }
 
 /// A node whose directory has its spares, and that has nothing to do.

@@ -16,6 +16,7 @@ pub mod place;
 pub mod recover;
 pub mod reserve;
 pub mod reshard;
+pub mod resource_policy;
 pub mod routes;
 pub mod state;
 

@@ -37,7 +37,14 @@ pub fn need(state: &State) -> u64 {
     let streams: u64 = state.streams.values().map(of_stream).sum();
     let live: u64 = state.live.values().map(|live| live.len() as u64).sum();
     let logs = state.live.len() + state.placed.len();
-    SLACK + streams + logs as u64 * LOG + live * LIVE_SEGMENT + state.resume.len() as u64 * RESUME
+    let policies = state.policies.iter().map(|(key, policy)| policy_bytes(key.len(), policy.document.len()));
+    SLACK
+        + streams
+        + policies.sum::<u64>()
+        + logs as u64 * LOG
+        + live * LIVE_SEGMENT
+        + state.resume.len() as u64 * RESUME
+        + state.tables.need()
 }
 
 /// What a stream without shards adds to [`need`]; `tags`: the lengths of keys and values.
@@ -49,6 +56,11 @@ pub fn stream_bytes(name: usize, tags: impl Iterator<Item = (usize, usize)>) -> 
 /// What a consumer adds to [`need`].
 pub fn consumer_bytes(name: usize, tags: impl Iterator<Item = (usize, usize)>) -> u64 {
     CONSUMER + name as u64 + tags.map(|(key, value)| TAG + key as u64 + value as u64).sum::<u64>()
+}
+
+/// What a policy adds to [`need`].
+pub fn policy_bytes(key: usize, document: usize) -> u64 {
+    TAG + key as u64 + document as u64
 }
 
 /// What shards add to [`need`].

@@ -2,7 +2,7 @@
 
 use super::change::Change;
 use super::decide_tests::random_change;
-use super::entry::{Place, decode_journal, encode_changes, encode_snapshot};
+use super::entry::{Place, decode_journal, decode_snapshot, encode_changes, encode_snapshot};
 use super::journal::Event;
 use super::journal_tests::{History, Node, SETTINGS, ready};
 use super::reserve::{Cover, need, shard_bytes, stream_bytes};
@@ -12,6 +12,7 @@ use crate::io::op::{Completion, Errno, FileName, Op, OpenHow, Spare, Token};
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
 use crate::log::memory_disk::{MemoryDisk, Random};
+use crate::tables::state::{Definition, Index, KeyPart, Projection, Scalar, TableChange};
 
 const EIO: Errno = Errno(5);
 
@@ -323,4 +324,65 @@ fn what_a_state_needs_is_never_less_than_its_snapshot() {
         fits(&state, "with where all its shards go on");
         assert!(entry <= need(&state).next_multiple_of(4096), "a change of {entry} bytes");
     }
+}
+
+#[test]
+fn what_tables_need_is_never_less_than_their_snapshot_and_a_journal_of_theirs_is_long() {
+    let place = Place { block: 4096, directory: 1, file: 0 };
+    let definition = |indexes: usize| Definition {
+        created: Wall(1),
+        key: KeyPart { name: "leaseKey".to_string(), kind: Scalar::S },
+        indexes: vec![
+            Index {
+                name: "index".to_string(),
+                hash: KeyPart { name: "leaseOwner".to_string(), kind: Scalar::S },
+                range: Some(KeyPart { name: "leaseKey".to_string(), kind: Scalar::S }),
+                projection: Projection::Include(vec!["name".to_string(); 20]),
+            };
+            indexes
+        ],
+        provisioned: Some((1, 1)),
+        protected: false,
+        backups: false,
+    };
+    for (tables, indexes, items, bytes) in
+        [(0, 0, 0, 0), (200, 0, 0, 0), (200, 5, 1, 10), (1, 1, 5_000, 30), (3, 2, 7, 60_000)]
+    {
+        let mut state = State::default();
+        for table in (0..tables).map(|number| format!("table-{number}")) {
+            let define = TableChange::Define { table: table.clone(), definition: definition(indexes) };
+            let put = |number: i32| TableChange::Put {
+                table: table.clone(),
+                key: format!("{{\"S\":\"{number}\"}}"),
+                item: format!("{{\"leaseKey\":{{\"S\":\"{number}\"}},\"f\":{{\"S\":\"{}\"}}}}", "x".repeat(bytes)),
+            };
+            let changes = std::iter::once(define).chain((0..items).map(put)).collect();
+            state.apply(state.applied + 1, &Change::Tables(changes));
+        }
+        let (encoded, need) = (encode_snapshot(place, &state).bytes, need(&state).next_multiple_of(4096));
+        assert!(encoded.len() as u64 <= need, "{tables} tables: {} bytes, {need} foreseen", encoded.len());
+        let (decoded, _) = decode_snapshot(Place { file: 0, ..place }, &encoded).expect("as it was encoded");
+        assert_eq!(decoded, state, "with all that is derived");
+    }
+}
+
+#[test]
+fn a_large_state_is_written_anew_after_as_many_bytes_of_entries() {
+    let (mut disk, mut random) = (MemoryDisk::default(), Random(5));
+    let mut node = ready(&mut disk, &mut random);
+    make(&mut node, &mut disk, (0..40).map(|number| create(number, 20)));
+    let need = need(node.catalog.state());
+    assert!(need > 4 * SETTINGS.journal_bytes, "the state is large: {need}");
+    let mut journals = vec![journal(&disk)];
+    let entries = 400;
+    for number in 0..entries {
+        make(&mut node, &mut disk, std::iter::once(freed(number)));
+        journals.push(journal(&disk));
+    }
+    journals.dedup();
+    let most = 2 + entries as u64 * 4096 / need;
+    assert!((2..=most).contains(&(journals.len() as u64)), "{} journals, {most} at most", journals.len());
+    let mut again = Node::start(false, None);
+    assert!(matches!(again.event(&mut disk, &mut random), Some(Event::Recovered { torn: None })));
+    assert_eq!(again.catalog.state(), node.catalog.state());
 }

@@ -5,10 +5,12 @@
 
 use super::consumer::Consumer;
 use super::moving::{Former, Moving};
+use super::resource_policy::ResourcePolicy;
 use super::routes::Routes;
 use crate::io::clock::Wall;
 use crate::log::LiveSegment;
 use crate::log::format::ShardKey;
+use crate::tables::state::Tables;
 use rkyv::with::Skip;
 use rkyv::{Archive, Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -162,6 +164,10 @@ pub struct State {
     pub retention_wall: Wall,
     /// By log. A log without an entry has never been scrubbed where it lies now.
     pub scrubs: BTreeMap<u32, Scrubs>,
+    /// Policies of streams and their consumers, by what follows the account in their ARN.
+    pub policies: BTreeMap<String, ResourcePolicy>,
+    /// Lease tables: at worker 0, the other copies have none.
+    pub tables: Tables,
     /// Derived: names by stream number.
     #[rkyv(with = Skip)]
     pub names: BTreeMap<u32, String>,
@@ -251,11 +257,18 @@ impl State {
         State { scrubs: BTreeMap::new(), ..self.clone() }
     }
 
+    /// The copy of a worker that has no part in lease tables.
+    pub fn without_tables(&self) -> State {
+        State { tables: Tables::default(), ..self.clone() }
+    }
+
     /// Computes everything derived: after a snapshot has been read, or a state was made by hand.
     pub fn derive(&mut self) {
         self.names = self.streams.iter().map(|(name, stream)| (stream.number, name.clone())).collect();
         for stream in self.streams.values_mut() {
             stream.routes = Routes::of(stream.shards.values());
         }
+        self.policies.values_mut().for_each(ResourcePolicy::derive);
+        self.tables.derive();
     }
 }

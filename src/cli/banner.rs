@@ -23,6 +23,8 @@ pub struct Facts {
     pub when_full: WhenFull,
     /// Nanoseconds within which every stored byte is verified; `None`: never.
     pub scrub: Option<u64>,
+    /// What is said of the credentials, if there are any.
+    pub signed: Option<String>,
 }
 
 /// What the log says: [`crate::worker::notice::Notice::Ready`].
@@ -58,10 +60,12 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         true => "the record is durable on this one machine; it is not replicated: if its disks die, the records die",
         false => "the record is durable on both halves of the mirror, in this one machine: one of them may die",
     };
+    let signed = facts.signed.as_deref().unwrap_or("loopback only: signatures are not verified");
+    let keys = if facts.signed.is_some() { "" } else { " AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any" };
     let mirror = facts.seconds.first().map_or(String::new(), |half| format!(" mirrored in {}", half.display()));
     let lines = [
         format!("penstock {}", env!("CARGO_PKG_VERSION")),
-        format!("  endpoint  http://{endpoint} (loopback only: signatures are not verified)"),
+        format!("  endpoint  http://{endpoint} ({signed})"),
         format!("  cores     {} ({workers} worker{})", cores::show(&facts.cores), if workers == 1 { "" } else { "s" }),
         format!("  data      {}{mirror} ({state})", data[0].display()),
         format!(
@@ -74,7 +78,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         format!("  ack       {ack}"),
         String::new(),
         format!(
-            "  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region} AWS_ACCESS_KEY_ID=any AWS_SECRET_ACCESS_KEY=any"
+            "  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region}{keys}"
         ),
         "  aws kinesis create-stream --stream-name flights --shard-count 1".to_string(),
         "  aws kinesis put-record --stream-name flights --partition-key N14228 --data aGVsbG8=".to_string(),
@@ -139,6 +143,7 @@ mod tests {
             devices: vec![device.clone(), Device { number: "259:2".to_string(), flush: true, ..device }],
             when_full: WhenFull::Reject,
             scrub: Some(14 * 86_400 * 1_000_000_000),
+            signed: None,
         };
         let share = |path: &str, given, space| Share { path: path.to_string(), given, logs: 1, space };
         let directories = [share("/var/lib/penstock", 0, 24_000_000_000), share("/mnt/b", 1, 12_000_000_000)];
@@ -194,6 +199,7 @@ mod tests {
                 devices: vec![device],
                 when_full: WhenFull::Reject,
                 scrub,
+                signed: None,
             };
             let opened = Opened {
                 new: true,

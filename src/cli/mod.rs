@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
-pub mod admin;
+pub mod access;
+mod admin;
 pub mod banner;
 pub mod cores;
 pub mod directory;

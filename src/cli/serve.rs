@@ -3,7 +3,7 @@
 use super::banner::{self, Facts, Opened};
 use super::mirror::{self, Gathered};
 use super::tls::TlsArgs;
-use super::{admin, cores, directory, size};
+use super::{access, admin, cores, directory, size};
 use crate::background::companion;
 use crate::front::Spoken;
 use crate::io::buffers::Buffers;
@@ -53,14 +53,13 @@ pub struct Args {
     data: Vec<PathBuf>,
     #[command(flatten)]
     mirror: mirror::MirrorArgs,
-    /// Address of the HTTP endpoint; loopback only. Port 0 takes a free one.
+    #[command(flatten)]
+    access: access::AccessArgs,
+    /// Address of the HTTP endpoint; outside loopback with --credentials only. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: SocketAddr,
     #[command(flatten)]
     tls: TlsArgs,
-    /// Take clients without TLS too
-    #[arg(long)]
-    plaintext: bool,
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
@@ -117,12 +116,7 @@ fn parse_region(text: &str) -> Result<String, String> {
 
 /// Serves until a signal; the text says what cannot be and what to do.
 pub fn run(args: Args) -> Result<(), String> {
-    if !args.listen.ip().is_loopback() {
-        return Err(format!(
-            "--listen {}: only loopback addresses are served, as signatures are not verified yet",
-            args.listen
-        ));
-    }
+    let credentials = args.access.open(args.listen, args.tls.is_on())?;
     process::raise_limits();
     probe::kernel().map_err(|missing| missing.to_string())?;
     let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()))?;
@@ -172,12 +166,20 @@ pub fn run(args: Args) -> Result<(), String> {
         devices: (0..gathered.data.len()).map(|place| gathered.device(place)).collect(),
         when_full,
         scrub: options.scrub,
+        signed: credentials.as_ref().map(access::Credentials::shown),
     };
     // Before the first thread, which would take the signals otherwise.
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
         Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
-    let spoken = args.tls.spoken(gathered.present(0), endpoint, args.plaintext)?;
+    if let Some(credentials) = credentials {
+        peers.set_access(credentials.access.clone());
+        let hangup = Signals::block_hangup().map_err(|error| format!("signals cannot be blocked: {error}"))?;
+        let peers = peers.clone();
+        let watch = move || credentials.watch(&hangup, &peers, log);
+        thread::Builder::new().name("credentials".to_string()).spawn(watch).map_err(no_thread)?;
+    }
+    let spoken = args.tls.spoken(gathered.present(0), endpoint, args.access.plaintext)?;
     let threads = start(&facts, &gathered, options, &spoken, listeners, &peers)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;

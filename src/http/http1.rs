@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 
 /// More headers than any SDK sends by a factor of three.
-const HEADERS_MAX: usize = 64;
+pub const HEADERS_MAX: usize = 64;
 
 /// What an HTTP/2 client sends first, unasked.
 pub const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -225,7 +225,7 @@ fn take_length(seen: &mut Seen<'_>, value: &[u8]) -> Result<(), Refused> {
 }
 
 /// Authority, path and query of a request target: `/path?query`, or `http://authority/path?query` as to a proxy.
-fn split_target(target: &str) -> (Option<&str>, &str, &str) {
+pub fn split_target(target: &str) -> (Option<&str>, &str, &str) {
     let scheme_end = target.find("://").filter(|&at| is(&target[..at], "http") || is(&target[..at], "https"));
     let (authority, rest) = match scheme_end {
         Some(at) => {

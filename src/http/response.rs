@@ -14,10 +14,18 @@ pub const HEAD_BYTES_MAX: usize = 512;
 pub enum ContentType {
     /// Answers of the API to the SDKs.
     AmzJson,
+    /// Of the services with the older JSON protocol.
+    AmzJsonOld,
     AmzCbor,
+    /// The same with an error of a service that was asked by forms once: a header has the error's name of then.
+    QueryError(&'static str),
+    /// The newer protocol in CBOR, which a header names as well; and such a name.
+    SmithyCbor(Option<&'static str>),
     /// What AWS answers to `application/json`.
     Json,
     Xml,
+    /// Answers of the services that are asked by forms.
+    XmlText,
     Text,
     /// The text format of Prometheus.
     Metrics,
@@ -29,9 +37,12 @@ impl ContentType {
     pub const fn name(self) -> &'static str {
         match self {
             ContentType::AmzJson => "application/x-amz-json-1.1",
+            ContentType::AmzJsonOld | ContentType::QueryError(_) => "application/x-amz-json-1.0",
             ContentType::AmzCbor => "application/x-amz-cbor-1.1",
+            ContentType::SmithyCbor(_) => "application/cbor",
             ContentType::Json => "application/json",
             ContentType::Xml => "application/xml",
+            ContentType::XmlText => "text/xml",
             ContentType::Text => "text/plain; charset=utf-8",
             ContentType::EventStream => "application/vnd.amazon.eventstream",
             ContentType::Metrics => "text/plain; version=0.0.4; charset=utf-8",
@@ -105,6 +116,14 @@ pub fn write_head(out: &mut [u8], head: &Head<'_>) -> usize {
     if let Some(content_type) = head.content_type {
         w.put(b"\r\nContent-Type: ");
         w.put(content_type.name().as_bytes());
+        if let ContentType::SmithyCbor(_) = content_type {
+            w.put(b"\r\nsmithy-protocol: rpc-v2-cbor");
+        }
+        if let ContentType::SmithyCbor(Some(code)) | ContentType::QueryError(code) = content_type {
+            w.put(b"\r\nx-amzn-query-error: ");
+            w.put(code.as_bytes());
+            w.put(b";Sender");
+        }
     }
     match head.content_length {
         Some(bytes) => {
@@ -151,6 +170,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         400 => "Bad Request",
+        401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
@@ -244,7 +264,9 @@ mod tests {
     #[test]
     fn the_longest_head_fits_its_bound() {
         let date = Date::new(Wall(u64::MAX));
-        for content_type in [ContentType::Metrics, ContentType::AmzJson] {
+        for content_type in
+            [ContentType::Metrics, ContentType::AmzJson, ContentType::SmithyCbor(Some("InvalidParameterCombination"))]
+        {
             let longest = Head {
                 status: 431,
                 content_type: Some(content_type),

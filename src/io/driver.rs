@@ -9,7 +9,7 @@
 use super::buffers::Pool;
 use super::clock::{Clock, Mono, Now};
 use super::companion::Link;
-use super::op::{Completions, Ops};
+use super::op::{Completion, Completions, Ops};
 use super::peers::Peers;
 use super::uring::{Ring, RingSetup, Wait};
 use crate::front::{Front, Spoken};
@@ -82,7 +82,7 @@ pub fn run(post: Post) -> io::Result<()> {
     let front = Front::new(&setup.limits, spoken);
     let (done, ops) = (Completions::with_capacity(TURN), Ops::with_capacity(TURN));
     let worker = Worker::new(setup);
-    let mut driver = Driver { number, ring, front, worker, peers, say, done, ops, stopping: false };
+    let mut driver = Driver { number, ring, front, worker, peers, say, done, ops, stopping: false, access: 0 };
     driver.turns()?;
     driver.peers.ended();
     Ok(())
@@ -98,6 +98,8 @@ struct Driver {
     done: Completions,
     ops: Ops,
     stopping: bool,
+    /// Generation of the credentials that the worker has.
+    access: u64,
 }
 
 impl Driver {
@@ -130,6 +132,10 @@ impl Driver {
             self.ring.stop_accepting()?;
             self.front.stop();
             self.worker.stop();
+        }
+        // Before the first request is looked at, as this is so before the first turn.
+        if let Some(access) = self.peers.new_access(&mut self.access) {
+            self.done.insert(0, Completion::Access(access));
         }
         let came = !self.done.is_empty();
         let now = Clock.now();

@@ -6,7 +6,9 @@
 
 use super::buffers::Span;
 use super::scrub;
+use crate::auth::credentials::Access;
 use std::fmt;
+use std::sync::Arc;
 
 /// Slot of a connected socket in a worker's table, below `Limits::connections`. Reused only after [`Completion::Closed`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -501,6 +503,8 @@ pub enum Completion {
     },
     /// Another worker has sent a message.
     Woken,
+    /// The operator's credentials: before the first request, and again when they have changed.
+    Access(Arc<Access>),
 }
 
 /// Operations of one turn, in order. Cleared by whoever carries them out; its room is kept.

@@ -1,12 +1,13 @@
 //! How workers wake each other, and how any other thread wakes a worker.
 
 use super::process::eventfd;
+use crate::auth::credentials::Access;
 use crate::stdx::spsc::Doorbell;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::sync::{Arc, Barrier};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 const NO_RING: i32 = -1;
 
@@ -24,6 +25,9 @@ pub struct Peer {
 pub struct Peers {
     peers: Vec<Peer>,
     stopping: AtomicBool,
+    /// The operator's credentials, and how often they have been set.
+    access: Mutex<Option<Arc<Access>>>,
+    access_generation: AtomicU64,
     end: Barrier,
 }
 
@@ -31,7 +35,15 @@ impl Peers {
     pub fn new(workers: u16) -> io::Result<Arc<Peers>> {
         let peer = |_| Ok(Peer { bell: Doorbell::new(), ring: AtomicI32::new(NO_RING), event: eventfd()? });
         let peers = (0..workers).map(peer).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Peers { peers, stopping: AtomicBool::new(false), end: Barrier::new(workers as usize) }))
+        let end = Barrier::new(workers as usize);
+        let access = Mutex::new(None);
+        Ok(Arc::new(Peers {
+            peers,
+            stopping: AtomicBool::new(false),
+            access,
+            access_generation: AtomicU64::new(0),
+            end,
+        }))
     }
 
     pub fn peer(&self, worker: u16) -> &Peer {
@@ -42,6 +54,23 @@ impl Peers {
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         self.peers.iter().for_each(Peer::wake);
+    }
+
+    /// Gives new credentials to every worker, before its next turn.
+    pub fn set_access(&self, access: Arc<Access>) {
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = Some(access);
+        self.access_generation.fetch_add(1, Ordering::Release);
+        self.peers.iter().for_each(Peer::wake);
+    }
+
+    /// The credentials, if they have been set since `seen`, which is brought up to date.
+    pub(super) fn new_access(&self, seen: &mut u64) -> Option<Arc<Access>> {
+        let generation = self.access_generation.load(Ordering::Acquire);
+        if generation == *seen {
+            return None;
+        }
+        *seen = generation;
+        self.access.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A worker has stopped: waits for all others. Its ring is kept until then.

@@ -57,17 +57,28 @@ pub fn lower_priority() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
 }
 
-/// SIGTERM and SIGINT, kept from every thread that is started after [`Signals::block`], and waited for by one.
+/// Signals kept from every thread that is started after they were blocked, and waited for by one.
 pub struct Signals(libc::sigset_t);
 
 impl Signals {
+    /// Those that end the process.
     pub fn block() -> io::Result<Signals> {
+        Signals::of(&[libc::SIGTERM, libc::SIGINT])
+    }
+
+    /// The one that asks a server to read its files again.
+    pub fn block_hangup() -> io::Result<Signals> {
+        Signals::of(&[libc::SIGHUP])
+    }
+
+    fn of(signals: &[i32]) -> io::Result<Signals> {
         let mut set = MaybeUninit::uninit();
         // SAFETY: `sigemptyset` initialises the set that the next calls use; all are given valid pointers.
         let (failed, set) = unsafe {
             libc::sigemptyset(set.as_mut_ptr());
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGTERM);
-            libc::sigaddset(set.as_mut_ptr(), libc::SIGINT);
+            for signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), *signal);
+            }
             (libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()), set.assume_init())
         };
         if failed == 0 { Ok(Signals(set)) } else { Err(io::Error::from_raw_os_error(failed)) }

@@ -18,6 +18,8 @@ pub enum Pattern {
     Name,
     StreamArn,
     ConsumerArn,
+    /// Of a stream or a consumer.
+    ResourceArn,
     HashKey,
     SequenceNumber,
     Any,
@@ -32,6 +34,7 @@ impl Pattern {
             Pattern::ConsumerArn => {
                 "^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/[a-zA-Z0-9_.-]+:[0-9]+"
             }
+            Pattern::ResourceArn => "arn:aws.*:kinesis:.*:\\d{12}:.*stream/\\S+",
             Pattern::HashKey => "0|([1-9]\\d{0,38})",
             Pattern::SequenceNumber => "0|([1-9]\\d{0,128})",
             Pattern::Any => ".*",
@@ -41,8 +44,9 @@ impl Pattern {
     pub(super) fn matches(self, value: &str) -> bool {
         match self {
             Pattern::Name => !value.is_empty() && value.bytes().all(is_name_byte),
-            Pattern::StreamArn => StreamArn::parse(value).is_some(),
             Pattern::ConsumerArn => ConsumerArn::parse(value).is_some(),
+            // Its name may go on with a consumer's.
+            Pattern::StreamArn | Pattern::ResourceArn => StreamArn::parse(value).is_some(),
             Pattern::HashKey => is_number(value, 39),
             Pattern::SequenceNumber => is_number(value, 129),
             Pattern::Any => true,
@@ -72,6 +76,8 @@ impl Text {
     pub const NAME: Text = Text { pattern: Pattern::Name, least: 1, most: 128 };
     pub const STREAM_ARN: Text = Text { pattern: Pattern::StreamArn, least: 1, most: 2048 };
     pub const CONSUMER_ARN: Text = Text { pattern: Pattern::ConsumerArn, least: 1, most: 2048 };
+    pub const RESOURCE_ARN: Text = Text { pattern: Pattern::ResourceArn, least: 1, most: 2048 };
+    pub const ANY: Text = Text { pattern: Pattern::Any, least: 0, most: usize::MAX };
     pub const HASH_KEY: Text = Text { pattern: Pattern::HashKey, least: 0, most: usize::MAX };
     pub const SEQUENCE_NUMBER: Text = Text { pattern: Pattern::SequenceNumber, least: 0, most: usize::MAX };
     pub const SHARD_ITERATOR: Text = Text { pattern: Pattern::Any, least: 1, most: 512 };

@@ -5,6 +5,7 @@ use super::constraint::{Constraints, Text};
 use super::error::{Error, Kind};
 use super::object::Object;
 use super::shard_answer::seconds;
+use crate::auth::ask::Resource;
 use crate::catalog::consumer::Consumer;
 use crate::catalog::identity::Identity;
 use crate::catalog::state::{State, Stream, StreamStatus};
@@ -95,6 +96,13 @@ impl NamedConsumer {
             return Err(Error::new(Kind::ResourceNotFound, text));
         }
         Ok(NamedConsumer { stream: arn.stream.name.to_owned(), name: arn.name.to_owned(), created: Some(arn.created) })
+    }
+
+    /// What policies are asked about; one that is not there has the creation that its ARN says, or none.
+    pub(super) fn resource<'r>(&'r self, state: &State) -> Resource<'r> {
+        let found = state.stream(&self.stream).and_then(|stream| stream.consumer(&self.name, self.created));
+        let created = found.map(|consumer| consumer.created.seconds()).or(self.created).unwrap_or(0);
+        Resource::Consumer(&self.stream, &self.name, created)
     }
 
     /// Its stream and itself.

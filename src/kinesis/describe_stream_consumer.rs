@@ -26,6 +26,10 @@ pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<Descri
 }
 
 impl DescribeStreamConsumer {
+    pub(super) fn consumer(&self) -> &NamedConsumer {
+        &self.consumer
+    }
+
     pub(super) fn answer(&self, state: &State, context: &Context<'_>) -> Result<Vec<u8>, Error> {
         let (stream, consumer) = self.consumer.find(state, context.identity)?;
         let description = ConsumerAnswer::new(context.identity, &stream.name, &self.consumer.name, consumer.created);

@@ -19,6 +19,10 @@ pub enum Kind {
     DryRunOperation,
     IncompleteSignature,
     InvalidSignature,
+    MissingAuthenticationToken,
+    UnrecognizedClient,
+    ExpiredToken,
+    AccessDenied,
 }
 
 impl Kind {
@@ -38,6 +42,10 @@ impl Kind {
             Kind::DryRunOperation => "DryRunOperationException",
             Kind::IncompleteSignature => "IncompleteSignatureException",
             Kind::InvalidSignature => "InvalidSignatureException",
+            Kind::MissingAuthenticationToken => "MissingAuthenticationTokenException",
+            Kind::UnrecognizedClient => "UnrecognizedClientException",
+            Kind::ExpiredToken => "ExpiredTokenException",
+            Kind::AccessDenied => "AccessDeniedException",
         }
     }
 

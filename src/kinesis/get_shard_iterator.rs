@@ -99,6 +99,10 @@ fn invalid(text: impl Into<String>) -> Error {
 }
 
 impl GetShardIterator {
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
     /// The stream and the shard that are meant.
     pub fn resolve<'s>(&self, state: &'s State, identity: &Identity) -> Result<(&'s Stream, &'s Shard), Error> {
         let missing = || shard_id::does_not_exist(ShardId(self.shard), &self.stream, identity);

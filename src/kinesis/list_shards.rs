@@ -200,6 +200,18 @@ struct Place<'s> {
 }
 
 impl ListShards {
+    /// The stream that is meant, also by a token; `None`: the token is not good.
+    pub fn stream<'s>(&'s self, state: &'s State, context: &Context<'_>) -> Option<&'s str> {
+        match &self.start {
+            Start::Stream { name, .. } => Some(name),
+            Start::Token(token) => {
+                let page = Page::open(token, Purpose::ListShards, context).ok()?;
+                let number = page.payload().first_chunk().map(|bytes| u32::from_le_bytes(*bytes))?;
+                state.stream_by_number(number).map(|stream| stream.name.as_str())
+            }
+        }
+    }
+
     pub(super) fn answer(&self, state: &State, context: &Context<'_>) -> Result<Vec<u8>, Error> {
         let Place { stream, after, filter, moment } = self.place(state, context)?;
         let Moment { next_shard, horizon } = moment;

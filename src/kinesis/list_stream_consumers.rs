@@ -52,6 +52,10 @@ pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<ListSt
 }
 
 impl ListStreamConsumers {
+    pub(super) fn stream(&self) -> &str {
+        &self.stream
+    }
+
     pub(super) fn answer(&self, state: &State, context: &Context<'_>) -> Result<Vec<u8>, Error> {
         let identity = context.identity;
         let stream = arn::find_stream(state, &self.stream, identity)?;

@@ -38,6 +38,7 @@ pub mod merge_shards;
 pub mod object;
 pub mod operation;
 mod page;
+pub mod permission;
 pub mod put_diagnosis;
 pub mod put_record;
 pub mod put_records;
@@ -50,6 +51,7 @@ pub mod register_stream_consumer;
 pub mod request;
 #[cfg(test)]
 mod request_tests;
+pub mod resource_policy;
 pub mod sequence;
 pub mod shard_answer;
 pub mod shard_id;

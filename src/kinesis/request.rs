@@ -12,12 +12,13 @@ use super::list_streams::ListStreams;
 use super::list_tags_for_stream::ListTagsForStream;
 use super::object::{self, Encoding};
 use super::operation::Cold;
+use super::resource_policy::GetResourcePolicy;
 use super::subscribe_to_shard::SubscribeToShard;
 use super::{
     create_stream, decrease_retention, delete_stream, deregister_stream_consumer, describe_stream,
     describe_stream_consumer, describe_stream_summary, get_shard_iterator, increase_retention, list_shards,
-    list_stream_consumers, list_streams, list_tags_for_stream, merge_shards, register_stream_consumer, split_shard,
-    subscribe_to_shard,
+    list_stream_consumers, list_streams, list_tags_for_stream, merge_shards, register_stream_consumer, resource_policy,
+    split_shard, subscribe_to_shard,
 };
 use crate::catalog::identity::Identity;
 use crate::catalog::state::{State, StreamMode};
@@ -45,6 +46,7 @@ pub enum Query {
     ListShards(ListShards),
     ListStreams(ListStreams),
     ListTagsForStream(ListTagsForStream),
+    GetResourcePolicy(GetResourcePolicy),
 }
 
 /// A change that a client asks for. Streams are names, shards numbers; neither need exist.
@@ -86,6 +88,14 @@ pub enum Mutation {
         tags: BTreeMap<String, String>,
     },
     DeregisterConsumer(NamedConsumer),
+    /// Of the resource with this ARN, which is of this endpoint; the policy is well-formed.
+    PutResourcePolicy {
+        arn: String,
+        policy: String,
+    },
+    DeleteResourcePolicy {
+        arn: String,
+    },
 }
 
 /// What an answer depends on beside the catalog.
@@ -138,6 +148,11 @@ pub fn decode(operation: Cold, encoding: Encoding, body: &[u8], identity: &Ident
         Cold::ListTagsForStream => {
             Request::Query(Query::ListTagsForStream(list_tags_for_stream::decode(request, identity)?))
         }
+        Cold::PutResourcePolicy => Request::Mutation(resource_policy::decode_put(request, identity)?),
+        Cold::DeleteResourcePolicy => Request::Mutation(resource_policy::decode_delete(request, identity)?),
+        Cold::GetResourcePolicy => {
+            Request::Query(Query::GetResourcePolicy(resource_policy::decode_get(request, identity)?))
+        }
         Cold::Unknown => return Err(Error::new(Kind::UnknownOperation, "")),
     })
 }
@@ -153,6 +168,7 @@ impl Query {
             Query::ListShards(query) => query.answer(state, context),
             Query::ListStreams(query) => query.answer(state, context),
             Query::ListTagsForStream(query) => query.answer(state, context),
+            Query::GetResourcePolicy(query) => query.answer(state, context),
         }
     }
 }

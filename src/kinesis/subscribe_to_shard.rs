@@ -51,6 +51,10 @@ pub(super) fn decode(request: &Object<'_>, identity: &Identity) -> Result<Subscr
 }
 
 impl SubscribeToShard {
+    pub(super) fn consumer(&self) -> &NamedConsumer {
+        &self.consumer
+    }
+
     pub fn resolve<'s>(&self, state: &'s State, context: &Context<'_>) -> Result<Resolved<'s>, Error> {
         let (stream, consumer) = self.consumer.find(state, context.identity)?;
         let missing = || shard_id::does_not_exist(ShardId(self.shard), &stream.name, context.identity);

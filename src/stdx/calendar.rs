@@ -42,6 +42,22 @@ impl Civil {
         }
     }
 
+    /// Seconds since 1970 of a date and time; `None`: there is no such one, or it is before 1970.
+    pub fn to_seconds(year: u64, month: u8, day: u8, [hour, minute, second]: [u8; 3]) -> Option<u64> {
+        let in_range = (1970..10_000).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
+        if !in_range || hour > 23 || minute > 59 || second > 59 {
+            return None;
+        }
+        let (from_march, year_of_march) =
+            if month > 2 { (month as u64 - 3, year) } else { (month as u64 + 9, year - 1) };
+        let (era, year_of_era) = (year_of_march / 400, year_of_march % 400);
+        let day_of_year = (153 * from_march + 2) / 5 + day as u64 - 1;
+        let days = era * DAYS_OF_ERA + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let seconds = (days - DAYS_TO_1970) * DAY + hour as u64 * 3_600 + minute as u64 * 60 + second as u64;
+        // The 31st of a shorter month has become a day of the next one.
+        (Civil::from_seconds(seconds).day == day).then_some(seconds)
+    }
+
     /// `Jan`.
     pub fn month_name(&self) -> &'static str {
         &"JanFebMarAprMayJunJulAugSepOctNovDec"[(self.month as usize - 1) * 3..][..3]
@@ -72,6 +88,23 @@ mod tests {
             assert_eq!((civil.year, civil.month, civil.day), (year, month, day), "{seconds}");
             assert_eq!((civil.hour, civil.minute, civil.second), (hour, minute, second), "{seconds}");
             assert_eq!(civil.weekday_name(), weekday, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn dates_lead_back_to_their_seconds() {
+        for seconds in (0..8_000_000_000).step_by(86_400 * 13 + 4_711) {
+            let Civil { year, month, day, hour, minute, second, .. } = Civil::from_seconds(seconds);
+            assert_eq!(Civil::to_seconds(year, month, day, [hour, minute, second]), Some(seconds));
+        }
+        for (year, month, day, time) in [
+            (2025, 2, 29, [0; 3]),
+            (2026, 4, 31, [0; 3]),
+            (2026, 13, 1, [0; 3]),
+            (2026, 1, 1, [24, 0, 0]),
+            (1969, 12, 31, [0; 3]),
+        ] {
+            assert_eq!(Civil::to_seconds(year, month, day, time), None, "{year}-{month}-{day}");
         }
     }
 

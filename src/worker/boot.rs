@@ -268,7 +268,7 @@ impl Worker {
                     self.tell_operator(Notice::TornJournal { file });
                 }
                 let control = self.control.as_mut().expect("worker 0 has the catalog");
-                let state = control.catalog.state().clone();
+                let state = control.catalog.state().without_tables();
                 let superblock =
                     self.boot.as_ref().and_then(|b| b.superblock.clone()).expect("read before the catalog");
                 let persisted = Wall(superblock.retention_wall.max(state.retention_wall.0));

@@ -5,23 +5,24 @@
 //! is one receive in flight at most, and none while a request is worked on: a client that does not read its replies, or that outruns the
 //! server, fills its own socket and nothing else.
 
+pub use super::connections::{Connection, Connections, Phase};
+
 use super::Worker;
-use super::mailbox::ConnectionId;
+use super::access::{Gate, Pass, STRANGER_HEAD_MS};
+use super::connections::free;
 use super::rebalance::REBALANCE_MS;
 use super::serve::{Reply, Route};
 use super::snapshot::SNAPSHOT_MS;
 use crate::http::chunked;
 use crate::http::http1::{self, Body, Bounds, Parsed};
 use crate::http::response::CONTINUE;
-use crate::io::buffers::{Pool, Span};
+use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Errno, Op, Ops, Socket};
 use crate::kinesis::error::{Error, Kind};
-use crate::kinesis::object::Encoding;
 use crate::kinesis::operation;
-use crate::limits::Limits;
 use crate::observe::counter::Counter;
-use std::collections::VecDeque;
+use crate::tables::error as tables;
 
 /// A request must be whole this long after its first byte, and for each 100 KiB of its body a second more.
 const REQUEST_MS: u64 = 30_000;
@@ -32,132 +33,6 @@ const WORK_MS: u64 = 30_000;
 const SEND_MS: u64 = 60_000;
 /// How long a client may go on sending a body that has been refused for its length.
 const DRAIN_MS: u64 = 2_000;
-
-/// What a connection is at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Free,
-    /// Reading a head; idle while there is no byte of it.
-    Head,
-    /// Reading a body of known length.
-    Body,
-    /// Reading a chunked body.
-    Chunks,
-    /// The head has been read, and there is no buffer for the body yet.
-    Unbuffered,
-    /// The request is whole and is worked on.
-    Working,
-    Sending,
-    /// A subscription sends its events; nothing is received.
-    Streaming,
-    /// A refusal has been sent; what the client goes on sending is dropped until it closes. Closing at once would reset the connection,
-    /// and most clients read the reply only when they have sent all.
-    Draining,
-    /// `Op::Close` has been emitted.
-    Closing,
-}
-
-/// One connection, or a free slot for one.
-pub struct Connection {
-    pub generation: u32,
-    pub phase: Phase,
-    /// Bytes received into its slot and not consumed.
-    filled: u32,
-    head_len: u32,
-    /// Of the body: its length, and what of it has been received.
-    body_len: u32,
-    body_filled: u32,
-    /// The buffer of a body that does not fit behind its head.
-    body: Option<Span>,
-    chunks: chunked::Decoder,
-    pub keep_alive: bool,
-    /// The body was refused for its length: the client is sending it still.
-    too_large: bool,
-    /// What the request being read or worked on is for.
-    pub route: Route,
-    /// Of its body, and of the answer.
-    pub encoding: Encoding,
-    /// `100 Continue` is being sent; the body is received after it.
-    continuing: bool,
-    /// When the phase has lasted too long.
-    pub deadline: Mono,
-    idle_since: Mono,
-    /// A buffer that is being sent: given or sent back when it has been.
-    pub sending: Option<Span>,
-}
-
-/// The connections of a worker.
-pub struct Connections {
-    pub slots: Vec<Connection>,
-    /// Open connections, streams of HTTP/2 among them.
-    pub open: usize,
-    /// Those of them that are streams: their slots are from `sockets` on.
-    streams: usize,
-    /// Slots of the ring's sockets.
-    sockets: usize,
-    /// Sockets of the ring that carry streams, and are none of these.
-    pub carriers: usize,
-    /// Slots that wait for a buffer, in order.
-    unbuffered: VecDeque<u16>,
-    /// Replies that wait for a buffer.
-    unsent: VecDeque<(ConnectionId, Reply)>,
-}
-
-/// A slot without a connection.
-fn free(body_max: u32) -> Connection {
-    Connection {
-        generation: 0,
-        phase: Phase::Free,
-        filled: 0,
-        head_len: 0,
-        body_len: 0,
-        body_filled: 0,
-        body: None,
-        chunks: chunked::Decoder::new(body_max as usize),
-        keep_alive: true,
-        too_large: false,
-        route: Route::Health,
-        encoding: Encoding::Json,
-        continuing: false,
-        deadline: Mono(u64::MAX),
-        idle_since: Mono(0),
-        sending: None,
-    }
-}
-
-impl Connections {
-    pub fn new(limits: &Limits) -> Connections {
-        let slots: Vec<Connection> = (0..limits.sockets()).map(|_| free(limits.large.1)).collect();
-        let unbuffered = VecDeque::with_capacity(slots.len());
-        let sockets = limits.connections as usize;
-        Connections { slots, open: 0, streams: 0, sockets, carriers: 0, unbuffered, unsent: VecDeque::new() }
-    }
-
-    /// Sockets of the ring that are in use.
-    fn in_ring(&self) -> usize {
-        self.open - self.streams + self.carriers
-    }
-
-    fn is_stream(&self, socket: Socket) -> bool {
-        socket.0 as usize >= self.sockets
-    }
-
-    fn count(&mut self, socket: Socket, opened: bool) {
-        let counts = [Some(&mut self.open), (socket.0 as usize >= self.sockets).then_some(&mut self.streams)];
-        counts.into_iter().flatten().for_each(|count| if opened { *count += 1 } else { *count -= 1 });
-    }
-
-    /// The id of the connection in `slot` now.
-    pub fn id(&self, slot: u16) -> ConnectionId {
-        ConnectionId { slot, generation: self.slots[slot as usize].generation }
-    }
-
-    /// Whether `id` is still there and waits for a reply.
-    pub fn awaits(&self, id: ConnectionId) -> bool {
-        let c = &self.slots[id.slot as usize];
-        c.generation == id.generation && c.phase == Phase::Working
-    }
-}
 
 impl Worker {
     pub(super) fn on_accepted(&mut self, result: Result<Socket, Errno>, ops: &mut Ops) {
@@ -172,6 +47,9 @@ impl Worker {
         assert_eq!(c.phase, Phase::Free, "the ring reused a socket that was not closed");
         c.generation = c.generation.wrapping_add(1);
         *c = Connection { generation: c.generation, phase: Phase::Head, idle_since, ..free(self.limits.large.1) };
+        if self.gate.has_credentials() {
+            c.deadline = idle_since.plus_ms(STRANGER_HEAD_MS);
+        }
         self.connections.count(socket, true);
         self.count_connections();
         // The last slots stay free, so that a new client can always be accepted; the longest idle one makes room.
@@ -188,13 +66,12 @@ impl Worker {
     fn close_longest_idle(&mut self, newest: Socket, ops: &mut Ops) {
         let idle = |slot: usize, c: &Connection| slot != newest.0 as usize && c.phase == Phase::Head && c.filled == 0;
         let slots = self.connections.slots.iter().enumerate();
-        let oldest = slots
-            .filter(|(slot, c)| idle(*slot, c))
-            .min_by_key(|(slot, c)| (c.idle_since, *slot))
-            .map(|(slot, _)| slot);
-        if let Some(slot) = oldest {
+        let oldest = || slots.filter(|(slot, c)| idle(*slot, c)).min_by_key(|(slot, c)| (c.idle_since, *slot));
+        // Who has never shown a signature goes first, also in the middle of a request.
+        let goes = self.oldest_stranger(newest.0 as u16).or_else(|| oldest().map(|(slot, _)| slot as u16));
+        if let Some(slot) = goes {
             self.counters.add(Counter::ConnectionsRefused, 1);
-            self.close(slot as u16, ops);
+            self.close(slot, ops);
         }
     }
 
@@ -212,6 +89,8 @@ impl Worker {
     pub(super) fn on_closed(&mut self, socket: Socket) {
         let c = &mut self.connections.slots[socket.0 as usize];
         c.phase = Phase::Free;
+        c.check = None;
+        self.gate.release(c);
         let (body, sending) = (c.body.take(), c.sending.take());
         // No put still reads its text here: a connection is not closed while a request is worked on.
         body.into_iter().for_each(|span| self.buffers.give(span));
@@ -258,7 +137,7 @@ impl Worker {
             _ => c.filled += bytes,
         }
         if c.phase == Phase::Head && c.deadline == Mono(u64::MAX) {
-            c.deadline = now.plus_ms(REQUEST_MS);
+            c.deadline = now.plus_ms(head_ms(&self.gate, c));
         }
         self.advance(slot, ops);
     }
@@ -292,7 +171,7 @@ impl Worker {
                     Body::Length(len) => len,
                     Body::Chunked => whole.len as usize,
                 };
-                c.route = Worker::route_of(&request, len);
+                c.route = Worker::route_of(&request, len, self.gate.has_credentials());
                 c.encoding = operation::encoding_of(request.content_type);
                 c.body_len = len as u32;
                 c.body_filled = (c.filled - c.head_len).min(c.body_len);
@@ -302,6 +181,9 @@ impl Worker {
                 c.chunks = chunked::Decoder::new(self.limits.large.1 as usize);
                 c.continuing = expects && c.body_filled < c.body_len;
                 let fits = !chunked && head_len + len <= whole.len as usize;
+                if !self.screen(slot, ops) {
+                    return;
+                }
                 if !fits && !self.take_body(slot, chunked) {
                     return;
                 }
@@ -324,7 +206,9 @@ impl Worker {
     fn take_body(&mut self, slot: u16, chunked: bool) -> bool {
         let c = &mut self.connections.slots[slot as usize];
         let len = if chunked { self.limits.large.1 as usize } else { c.body_len as usize };
-        let Some(body) = take_body(&mut self.buffers, len) else {
+        let stranger = self.gate.has_credentials() && !c.verified;
+        let may = |pool, slots| !stranger || self.gate.may_hold(pool, slots);
+        let Some(body) = take_body(&mut self.buffers, len, may) else {
             c.phase = Phase::Unbuffered;
             c.chunks = chunked::Decoder::new(self.limits.large.1 as usize);
             c.body_len = if chunked { u32::MAX } else { c.body_len };
@@ -332,6 +216,7 @@ impl Worker {
             return false;
         };
         c.body = Some(body);
+        self.gate.hold(c, body);
         c.body_len = if chunked { body.len } else { c.body_len };
         c.body_filled = (c.filled - c.head_len).min(c.body_len);
         let from = self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_filled);
@@ -351,10 +236,16 @@ impl Worker {
             }
             let chunked = c.body_len == u32::MAX;
             c.phase = if chunked { Phase::Chunks } else { Phase::Body };
-            if !self.take_body(slot, chunked) {
-                // It went to the end of the queue: put it back in front, it is the next one's turn.
-                self.connections.unbuffered.rotate_right(1);
-                return;
+            let stranger = self.gate.has_credentials() && !c.verified;
+            match self.take_body(slot, chunked) {
+                true => {}
+                // What strangers may hold is used up; others do not wait for them.
+                false if stranger => continue,
+                false => {
+                    // It went to the end of the queue: put it back in front, it is the next one's turn.
+                    self.connections.unbuffered.rotate_right(1);
+                    return;
+                }
             }
             self.begin_body(slot, ops);
         }
@@ -365,7 +256,9 @@ impl Worker {
         if c.body.is_none() {
             c.body_filled = (c.filled - c.head_len).min(c.body_len);
         }
-        match c.body_filled == c.body_len {
+        let (filled, whole) = (c.body_filled, c.body_filled == c.body_len);
+        self.feed_check(slot, filled);
+        match whole {
             true => self.work(slot, ops),
             false => self.receive(slot, ops),
         }
@@ -381,6 +274,7 @@ impl Worker {
             }
             Ok(chunked::Progress::More { decoded }) => {
                 c.body_filled = decoded as u32;
+                self.feed_check(slot, decoded as u32);
                 self.receive(slot, ops);
             }
             Err(refused) => self.refuse(slot, refused.status, refused.why, ops),
@@ -395,6 +289,7 @@ impl Worker {
                 c.body_len = len as u32;
                 let (from, to) = self.buffers.pair(body.part(used as u32, rest), whole.part(c.head_len, rest));
                 to.copy_from_slice(from);
+                self.feed_check(slot, len as u32);
                 self.work(slot, ops);
             }
         }
@@ -427,7 +322,9 @@ impl Worker {
             Route::Snapshot(_) => SNAPSHOT_MS,
             _ => WORK_MS,
         });
-        self.dispatch(slot, ops);
+        if self.authenticate(slot, ops) {
+            self.dispatch(slot, ops);
+        }
     }
 
     /// The request was not answered in time: the connection goes on with the next one, and an answer that comes later is nobody's.
@@ -435,9 +332,12 @@ impl Worker {
         self.subscription_over(slot, Counter::SubscriptionsLost);
         let c = &mut self.connections.slots[slot as usize];
         c.generation = c.generation.wrapping_add(1);
-        let error =
-            Error::new(Kind::InternalFailure, "The request was not done in time; what it asks for may be done or not.");
-        self.reply(slot, Reply::error(&error), ops);
+        let text = "The request was not done in time; what it asks for may be done or not.";
+        let reply = match c.route {
+            Route::Tables(_) => Reply::tables(Err(tables::Error::new(tables::Kind::InternalServer, text))),
+            _ => Reply::error(&Error::new(Kind::InternalFailure, text)),
+        };
+        self.reply(slot, reply, ops);
     }
 
     /// Keeps a reply until there is a buffer for it; the request's deadline holds.
@@ -458,7 +358,7 @@ impl Worker {
     /// A reply that HTTP itself gives; the connection ends with it.
     fn refuse(&mut self, slot: u16, status: u16, why: &'static str, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
-        (c.keep_alive, c.too_large) = (false, status == 413);
+        (c.keep_alive, c.unread) = (false, status == 413);
         c.phase = Phase::Working;
         self.reply(slot, Reply::text(status, why), ops);
     }
@@ -467,6 +367,7 @@ impl Worker {
     fn drain(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.filled = 0;
+        self.gate.release(c);
         if let Some(body) = c.body.take() {
             self.buffers.give(body);
         }
@@ -492,7 +393,7 @@ impl Worker {
         if c.phase != Phase::Sending {
             return;
         }
-        if result.is_ok() && c.too_large && !self.stopping {
+        if result.is_ok() && c.unread && !self.stopping {
             c.phase = Phase::Draining;
             c.deadline = self.now.mono.plus_ms(DRAIN_MS);
             return self.drain(slot, ops);
@@ -506,6 +407,8 @@ impl Worker {
     /// Drops the request that was answered, and goes on with what was received behind it.
     pub(super) fn next_request(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
+        (c.check, c.hashed, c.pass) = (None, 0, Pass::Nobody);
+        self.gate.release(c);
         let used = match c.body.take() {
             Some(body) => {
                 self.buffers.give(body);
@@ -519,7 +422,8 @@ impl Worker {
         (c.filled, c.head_len, c.body_len, c.body_filled) = (rest, 0, 0, 0);
         c.phase = Phase::Head;
         c.idle_since = self.now.mono;
-        c.deadline = if rest > 0 { self.now.mono.plus_ms(REQUEST_MS) } else { Mono(u64::MAX) };
+        let head_ms = head_ms(&self.gate, c);
+        c.deadline = if rest > 0 { self.now.mono.plus_ms(head_ms) } else { Mono(u64::MAX) };
         match rest > 0 {
             true => self.advance(slot, ops),
             false => self.receive(slot, ops),
@@ -553,9 +457,14 @@ impl Worker {
     }
 }
 
-/// A buffer for a body, as long as a quarter of its pool stays for replies.
-fn take_body(buffers: &mut crate::io::buffers::Buffers, len: usize) -> Option<Span> {
-    let spare = |b: &crate::io::buffers::Buffers, pool| b.available(pool) > b.slots(pool) as usize / 4;
+/// How long a head may take.
+fn head_ms(gate: &Gate, connection: &Connection) -> u64 {
+    if gate.has_credentials() && !connection.verified { STRANGER_HEAD_MS } else { REQUEST_MS }
+}
+
+/// A buffer for a body, as long as a quarter of its pool stays for replies; `may`: of which pools, by their slots.
+fn take_body(buffers: &mut Buffers, len: usize, may: impl Fn(Pool, u16) -> bool) -> Option<Span> {
+    let spare = |b: &Buffers, pool| b.available(pool) > b.slots(pool) as usize / 4 && may(pool, b.slots(pool));
     [Pool::Small, Pool::Medium, Pool::Large].into_iter().find_map(|pool| {
         (buffers.slot_size(pool) as usize >= len && spare(buffers, pool)).then(|| buffers.take(pool))?
     })

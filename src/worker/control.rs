@@ -235,6 +235,7 @@ impl Worker {
         self.run_rebalance(ops);
         self.run_snapshot(ops);
         self.judge_wishes(ops);
+        self.run_tables(ops);
         self.send_changes();
         self.finish_applied(ops);
         self.answer_late_reshardings(ops);
@@ -248,10 +249,19 @@ impl Worker {
         }
         let control = self.control.as_mut().expect("worker 0");
         let change = Arc::new((number, change));
-        for worker in 0..self.workers {
-            if worker != self.id {
-                control.unsent[worker as usize].push_back(change.clone());
+        let sent = match change.1 {
+            // Others have no tables: they learn the number.
+            Change::Tables(_) => Arc::new((number, Change::Tables(Vec::new()))),
+            _ => change.clone(),
+        };
+        for worker in (0..self.workers).filter(|worker| *worker != self.id) {
+            let unsent = &mut control.unsent[worker as usize];
+            // The last number says all that those before it say.
+            let is_table = |change: &mut Arc<(u64, Change)>| matches!(change.1, Change::Tables(_));
+            if is_table(&mut sent.clone()) {
+                unsent.pop_back_if(is_table);
             }
+            unsent.push_back(sent.clone());
         }
         control.applied[self.id as usize] = number;
         self.follow_change(&change.1);
@@ -472,7 +482,9 @@ impl Worker {
             | Change::RetentionClock { .. }
             | Change::RegisterConsumer { .. }
             | Change::DeregisterConsumer { .. }
-            | Change::Scrubbed { .. } => return,
+            | Change::Policy { .. }
+            | Change::Scrubbed { .. }
+            | Change::Tables(_) => return,
         };
         self.follow_stream(stream);
         if matches!(change, Change::DeleteStream { .. } | Change::StreamGone { .. }) {
@@ -547,6 +559,8 @@ fn decide_mutation(decide: &Decide<'_>, mutation: Mutation, now: Wall) -> Result
         Mutation::SplitShard { stream, shard, new_start } => decide.split(&stream, shard, new_start, now),
         Mutation::MergeShards { stream, shard, adjacent } => decide.merge(&stream, shard, adjacent, now),
         Mutation::IncreaseRetention { stream, hours } => decide.increase_retention(&stream, hours.into()),
+        Mutation::PutResourcePolicy { arn, policy } => decide.put_policy(&arn, policy),
+        Mutation::DeleteResourcePolicy { arn } => decide.delete_policy(&arn),
         Mutation::DecreaseRetention { stream, hours } => decide.decrease_retention(&stream, hours.into()),
         Mutation::RegisterConsumer { stream, name, tags } => decide.register_consumer(&stream, &name, tags, now),
         Mutation::DeregisterConsumer(NamedConsumer { stream, name, created }) => {

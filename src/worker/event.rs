@@ -13,6 +13,7 @@ use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::event_stream::close_event;
 use crate::kinesis::get_records::{ChildShard, Next};
 use crate::kinesis::sequence::{DIGITS, SequenceNumber};
+use crate::observe::counter::Counter;
 
 /// Who an event is for.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +94,7 @@ impl Worker {
         }
         let get = self.get_end(slot);
         let span = get.out.first(len as u32);
+        self.counters.add(Counter::EventsEncoded, 1);
         self.fanout.lend(span, event.takers.len());
         for taker in event.takers {
             self.deliver(taker, Outcome::Event { span, records, next, ends }, ops);

@@ -366,3 +366,52 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHARD: ShardKey = ShardKey::new(1, 2);
+
+    fn waiter(number: u64, look: bool) -> Waiter {
+        let taker = Taker { worker: 0, id: SubscriptionId { slot: 1, number }, since: Mono(0) };
+        Waiter { taker, log: 0, sequence: 7, floor: 0, look, due: false }
+    }
+
+    #[test]
+    fn a_lent_event_is_free_when_all_have_returned_it() {
+        let mut fanout = Fanout::new(1);
+        let span = Span { worker: 0, pool: Pool::Small, slot: 3, at: 0, len: 100 };
+        fanout.lend(span, 3);
+        assert_eq!([(); 3].map(|()| fanout.returned(span)), [false, false, true]);
+        // What is no event, or another use of the same slot, is lent once.
+        assert!(fanout.returned(span));
+        fanout.lend(span, 1);
+        assert!(fanout.returned(Span { at: 50, len: 1, ..span }));
+    }
+
+    #[test]
+    fn an_append_is_news_only_where_somebody_waits() {
+        let mut fanout = Fanout::new(1);
+        fanout.appended(0, Position(100), SHARD);
+        assert!(fanout.news.is_empty());
+        fanout.wait(SHARD, waiter(1, false));
+        assert_eq!(fanout.goes_on(), (false, false), "nothing is to do for those who wait");
+        for _ in 0..3 {
+            fanout.appended(1, Position(200), SHARD);
+            fanout.appended(1, Position(200), ShardKey::new(1, 3));
+        }
+        assert_eq!(fanout.news[1].iter().collect::<Vec<_>>(), [&(Position(200), SHARD)]);
+        fanout.look_at(SHARD);
+        assert_eq!(fanout.goes_on(), (true, false));
+    }
+
+    #[test]
+    fn changes_that_matter_to_readers_are_noted() {
+        let mut fanout = Fanout::new(1);
+        fanout.note(&Change::Retention { stream: 4, hours: 48 });
+        fanout.note(&Change::DeregisterConsumer { stream: 5, consumer: 0 });
+        fanout.note(&Change::OpenChildren { stream: 6, closed: Vec::new() });
+        assert_eq!((fanout.changed(), fanout.changed()), (vec![5, 6], vec![]));
+    }
+}

@@ -12,6 +12,7 @@ use super::event::Event;
 use super::mailbox::{ConnectionId, GetCall, Message};
 use super::notice::Notice;
 use super::serve::Reply;
+use crate::auth::ask::Resource;
 use crate::catalog::moving::Part;
 use crate::catalog::state::{Shard, StreamStatus};
 use crate::io::buffers::{Pool, Span};
@@ -188,6 +189,7 @@ impl Worker {
         let Some(stream) = stream else {
             return Err(Error::new(Kind::ResourceNotFound, "The stream of this iterator does not exist any more."));
         };
+        self.authorize(slot, "kinesis:GetRecords", Resource::Stream(&stream.name))?;
         if let Some(arn) = &request.arn {
             let named = self.resolve_stream(None, Some(arn))?;
             if named.number != stream.number {

@@ -4,6 +4,7 @@
 //! other's requests fill another quarter at most, so an answer always finds room. What is neither (a durable position, a catalog change)
 //! is kept by its sender until it finds half of the ring free.
 
+use super::errand::{Errand, Outcome};
 use super::fanout;
 use super::latest::LatestRefusal;
 use super::rebalance;
@@ -94,6 +95,16 @@ pub enum Message {
     Mutated {
         to: ConnectionId,
         result: Result<Vec<u8>, Box<Error>>,
+    },
+    /// To worker 0: what it alone keeps, lease tables among it.
+    Errand {
+        from: ConnectionId,
+        errand: Box<Errand>,
+    },
+    /// Its answer.
+    ErrandDone {
+        to: ConnectionId,
+        outcome: Box<Outcome>,
     },
     /// To worker 0: journal that a log's live segments change. Answered by `Journaled`.
     Journal {

@@ -42,6 +42,11 @@ impl Worker {
                 self.mail.answered(from);
                 self.mutated(to, result, ops);
             }
+            Message::Errand { from: connection, errand } => self.run_errand(from, connection, *errand, ops),
+            Message::ErrandDone { to, outcome } => {
+                self.mail.answered(from);
+                self.errand_done(to, *outcome, ops);
+            }
             Message::Journal { log, change } => self.journal(from, log, *change, ops),
             Message::Journaled { log, done } => {
                 self.mail.answered(from);

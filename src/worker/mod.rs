@@ -3,14 +3,18 @@
 //! `step` does the same in every turn: apply completions, take messages, go on with what waited, then the closing list: append what
 //! waited for memory, seal and submit commits, release acks, tell other workers.
 
+pub mod access;
 pub mod ack;
 mod ahead;
 pub mod append;
 pub mod boot;
+mod client_metrics;
 pub mod clock;
 pub mod connection;
+mod connections;
 pub mod control;
 pub mod directories;
+pub mod errand;
 pub mod event;
 pub mod fanout;
 pub mod get;
@@ -36,6 +40,7 @@ pub mod space;
 pub mod stream_news;
 mod subscribe;
 mod subscription;
+mod tables;
 
 use crate::catalog::identity::Identity;
 use crate::catalog::place::LogPlace;
@@ -51,6 +56,7 @@ use crate::log::format::ShardKey;
 use crate::mirror::Mirror;
 use crate::observe::counter::{Counter, Counters};
 use crate::shard::Shards;
+use access::Gate;
 use ack::{Acks, LatestWait, Tell};
 use append::Pending;
 use boot::Boot;
@@ -71,6 +77,7 @@ use snapshot::Snapshots;
 use space::{RetentionClock, Space};
 use std::collections::{BTreeMap, VecDeque};
 use subscription::Subscriptions;
+use tables::Desk;
 
 /// How often stalled connections, overdue puts and expired records are looked for.
 const TICK_MS: u64 = 1_000;
@@ -124,6 +131,7 @@ pub struct Worker {
     /// Where recovery found that shards go on: (next number, arrival).
     found: BTreeMap<ShardKey, (u64, u64)>,
     connections: Connections,
+    gate: Gate,
     puts: Puts,
     pending: VecDeque<Pending>,
     acks: Acks,
@@ -144,6 +152,10 @@ pub struct Worker {
     pinning: Pinning,
     /// Worker 0's moves of shards.
     rebalances: Rebalances,
+    /// Worker 0's requests on lease tables.
+    desk: Desk,
+    /// What clients' PutMetricData has brought to worker 0.
+    client_metrics: crate::client_metrics::store::Store,
     /// The catalog's copy of every other worker.
     view: State,
     applied_untold: Option<u64>,
@@ -206,6 +218,7 @@ impl Worker {
             self.forget_readers();
             self.keep_retention_time(ops);
             self.look_for_catalog_room(ops);
+            self.tell_refusals();
         }
         self.close_turn(ops);
         self.mirror_turn(ops);
@@ -259,6 +272,7 @@ impl Worker {
             },
             Completion::Scrubbed { report, .. } => self.scrubbed(report, ops),
             Completion::Woken => {}
+            Completion::Access(table) => self.on_access(table),
         }
     }
 

@@ -4,6 +4,7 @@ use super::clock::ClockNews;
 use super::hang::HangNews;
 use super::scrub::Told;
 use super::stream_news::StreamNews;
+use crate::auth::refusal::Reason;
 use crate::io::op::{Errno, FileName};
 use crate::mirror::news::News;
 use std::fmt;
@@ -122,6 +123,11 @@ pub enum Notice {
     Trimmed {
         log: u32,
         records_until: u64,
+    },
+    /// Requests that were not let in, since the last such notice.
+    Refusals {
+        count: u64,
+        reason: Reason,
     },
     /// Of the two halves of a data directory.
     Mirror(News),
@@ -246,6 +252,7 @@ impl Notice {
             Notice::Trimmed { log, .. } => {
                 write!(f, "log {log} was full: its oldest segment was recycled before its records expired")
             }
+            Notice::Refusals { count, reason } => write!(f, "refused {count} request(s) {}", reason.text()),
             Notice::Mirror(news) => write!(f, "{news}"),
             Notice::Hang(news) => write!(f, "{news}"),
             Notice::Room { log, back: false } => {

@@ -228,7 +228,9 @@ impl Worker {
         let put = &self.puts.slots[id.0 as usize];
         let text = self.buffers.bytes(put.text);
         let part = |extent: Option<crate::kinesis::put_scan::Extent>| extent.map(|e| e.text(text));
-        let stream = self.resolve_stream(part(put.scan.stream), part(put.scan.arn))?;
+        let slot = put.connection.expect("it has just begun").slot;
+        let action = if put.single { "kinesis:PutRecord" } else { "kinesis:PutRecords" };
+        let stream = self.permitted_stream(slot, action, part(put.scan.stream), part(put.scan.arn))?;
         if let Some(hash) = part(put.scan.beyond_hashes) {
             return Err(put_diagnosis::beyond_hashes(hash));
         }

@@ -4,7 +4,7 @@ use super::Worker;
 use super::control::Wish;
 use super::notice::Notice;
 use crate::catalog::decide::SHARDS_DEFAULT;
-use crate::catalog::reserve::{Cover, consumer_bytes, shard_bytes, stream_bytes};
+use crate::catalog::reserve::{Cover, consumer_bytes, policy_bytes, shard_bytes, stream_bytes};
 use crate::io::op::Ops;
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::request::Mutation;
@@ -21,6 +21,8 @@ fn growth(mutation: &Mutation) -> u64 {
             stream_bytes(stream.len(), tags) + shard_bytes(shards as u64)
         }
         Mutation::SplitShard { .. } | Mutation::MergeShards { .. } => shard_bytes(2),
+        Mutation::PutResourcePolicy { arn, policy } => policy_bytes(arn.len(), policy.len()),
+        Mutation::DeleteResourcePolicy { .. } => 0,
         Mutation::RegisterConsumer { name, tags, .. } => {
             consumer_bytes(name.len(), tags.iter().map(|(key, value)| (key.len(), value.len())))
         }

@@ -3,8 +3,11 @@
 use super::Worker;
 use super::connection::Phase;
 use super::mailbox::Message;
+use crate::auth::ask::Resource;
+use crate::auth::refusal::Refused;
 use crate::auth::sigv4;
 use crate::catalog::state::{Stream, StreamStatus};
+use crate::client_metrics;
 use crate::http::http1;
 use crate::http::response::{ContentType, HEAD_BYTES_MAX, Head, write_head};
 use crate::io::buffers::{Pool, Span};
@@ -20,11 +23,16 @@ use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
 use crate::log::format::ShardKey;
 use crate::observe::counter::Counter;
+use crate::tables;
 
 /// What a request is for, known from its head.
 #[derive(Clone, Debug)]
 pub enum Route {
     Api(Operation),
+    /// An operation on lease tables.
+    Tables(tables::operation::Operation),
+    /// Metrics that a client sends.
+    ClientMetrics(client_metrics::dialect::Call),
     Health,
     Metrics,
     /// Moves of shards, with the key that the client has sent.
@@ -41,6 +49,13 @@ pub enum Route {
 pub const REBALANCE_PATH: &str = "/admin/rebalance";
 pub const SNAPSHOT_PATH: &str = "/admin/snapshot";
 pub const ADMIN_SCHEME: &str = "Penstock ";
+
+impl Route {
+    /// For a request whose user has been taken out of the credentials while it was received.
+    pub(super) fn unknown_user() -> Route {
+        Route::Refused(Box::new(operation::Refusal::of(&Refused::unknown_key().error)))
+    }
+}
 
 fn admin_key(authorization: &[u8]) -> Option<[u8; 16]> {
     let digits = std::str::from_utf8(authorization).ok()?.strip_prefix(ADMIN_SCHEME)?;
@@ -105,8 +120,8 @@ impl Reply {
 
 impl Worker {
     /// What the head of a request asks for.
-    pub(super) fn route_of(request: &http1::Request<'_>, body_len: usize) -> Route {
-        if !http1::host_allowed(request.host) {
+    pub(super) fn route_of(request: &http1::Request<'_>, body_len: usize, has_credentials: bool) -> Route {
+        if !has_credentials && !http1::host_allowed(request.host) {
             return Route::ForeignHost;
         }
         match (request.method, request.path) {
@@ -114,9 +129,15 @@ impl Worker {
             ("GET" | "HEAD", "/metrics") => Route::Metrics,
             ("POST", REBALANCE_PATH) => Route::Rebalance(request.authorization.and_then(admin_key)),
             ("POST", SNAPSHOT_PATH) => Route::Snapshot(request.authorization.and_then(admin_key)),
+            ("POST", _) if let Some(operation) = request.target.and_then(tables::operation::Operation::from_target) => {
+                super::tables::route(operation, request)
+            }
+            ("POST", _) if let Some(route) = super::client_metrics::route(request) => route,
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
                 // An operation that is not there is told before the signature is looked at.
                 Ok(operation @ Operation::Cold(operation::Cold::Unknown)) => Route::Api(operation),
+                // It is verified as a whole.
+                Ok(operation) if has_credentials => Route::Api(operation),
                 Ok(operation) => match sigv4::check_form(request.authorization, request.query, request.dated) {
                     Ok(()) => Route::Api(operation),
                     Err(error) => Route::Refused(Box::new(operation::Refusal::of(&error))),
@@ -133,11 +154,11 @@ impl Worker {
             Route::Api(Operation::PutRecord) => self.put_begin(slot, true, ops),
             Route::Api(Operation::GetRecords) => self.get_begin(slot, ops),
             Route::Api(Operation::Cold(cold)) => self.cold(slot, cold, ops),
+            Route::Tables(operation) => self.tables_begin(slot, operation, ops),
             Route::Health => self.health(slot, ops),
-            Route::Metrics => {
-                let body = Body::Bytes(crate::observe::expose::metrics(&self.all_counters).into_bytes());
-                self.reply(slot, Reply { status: 200, content_type: Some(ContentType::Metrics), body }, ops);
-            }
+            Route::ClientMetrics(call) => self.client_metrics_begin(slot, call, ops),
+            Route::Metrics if self.observe(slot).is_err() => self.refuse_observer(slot, ops),
+            Route::Metrics => self.metrics_begin(slot, ops),
             Route::Rebalance(key) => self.rebalance_begin(slot, key, ops),
             Route::Snapshot(key) => self.snapshot_begin(slot, key, ops),
             Route::ForeignHost => {
@@ -164,6 +185,13 @@ impl Worker {
         self.reply(slot, Reply::text(403, text), ops);
     }
 
+    fn refuse_observer(&mut self, slot: u16, ops: &mut Ops) {
+        let status = self.observe(slot).err().unwrap_or(401);
+        let text = "This takes `Authorization: Bearer` with a token of the observers in the credentials file, or the signature of a user who \
+                    may penstock:ReadMetrics.\n";
+        self.reply(slot, Reply::text(status, text), ops);
+    }
+
     pub(super) fn is_single_put(&self, slot: u16) -> bool {
         matches!(self.connections.slots[slot as usize].route, Route::Api(Operation::PutRecord))
     }
@@ -171,7 +199,11 @@ impl Worker {
     fn cold(&mut self, slot: u16, cold: operation::Cold, ops: &mut Ops) {
         let encoding = self.connections.slots[slot as usize].encoding;
         let body = self.buffers.bytes(self.body_of(slot));
-        match request::decode(cold, encoding, body, &self.identity) {
+        let decoded = request::decode(cold, encoding, body, &self.identity).and_then(|request| {
+            self.authorize_request(slot, cold.action(), &request)?;
+            Ok(request)
+        });
+        match decoded {
             Err(error) => self.reply(slot, Reply::error(&error), ops),
             Ok(Request::Mutation(mutation)) => self.mutate(slot, mutation, ops),
             Ok(Request::Query(query)) => {
@@ -256,6 +288,19 @@ impl Worker {
         self.reply(slot, Reply::json(body), ops);
     }
 
+    /// The same for connection `slot`, whose user must be allowed to do `action` there: who is not learns nothing of the stream.
+    pub(super) fn permitted_stream(
+        &self,
+        slot: u16,
+        action: &str,
+        name: Option<&str>,
+        arn: Option<&str>,
+    ) -> Result<&Stream, Error> {
+        let name = arn::resolve(name, arn, &self.identity)?;
+        self.authorize(slot, action, Resource::Stream(name))?;
+        self.resolve_stream(Some(name), None)
+    }
+
     /// The stream that a request names by name or ARN, in a state in which it serves records.
     pub(super) fn resolve_stream(&self, name: Option<&str>, arn: Option<&str>) -> Result<&Stream, Error> {
         let name = arn::resolve(name, arn, &self.identity)?;
@@ -276,10 +321,13 @@ impl Worker {
         let left = self.all_counters.iter().map(|c| c.get(Counter::SecondsLeftNow)).filter(|s| *s > 0).min();
         let left = left.map_or("null".to_string(), |s| s.to_string());
         let percent = used * 100 / space.max(1);
-        let body = format!(
-            "{{\"status\":\"{status}\",\"percent_full\":{percent},\"seconds_until_full\":{left},\"log_bytes_used\":{used},\
+        let body = match self.observe(slot) {
+            Err(_) => format!("{{\"status\":\"{status}\"}}\n"),
+            Ok(()) => format!(
+                "{{\"status\":\"{status}\",\"percent_full\":{percent},\"seconds_until_full\":{left},\"log_bytes_used\":{used},\
              \"log_bytes\":{space},\"damaged\":{damaged},\"clock_stepped_seconds\":{stepped}}}\n"
-        );
+            ),
+        };
         let status = if failed { 503 } else { 200 };
         let reply = Reply { status, content_type: Some(ContentType::Json), body: Body::Bytes(body.into_bytes()) };
         self.reply(slot, reply, ops);

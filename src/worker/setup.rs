@@ -1,5 +1,6 @@
 //! What a worker is made with.
 
+use super::access::Gate;
 use super::ack::Acks;
 use super::connection::Connections;
 use super::fanout::Fanout;
@@ -13,6 +14,7 @@ use super::scrub::Scrub;
 use super::snapshot::Snapshots;
 use super::space::RetentionClock;
 use super::subscription::Subscriptions;
+use super::tables::Desk;
 use super::{Boot, Worker};
 use crate::catalog::identity::Identity;
 use crate::catalog::state::State;
@@ -124,6 +126,7 @@ impl Worker {
             shards: Shards::default(),
             found: BTreeMap::new(),
             connections: Connections::new(&limits),
+            gate: Gate::default(),
             puts: Puts::new(limits.puts, limits.sockets() as usize),
             pending: VecDeque::with_capacity(limits.puts * 8),
             acks: Acks::new(0, 0),
@@ -142,6 +145,8 @@ impl Worker {
             snapshots: Snapshots::default(),
             pinning: Pinning::default(),
             rebalances: Rebalances::default(),
+            desk: Desk::default(),
+            client_metrics: Default::default(),
             view: State::default(),
             applied_untold: None,
             retention: RetentionClock::default(),

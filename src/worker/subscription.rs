@@ -318,11 +318,11 @@ impl Worker {
             if !self.stopping && self.now.mono < held.ends {
                 continue;
             }
+            // Also one that ends for another reason, and whose client does not take it.
+            let last = if self.stopping { self.now.mono.plus_ms(HASTE_MS) } else { held.ends.plus_ms(LAST_MS) };
+            let c = &mut self.connections.slots[slot as usize];
+            c.deadline = c.deadline.min(last);
             self.stream_ends(slot, None, Counter::SubscriptionsExpired);
-            if self.stopping {
-                let c = &mut self.connections.slots[slot as usize];
-                c.deadline = c.deadline.min(self.now.mono.plus_ms(HASTE_MS));
-            }
             self.stream_go_on(slot, ops);
         }
     }

@@ -6,7 +6,7 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-NOT_TESTS = {"__main__", "wire", "appliance", "event_stream", "frames"}
+NOT_TESTS = {"__main__", "wire", "appliance", "event_stream", "frames", "signer"}
 
 
 class Shown(unittest.TextTestResult):

@@ -57,7 +57,7 @@ class Protocol(ApiTest):
         self.assertEqual((status, text), (404, "<UnknownOperationException/>\n"))
 
     def test_unknown_operations(self):
-        for target in (TARGET + "Nothing", TARGET + "RegisterStreamConsumer2", "DynamoDB_20120810.ListTables", "Kinesis_20131202"):
+        for target in (TARGET + "Nothing", TARGET + "RegisterStreamConsumer2", "Firehose_20150804.PutRecord", "Kinesis_20131202"):
             status, text, _ = self.request(X_Amz_Target=target, Content_Type=CONTENT_TYPE, Authorization=AUTHORIZATION)
             self.assertEqual((status, json.loads(text)["__type"]), (400, "UnknownOperationException"), target)
 

@@ -338,6 +338,21 @@ class OverStarts(Subscribing, Starts, unittest.TestCase):
         lines = self.api.get("/metrics")[1].splitlines()
         return sum(int(line.split()[-1]) for line in lines if line.startswith(f"penstock_{name}{{"))
 
+    def test_an_event_is_encoded_once_for_all_who_want_it(self):
+        self.begin("--cores", "0")
+        shard = self.api.put("s", "k", b"%08d" % 0)["ShardId"]
+        subscribers = [self.subscribe(self.consumer("s", f"e{n}"), shard) for n in range(19)]
+        for subscription in subscribers:
+            self.gets(subscription, 0, 1)
+        encoded, sent = self.metric("events_encoded_total"), self.metric("subscription_events_total")
+        for number in range(1, 51):
+            self.put("s", number, 1)
+            for subscription in subscribers:
+                self.gets(subscription, number, 1)
+        encoded, sent = self.metric("events_encoded_total") - encoded, self.metric("subscription_events_total") - sent
+        self.assertGreaterEqual(sent, 50 * 19)
+        self.assertLess(encoded * 4, sent, "most share theirs")
+
     def test_counters(self):
         consumer = self.begin()
         shard = self.api.put("s", "k", b"%08d" % 0)["ShardId"]

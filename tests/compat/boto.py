@@ -6,7 +6,8 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "api"))
 
-from appliance import Appliance  # noqa: E402
+import signer  # noqa: E402
+
 import boto3  # noqa: E402
 from botocore.config import Config  # noqa: E402
 
@@ -16,11 +17,12 @@ FIRST = "shardId-000000000000"
 class Boto(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Appliance().start()
+        cls.server, key, secret = signer.server()
+        cls.server.start()
         cls.addClassCleanup(cls.server.remove)
         cls.kinesis = boto3.client(
             "kinesis", endpoint_url=f"http://{cls.server.host}:{cls.server.port}", region_name="us-east-1",
-            aws_access_key_id="test", aws_secret_access_key="test", config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
+            aws_access_key_id=key, aws_secret_access_key=secret, config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
         )  # fmt: skip
 
     def stream(self, shards=1):

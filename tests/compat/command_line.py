@@ -10,7 +10,7 @@ import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "api"))
 
-from appliance import Appliance  # noqa: E402
+import signer  # noqa: E402
 
 AWS = pathlib.Path(sys.executable).parent / "aws"
 
@@ -18,12 +18,13 @@ AWS = pathlib.Path(sys.executable).parent / "aws"
 class CommandLine(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Appliance().start()
+        cls.server, key, secret = signer.server()
+        cls.server.start()
         cls.addClassCleanup(cls.server.remove)
         cls.environment = os.environ | {
             "AWS_ENDPOINT_URL_KINESIS": f"http://{cls.server.host}:{cls.server.port}",
-            "AWS_ACCESS_KEY_ID": "any",
-            "AWS_SECRET_ACCESS_KEY": "any",
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_MAX_ATTEMPTS": "1",

@@ -1,5 +1,6 @@
 //! What clients ask: calls with what is needed to judge their replies.
 
+use super::lessee::Ask;
 use super::oracle::{From, Number, ShardSeen};
 use super::wire::Object;
 use serde_json::Value;
@@ -43,6 +44,11 @@ pub enum Kind {
     /// Moves of shards between logs.
     Move,
     Snapshot,
+    /// On the lease; what anybody had been told of it before.
+    Lease {
+        ask: Ask,
+        told: u64,
+    },
     /// Marks in the order of the request.
     Put {
         stream: usize,

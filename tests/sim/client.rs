@@ -4,6 +4,7 @@ use super::administrator::Administrator;
 use super::auditor::Auditor;
 use super::call::{Call, Kind};
 use super::clock::{MILLISECOND, SECOND};
+use super::lessee::{Lease, Lessee};
 use super::mover::Mover;
 use super::net;
 use super::oracle::{Fate, Oracle};
@@ -38,6 +39,7 @@ pub struct Shared {
     pub moved: u64,
     /// Records that came by subscriptions.
     pub subscribed: u64,
+    pub lease: Lease,
     /// Calls answered, and calls lost.
     pub answered: u64,
     pub lost: u64,
@@ -49,6 +51,7 @@ pub enum Role {
     Administrator(Administrator),
     Keeper(Keeper),
     Mover(Mover),
+    Lessee(Lessee),
     Auditor(Auditor),
     Subscriber(Subscriber),
 }
@@ -138,6 +141,7 @@ impl Client {
             Role::Administrator(role) => role.next(random, shared),
             Role::Keeper(role) => role.next(shared),
             Role::Mover(role) => role.next(random, shared),
+            Role::Lessee(role) => role.next(random, shared),
             Role::Auditor(role) => role.next(random, shared),
             Role::Subscriber(role) => role.next(random, shared),
         };
@@ -187,6 +191,7 @@ impl Client {
             Role::Administrator(role) => role.reply(call, status, &value, shared),
             Role::Keeper(role) => role.reply(status, &value, shared),
             Role::Mover(role) => role.reply(&call, status, &value, shared),
+            Role::Lessee(role) => role.reply(call, status, &value, shared),
             Role::Auditor(role) => role.reply(call, status, &value, shared),
             Role::Subscriber(role) => role.reply(call, status, &value, random, shared),
         }
@@ -207,7 +212,7 @@ impl Client {
                 Role::Writer(role) => role.lost(call),
                 Role::Reader(role) => role.lost(call, &mut self.random),
                 Role::Administrator(role) => role.lost(call),
-                Role::Keeper(_) | Role::Mover(_) => {}
+                Role::Keeper(_) | Role::Mover(_) | Role::Lessee(_) => {}
                 Role::Auditor(role) => role.lost(call),
                 Role::Subscriber(role) => role.lost(call, &mut self.random),
             }

@@ -15,6 +15,7 @@ mod drives;
 mod frames;
 mod halves;
 mod inode;
+mod lessee;
 mod lives;
 mod mounting;
 mod mover;
@@ -95,6 +96,10 @@ fn hold(part: u64) {
     assert!(
         seeds < 200 || total.degraded > 0 && total.rebuilt > 0 && total.alone > 0,
         "no half of a mirror was left behind, none rebuilt, or none audited alone: {total:?}"
+    );
+    assert!(
+        seeds < 20 || total.leases_taken > 100 && total.leases_refused > 10,
+        "hardly a lease was taken, or hardly one refused: {total:?}"
     );
     assert!(seeds < 20 || total.restored > 0, "no node has been restored from a snapshot: {total:?}");
     assert!(seeds < 200 || total.snapshots_several > 0, "no snapshot of several drives: {total:?}");

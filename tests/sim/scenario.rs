@@ -91,6 +91,8 @@ pub struct Settings {
     pub room_varies: bool,
     /// Every data directory has two halves; faults strike one of them at a time.
     pub mirrored: bool,
+    /// Clients that race for a lease.
+    pub lessees: usize,
 }
 
 impl Settings {
@@ -146,6 +148,7 @@ impl Settings {
             reflinks: false,
             room_varies: false,
             mirrored: false,
+            lessees: 0,
         };
         if settings.changing_workers {
             // A worker with several logs divides its log memory; each part must hold two of the largest commits.
@@ -159,6 +162,7 @@ impl Settings {
             settings.care(&mut Random::stream(seed, "care"));
             settings.several_drives(&mut Random::stream(seed, "drives"));
             settings.mirror(&mut Random::stream(seed, "mirror"));
+            settings.lessees = *Random::stream(seed, "lessees").pick(&[0, 1, 3]);
         }
         settings.for_canary();
         settings

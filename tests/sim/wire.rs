@@ -83,9 +83,11 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 /// A request as a client of a drawn taste would send it; `chunked`: its body in pieces.
 pub fn request(operation: &str, body: &str, chunked: bool, random: &mut Random) -> Vec<u8> {
+    // Of another service it is named as a whole.
+    let service = if operation.contains('.') { "" } else { "Kinesis_20131202." };
     let mut headers = vec![
         format!("{}: 127.0.0.1:4567", random.pick(&["Host", "host"])),
-        format!("{}: Kinesis_20131202.{operation}", random.pick(&["X-Amz-Target", "x-amz-target"])),
+        format!("{}: {service}{operation}", random.pick(&["X-Amz-Target", "x-amz-target"])),
         format!("{}: application/x-amz-json-1.1", random.pick(&["Content-Type", "content-type"])),
         "User-Agent: simulated".to_string(),
     ];

@@ -5,6 +5,7 @@ use super::client::{Client, Role, Shared};
 use super::clock::{Clock, Heap, MICROSECOND, MILLISECOND, SECOND};
 use super::disk::{Disk, SECOND_HALF};
 use super::halves::Halves;
+use super::lessee::{Lease, Lessee};
 use super::mounting::Mounting;
 use super::mover::Mover;
 use super::net::{self, Net};
@@ -182,6 +183,9 @@ pub struct Report {
     pub readers_resumed: u64,
     /// Reads of theirs that had begun before they were needed.
     pub read_ahead: u64,
+    /// Leases taken, and refused to those who were too late.
+    pub leases_taken: u64,
+    pub leases_refused: u64,
     pub virtual_seconds: f64,
 }
 
@@ -221,6 +225,8 @@ impl Report {
         self.passed_over += other.passed_over;
         self.readers_resumed += other.readers_resumed;
         self.read_ahead += other.read_ahead;
+        self.leases_taken += other.leases_taken;
+        self.leases_refused += other.leases_refused;
         self.virtual_seconds += other.virtual_seconds;
     }
 }
@@ -245,6 +251,9 @@ fn roles(settings: &Settings) -> Vec<Client> {
     }
     if settings.moves > 0 {
         add(Role::Mover(Mover), 300);
+    }
+    for number in 1..=settings.lessees {
+        add(Role::Lessee(Lessee::default()), 400 + number);
     }
     clients
 }
@@ -274,6 +283,7 @@ impl<'a> World<'a> {
             moves_asked: 0,
             moved: 0,
             subscribed: 0,
+            lease: Lease::default(),
             answered: 0,
             lost: 0,
         };
@@ -347,6 +357,7 @@ impl<'a> World<'a> {
         (self.report.answered, self.report.lost) = (self.shared.answered, self.shared.lost);
         self.report.moved = self.shared.moved;
         self.report.subscribed = self.shared.subscribed;
+        (self.report.leases_taken, self.report.leases_refused) = (self.shared.lease.taken, self.shared.lease.refused);
         self.report.rotated_full = self.disk.rotated_full;
         self.report.scrubbed = self.scrubs.found;
         self.report.scrubs_gone_on = self.scrubs.gone_on as u64;

@@ -10,10 +10,13 @@ const STREAM: &str = "compat-rust";
 
 fn client() -> Client {
     let endpoint = std::env::var("AWS_ENDPOINT_URL_KINESIS").expect("AWS_ENDPOINT_URL_KINESIS names the server");
+    let named = |name: &str| std::env::var(name).unwrap_or_else(|_| "any".to_owned());
+    let credentials =
+        Credentials::new(named("AWS_ACCESS_KEY_ID"), named("AWS_SECRET_ACCESS_KEY"), None, None, "environment");
     let config = aws_sdk_kinesis::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("any", "any", None, None, "test"))
+        .credentials_provider(credentials)
         .endpoint_url(endpoint)
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .build();
