@@ -37,7 +37,7 @@ public final class Subscribing {
 
     public static void main(String[] arguments) throws Exception {
         try (KinesisAsyncClient client = KinesisAsyncClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
-                .credentialsProvider(Trial.ANY).build()) {
+                .credentialsProvider(Trial.CREDENTIALS).build()) {
             client.createStream(r -> r.streamName(STREAM).shardCount(1)).join();
             String arn = client.describeStreamSummary(r -> r.streamName(STREAM)).join().streamDescriptionSummary().streamARN();
             List<Consumer> consumers = List.of(consumer(client, arn, "one"), consumer(client, arn, "two"));
@@ -132,7 +132,7 @@ public final class Subscribing {
         Consumer consumer = consumer(client, stream, "slow");
         Slow slow = new Slow();
         try (KinesisAsyncClient own = KinesisAsyncClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
-                .credentialsProvider(Trial.ANY).build()) {
+                .credentialsProvider(Trial.CREDENTIALS).build()) {
             String upper = "shardId-000000000002";
             var handler = SubscribeToShardResponseHandler.builder().subscriber(() -> slow).build();
             CompletableFuture<Void> end = own.subscribeToShard(r -> r.consumerARN(consumer.consumerARN()).shardId(upper)
