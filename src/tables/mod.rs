@@ -15,6 +15,7 @@ pub mod limits;
 pub mod members;
 pub mod number;
 pub mod operation;
+mod permission;
 pub mod read;
 pub mod request;
 pub mod schema;

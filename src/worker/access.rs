@@ -86,6 +86,8 @@ enum Demand {
 fn demand(route: &Route) -> Demand {
     match route {
         Route::Api(operation) => operation.service().map_or(Demand::Nothing, Demand::Must),
+        Route::Tables(_) => Demand::Must("dynamodb"),
+        Route::ClientMetrics(_) => Demand::Must("monitoring"),
         Route::Health | Route::Metrics => Demand::May("kinesis"),
         // These have a key of their own.
         Route::Rebalance(_) | Route::Snapshot(_) => Demand::Nothing,

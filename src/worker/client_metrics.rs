@@ -3,6 +3,7 @@
 use super::Worker;
 use super::errand::Errand;
 use super::serve::{Body, Reply, Route};
+use crate::auth::ask::Resource;
 use crate::auth::sigv4;
 use crate::client_metrics::dialect::{self, Call, Dialect, Error, Kind};
 use crate::client_metrics::request;
@@ -31,6 +32,9 @@ impl Reply {
 impl Worker {
     /// A whole request has come.
     pub(super) fn client_metrics_begin(&mut self, slot: u16, call: Call, ops: &mut Ops) {
+        if let Err(error) = self.authorize(slot, "cloudwatch:PutMetricData", Resource::Any) {
+            return self.reply(slot, Reply::error(&error), ops);
+        }
         let body = self.buffers.bytes(self.body_of(slot));
         let data = match call.is_known {
             true => request::decode(call.dialect, body),

@@ -4,12 +4,14 @@
 use super::Worker;
 use super::errand::{Errand, Outcome, Sender, busy};
 use super::serve::{Body, Reply, Route};
+use crate::auth::ask::Resource;
 use crate::auth::sigv4;
 use crate::catalog::change::Change;
 use crate::catalog::reserve::Cover;
 use crate::http::http1;
 use crate::http::response::ContentType;
 use crate::io::op::Ops;
+use crate::kinesis;
 use crate::kinesis::operation::Refusal;
 use crate::tables::error::{Error, Kind};
 use crate::tables::judge::Judge;
@@ -78,7 +80,13 @@ impl Worker {
     pub(super) fn tables_begin(&mut self, slot: u16, operation: Operation, ops: &mut Ops) {
         let body = self.buffers.bytes(self.body_of(slot));
         let bytes = body.len();
-        let refused = match request::decode(operation, body) {
+        let decoded = request::decode(operation, body);
+        if let Ok(request) = &decoded
+            && let Err(error) = self.may_use_tables(slot, operation, request)
+        {
+            return self.reply(slot, Reply::error(&error), ops);
+        }
+        let refused = match decoded {
             Err(error) => error,
             Ok(request) => match self.send_errand(slot, Errand::Tables { request: Box::new(request), bytes }, ops) {
                 true => return,
@@ -86,6 +94,13 @@ impl Worker {
             },
         };
         self.reply(slot, Reply::tables(Err(refused)), ops);
+    }
+
+    fn may_use_tables(&self, slot: u16, operation: Operation, request: &Request) -> Result<(), kinesis::error::Error> {
+        for (action, table) in request.needs(operation) {
+            self.authorize(slot, action, table.map_or(Resource::Any, Resource::Table))?;
+        }
+        Ok(())
     }
 
     pub(super) fn tables_asked(&mut self, sender: Sender, request: Request, bytes: usize, ops: &mut Ops) {
