@@ -13,7 +13,6 @@ HERE = pathlib.Path(__file__).resolve().parent
 TARGET = appliance.TARGET.absolute()
 JAVA = TARGET / "compat-java"
 GO = TARGET / "compat-go"
-RUST = TARGET / "compat-rust"
 
 
 @dataclasses.dataclass
@@ -29,7 +28,7 @@ class Client:
     build: list = dataclasses.field(default_factory=list)
     needs: tuple = ()
     packages: tuple = ()
-    flags: tuple = ()
+    signed: bool = False
 
     def missing(self):
         """Why it cannot be tried here, or nothing."""
@@ -43,7 +42,12 @@ class Client:
         return [word() if callable(word) else word for word in self.command]
 
 
-def environment(endpoint):
+def verified(client):
+    """The same once more, at a server that verifies signatures."""
+    return dataclasses.replace(client, name=f"{client.name}-signed", signed=True)
+
+
+def environment(endpoint, key="any", secret="any"):
     """Nothing of whoever runs this: no profile, no region, no proxy between the client and a server of this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_") and not name.lower().endswith("_proxy")}
     return kept | {
@@ -51,8 +55,8 @@ def environment(endpoint):
         "AWS_ENDPOINT_URL_DYNAMODB": endpoint,
         "AWS_ENDPOINT_URL_CLOUDWATCH": endpoint,
         "PENSTOCK_ENDPOINT": endpoint,
-        "AWS_ACCESS_KEY_ID": "any",
-        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_ACCESS_KEY_ID": key,
+        "AWS_SECRET_ACCESS_KEY": secret,
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
@@ -111,8 +115,8 @@ def go(program, name):
 
 def rust(program, name):
     return Client(
-        name=name, command=[RUST / "debug" / program], protocol="HTTP/1.1", body="JSON", folder=HERE / "rust", needs=("cargo",),
-        build=["cargo", "build", "--quiet", "--locked", "--target-dir", str(RUST)],
+        name=name, command=[TARGET / "debug" / program], protocol="HTTP/1.1", body="JSON", folder=HERE / "rust", needs=("cargo",),
+        build=["cargo", "build", "--quiet", "--locked", "--target-dir", str(TARGET)],
         version=in_file("rust/Cargo.lock", r'name = "aws-sdk-kinesis"\nversion = "([\d.]+)"', "aws-sdk-kinesis "),
     )  # fmt: skip
 
@@ -126,21 +130,24 @@ def python(module, name, package_name):
 
 KCL = in_file("java/pom.xml", r"<artifactId>amazon-kinesis-client</artifactId>\s*<version>([\d.]+)", "amazon-kinesis-client ")
 
-CLIENTS = [
+PLAIN = [
     python("boto", "boto3", "boto3"),
     python("command_line", "command-line", "awscli"),
     javascript("main.js", "HTTP/2", "javascript"),
     java("Synchronous", "HTTP/1.1", "CBOR", "java"),
     java("Asynchronous", "HTTP/2", "CBOR", "java-async"),
-    java("Aggregated", "HTTP/1.1", "CBOR", "kcl-aggregated", version=KCL),
     go("records", "go"),
     rust("records", "rust"),
 ]
 
-# What needs operations that are not everywhere yet.
-COMING = [
+CLIENTS = [
+    *PLAIN,
+    *map(verified, PLAIN),
+    rust("signatures", "rust-signer"),
+    python("lease_tables", "lease-tables", "boto3"),
     javascript("subscribing.js", "HTTP/2", "javascript-fan"),
     java("Subscribing", "HTTP/2", "JSON", "java-fan"),
+    java("Aggregated", "HTTP/1.1", "CBOR", "kcl-aggregated", version=KCL),
     java("Shared", "HTTP/2", "CBOR", "kcl-polling", "polling", version=KCL),
     java("Shared", "HTTP/2", "CBOR", "kcl-fan", "fan", version=KCL),
 ]

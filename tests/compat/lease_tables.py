@@ -1,4 +1,4 @@
-"""`python3 tests/compat/lease_tables.py`: lease tables and metrics through boto3, as the client library uses them through its own SDK."""
+"""`python3 tests/compat lease-tables`: lease tables and metrics through boto3, as the client library uses them through its own SDK."""
 
 import pathlib
 import sys
@@ -7,13 +7,9 @@ import unittest
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "api"))
 
 from appliance import Appliance  # noqa: E402
-
-try:
-    import boto3
-    from boto3.dynamodb.conditions import Attr
-    from botocore.config import Config
-except ImportError:
-    boto3 = None
+import boto3  # noqa: E402
+from boto3.dynamodb.conditions import Attr  # noqa: E402
+from botocore.config import Config  # noqa: E402
 
 INDEX = "LeaseOwnerToLeaseKeyIndex"
 
@@ -142,10 +138,4 @@ class LeaseTables(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if boto3 is None:
-        print("boto3 is not installed (pip install boto3)\nlease tables: 0 passed, 0 failed, 1 skipped")
-        sys.exit(0)
-    ran = unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(LeaseTables))
-    failed = len(ran.failures) + len(ran.errors)
-    print(f"lease tables: {ran.testsRun - failed - len(ran.skipped)} passed, {failed} failed, {len(ran.skipped)} skipped")
-    sys.exit(1 if failed else 0)
+    unittest.main()

@@ -32,7 +32,7 @@ const FIRST = "shardId-000000000000";
 const kinesis = new KinesisClient({
   endpoint: process.env.AWS_ENDPOINT_URL_KINESIS,
   region: "us-east-1",
-  credentials: { accessKeyId: "any", secretAccessKey: "any" },
+  credentials: { accessKeyId: process.env.AWS_ACCESS_KEY_ID, secretAccessKey: process.env.AWS_SECRET_ACCESS_KEY },
   maxAttempts: 1,
 });
 const asked = { StreamName: STREAM };

@@ -19,7 +19,7 @@ const ShardId = "shardId-000000000000";
 const kinesis = new KinesisClient({
   endpoint: process.env.AWS_ENDPOINT_URL_KINESIS,
   region: "us-east-1",
-  credentials: { accessKeyId: "any", secretAccessKey: "any" },
+  credentials: { accessKeyId: process.env.AWS_ACCESS_KEY_ID, secretAccessKey: process.env.AWS_SECRET_ACCESS_KEY },
   maxAttempts: 1,
 });
 const send = (command) => kinesis.send(command);

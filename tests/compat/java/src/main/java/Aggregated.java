@@ -25,7 +25,7 @@ public final class Aggregated {
 
     public static void main(String[] arguments) throws IOException, NoSuchAlgorithmException {
         try (KinesisClient client = KinesisClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
-                .credentialsProvider(Trial.ANY).build()) {
+                .credentialsProvider(Trial.CREDENTIALS).build()) {
             client.createStream(r -> r.streamName(STREAM).shardCount(1));
             List<SdkBytes> put = List.of(aggregate(0), aggregate(1), aggregate(2));
             client.putRecord(r -> r.streamName(STREAM).partitionKey("a").data(put.get(0)));

@@ -27,7 +27,7 @@ public final class Asynchronous {
     public static void main(String[] arguments) {
         Trial.check(SdkSystemSetting.CBOR_ENABLED.getBooleanValueOrThrow(), "the SDK speaks CBOR unless told otherwise");
         try (KinesisAsyncClient client = KinesisAsyncClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
-                .credentialsProvider(Trial.ANY).build()) {
+                .credentialsProvider(Trial.CREDENTIALS).build()) {
             client.createStream(r -> r.streamName(STREAM).shardCount(2)).join();
             client.waiter().waitUntilStreamExists(r -> r.streamName(STREAM)).join();
             Trial.passed("create, wait");

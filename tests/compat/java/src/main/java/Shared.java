@@ -54,7 +54,7 @@ public final class Shared {
     public static void main(String[] arguments) throws Exception {
         String mode = arguments[0];
         try (KinesisClient client = KinesisClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
-                .credentialsProvider(Trial.ANY).build()) {
+                .credentialsProvider(Trial.CREDENTIALS).build()) {
             new Shared(client, "compat-kcl-" + mode).run(mode);
         }
     }

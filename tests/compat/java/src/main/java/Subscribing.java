@@ -6,6 +6,8 @@ import java.util.concurrent.CompletionException;
 import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.IntStream;
+import org.reactivestreams.Subscriber;
+import org.reactivestreams.Subscription;
 import software.amazon.awssdk.core.SdkBytes;
 import software.amazon.awssdk.regions.Region;
 import software.amazon.awssdk.services.kinesis.KinesisAsyncClient;
@@ -14,6 +16,7 @@ import software.amazon.awssdk.services.kinesis.model.ResourceInUseException;
 import software.amazon.awssdk.services.kinesis.model.ResourceNotFoundException;
 import software.amazon.awssdk.services.kinesis.model.ShardIteratorType;
 import software.amazon.awssdk.services.kinesis.model.SubscribeToShardEvent;
+import software.amazon.awssdk.services.kinesis.model.SubscribeToShardEventStream;
 import software.amazon.awssdk.services.kinesis.model.SubscribeToShardResponseHandler;
 
 /** SubscribeToShard as the asynchronous client does it: events over HTTP/2, while records are put, to the end of a shard. */
@@ -22,6 +25,8 @@ public final class Subscribing {
     private static final String FIRST = "shardId-000000000000";
     private static final int BEFORE = 200;
     private static final int DURING = 300;
+    private static final int LARGE = 40;
+    private static final ConcurrentLinkedQueue<SubscribeToShardEvent> EVENTS = new ConcurrentLinkedQueue<>();
 
     /** A subscription that runs: what has come, and when it has ended. */
     private record Running(ConcurrentLinkedQueue<SubscribeToShardEvent> events, CompletableFuture<Void> end) {
@@ -32,7 +37,7 @@ public final class Subscribing {
 
     public static void main(String[] arguments) throws Exception {
         try (KinesisAsyncClient client = KinesisAsyncClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
-                .credentialsProvider(Trial.ANY).build()) {
+                .credentialsProvider(Trial.CREDENTIALS).build()) {
             client.createStream(r -> r.streamName(STREAM).shardCount(1)).join();
             String arn = client.describeStreamSummary(r -> r.streamName(STREAM)).join().streamDescriptionSummary().streamARN();
             List<Consumer> consumers = List.of(consumer(client, arn, "one"), consumer(client, arn, "two"));
@@ -50,6 +55,7 @@ public final class Subscribing {
                 Trial.check(last.childShards().size() == 2 && last.continuationSequenceNumber() == null, last);
             }
             Trial.passed("two consumers, each with every record in order, to the end of the shard");
+            slowly(client, arn);
             goOn(client, consumers.get(0).consumerARN(), put);
             refusals(client, consumers.get(0).consumerARN(), arn);
             client.deregisterStreamConsumer(r -> r.consumerARN(consumers.get(0).consumerARN())).join();
@@ -93,6 +99,57 @@ public final class Subscribing {
         }), handler);
         answered.join();
         return new Running(events, end);
+    }
+
+    /** Takes one event, then nothing while more is due than any window has room for; then the rest. */
+    private static final class Slow implements Subscriber<SubscribeToShardEventStream> {
+        private final CompletableFuture<Subscription> first = new CompletableFuture<>();
+        private Subscription subscription;
+
+        @Override
+        public void onSubscribe(Subscription begun) {
+            subscription = begun;
+            begun.request(1);
+        }
+
+        @Override
+        public void onNext(SubscribeToShardEventStream event) {
+            EVENTS.add((SubscribeToShardEvent) event);
+            first.complete(subscription);
+        }
+
+        @Override
+        public void onError(Throwable error) {
+            first.completeExceptionally(error);
+        }
+
+        @Override
+        public void onComplete() {}
+    }
+
+    /** A client of its own, whose connection has a window of its own. */
+    private static void slowly(KinesisAsyncClient client, String stream) throws Exception {
+        Consumer consumer = consumer(client, stream, "slow");
+        Slow slow = new Slow();
+        try (KinesisAsyncClient own = KinesisAsyncClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
+                .credentialsProvider(Trial.CREDENTIALS).build()) {
+            String upper = "shardId-000000000002";
+            var handler = SubscribeToShardResponseHandler.builder().subscriber(() -> slow).build();
+            CompletableFuture<Void> end = own.subscribeToShard(r -> r.consumerARN(consumer.consumerARN()).shardId(upper)
+                    .startingPosition(p -> p.type(ShardIteratorType.TRIM_HORIZON)), handler);
+            SdkBytes large = SdkBytes.fromByteArray(new byte[1_000_000]);
+            List<String> numbers = new ArrayList<>();
+            for (int n = 0; n < LARGE; n++) {
+                numbers.add(client.putRecord(r -> r.streamName(STREAM).partitionKey("large").explicitHashKey("1" + "0".repeat(30)).data(large))
+                        .join().sequenceNumber());
+            }
+            slow.first.get(60, TimeUnit.SECONDS).request(Long.MAX_VALUE);
+            client.splitShard(r -> r.streamName(STREAM).shardToSplit(upper).newStartingHashKey("1" + "0".repeat(35))).join();
+            end.get(60, TimeUnit.SECONDS);
+            List<String> came = EVENTS.stream().flatMap(event -> event.records().stream()).map(record -> record.sequenceNumber()).toList();
+            Trial.check(came.equals(numbers), came.size() + " of " + LARGE);
+        }
+        Trial.passed(LARGE + " MB for a subscriber that did not read, complete when it did");
     }
 
     /** The second half once more, from where an event of the first said that one can go on. */

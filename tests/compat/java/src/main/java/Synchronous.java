@@ -26,7 +26,7 @@ public final class Synchronous {
     public static void main(String[] arguments) {
         Trial.check(SdkSystemSetting.CBOR_ENABLED.getBooleanValueOrThrow(), "the SDK speaks CBOR unless told otherwise");
         try (KinesisClient client = KinesisClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
-                .credentialsProvider(Trial.ANY).build()) {
+                .credentialsProvider(Trial.CREDENTIALS).build()) {
             client.createStream(r -> r.streamName(STREAM).shardCount(2));
             var summary = client.describeStreamSummary(r -> r.streamName(STREAM)).streamDescriptionSummary();
             Trial.check(summary.streamStatus() == StreamStatus.ACTIVE && summary.openShardCount() == 2, summary);

@@ -1,12 +1,11 @@
 import java.net.URI;
-import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
 import software.amazon.awssdk.auth.credentials.AwsCredentialsProvider;
-import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
+import software.amazon.awssdk.auth.credentials.EnvironmentVariableCredentialsProvider;
 
 /** What the programs of this folder have in common: where the server is, and how they say what passed. */
 final class Trial {
     static final URI ENDPOINT = URI.create(System.getenv("AWS_ENDPOINT_URL_KINESIS"));
-    static final AwsCredentialsProvider ANY = StaticCredentialsProvider.create(AwsBasicCredentials.create("any", "any"));
+    static final AwsCredentialsProvider CREDENTIALS = EnvironmentVariableCredentialsProvider.create();
 
     private Trial() {}
 
