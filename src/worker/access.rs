@@ -224,8 +224,9 @@ impl Worker {
                 }
                 // A body that is no JSON is told before the signature is, as AWS does.
                 let encoding = c.encoding;
-                let parsed = object::parse(encoding, self.buffers.bytes(self.body_of(slot)));
-                let error = parsed.err().unwrap_or(refused.error);
+                let is_api = matches!(c.route, Route::Api(_));
+                let parsed = is_api.then(|| object::parse(encoding, self.buffers.bytes(self.body_of(slot))));
+                let error = parsed.and_then(Result::err).unwrap_or(refused.error);
                 self.reply(slot, Reply::error(&error), ops);
                 false
             }
