@@ -1,7 +1,8 @@
 //! What a request on lease tables needs permission for.
 
 use super::operation::Operation;
-use super::request::{Deed, ItemWrite, Read, Request, Write};
+use super::request::{Deed, ItemWrite, Page, Read, Request, Write};
+use std::borrow::Cow;
 
 impl Operation {
     /// As policies name it.
@@ -38,25 +39,29 @@ impl ItemWrite {
 }
 
 impl Request {
-    /// Each action that it takes, and on which table; `None`: on none of its own.
-    pub fn needs(&self, operation: Operation) -> Vec<(&'static str, Option<&str>)> {
+    /// Each action that it takes, and on which table, or index of a table; `None`: on none of its own.
+    pub fn needs(&self, operation: Operation) -> Vec<(&'static str, Option<Cow<'_, str>>)> {
         let table: Option<&str> = match self {
             Request::Write(Write::Transaction(writes)) => {
-                return writes.iter().map(|write| (write.action(), Some(write.table.as_str()))).collect();
+                return writes.iter().map(|write| (write.action(), Some(Cow::from(&write.table)))).collect();
             }
             Request::Read(Read::ListTables { .. }) => None,
+            // As policies for the client library have it: they name the table and its indexes apart.
+            Request::Read(Read::Query { page, index: Some(index), .. }) => {
+                return vec![(operation.action(), Some(Cow::from(format!("{}/index/{index}", page.table))))];
+            }
             Request::Read(
                 Read::DescribeTable { table }
                 | Read::DescribeContinuousBackups { table }
                 | Read::GetItem { table, .. }
-                | Read::Scan(super::request::Page { table, .. })
-                | Read::Query { page: super::request::Page { table, .. }, .. },
+                | Read::Scan(Page { table, .. })
+                | Read::Query { page: Page { table, .. }, .. },
             ) => Some(table),
             Request::Write(Write::DeleteTable { table } | Write::UpdateContinuousBackups { table, .. }) => Some(table),
             Request::Write(Write::CreateTable(new)) => Some(&new.table),
             Request::Write(Write::UpdateTable(update)) => Some(&update.table),
             Request::Write(Write::Item(write)) => Some(&write.table),
         };
-        vec![(operation.action(), table)]
+        vec![(operation.action(), table.map(Cow::from))]
     }
 }

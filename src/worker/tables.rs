@@ -98,7 +98,7 @@ impl Worker {
 
     fn may_use_tables(&self, slot: u16, operation: Operation, request: &Request) -> Result<(), kinesis::error::Error> {
         for (action, table) in request.needs(operation) {
-            self.authorize(slot, action, table.map_or(Resource::Any, Resource::Table))?;
+            self.authorize(slot, action, table.as_deref().map_or(Resource::Any, Resource::Table))?;
         }
         Ok(())
     }
