@@ -13,6 +13,7 @@ use crate::kinesis::error::Kind;
 
 /// Parts of a path, and parameters of a query. SDKs send none of either.
 const PARTS_MAX: usize = 64;
+const AUTHORITY: &str = ":authority";
 
 /// Gives the canonical request to `sink`, up to where the hash of the body begins.
 pub fn write(head: &SignedHead<'_>, presented: &Presented<'_>, sink: &mut impl FnMut(&[u8])) -> Result<(), Refused> {
@@ -26,7 +27,7 @@ pub fn write(head: &SignedHead<'_>, presented: &Presented<'_>, sink: &mut impl F
     for name in presented.signed_headers.split(';') {
         sink(name.as_bytes());
         sink(b":");
-        for (at, value) in head.values(name).enumerate() {
+        for (at, value) in head.values(called(name)).enumerate() {
             if at > 0 {
                 sink(b",");
             }
@@ -40,6 +41,11 @@ pub fn write(head: &SignedHead<'_>, presented: &Presented<'_>, sink: &mut impl F
     Ok(())
 }
 
+/// The name under which the core has what a client has signed: over HTTP/2 some sign the host as it is called there.
+fn called(name: &str) -> &str {
+    if name == AUTHORITY { "host" } else { name }
+}
+
 /// What gives a request its meaning must be signed: the host, the date, and each header of AWS.
 fn check_signed(head: &SignedHead<'_>, presented: &Presented<'_>) -> Result<(), Refused> {
     let unsigned = |text: String| Err(Refused::new(Reason::Signature, Kind::InvalidSignature, text));
@@ -47,7 +53,7 @@ fn check_signed(head: &SignedHead<'_>, presented: &Presented<'_>) -> Result<(), 
     if presented.signed_headers.split(';').count() > HEADERS_MAX {
         return unsigned(format!("More than {HEADERS_MAX} headers are named in 'SignedHeaders'."));
     }
-    if !presented.signs("host") {
+    if !presented.signs("host") && !presented.signs(AUTHORITY) {
         return must("'Host' or ':authority'");
     }
     // A value that came twice is signed as both, but one of them would be used.

@@ -134,11 +134,7 @@ impl Worker {
             latest_early: VecDeque::new(),
             latest_moved: VecDeque::new(),
             gets: Gets::new(limits.gets),
-            subscriptions: Subscriptions::new(
-                limits.sockets() as usize,
-                limits.connections as usize,
-                limits.subscriptions,
-            ),
+            subscriptions: Subscriptions::new(&limits),
             fanout: Fanout::new(workers),
             registrar: Registrar::default(),
             control: None,

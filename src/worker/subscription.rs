@@ -13,6 +13,7 @@ use crate::io::op::{Op, Ops, Socket};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::event_stream::{LAST_CHUNK, exception_chunk, write_chunk_size};
 use crate::kinesis::subscribe_to_shard::SubscribeToShard;
+use crate::limits::Limits;
 use crate::observe::counter::Counter;
 
 /// How long its last bytes may take.
@@ -98,11 +99,12 @@ pub(super) struct Subscriptions {
 }
 
 impl Subscriptions {
-    /// A place for each of the `sockets`, streams of HTTP/2 among them. Some connections stay free, so that there is one to say that there are
+    /// A place for each socket, streams of HTTP/2 among them. Some connections stay free, so that there is one to say that there are
     /// no more.
-    pub fn new(sockets: usize, connections: usize, most: usize) -> Subscriptions {
-        let most = most.min(connections - connections / 16 - 1);
-        let slots = (0..sockets).map(|_| None).collect();
+    pub fn new(limits: &Limits) -> Subscriptions {
+        let connections = limits.connections as usize;
+        let most = limits.subscriptions.min(connections - connections / 16 - 1);
+        let slots = (0..limits.sockets()).map(|_| None).collect();
         Subscriptions { slots, open: 0, most, numbered: 0, moved: Vec::new() }
     }
 
