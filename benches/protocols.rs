@@ -83,7 +83,8 @@ impl Servers {
         let json = || load::put_records(STREAM, RECORDS, bytes, CONNECTIONS);
         let cbor = || put_records_in_cbor(bytes);
         let signed = |encoding: &str, requests: Vec<Vec<u8>>| {
-            let body = |request: Vec<u8>| request[memchr::memmem::find(&request, b"\r\n\r\n").expect("a head") + 4..].to_vec();
+            let body =
+                |request: Vec<u8>| request[memchr::memmem::find(&request, b"\r\n\r\n").expect("a head") + 4..].to_vec();
             requests.into_iter().map(|r| sign::request(encoding, "PutRecords", &body(r))).collect::<Vec<_>>()
         };
         let (plain, guarded) = (self.plain.port, self.signed.port);

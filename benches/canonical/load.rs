@@ -47,12 +47,7 @@ pub struct Load {
 }
 
 impl Load {
-    /// Connection `c` of `connections` sends `requests[c % n]`.
-    pub fn start(port: u16, connections: usize, requests: &[Vec<u8>]) -> Load {
-        Load::by(&|| Box::new(Connection::open(port)), connections, requests)
-    }
-
-    /// The same over connections that `open` makes.
+    /// Connection `c` of `connections`, made by `open`, sends `requests[c % n]`.
     pub fn by(open: &(dyn Fn() -> Box<dyn Ask> + Sync), connections: usize, requests: &[Vec<u8>]) -> Load {
         let (stop, began) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let threads = (0..connections).map(|c| {
@@ -87,9 +82,14 @@ impl Load {
     }
 }
 
+/// Makes connections of HTTP/1.1 as it is.
+pub fn plain(port: u16) -> impl Fn() -> Box<dyn Ask> + Sync {
+    move || Box::new(Connection::open(port))
+}
+
 /// Such connections for a time.
 pub fn round(port: u16, connections: usize, requests: &[Vec<u8>], time: Duration) -> (f64, Histogram<u64>) {
-    round_by(&|| Box::new(Connection::open(port)), connections, requests, time)
+    round_by(&plain(port), connections, requests, time)
 }
 
 /// The same over connections that `open` makes.

@@ -129,7 +129,8 @@ fn launch(data: &Path, flags: &Vec<String>, port: u16) -> (Child, u16) {
         .expect("the server starts");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
     for line in lines.map_while(Result::ok) {
-        let named = line.split_once("AWS_ENDPOINT_URL_KINESIS=http").and_then(|(_, rest)| rest.split_once("://127.0.0.1:"));
+        let named =
+            line.split_once("AWS_ENDPOINT_URL_KINESIS=http").and_then(|(_, rest)| rest.split_once("://127.0.0.1:"));
         if let Some((_, rest)) = named {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
             return (child, digits.parse().expect("a port"));

@@ -6,7 +6,7 @@
 //! device writes is records, their surroundings, what was moved, and the journals of the catalog and of the file system.
 
 use crate::Extent;
-use crate::load::{Load, create, put_records};
+use crate::load::{Load, create, plain, put_records};
 use crate::server::{Metrics, Server};
 use crate::table::{Bound, Table};
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ pub fn run(table: &mut Table, extent: &Extent) {
     let (flag, disk) = extent.pick(("8G", 8u64 << 30), ("1G", 1 << 30));
     let server = Server::start(flag, &["--when-full", "trim"]);
     create(server.port, "turn", SHARDS * server.metrics().each("turns_total").len());
-    let load = Load::start(server.port, 8, &put_records("turn", 500, 1024, 8));
+    let load = Load::by(&plain(server.port), 8, &put_records("turn", 500, 1024, 8));
     // Connections and memory are touched for the first time.
     std::thread::sleep(SECOND);
     let began = Moment::of(&server);

@@ -102,12 +102,9 @@ pub struct Http2<S> {
     given: u32,
     received: Vec<u8>,
     body: Vec<u8>,
-    /// The request that was sent last, as frames.
-    framed: Option<(*const u8, Vec<u8>, Vec<usize>, usize)>,
+    /// The request that was sent last, by its address, as frames.
+    framed: Option<(usize, Vec<u8>, Vec<usize>, usize)>,
 }
-
-// SAFETY: the pointer is compared and never followed.
-unsafe impl<S: Send> Send for Http2<S> {}
 
 impl<S: Read + Write> Http2<S> {
     pub fn over(mut stream: S) -> Http2<S> {
@@ -115,15 +112,8 @@ impl<S: Read + Write> Http2<S> {
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("taken");
         stream.write_all(&frame(SETTINGS, 0, 0, &settings)).expect("taken");
         stream.write_all(&frame(WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes())).expect("taken");
-        let mut made = Http2 {
-            stream,
-            next: 1,
-            window: 65_535,
-            given: 0,
-            received: Vec::new(),
-            body: Vec::new(),
-            framed: None,
-        };
+        let mut made =
+            Http2 { stream, next: 1, window: 65_535, given: 0, received: Vec::new(), body: Vec::new(), framed: None };
         // The server's settings, and the window that it gives the connection beyond the default.
         while made.window <= 65_535 {
             made.take();
@@ -179,9 +169,9 @@ impl<S: Read + Write> Http2<S> {
 
 impl<S: Read + Write + Send> Ask for Http2<S> {
     fn ask(&mut self, request: &[u8]) -> &[u8] {
-        if self.framed.as_ref().is_none_or(|(of, ..)| *of != request.as_ptr()) {
+        if self.framed.as_ref().is_none_or(|(of, ..)| *of != request.as_ptr().addr()) {
             let (bytes, places, body) = framed(request);
-            self.framed = Some((request.as_ptr(), bytes, places, body));
+            self.framed = Some((request.as_ptr().addr(), bytes, places, body));
         }
         let (_, mut bytes, places, body) = self.framed.take().expect("made above");
         while self.window < body as i64 {
@@ -194,7 +184,7 @@ impl<S: Read + Write + Send> Ask for Http2<S> {
         self.next += 2;
         self.stream.write_all(&bytes).expect("the server takes the request");
         self.stream.flush().expect("sent");
-        self.framed = Some((request.as_ptr(), bytes, places, body));
+        self.framed = Some((request.as_ptr().addr(), bytes, places, body));
         self.body.clear();
         while !self.take() {}
         assert!(!crate::client::has_refused(&self.body), "records were refused");

@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 /// Format that this build reads and writes. 0 is experimental: only data of the same [`REVISION`] is opened.
 pub const FORMAT: u32 = 0;
 /// Rises with every edit of something stored while the format is 0.
-pub const REVISION: u32 = 7;
+pub const REVISION: u32 = 8;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"penstock");
 const ENOENT: i32 = 2;

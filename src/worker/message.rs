@@ -20,10 +20,7 @@ impl Worker {
 
     fn on_message(&mut self, from: u16, message: Message, ops: &mut Ops) {
         match message {
-            Message::Boot(news) => {
-                let (superblock, state, _) = *news;
-                self.recover_logs(superblock, state, ops);
-            }
+            Message::Boot(news) => self.recover_logs(news.0, news.1, ops),
             Message::Recovered { records, epoch, segments } => {
                 self.worker_recovered(from, records, epoch, &segments, ops)
             }

@@ -41,6 +41,7 @@ pub mod stream_news;
 mod subscribe;
 mod subscription;
 mod tables;
+mod upkeep;
 
 use crate::catalog::identity::Identity;
 use crate::catalog::place::LogPlace;

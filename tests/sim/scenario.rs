@@ -95,6 +95,10 @@ pub struct Settings {
     pub lessees: usize,
 }
 
+fn subscribers(seed: u64) -> usize {
+    Random::stream(seed, "subscribers").between(0, 3) as usize
+}
+
 impl Settings {
     pub fn draw(seed: u64, canary: Option<Canary>) -> Settings {
         let r = &mut Random::stream(seed, "scenario");
@@ -116,7 +120,7 @@ impl Settings {
             retention_hour,
             writers: r.between(1, 4) as usize,
             readers: r.between(1, 3) as usize,
-            subscribers: Random::stream(seed, "subscribers").between(0, 3) as usize,
+            subscribers: subscribers(seed),
             streams: r.between(1, 3) as usize,
             think: r.between(1, 60) * MILLISECOND,
             duration: r.between(10, 100) * SECOND,
@@ -151,9 +155,8 @@ impl Settings {
             lessees: 0,
         };
         if settings.changing_workers {
-            // A worker with several logs divides its log memory; each part must hold two of the largest commits.
+            // One worker at first, whose logs are three later: each part of its log memory must hold two of the largest commits.
             settings.limits.log_bytes = 256 << 10;
-            // One worker at first, and space for the logs of three.
             (settings.workers, settings.files) = (1, 32);
         }
         settings.think = settings.think.max(settings.duration / 1500);
