@@ -14,6 +14,7 @@ const DAY: u64 = 86_400;
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub endpoint: SocketAddr,
+    pub tls: bool,
     pub cores: Vec<usize>,
     /// The data directories, the home first, and the device of each.
     pub data: Vec<PathBuf>,
@@ -45,6 +46,7 @@ pub struct Opened<'a> {
 /// The text, for standard output.
 pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
     let Facts { endpoint, data, .. } = facts;
+    let scheme = if facts.tls { "https" } else { "http" };
     let region = opened.region;
     let state = match *opened {
         Opened { new: true, .. } => "new".to_string(),
@@ -65,7 +67,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
     let mirror = facts.seconds.first().map_or(String::new(), |half| format!(" mirrored in {}", half.display()));
     let lines = [
         format!("penstock {}", env!("CARGO_PKG_VERSION")),
-        format!("  endpoint  http://{endpoint} ({signed})"),
+        format!("  endpoint  {scheme}://{endpoint} ({signed})"),
         format!("  cores     {} ({workers} worker{})", cores::show(&facts.cores), if workers == 1 { "" } else { "s" }),
         format!("  data      {}{mirror} ({state})", data[0].display()),
         format!(
@@ -78,7 +80,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         format!("  ack       {ack}"),
         String::new(),
         format!(
-            "  export AWS_ENDPOINT_URL_KINESIS=http://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region}{keys}"
+            "  export AWS_ENDPOINT_URL_KINESIS={scheme}://{endpoint} AWS_REGION={region} AWS_DEFAULT_REGION={region}{keys}"
         ),
         "  aws kinesis create-stream --stream-name flights --shard-count 1".to_string(),
         "  aws kinesis put-record --stream-name flights --partition-key N14228 --data aGVsbG8=".to_string(),
@@ -137,6 +139,7 @@ mod tests {
         };
         let facts = Facts {
             endpoint: "127.0.0.1:4567".parse().expect("an address"),
+            tls: false,
             cores: vec![0, 1],
             data: vec!["/var/lib/penstock".into(), "/mnt/b".into()],
             seconds: Vec::new(),
@@ -193,6 +196,7 @@ mod tests {
             let (endpoint, cores) = ("127.0.0.1:1".parse().expect("an address"), (0..workers).collect());
             let facts = Facts {
                 endpoint,
+                tls: false,
                 cores,
                 data: vec!["/d".into()],
                 seconds: Vec::new(),

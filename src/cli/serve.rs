@@ -127,14 +127,7 @@ pub fn run(args: Args) -> Result<(), String> {
     let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
     warn(&gathered.devices);
     gathered.missing.iter().for_each(|why| log(&format!("WARNING: a half of a mirror is missing: {why}")));
-    for capture in
-        gathered.data.iter().map(|data| data.join(DirName::Capture(0).to_string())).filter(|left| left.exists())
-    {
-        log(&format!(
-            "{} is left of a snapshot that was not taken away, and holds the space of its segments: the next snapshot clears it, or remove it",
-            capture.display()
-        ));
-    }
+    tell_captures(&gathered.data);
     let when_full = match args.when_full {
         Full::Reject => WhenFull::Reject,
         Full::Trim => WhenFull::Trim,
@@ -160,6 +153,7 @@ pub fn run(args: Args) -> Result<(), String> {
     };
     let facts = Facts {
         endpoint,
+        tls: args.tls.is_on(),
         cores: chosen,
         data: gathered.data.clone(),
         seconds: gathered.seconds.clone(),
@@ -184,6 +178,16 @@ pub fn run(args: Args) -> Result<(), String> {
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)
+}
+
+/// What an earlier snapshot has left behind.
+fn tell_captures(data: &[PathBuf]) {
+    for capture in data.iter().map(|data| data.join(DirName::Capture(0).to_string())).filter(|left| left.exists()) {
+        log(&format!(
+            "{} is left of a snapshot that was not taken away, and holds the space of its segments: the next snapshot clears it, or remove it",
+            capture.display()
+        ));
+    }
 }
 
 fn no_thread(error: io::Error) -> String {

@@ -7,6 +7,7 @@ use super::tls::Tls;
 use crate::io::buffers::Span;
 use crate::io::clock::Mono;
 use crate::io::op::{Completion, Completions, Errno, Op, Ops, Socket};
+use std::net::IpAddr;
 
 /// Keys must have been agreed on, and HTTP/2 begun, this long after the first byte.
 const GREETING_MS: u64 = 10_000;
@@ -39,6 +40,7 @@ pub(super) struct Carrier {
     /// Without a stream since.
     pub idle_since: Mono,
     pub core: Core,
+    pub peer: Option<IpAddr>,
 }
 
 /// What the core knows of the socket.
@@ -94,6 +96,7 @@ impl Carrier {
             deadline: now.plus_ms(GREETING_MS),
             idle_since: now,
             core: Core::Has,
+            peer: None,
         }
     }
 
@@ -207,6 +210,7 @@ impl Carrier {
         self.deadline = Mono(u64::MAX);
         if !self.tls.as_ref().is_some_and(|tls| tls.is_http2()) {
             self.speaks = Speaks::Http1(core);
+            told.push(Completion::Client { socket: self.socket, peer: self.peer, secure: true });
             return;
         }
         self.speaks = http2();

@@ -31,6 +31,7 @@ use h2::Reason;
 use http2::{Http2, News};
 use rustls::ServerConfig;
 use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use stream::Stream;
 use tls::Tls;
@@ -90,6 +91,8 @@ const SPEAK_TLS: &[u8] =
 pub struct Front {
     spoken: Spoken,
     wires: Vec<Wire>,
+    /// The address at the other end of each.
+    peers: Vec<Option<IpAddr>>,
     /// By number of the socket, less that of the first.
     streams: Vec<Option<Box<Stream>>>,
     free: Vec<Socket>,
@@ -112,6 +115,7 @@ impl Front {
         Front {
             spoken,
             wires: (0..limits.connections).map(|_| Wire::Closed).collect(),
+            peers: vec![None; limits.connections as usize],
             streams: (0..limits.streams).map(|_| None).collect(),
             free: (first..first + limits.streams as u32).rev().map(Socket).collect(),
             stirred: Vec::new(),
@@ -180,6 +184,11 @@ impl Front {
                 self.open += 1;
                 self.make_room();
                 // Behind the end of the connection that had the number before.
+                self.told.push(completion.clone());
+                true
+            }
+            Completion::Client { socket, peer, .. } => {
+                self.peers[socket.0 as usize] = peer;
                 self.told.push(completion.clone());
                 true
             }
@@ -285,7 +294,9 @@ impl Front {
         let (from, to) = memory.buffers.pair(from.first(held), room.first(held));
         to.copy_from_slice(from);
         self.stirred.push(socket);
-        self.wires[socket.0 as usize] = Wire::Carried(Box::new(Carrier::new(socket, room, held, tls, now)));
+        let mut carrier = Carrier::new(socket, room, held, tls, now);
+        carrier.peer = self.peers[socket.0 as usize];
+        self.wires[socket.0 as usize] = Wire::Carried(Box::new(carrier));
     }
 
     /// Whether an operation is not the ring's.
@@ -427,6 +438,8 @@ impl Front {
         let first = self.wires.len();
         self.streams[socket.0 as usize - first] = Some(Box::new(stream));
         self.told.push(Completion::Accepted(Ok(socket)));
+        let secure = carrier.tls.is_some();
+        self.told.push(Completion::Client { socket, peer: carrier.peer, secure });
     }
 
     fn lose_streams(&mut self, carrier: &mut Carrier) {

@@ -11,6 +11,10 @@ pub(super) enum Flight {
     Accept,
     /// A pause after an accept that failed for want of memory or descriptors.
     AcceptLater,
+    /// The address of a connection that has been accepted.
+    Peer {
+        socket: Socket,
+    },
     Recv {
         socket: Socket,
         into: Span,

@@ -8,6 +8,7 @@ use super::buffers::Span;
 use super::scrub;
 use crate::auth::credentials::Access;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Slot of a connected socket in a worker's table, below `Limits::connections`. Reused only after [`Completion::Closed`].
@@ -473,6 +474,12 @@ impl fmt::Display for Errno {
 /// The answer of the outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completion {
+    /// Who is at the other end of a connection, behind its `Accepted`. `secure`: what goes between is encrypted.
+    Client {
+        socket: Socket,
+        peer: Option<IpAddr>,
+        secure: bool,
+    },
     Accepted(Result<Socket, Errno>),
     /// Bytes received; 0 is the peer's end.
     Received {

@@ -21,6 +21,7 @@ impl fmt::Display for Missing {
 /// Every operation that a ring may submit, and the kernel that brought it.
 const NEEDED: &[(u8, &str, &str)] = &[
     (opcode::AcceptMulti::CODE, "accept", "5.19"),
+    (opcode::GetSockOpt::CODE, "address of a client", "6.7"),
     (opcode::Recv::CODE, "recv", "5.6"),
     (opcode::Send::CODE, "send", "5.6"),
     (opcode::SendMsg::CODE, "sendmsg", "5.3"),

@@ -12,11 +12,13 @@ use io_uring::types::{Fixed, Timespec};
 use io_uring::{opcode, types};
 use socket2::{Domain, Protocol, Type};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 
 /// Connections that wait to be accepted, for one listener.
 const BACKLOG: i32 = 4096;
+/// Of the kernel's `asm-generic/socket.h`: the option that is `getpeername(2)`.
+const SO_PEERNAME: u32 = 28;
 /// After an accept that failed for want of memory or descriptors.
 const ACCEPT_PAUSE: Timespec = Timespec::new().nsec(10_000_000);
 
@@ -36,10 +38,19 @@ struct Message {
     header: libc::msghdr,
 }
 
+/// Room for the longer of the two forms of an address.
+#[derive(Clone, Copy, Default)]
+#[repr(align(8))]
+struct Address([u8; 28]);
+
 pub(super) struct Sockets {
     listener: Option<TcpListener>,
     states: Box<[State]>,
     messages: Box<[Message]>,
+    /// Where the kernel writes the address of a client that has just come. One a socket.
+    addresses: Box<[Address]>,
+    /// How long it is: the kernel refuses to write less than it is asked for.
+    address_len: u32,
     /// `user_data` of the accept in flight.
     accepting: Option<u64>,
     pause: Box<Timespec>,
@@ -58,11 +69,15 @@ impl Sockets {
             msg_controllen: 0,
             msg_flags: 0,
         };
+        let is_v6 = listener.as_ref().and_then(|it| it.local_addr().ok()).is_some_and(|address| address.is_ipv6());
+        let address_len = if is_v6 { size_of::<libc::sockaddr_in6>() } else { size_of::<libc::sockaddr_in>() } as u32;
         let message = |_| Message { parts: [none; 2], header };
         Sockets {
             listener,
             states: vec![State::default(); connections as usize].into(),
             messages: (0..connections).map(message).collect(),
+            address_len,
+            addresses: vec![Address::default(); connections as usize].into(),
             accepting: None,
             pause: Box::new(ACCEPT_PAUSE),
             open: 0,
@@ -106,16 +121,31 @@ impl Ring {
         self.push(entry.user_data(user_data))
     }
 
-    /// A connection, or its failure.
-    pub(super) fn accepted(&mut self, result: i32, done: &mut Completions) {
-        let result = outcome(result).map(Socket);
-        if let Ok(socket) = result {
-            let state = self.sockets.state(socket);
-            debug_assert!(!state.open, "{socket:?} was open");
-            *state = State { open: true, ..State::default() };
-            self.sockets.open += 1;
-        }
-        done.push(Completion::Accepted(result));
+    /// A connection, whose address is asked for before anybody is told of it, or its failure.
+    pub(super) fn accepted(&mut self, result: i32, done: &mut Completions) -> io::Result<()> {
+        let socket = match outcome(result).map(Socket) {
+            Ok(socket) => socket,
+            Err(errno) => {
+                done.push(Completion::Accepted(Err(errno)));
+                return Ok(());
+            }
+        };
+        let state = self.sockets.state(socket);
+        debug_assert!(!state.open, "{socket:?} was open");
+        *state = State { open: true, ..State::default() };
+        self.sockets.open += 1;
+        let address: *mut Address = &mut self.sockets.addresses[socket.0 as usize];
+        let len = self.sockets.address_len;
+        let option =
+            opcode::GetSockOpt::new(Fixed(socket.0), libc::SOL_SOCKET as u32, SO_PEERNAME, address.cast(), len);
+        self.launch(option.build(), Flight::Peer { socket })
+    }
+
+    /// The address of a connection is known, or cannot be: the client may have gone already.
+    pub(super) fn peer_is(&mut self, socket: Socket, result: i32, done: &mut Completions) {
+        let peer = outcome(result).ok().and_then(|_| address_of(&self.sockets.addresses[socket.0 as usize]));
+        done.push(Completion::Accepted(Ok(socket)));
+        done.push(Completion::Client { socket, peer, secure: false });
     }
 
     /// The last answer of a multishot accept: it is armed again, at once or, when it would fail again, a little later.
@@ -123,13 +153,10 @@ impl Ring {
         self.sockets.accepting = None;
         if self.sockets.listener.is_none() {
             // Stopping. A connection that came with the last answer is still one to serve or close.
-            if result >= 0 {
-                self.accepted(result, done);
-            }
-            return Ok(());
+            return if result >= 0 { self.accepted(result, done) } else { Ok(()) };
         }
         if !again(result) && result != -libc::ECANCELED {
-            self.accepted(result, done);
+            self.accepted(result, done)?;
         }
         // A full table has consumed the connection; other failures leave it in the queue, where it would fail again at once.
         let full = result == -libc::ENFILE && self.sockets.open as usize == self.sockets.states.len();
@@ -248,6 +275,15 @@ impl Ring {
         }
         let entry = opcode::Close::new(Fixed(socket.0)).build();
         self.launch(entry, Flight::CloseSocket { socket })
+    }
+}
+
+/// The address that the kernel has written, a `sockaddr_in` or `sockaddr_in6`.
+fn address_of(Address(bytes): &Address) -> Option<IpAddr> {
+    match u16::from_ne_bytes([bytes[0], bytes[1]]) as i32 {
+        libc::AF_INET => bytes[4..].first_chunk::<4>().map(|address| IpAddr::from(*address)),
+        libc::AF_INET6 => bytes[8..].first_chunk::<16>().map(|address| IpAddr::from(*address)),
+        _ => None,
     }
 }
 

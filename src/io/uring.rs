@@ -234,7 +234,7 @@ impl Ring {
                     matches!(self.flights.get(slot), Some(Flight::Accept)),
                     "only accepts are answered more than once"
                 );
-                self.accepted(result, done);
+                self.accepted(result, done)?;
             }
             slot => {
                 let Some(flight) = self.flights.take(slot) else {
@@ -251,6 +251,10 @@ impl Ring {
         match flight {
             Flight::Accept => self.accept_ended(result, done),
             Flight::AcceptLater => self.accept(),
+            Flight::Peer { socket } => {
+                self.peer_is(socket, result, done);
+                Ok(())
+            }
             Flight::Recv { socket, into } => self.received(socket, into, result, done),
             Flight::Send { socket, from, then } => self.sent(socket, from, then, result, done),
             Flight::Shutdown { socket } => self.shut(socket),

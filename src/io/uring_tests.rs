@@ -128,10 +128,10 @@ impl Bench {
 
     fn connect(&mut self) -> (Socket, TcpStream) {
         let client = TcpStream::connect(self.address).expect("a connection");
-        match self.next() {
-            Completion::Accepted(Ok(socket)) => (socket, client),
-            other => panic!("{other:?} instead of a connection"),
-        }
+        let Completion::Accepted(Ok(socket)) = self.next() else { panic!("no connection") };
+        let peer = Some(client.local_addr().expect("an address").ip());
+        assert_eq!(self.next(), Completion::Client { socket, peer, secure: false });
+        (socket, client)
     }
 
     fn filled(&mut self, pool: Pool, byte: u8) -> Span {

@@ -23,6 +23,7 @@ use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::operation;
 use crate::observe::counter::Counter;
 use crate::tables::error as tables;
+use std::net::IpAddr;
 
 /// A request must be whole this long after its first byte, and for each 100 KiB of its body a second more.
 const REQUEST_MS: u64 = 30_000;
@@ -59,6 +60,14 @@ impl Worker {
         match self.stopping {
             true => self.close(socket.0 as u16, ops),
             false => self.receive(socket.0 as u16, ops),
+        }
+    }
+
+    /// Policies may ask for it.
+    pub(super) fn on_client(&mut self, socket: Socket, peer: Option<IpAddr>, secure: bool) {
+        let c = &mut self.connections.slots[socket.0 as usize];
+        if c.phase != Phase::Free {
+            (c.peer, c.secure) = (peer, secure);
         }
     }
 

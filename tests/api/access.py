@@ -1,11 +1,13 @@
 """Who is let in by a server with credentials: signatures, users and their policies, observers."""
 
+import http.client
 import json
 import os
 import resource
 import shutil
 import signal
 import socket
+import ssl
 import unittest
 
 import wire
@@ -52,6 +54,8 @@ USERS = [
             statement("Allow", "kinesis:PutRecord", "*", Condition={"StringEquals": {"aws:ResourceTag/team": "blue"}}),
         ],
     ),
+    user("near", key("AKIANEAR"), policies=[statement("Allow", "*", "*", Condition={"IpAddress": {"aws:SourceIp": "127.0.0.0/8"}})]),
+    user("far", key("AKIAFAR1"), policies=[ALL, statement("Deny", "*", "*", Condition={"NotIpAddress": {"aws:SourceIp": "10.0.0.0/8"}})]),
     user("watch", key("AKIAWATCH"), policies=[statement("Allow", "penstock:ReadMetrics", "*")]),
     user(
         "careful", key("AKIACARE"),
@@ -242,6 +246,24 @@ class Signatures(AccessTest):
         return self.api.http.getresponse().read().decode()
 
 
+class Encrypted(AccessTest):
+    """`careful` may do nothing in TLS."""
+
+    flags = ("--tls-self-signed",)
+
+    def test_what_is_encrypted_is_known(self):
+        context = ssl.create_default_context(cafile=self.server.data / "tls" / "authority.pem")
+        for id, allowed in [("AKIAAPP1", True), ("AKIACARE", False)]:
+            api = self.client(id)
+            api.http = http.client.HTTPSConnection("localhost", self.server.port, timeout=60, context=context)
+            if allowed:
+                self.assertIn("StreamNames", api.call("ListStreams"))
+            else:
+                with self.assertRaises(wire.Refused) as caught:
+                    api.call("ListStreams")
+                self.assertIn("with an explicit deny", caught.exception.text)
+
+
 class Policies(AccessTest):
     def denied(self, api, action, resource, operation, why=None, **members):
         with self.assertRaises(wire.Refused) as caught:
@@ -308,6 +330,12 @@ class Policies(AccessTest):
         self.denied(careful, "kinesis:DeleteStream", ARN + name, "DeleteStream", why=deny, StreamName=name)
         careful.put(name, "k", b"2")
 
+
+    def test_where_a_client_is(self):
+        self.assertIn("StreamNames", self.client("AKIANEAR").call("ListStreams"))
+        with self.assertRaises(wire.Refused) as caught:
+            self.client("AKIAFAR1").call("ListStreams")
+        self.assertEqual(caught.exception.type, "AccessDeniedException")
 
     def test_a_policy_of_the_resource(self):
         name = self.stream()
