@@ -1,4 +1,4 @@
-//! The same records by each way in and out, beside each other: `cargo bench --bench protocols`.
+//! The same records by each way in and out, beside each other: `cargo bench --bench protocols -- [puts] [reads] [fanout]`.
 //!
 //! A server for each set of flags, a stream of 8 shards on each, 8 connections that send prebuilt bodies; the ways take turns, round after
 //! round. A line is one way: median of the rate, then minimum and maximum, and how many times the first way's that is; the same of the CPU
@@ -9,6 +9,8 @@
 #[path = "canonical/client.rs"]
 #[allow(dead_code, reason = "shared with other benchmarks")]
 mod client;
+#[path = "protocols/fanout.rs"]
+mod fanout;
 #[path = "canonical/load.rs"]
 #[allow(dead_code, reason = "shared with other benchmarks")]
 mod load;
@@ -51,10 +53,18 @@ struct Figures {
 }
 
 fn main() {
-    for bytes in [256, 1024] {
-        puts(bytes);
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let runs = |part: &str| wanted.is_empty() || wanted.iter().any(|word| word == part);
+    if runs("puts") {
+        [256, 1024].into_iter().for_each(puts);
     }
-    reads();
+    if runs("reads") {
+        reads();
+    }
+    if runs("fanout") {
+        println!("SubscribeToShard over HTTP/2, {} records a second", 1000 / fanout::EVERY.as_millis());
+        fanout::run();
+    }
 }
 
 /// One server as it is, one that asks for signatures, one with TLS, and one with all of it.

@@ -97,6 +97,8 @@ fn framed(request: &[u8]) -> (Vec<u8>, Vec<usize>, usize) {
 pub struct Http2<S> {
     stream: S,
     next: u32,
+    /// Of the last frame.
+    last: u32,
     /// What the server lets this connection send.
     window: i64,
     given: u32,
@@ -112,13 +114,40 @@ impl<S: Read + Write> Http2<S> {
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("taken");
         stream.write_all(&frame(SETTINGS, 0, 0, &settings)).expect("taken");
         stream.write_all(&frame(WINDOW_UPDATE, 0, 0, &WINDOW.to_be_bytes())).expect("taken");
-        let mut made =
-            Http2 { stream, next: 1, window: 65_535, given: 0, received: Vec::new(), body: Vec::new(), framed: None };
+        let mut made = Http2 {
+            stream,
+            next: 1,
+            last: 0,
+            window: 65_535,
+            given: 0,
+            received: Vec::new(),
+            body: Vec::new(),
+            framed: None,
+        };
         // The server's settings, and the window that it gives the connection beyond the default.
         while made.window <= 65_535 {
             made.take();
         }
         made
+    }
+
+    /// Begins a request whose answer is not awaited.
+    pub fn open(&mut self, request: &[u8]) {
+        let (mut bytes, places, _) = framed(request);
+        for place in places {
+            bytes[place..place + 4].copy_from_slice(&self.next.to_be_bytes());
+        }
+        self.next += 2;
+        self.stream.write_all(&bytes).and_then(|()| self.stream.flush()).expect("the server takes the request");
+    }
+
+    /// The next data of any stream.
+    pub fn data(&mut self) -> (u32, Vec<u8>) {
+        self.body.clear();
+        while self.body.is_empty() {
+            self.take();
+        }
+        (self.last, std::mem::take(&mut self.body))
     }
 
     /// One frame; gives whether it ended a stream.
@@ -136,7 +165,8 @@ impl<S: Read + Write> Http2<S> {
         }
         let len = whole(&self.received);
         let (kind, flags) = (self.received[3], self.received[4]);
-        let on_connection = self.received[5..9] == [0; 4];
+        self.last = u32::from_be_bytes(self.received[5..9].try_into().expect("four bytes"));
+        let on_connection = self.last == 0;
         let payload = &self.received[9..len];
         let four = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"));
         let mut reply = Vec::new();

@@ -1,0 +1,136 @@
+//! How long after a record's ack its event is with a subscriber, and what many subscriptions cost one core.
+
+use crate::client::{self, Connection, base64, member, request, shard_name};
+use crate::load;
+use crate::server::Server;
+use crate::wire::Http2;
+use hdrhistogram::Histogram;
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+const STREAM: &str = "fan";
+/// Between puts of one record each.
+pub const EVERY: Duration = Duration::from_millis(2);
+const TIME: Duration = Duration::from_secs(20);
+/// Streams of each connection of HTTP/2.
+const STREAMS: usize = 250;
+const MARK: &[u8] = b"\"SequenceNumber\":\"";
+
+/// (shards, consumers) of each part: a consumer subscribes to every shard.
+pub fn run() {
+    for (shards, consumers) in [(1, 1), (50, 20)] {
+        part(shards, consumers);
+    }
+}
+
+fn part(shards: usize, consumers: usize) {
+    let server = Server::start("2G", &["--cores", "0"]);
+    load::create(server.port, STREAM, shards);
+    let wanted = subscriptions(&server, shards, consumers);
+    let stop = Arc::new(AtomicBool::new(false));
+    let readers: Vec<_> = wanted
+        .chunks(STREAMS)
+        .map(|requests| {
+            let (mut connection, stop) = (Http2::over(client::connect(server.port)), stop.clone());
+            requests.iter().for_each(|request| connection.open(request));
+            std::thread::spawn(move || {
+                client::pin(1);
+                read(&mut connection, &stop)
+            })
+        })
+        .collect();
+    std::thread::sleep(Duration::from_secs(2));
+    let cpu = server.cpu();
+    let acked = put(server.port, shards);
+    let cpu = (server.cpu() - cpu).as_secs_f64() / TIME.as_secs_f64();
+    std::thread::sleep(Duration::from_secs(1));
+    stop.store(true, Relaxed);
+    let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("bounds and digits are valid");
+    for (sequence, at) in readers.into_iter().flat_map(|reader| reader.join().expect("a reader failed")) {
+        // An event may be there before the ack is.
+        let after = acked.get(&sequence).map_or(Duration::ZERO, |acked| at.saturating_duration_since(*acked));
+        latencies.saturating_record((after.as_micros() as u64).max(1));
+    }
+    let expected = acked.len() * consumers;
+    let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
+    println!(
+        "  {:>5} subscriptions of {shards} shard(s): {} of {expected} events; behind the ack p50 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2} ms; \
+         one core of the server busy {:.0} %",
+        wanted.len(),
+        latencies.len(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        latencies.max() as f64 / 1000.0,
+        cpu * 100.0
+    );
+}
+
+/// A request for each consumer and shard.
+fn subscriptions(server: &Server, shards: usize, consumers: usize) -> Vec<Vec<u8>> {
+    let mut connection = Connection::open(server.port);
+    let summary = connection.ask(&request("DescribeStreamSummary", &format!("{{\"StreamName\":\"{STREAM}\"}}")));
+    let arn = member(summary, "StreamARN").expect("a stream has one");
+    let mut register = |number: usize| {
+        let body = format!("{{\"StreamARN\":\"{arn}\",\"ConsumerName\":\"c{number}\"}}");
+        member(connection.ask(&request("RegisterStreamConsumer", &body)), "ConsumerARN").expect("a consumer has one")
+    };
+    let consumers: Vec<String> = (0..consumers).map(&mut register).collect();
+    let ask = |consumer: &str, shard: usize| {
+        let (shard, position) = (shard_name(shard), "{\"Type\":\"LATEST\"}");
+        let body =
+            format!("{{\"ConsumerARN\":\"{consumer}\",\"ShardId\":\"{shard}\",\"StartingPosition\":{position}}}");
+        request("SubscribeToShard", &body)
+    };
+    consumers.iter().flat_map(|consumer| (0..shards).map(|shard| ask(consumer, shard)).collect::<Vec<_>>()).collect()
+}
+
+/// When each record was acknowledged, by its sequence number.
+fn put(port: u16, shards: usize) -> HashMap<String, Instant> {
+    client::pin(1);
+    let mut connection = Connection::open(port);
+    let data = base64(&[0x5a; 100]);
+    let (began, mut acked) = (Instant::now(), HashMap::new());
+    for n in 0u32.. {
+        let due = began + EVERY * n;
+        if due - began >= TIME {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        let hash = u128::MAX / shards as u128 * (n as u128 % shards as u128) + 1;
+        let body = format!(
+            "{{\"StreamName\":\"{STREAM}\",\"Data\":\"{data}\",\"PartitionKey\":\"k\",\"ExplicitHashKey\":\"{hash}\"}}"
+        );
+        let answer = connection.ask(&request("PutRecord", &body));
+        let sequence = member(answer, "SequenceNumber").expect("it is acknowledged");
+        acked.insert(sequence, Instant::now());
+    }
+    acked
+}
+
+/// Sequence numbers of the records that came, and when.
+fn read(connection: &mut Http2<TcpStream>, stop: &AtomicBool) -> Vec<(String, Instant)> {
+    let mut seen = Vec::new();
+    // What of a stream's last frame may be the beginning of a number.
+    let mut rests: HashMap<u32, Vec<u8>> = HashMap::new();
+    // Events without records come at least every five seconds, so this ends.
+    while !stop.load(Relaxed) {
+        let (stream, data) = connection.data();
+        let now = Instant::now();
+        let mut bytes = rests.remove(&stream).unwrap_or_default();
+        bytes.extend_from_slice(&data);
+        let mut from = 0;
+        while let Some(at) = memchr::memmem::find(&bytes[from..], MARK) {
+            let start = from + at + MARK.len();
+            let Some(len) = memchr::memchr(b'"', &bytes[start..]) else { break };
+            seen.push((String::from_utf8_lossy(&bytes[start..start + len]).into_owned(), now));
+            from = start + len;
+        }
+        let keep = bytes.len() - from.max(bytes.len().saturating_sub(MARK.len() + 64));
+        rests.insert(stream, bytes[bytes.len() - keep..].to_vec());
+    }
+    seen
+}
