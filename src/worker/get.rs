@@ -454,7 +454,14 @@ impl Worker {
             let fits = |b: &crate::io::buffers::Buffers, pool| b.slot_size(pool) >= wanted.len;
             get.read = pools.into_iter().find_map(|pool| fits(&self.buffers, pool).then(|| self.buffers.take(pool))?);
         }
-        let Some(span) = get.read else { return self.gets.hungry.push_back(slot) };
+        let Some(span) = get.read else {
+            // What it holds may be what others wait for, so it waits only where it has nothing to answer with.
+            if get.answer.records() > 0 {
+                get.wants = None;
+                return self.get_finish(slot, End::Full, ops);
+            }
+            return self.gets.hungry.push_back(slot);
+        };
         // A call that has waited, for a buffer or for a read ahead that has failed: the segment may have gone.
         let log = self.logs.iter().find(|log| log.settings().number == get.call.log);
         if log.is_none_or(|log| get.reader.asks_in_vain(log)) {
