@@ -66,8 +66,9 @@ public final class Shared {
         putter.start();
         try {
             workers.add(worker(mode, "first"));
+            // Of two that make the table at once, one ends: a first attempt that fails leaves the library without an assignment mode.
+            until("a worker delivers", () -> workers.get(0).delivered.get() >= KEYS);
             workers.add(worker(mode, "second"));
-            until("a worker delivers", () -> workers.stream().anyMatch(one -> one.delivered.get() >= KEYS));
             Trial.passed("leases are made, records delivered");
 
             client.splitShard(r -> r.streamName(stream).shardToSplit("shardId-000000000000").newStartingHashKey("1" + "0".repeat(38)));
