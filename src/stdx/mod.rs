@@ -2,3 +2,6 @@
 
 pub mod calendar;
 pub mod spsc;
+#[cfg(test)]
+mod spsc_tests;
+mod sync;

@@ -25,6 +25,8 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target"))
 BINARY = pathlib.Path(os.environ.get("PENSTOCK", TARGET / "debug" / "penstock"))
 FOREIGN = os.environ.get("PENSTOCK_ENDPOINT")
 BANNER = re.compile(r"AWS_ENDPOINT_URL_KINESIS=https?://([\d.]+):(\d+)")
+# Files of tests that run beside each other have a range each: a server that is down for a moment loses its port to nobody.
+PORTS = range(*map(int, os.environ.get("PENSTOCK_TEST_PORTS", "20000-30000").split("-")))
 START_SECONDS_MAX = 60
 
 
@@ -36,14 +38,14 @@ def new_directory():
 
 def free_port():
     """A port below those that the kernel gives to clients: while the server is down, nobody else takes it by chance."""
-    for port in random.sample(range(20_000, 30_000), 100):
+    for port in random.sample(PORTS, min(100, len(PORTS))):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
                 return port
             except OSError:
                 continue
-    raise RuntimeError("no port is free between 20000 and 30000")
+    raise RuntimeError(f"no port is free between {PORTS.start} and {PORTS.stop}")
 
 
 class Appliance:
