@@ -1,4 +1,5 @@
-//! The same records by each way in and out, beside each other: `cargo bench --bench protocols -- [puts] [reads] [fanout]`.
+//! The same records by each way in and out, beside each other: `cargo bench --bench protocols -- [puts] [reads] [fanout] [way=NAME]...`.
+//! With names, only those ways of putting records: to look at one with a profiler.
 //!
 //! A server for each set of flags, a stream of 8 shards on each, 8 connections that send prebuilt bodies; the ways take turns, round after
 //! round. A line is one way: median of the rate, then minimum and maximum, and how many times the first way's that is; the same of the CPU
@@ -54,9 +55,11 @@ struct Figures {
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let runs = |part: &str| wanted.is_empty() || wanted.iter().any(|word| word == part);
+    let parts: Vec<&String> = wanted.iter().filter(|word| !word.starts_with("way=")).collect();
+    let runs = |part: &str| parts.is_empty() || parts.iter().any(|word| *word == part);
+    let ways: Vec<&str> = wanted.iter().filter_map(|word| word.strip_prefix("way=")).collect();
     if runs("puts") {
-        [256, 1024].into_iter().for_each(puts);
+        [256, 1024].into_iter().for_each(|bytes| puts(bytes, &ways));
     }
     if runs("reads") {
         reads();
@@ -133,15 +136,17 @@ impl Servers {
     }
 }
 
-fn puts(bytes: usize) {
+/// By all ways, or by those that are named in `only`.
+fn puts(bytes: usize, only: &[&str]) {
     println!("PutRecords, {RECORDS} x {bytes} B");
     let servers = Servers::start();
     servers.create();
-    let names: Vec<&str> = servers.ways(bytes).iter().map(|way| way.name).collect();
+    let ways = || servers.ways(bytes).into_iter().filter(|way| only.is_empty() || only.contains(&way.name));
+    let names: Vec<&str> = ways().map(|way| way.name).collect();
     let mut figures: Vec<Figures> = names.iter().map(|_| Figures::default()).collect();
     for round in 0..=ROUNDS {
         // Made anew: a signature is good for five minutes.
-        for (way, figures) in servers.ways(bytes).iter().zip(&mut figures) {
+        for (way, figures) in ways().zip(&mut figures) {
             let cpu = way.server.cpu();
             let (calls, latencies) = load::round_by(&way.open, CONNECTIONS, &way.requests, ROUND);
             let records = latencies.len() as f64 * RECORDS as f64;

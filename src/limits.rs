@@ -69,7 +69,7 @@ impl Limits {
             connection_bytes: 16 << 10,
             reply_bytes: 4 << 10,
             streams: 4096,
-            wire: (2048, 128 << 10),
+            wire: (2048, 192 << 10),
             small: (1024, 64 << 10),
             medium: (256, 1 << 20),
             large: (24, 16 << 20),

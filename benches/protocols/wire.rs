@@ -41,7 +41,10 @@ const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
+/// Of a frame until the server has said otherwise.
 const FRAME_MAX: usize = 16 << 10;
+/// The setting that says it.
+const MAX_FRAME_SIZE: u16 = 5;
 /// The window that a client gives is never in the way here.
 const WINDOW: u32 = 1 << 30;
 
@@ -71,8 +74,8 @@ fn literal(name: &str, value: &str) -> Vec<u8> {
     [vec![0], text(name), text(value)].concat()
 }
 
-/// A request of HTTP/1.1 as frames of stream 0, and where the stream's number stands in each.
-fn framed(request: &[u8]) -> (Vec<u8>, Vec<usize>, usize) {
+/// A request of HTTP/1.1 as frames of stream 0 that carry up to `most` bytes, and where the stream's number stands in each.
+fn framed(request: &[u8], most: usize) -> (Vec<u8>, Vec<usize>, usize) {
     let end = memchr::memmem::find(request, b"\r\n\r\n").expect("a head") + 4;
     let head = std::str::from_utf8(&request[..end]).expect("ASCII");
     let mut block = [literal(":method", "POST"), literal(":scheme", "http"), literal(":path", "/")].concat();
@@ -86,7 +89,7 @@ fn framed(request: &[u8]) -> (Vec<u8>, Vec<usize>, usize) {
     let (mut out, mut places) = (Vec::new(), vec![5]);
     out.extend(frame(HEADERS, END_HEADERS, 0, &block));
     let body = &request[end..];
-    for piece in body.chunks(FRAME_MAX) {
+    for piece in body.chunks(most) {
         let last = piece.as_ptr_range().end == body.as_ptr_range().end;
         places.push(out.len() + 5);
         out.extend(frame(DATA, if last { END_STREAM } else { 0 }, 0, piece));
@@ -102,6 +105,8 @@ pub struct Http2<S> {
     /// What the server lets this connection send.
     window: i64,
     given: u32,
+    /// Bytes that a frame may carry: the server's word, as the clients of Java, Go and Rust take it.
+    frame_max: usize,
     received: Vec<u8>,
     body: Vec<u8>,
     /// The request that was sent last, by its address, as frames.
@@ -120,6 +125,7 @@ impl<S: Read + Write> Http2<S> {
             last: 0,
             window: 65_535,
             given: 0,
+            frame_max: FRAME_MAX,
             received: Vec::new(),
             body: Vec::new(),
             framed: None,
@@ -133,7 +139,7 @@ impl<S: Read + Write> Http2<S> {
 
     /// Begins a request whose answer is not awaited.
     pub fn open(&mut self, request: &[u8]) {
-        let (mut bytes, places, _) = framed(request);
+        let (mut bytes, places, _) = framed(request, self.frame_max);
         for place in places {
             bytes[place..place + 4].copy_from_slice(&self.next.to_be_bytes());
         }
@@ -171,7 +177,12 @@ impl<S: Read + Write> Http2<S> {
         let four = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().expect("four bytes"));
         let mut reply = Vec::new();
         match kind {
-            SETTINGS if flags & ACK == 0 => reply = frame(SETTINGS, ACK, 0, &[]),
+            SETTINGS if flags & ACK == 0 => {
+                let setting = |s: &&[u8]| u16::from_be_bytes([s[0], s[1]]) == MAX_FRAME_SIZE;
+                let most = payload.chunks_exact(6).find(setting);
+                self.frame_max = most.map_or(FRAME_MAX, |s| u32::from_be_bytes([s[2], s[3], s[4], s[5]]) as usize);
+                reply = frame(SETTINGS, ACK, 0, &[]);
+            }
             PING if flags & ACK == 0 => reply = frame(PING, ACK, 0, payload),
             WINDOW_UPDATE if on_connection => self.window += four(0) as i64,
             HEADERS => {
@@ -200,7 +211,7 @@ impl<S: Read + Write> Http2<S> {
 impl<S: Read + Write + Send> Ask for Http2<S> {
     fn ask(&mut self, request: &[u8]) -> &[u8] {
         if self.framed.as_ref().is_none_or(|(of, ..)| *of != request.as_ptr().addr()) {
-            let (bytes, places, body) = framed(request);
+            let (bytes, places, body) = framed(request, self.frame_max);
             self.framed = Some((request.as_ptr().addr(), bytes, places, body));
         }
         let (_, mut bytes, places, body) = self.framed.take().expect("made above");

@@ -20,7 +20,7 @@ pub(super) struct Carrier {
     pub socket: Socket,
     pub tls: Option<Box<Tls>>,
     pub speaks: Speaks,
-    /// Half of it for what comes, half for what goes.
+    /// Two thirds of it for what comes, the rest for what goes.
     pub memory: Span,
     /// Bytes that have come and wait for the rest of their record.
     held: u32,
@@ -115,12 +115,17 @@ impl Carrier {
         }
     }
 
+    /// Where what goes begins. More comes at once: bodies of puts, in frames of up to 64 KiB with their heads, which would not fit one half.
+    fn split(&self) -> u32 {
+        self.memory.len / 3 * 2
+    }
+
     fn incoming(&self) -> Span {
-        self.memory.first(self.memory.len / 2)
+        self.memory.first(self.split())
     }
 
     fn outgoing(&self) -> Span {
-        self.memory.part(self.memory.len / 2, self.memory.len / 2)
+        self.memory.part(self.split(), self.memory.len - self.split())
     }
 
     pub fn received(&mut self, result: Result<u32, Errno>) {
@@ -260,7 +265,7 @@ impl Carrier {
     /// Fills the half for what goes; gives how far.
     fn fill(&mut self, memory: &mut Memory<'_>, told: &mut Completions) -> u32 {
         let loans = memory.loans;
-        let (incoming, out) = memory.buffers.bytes_mut(self.memory).split_at_mut(self.memory.len as usize / 2);
+        let (incoming, out) = memory.buffers.bytes_mut(self.memory).split_at_mut(self.split() as usize);
         let held = &mut incoming[..self.held as usize];
         let mut filled = 0;
         let Some(tls) = &mut self.tls else {

@@ -23,7 +23,7 @@ pub enum Pool {
     Large,
     /// One slot: the ring of commits on their way to disk, then the cache of the tail. Registered with the kernel.
     Log,
-    /// One a connection that does not speak HTTP/1.1 as it is: half for what comes from the network, half for what goes there.
+    /// One a connection that does not speak HTTP/1.1 as it is: two thirds for what comes from the network, the rest for what goes there.
     Wire,
     /// Single blocks and short runs of them: superblock, journal, heads of segments, footers.
     Block,
