@@ -193,6 +193,9 @@ impl Worker {
                 if !self.screen(slot, ops) {
                     return;
                 }
+                if !fits && self.refuse_unread(slot, ops) {
+                    return;
+                }
                 if !fits && !self.take_body(slot, chunked) {
                     return;
                 }

@@ -4,7 +4,6 @@ use super::Worker;
 use super::connection::Phase;
 use super::mailbox::Message;
 use crate::auth::ask::Resource;
-use crate::auth::refusal::Refused;
 use crate::auth::sigv4;
 use crate::catalog::state::{Stream, StreamStatus};
 use crate::client_metrics;
@@ -18,7 +17,7 @@ use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::get_shard_iterator::Start;
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::object::Encoding;
-use crate::kinesis::operation::{self, Operation, error_body};
+use crate::kinesis::operation::{self, Operation, Refusal};
 use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
 use crate::log::format::ShardKey;
@@ -39,7 +38,7 @@ pub enum Route {
     Rebalance(Option<[u8; 16]>),
     /// A snapshot, with the key that the client has sent.
     Snapshot(Option<[u8; 16]>),
-    Refused(Box<operation::Refusal>),
+    Refused(Box<Refusal>),
     /// The Host header names something else than this machine's loopback.
     ForeignHost,
 }
@@ -49,13 +48,6 @@ pub enum Route {
 pub const REBALANCE_PATH: &str = "/admin/rebalance";
 pub const SNAPSHOT_PATH: &str = "/admin/snapshot";
 pub const ADMIN_SCHEME: &str = "Penstock ";
-
-impl Route {
-    /// For a request whose user has been taken out of the credentials while it was received.
-    pub(super) fn unknown_user() -> Route {
-        Route::Refused(Box::new(operation::Refusal::of(&Refused::unknown_key().error)))
-    }
-}
 
 fn admin_key(authorization: &[u8]) -> Option<[u8; 16]> {
     let digits = std::str::from_utf8(authorization).ok()?.strip_prefix(ADMIN_SCHEME)?;
@@ -94,11 +86,11 @@ impl Reply {
         Reply { status: 200, content_type: Some(ContentType::AmzJson), body: Body::Span(span) }
     }
     pub fn error(error: &Error) -> Reply {
-        Reply {
-            status: error.kind.status(),
-            content_type: Some(ContentType::AmzJson),
-            body: Body::Bytes(error_body(error)),
-        }
+        Reply::refused(Refusal::of(error))
+    }
+    pub fn refused(refusal: Refusal) -> Reply {
+        let Refusal { status, content_type, body } = refusal;
+        Reply { status, content_type: Some(content_type), body: Body::Bytes(body) }
     }
 }
 
@@ -134,13 +126,13 @@ impl Worker {
             }
             ("POST", _) if let Some(route) = super::client_metrics::route(request) => route,
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
-                // An operation that is not there is told before the signature is looked at.
-                Ok(operation @ Operation::Cold(operation::Cold::Unknown)) => Route::Api(operation),
-                // It is verified as a whole.
-                Ok(operation) if has_credentials => Route::Api(operation),
+                // With credentials it is verified as a whole; an operation that is not there is told before its signature is looked at.
+                Ok(operation) if has_credentials || operation == Operation::Cold(operation::Cold::Unknown) => {
+                    Route::Api(operation)
+                }
                 Ok(operation) => match sigv4::check_form(request.authorization, request.query, request.dated) {
                     Ok(()) => Route::Api(operation),
-                    Err(error) => Route::Refused(Box::new(operation::Refusal::of(&error))),
+                    Err(error) => Route::Refused(Box::new(Refusal::of(&error))),
                 },
                 Err(refusal) => Route::Refused(Box::new(refusal)),
             },
@@ -166,10 +158,7 @@ impl Worker {
                 self.connections.slots[slot as usize].keep_alive = false;
                 self.reply(slot, Reply::text(403, text), ops);
             }
-            Route::Refused(refusal) => {
-                let body = Body::Bytes(refusal.body);
-                self.reply(slot, Reply { status: refusal.status, content_type: Some(refusal.content_type), body }, ops);
-            }
+            Route::Refused(refusal) => self.reply(slot, Reply::refused(*refusal), ops),
         }
     }
 

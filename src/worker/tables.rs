@@ -2,6 +2,7 @@
 //! ones leave, and answered when that is durable. Writes that come together share an entry of the journal.
 
 use super::Worker;
+use super::access::refusal;
 use super::errand::{Errand, Outcome, Sender, busy};
 use super::serve::{Body, Reply, Route};
 use crate::auth::ask::Resource;
@@ -12,7 +13,6 @@ use crate::http::http1;
 use crate::http::response::ContentType;
 use crate::io::op::Ops;
 use crate::kinesis;
-use crate::kinesis::operation::Refusal;
 use crate::tables::error::{Error, Kind};
 use crate::tables::judge::Judge;
 use crate::tables::limits::ITEM_BYTES_MAX;
@@ -56,11 +56,10 @@ impl Desk {
 
 /// What a request with a target of DynamoDB is for.
 pub(super) fn route(operation: Operation, request: &http1::Request<'_>) -> Route {
+    let route = Route::Tables(operation);
     match sigv4::check_form(request.authorization, request.query, request.dated) {
-        Ok(()) => Route::Tables(operation),
-        Err(error) => {
-            Route::Refused(Box::new(Refusal { content_type: ContentType::AmzJsonOld, ..Refusal::of(&error) }))
-        }
+        Ok(()) => route,
+        Err(error) => Route::Refused(Box::new(refusal(&route, &error))),
     }
 }
 
@@ -84,7 +83,7 @@ impl Worker {
         if let Ok(request) = &decoded
             && let Err(error) = self.may_use_tables(slot, operation, request)
         {
-            return self.reply(slot, Reply::error(&error), ops);
+            return self.reply(slot, Reply::refused(refusal(&Route::Tables(operation), &error)), ops);
         }
         let refused = match decoded {
             Err(error) => error,
