@@ -41,6 +41,7 @@ impl Worker {
             true => request::decode(call.dialect, body),
             false => Err(Error::unknown_operation()),
         };
+        self.body_is_read(slot);
         let refused = match data {
             Err(error) => error,
             Ok(data) => match self.send_errand(slot, Errand::KeepMetrics(call.dialect, data), ops) {

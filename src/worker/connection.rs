@@ -316,6 +316,13 @@ impl Worker {
         }
     }
 
+    /// The request has been decoded and nothing reads its text any more: a buffer that it has to itself goes back, as its answer may have to wait.
+    pub(super) fn body_is_read(&mut self, slot: u16) {
+        self.gate.release(&mut self.connections.slots[slot as usize]);
+        let body = self.take_request_buffer(slot, 0);
+        body.into_iter().for_each(|span| self.buffers.give(span));
+    }
+
     /// Takes the buffer that the request's body has to itself, if it is at least `size` bytes long: nothing reads the request any more.
     pub(super) fn take_request_buffer(&mut self, slot: u16, size: usize) -> Option<Span> {
         let body = &mut self.connections.slots[slot as usize].body;

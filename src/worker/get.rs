@@ -162,7 +162,9 @@ impl Gets {
 impl Worker {
     /// A GetRecords request of connection `slot`.
     pub(super) fn get_begin(&mut self, slot: u16, ops: &mut Ops) {
-        match self.get_call(slot) {
+        let call = self.get_call(slot);
+        self.body_is_read(slot);
+        match call {
             Err(error) => self.reply(slot, Reply::error(&error), ops),
             Ok((call, owner)) => {
                 let from = self.connections.id(slot);

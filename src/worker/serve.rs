@@ -2,7 +2,6 @@
 
 use super::Worker;
 use super::connection::Phase;
-use super::mailbox::Message;
 use crate::auth::ask::Resource;
 use crate::auth::sigv4;
 use crate::catalog::state::{Stream, StreamStatus};
@@ -13,8 +12,8 @@ use crate::io::buffers::{Pool, Span};
 use crate::io::op::Ops;
 use crate::kinesis::arn;
 use crate::kinesis::cbor_answer;
-use crate::kinesis::error::{Error, Kind};
-use crate::kinesis::get_shard_iterator::Start;
+use crate::kinesis::error::Error;
+use crate::kinesis::get_shard_iterator::{GetShardIterator, Start};
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::object::Encoding;
 use crate::kinesis::operation::{self, Operation, Refusal};
@@ -150,9 +149,15 @@ impl Worker {
             Route::Health => self.health(slot, ops),
             Route::ClientMetrics(call) => self.client_metrics_begin(slot, call, ops),
             Route::Metrics if self.observe(slot).is_err() => self.refuse_observer(slot, ops),
-            Route::Metrics => self.metrics_begin(slot, ops),
+            Route::Metrics => {
+                self.body_is_read(slot);
+                self.metrics_begin(slot, ops);
+            }
             Route::Rebalance(key) => self.rebalance_begin(slot, key, ops),
-            Route::Snapshot(key) => self.snapshot_begin(slot, key, ops),
+            Route::Snapshot(key) => {
+                self.body_is_read(slot);
+                self.snapshot_begin(slot, key, ops);
+            }
             Route::ForeignHost => {
                 let text = "This server answers to loopback names only (localhost, 127.0.0.1, [::1]).\n";
                 self.connections.slots[slot as usize].keep_alive = false;
@@ -192,6 +197,7 @@ impl Worker {
             self.authorize_request(slot, cold.action(), &request)?;
             Ok(request)
         });
+        self.body_is_read(slot);
         match decoded {
             Err(error) => self.reply(slot, Reply::error(&error), ops),
             Ok(Request::Mutation(mutation)) => self.mutate(slot, mutation, ops),
@@ -202,7 +208,7 @@ impl Worker {
                 };
                 self.reply(slot, reply, ops);
             }
-            Ok(Request::GetShardIterator(_)) => self.iterator(slot, ops),
+            Ok(Request::GetShardIterator(request)) => self.iterator(slot, &request, ops),
             Ok(Request::SubscribeToShard(request)) => self.subscribe(slot, request, ops),
         }
     }
@@ -217,20 +223,12 @@ impl Worker {
         }
     }
 
-    /// The GetShardIterator request of connection `slot`: shard, log, where to start.
-    pub(super) fn iterator_request(&self, slot: u16) -> Result<(ShardKey, u32, Start), Error> {
-        let encoding = self.connections.slots[slot as usize].encoding;
-        let body = self.buffers.bytes(self.body_of(slot));
-        let decoded = request::decode(operation::Cold::GetShardIterator, encoding, body, &self.identity)?;
-        let Request::GetShardIterator(request) = decoded else {
-            unreachable!("decode gives the request of the operation it was asked for");
-        };
-        let (stream, shard) = request.resolve(self.state(), &self.identity)?;
-        Ok((ShardKey::new(stream.number, shard.number), shard.log, request.start(stream, shard, &self.context())?))
-    }
-
-    pub(super) fn iterator(&mut self, slot: u16, ops: &mut Ops) {
-        let (shard, log, start) = match self.iterator_request(slot) {
+    fn iterator(&mut self, slot: u16, request: &GetShardIterator, ops: &mut Ops) {
+        let resolved = request.resolve(self.state(), &self.identity).and_then(|(stream, shard)| {
+            let start = request.start(stream, shard, &self.context())?;
+            Ok((ShardKey::new(stream.number, shard.number), shard.log, start))
+        });
+        let (shard, log, start) = match resolved {
             Ok(found) => found,
             Err(error) => return self.reply(slot, Reply::error(&error), ops),
         };
@@ -239,18 +237,7 @@ impl Worker {
             Start::After(number) => self.reply_iterator(slot, shard, number + 1, 0, ops),
             Start::TrimHorizon => self.reply_iterator(slot, shard, 0, 0, ops),
             Start::AtTimestamp(at) => self.reply_iterator(slot, shard, 0, at, ops),
-            Start::Latest => {
-                let (from, owner, seen) = (self.connections.id(slot), self.owner_of(log), self.state().applied);
-                if owner == self.id {
-                    self.latest_asked(owner, from, shard, seen, ops);
-                } else if self.mail.may_ask(owner, 1) {
-                    self.mail.ask(owner, Message::Latest { from, shard, seen });
-                } else {
-                    let error =
-                        Error::new(Kind::ProvisionedThroughputExceeded, "The shard's worker is busy; try again.");
-                    self.reply(slot, Reply::error(&error), ops);
-                }
-            }
+            Start::Latest => self.iterator_latest(slot, shard, log, ops),
         }
     }
 

@@ -52,12 +52,7 @@ impl Worker {
         if start != Start::Latest {
             return self.claim(slot, ops);
         }
-        let (from, owner, seen) = (self.connections.id(slot), self.owner_of(log), self.state().applied);
-        if owner == self.id {
-            self.latest_asked(owner, from, key, seen, ops);
-        } else if self.mail.may_ask(owner, 1) {
-            self.mail.ask(owner, Message::Latest { from, shard: key, seen });
-        } else {
+        if !self.ask_latest(slot, key, log, ops) {
             self.refuse_subscription(slot, &busy(), ops);
         }
     }

@@ -80,6 +80,7 @@ impl Worker {
         let body = self.buffers.bytes(self.body_of(slot));
         let bytes = body.len();
         let decoded = request::decode(operation, body);
+        self.body_is_read(slot);
         if let Ok(request) = &decoded
             && let Err(error) = self.may_use_tables(slot, operation, request)
         {
