@@ -136,9 +136,6 @@ impl Worker {
     /// Sends the head and the initial response: clients wait for both before they take the first event.
     fn stream_begin(&mut self, slot: u16, ops: &mut Ops) {
         self.counters.add(Counter::Requests, 1);
-        // Nothing reads the request any more, and the stream may last.
-        let request = self.take_request_buffer(slot, 0);
-        request.into_iter().for_each(|span| self.buffers.give(span));
         let head = Head {
             status: 200,
             content_type: Some(ContentType::EventStream),
@@ -160,6 +157,7 @@ impl Worker {
         let c = &mut self.connections.slots[slot as usize];
         (c.phase, c.deadline) = (Phase::Streaming, Mono(u64::MAX));
         ops.push(Op::Send { socket: Socket(slot as u32), from, then: None });
+        self.watch(slot, ops);
         self.pull(slot);
     }
 }
