@@ -189,6 +189,19 @@ class SubscribeToShard(Subscribing, ApiTest):
         producer.join()
         self.gets(slow, 0, count)
 
+    def test_an_event_of_several_records_fits_its_bound(self):
+        stream = self.stream(MaxRecordSizeInKiB=10_240)
+        sizes = [850_000, 50_000, 50_000, 500_000, 500_000, 2_000_000, 10]
+        for number, size in enumerate(sizes):
+            self.api.put(stream, "k", b"%08d" % number + bytes(size))
+        subscription, found = self.subscribe(self.consumer(stream)), []
+        while len(found) < len(sizes):
+            records = subscription.event()["Records"]
+            sent = sum(len(record["Data"]) for record in records)
+            self.assertTrue(len(records) < 2 or sent <= 1 << 20, (len(records), sent))
+            found += records
+        self.assertEqual(numbers(found), list(range(len(sizes))))
+
     def test_large_records(self):
         stream = self.stream(MaxRecordSizeInKiB=10_240)
         subscription = self.subscribe(self.consumer(stream))
