@@ -52,7 +52,7 @@ pub struct Limits {
     pub puts: usize,
     /// GetRecords requests that an owner works on at once.
     pub gets: usize,
-    /// Subscriptions to shards over a worker's connections; some of these stay free for others.
+    /// Subscriptions to shards over a worker's connections and streams together; a sixteenth of each stays free for others.
     pub subscriptions: usize,
     /// How long a subscription lasts.
     pub subscription_ms: u64,

@@ -33,11 +33,11 @@ impl Worker {
         let key = ShardKey::new(resolved.stream.number, resolved.shard.number);
         let (log, start, claim) = (resolved.shard.log, resolved.start, (key, resolved.consumer));
         if self.subscriptions.slots[slot as usize].is_none() {
-            if self.subscriptions.open >= self.subscriptions.most {
+            if !self.subscriptions.has_room(slot, self.connections.carriers) {
                 let text = "This worker has as many subscriptions as it can have; try again.";
                 return self.reply(slot, Reply::error(&Error::new(Kind::LimitExceeded, text)), ops);
             }
-            self.subscriptions.open += 1;
+            self.subscriptions.count(slot, true);
             self.counters.set(Counter::SubscriptionsNow, self.subscriptions.open as u64);
         }
         self.subscriptions.numbered += 1;
