@@ -3,7 +3,9 @@
 
 use super::Worker;
 use super::access::refusal;
+use super::control::FAILED;
 use super::errand::{Errand, Outcome, Sender, busy};
+use super::room::NO_ROOM;
 use super::serve::{Body, Reply, Route};
 use crate::auth::ask::Resource;
 use crate::auth::sigv4;
@@ -187,12 +189,9 @@ impl Worker {
 }
 
 fn failed() -> Error {
-    let text =
-        "The catalog cannot be written: the write may be done or not after a restart. The server's log says why.";
-    Error::new(Kind::InternalServer, text)
+    Error::new(Kind::InternalServer, FAILED)
 }
 
 fn no_room() -> Error {
-    let text = "The file system has no room for the catalog: nothing was written; try again when there is some.";
-    Error::new(Kind::LimitExceeded, text)
+    Error::new(Kind::LimitExceeded, NO_ROOM)
 }
