@@ -15,8 +15,6 @@ pub const PARTITION_KEY_MAX: usize = 256;
 /// GetRecords: records, and bytes of data and keys, of one answer.
 pub const GET_RECORDS_MAX: usize = 10_000;
 pub const GET_BYTES_MAX: usize = 10 << 20;
-/// Data and keys of an event of SubscribeToShard, unless its only record is larger.
-pub const EVENT_BYTES_MAX: usize = 1 << 20;
 /// Base64 of the largest payload, 500 keys of 256 characters that may be escaped, and the JSON around them.
 pub const BODY_MAX: usize = 16 << 20;
 /// Request line and headers: the longest seen from an SDK is 2 KiB.
@@ -39,6 +37,7 @@ pub struct Limits {
     pub wire: (u16, u32),
     /// (slots, bytes) of the pools of bodies, replies and lent batches.
     pub small: (u16, u32),
+    /// An event of SubscribeToShard, as it is sent, fits one of these, unless its only record is larger.
     pub medium: (u16, u32),
     pub large: (u16, u32),
     /// Ring of commits in flight, and cache of the tail. At least twice the largest commit.
@@ -53,7 +52,7 @@ pub struct Limits {
     pub puts: usize,
     /// GetRecords requests that an owner works on at once.
     pub gets: usize,
-    /// Subscriptions to shards over a worker's connections; some of these stay free for others.
+    /// Subscriptions to shards over a worker's connections and streams together; a sixteenth of each stays free for others.
     pub subscriptions: usize,
     /// How long a subscription lasts.
     pub subscription_ms: u64,

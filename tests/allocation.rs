@@ -1,11 +1,12 @@
-//! The ack path does not allocate after start: a counting allocator under a worker that is driven by hand.
+//! The ack path does not allocate after start: a counting allocator under a worker that is driven by hand. Beside it, when a request gives
+//! back the buffer of its body.
 //!
 //! Device and network are played by this file: every file operation succeeds at once, and what is received is written into the span that
 //! the worker asked for. The first rounds may allocate (tables reach their size); after them nothing may.
 
 use hmac::{Hmac, KeyInit, Mac};
 use penstock::auth::credentials::Access;
-use penstock::io::buffers::Buffers;
+use penstock::io::buffers::{Buffers, Pool};
 use penstock::io::clock::{Mono, Now, Wall};
 use penstock::io::op::{Completion, Completions, DirName, Errno, FileName, Op, Ops, Socket};
 use penstock::limits::Limits;
@@ -182,6 +183,19 @@ impl Bench {
         }
     }
 
+    /// A worker that serves, with a connection.
+    fn serving(flush: bool, credentials: bool) -> Bench {
+        let mut bench = Bench::new(flush);
+        if credentials {
+            bench.done.push(Completion::Access(Arc::new(Access::parse(CREDENTIALS).expect("a good file"))));
+        }
+        while !bench.accepts {
+            bench.turn();
+        }
+        bench.done.push(Completion::Accepted(Ok(Socket(0))));
+        bench
+    }
+
     /// Sends `request` and turns until it has been answered with 200.
     fn ask(&mut self, request: &[u8]) {
         self.request.clear();
@@ -248,14 +262,7 @@ fn signed(operation: &str, body: &str) -> Vec<u8> {
 /// Allocations of 200 puts of each kind, after 200 that may.
 fn check(flush: bool, credentials: bool) {
     let request: fn(&str, &str) -> Vec<u8> = if credentials { signed } else { request };
-    let mut bench = Bench::new(flush);
-    if credentials {
-        bench.done.push(Completion::Access(Arc::new(Access::parse(CREDENTIALS).expect("a good file"))));
-    }
-    while !bench.accepts {
-        bench.turn();
-    }
-    bench.done.push(Completion::Accepted(Ok(Socket(0))));
+    let mut bench = Bench::serving(flush, credentials);
     bench.ask(&request("CreateStream", "{\"StreamName\":\"s\",\"ShardCount\":8}"));
     let record = |i: usize| format!("{{\"Data\":\"{}\",\"PartitionKey\":\"key\\/{i}\"}}", "QUJD".repeat(80));
     let records: Vec<String> = (0..500).map(record).collect();
@@ -274,10 +281,40 @@ fn check(flush: bool, credentials: bool) {
     }
 }
 
+/// The same request with its body in one chunk, which gets the largest buffer as nobody knows how long it is.
+fn chunked(request: &[u8], body: &str) -> Vec<u8> {
+    let text = String::from_utf8(request.to_vec()).expect("text");
+    let head = text.strip_suffix(body).expect("its body");
+    let head = head.replace(&format!("Content-Length: {}\r\n", body.len()), "Transfer-Encoding: chunked\r\n");
+    format!("{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).into_bytes()
+}
+
+/// A request that waits for the device has given the buffer of its body back.
+fn waits_without_its_body(operation: &str, body: &str) {
+    let mut bench = Bench::serving(false, false);
+    let free = bench.worker.buffers().available(Pool::Large);
+    let request = request(operation, body);
+    bench.request.extend_from_slice(&chunked(&request, body));
+    let (mut held, mut waited) = (0, 0);
+    while bench.replies == 0 {
+        // What has been received is taken in by this turn.
+        let whole = bench.at == bench.request.len();
+        bench.turn();
+        if whole && bench.replies == 0 {
+            waited += 1;
+            held += free - bench.worker.buffers().available(Pool::Large);
+        }
+        assert!(waited < 1000, "no answer to {operation}");
+    }
+    assert_eq!((held, &bench.status), (0, b"HTTP/1.1 200 OK"), "{operation}");
+    assert!(waited > 0, "{operation} waits for nothing");
+}
+
 /// One test, as the counter is one for the process.
 #[test]
 fn puts_do_not_allocate_after_start() {
     check(false, false);
     check(true, false);
     check(false, true);
+    waits_without_its_body("CreateStream", "{\"StreamName\":\"s\",\"ShardCount\":8}");
 }

@@ -158,7 +158,13 @@ mod tests {
             headers.iter().map(|(name, _)| *name).filter(|name| *name != "X-Amz-Unsigned").collect();
         names.sort();
         names.dedup();
-        let authorization = format!("{AUTHORIZATION}{}", names.join(";").to_lowercase());
+        signed((method, path, query), headers, &names.join(";").to_lowercase())
+    }
+
+    /// The same, where `names` are signed.
+    fn signed(line: (&str, &str, &str), headers: &[(&str, &str)], names: &str) -> Result<String, String> {
+        let (method, path, query) = line;
+        let authorization = format!("{AUTHORIZATION}{names}");
         let mut all: Vec<httparse::Header<'_>> =
             headers.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
         all.push(httparse::Header { name: "Authorization", value: authorization.as_bytes() });
@@ -181,6 +187,37 @@ mod tests {
                 .expect("canonical"),
             "POST\n/\n\nhost:localhost:4567\nx-amz-date:20260131T000000Z\nx-amz-target:Kinesis_20131202.PutRecord\n\n\
              host;x-amz-date;x-amz-target\n"
+        );
+    }
+
+    #[test]
+    fn over_http2_the_host_may_be_signed_by_its_name_there() {
+        // As the JavaScript client has it; the core is given what `:authority` says as the host.
+        let names =
+            ":authority;amz-sdk-request;content-length;content-type;x-amz-content-sha256;x-amz-date;x-amz-target";
+        let hash = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        let headers = [
+            HOST,
+            DATE,
+            ("amz-sdk-request", "attempt=1; max=3"),
+            ("content-length", "2"),
+            ("content-type", "application/x-amz-json-1.1"),
+            ("x-amz-content-sha256", hash),
+            ("x-amz-target", "Kinesis_20131202.ListStreams"),
+            ("x-amz-user-agent", "aws-sdk-js/3"),
+        ];
+        let text = signed(("POST", "/", ""), &headers, names).expect("canonical");
+        assert_eq!(
+            text,
+            format!(
+                "POST\n/\n\n:authority:localhost:4567\namz-sdk-request:attempt=1; max=3\ncontent-length:2\n\
+                 content-type:application/x-amz-json-1.1\nx-amz-content-sha256:{hash}\nx-amz-date:20260131T000000Z\n\
+                 x-amz-target:Kinesis_20131202.ListStreams\n\n{names}\n"
+            )
+        );
+        let twice = [HOST, HOST, DATE];
+        assert!(
+            signed(("POST", "/", ""), &twice, ":authority;x-amz-date").expect_err("refused").contains("more than once")
         );
     }
 

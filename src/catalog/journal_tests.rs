@@ -72,14 +72,9 @@ impl Node {
             }
             assert!(self.ops.len() <= 1, "one operation in flight");
             let op = self.ops.pop()?;
-            match &mut self.fuse {
-                Some(0) => {
-                    disk.crash(Some(&op), &mut self.buffers, random);
-                    self.is_dead = true;
-                    return None;
-                }
-                Some(left) => *left -= 1,
-                None => {}
+            if disk.fails(&op, &mut self.buffers, &mut self.fuse, random) {
+                self.is_dead = true;
+                return None;
             }
             let completion = match (self.is_denied(&op), op.token()) {
                 (true, Some(token)) => Completion::Done { token, result: Err(ENOSPC) },

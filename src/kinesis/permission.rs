@@ -1,22 +1,11 @@
-//! What a request needs permission for: the action, the service that it is signed for, and the resource.
+//! What a request needs permission for: the action and the resource.
 
 use super::operation::{Cold, Operation};
 use super::request::{Context, Mutation, Query, Request};
 use crate::auth::ask::Resource;
 use crate::catalog::state::State;
 
-/// Everything whose target is of Kinesis.
-const KINESIS: &str = "kinesis";
-
 impl Operation {
-    /// The service in the scope of its signature; `None`: it is told that there is no such operation before it is asked who it is.
-    pub fn service(self) -> Option<&'static str> {
-        match self {
-            Operation::Cold(Cold::Unknown) => None,
-            _ => Some(KINESIS),
-        }
-    }
-
     /// As policies name it.
     pub fn action(self) -> &'static str {
         match self {

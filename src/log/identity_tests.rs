@@ -25,13 +25,8 @@ fn drive(
         }
         assert_eq!(ops.len(), 1, "one operation in flight");
         let op = ops.remove(0);
-        match fuse {
-            Some(0) => {
-                disk.crash(Some(&op), b, random);
-                return None;
-            }
-            Some(left) => *left -= 1,
-            None => {}
+        if disk.fails(&op, b, fuse, random) {
+            return None;
         }
         match disk.run(&op, b) {
             Completion::Done { token, result } => machine.on_done(token, result, b, ops),

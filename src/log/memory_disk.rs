@@ -239,6 +239,16 @@ impl MemoryDisk {
         self.open.clear();
     }
 
+    /// Whether the power fails while `op` is in flight, as it does when as many as `fuse` have been carried out.
+    pub fn fails(&mut self, op: &Op, buffers: &mut Buffers, fuse: &mut Option<u64>, random: &mut Random) -> bool {
+        let fails = *fuse == Some(0);
+        if fails {
+            self.crash(Some(op), buffers, random);
+        }
+        *fuse = fuse.map(|left| left.saturating_sub(1));
+        fails
+    }
+
     /// The power fails while `op` is in flight: what is not durable is kept in any part, each sector, entry and write for itself.
     pub fn crash(&mut self, op: Option<&Op>, buffers: &mut Buffers, random: &mut Random) {
         match op {

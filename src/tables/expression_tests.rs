@@ -37,6 +37,12 @@ fn refuses(result: Result<impl std::fmt::Debug, Error>, text: &str) {
     assert!(error.message.contains(text), "{:?} where {text:?} was expected", error.message);
 }
 
+/// Each text is refused with words that have the other in them.
+#[track_caller]
+fn refuses_all<T: std::fmt::Debug>(read: impl Fn(&str) -> Result<T, Error>, cases: &[(&str, &str)]) {
+    cases.iter().for_each(|(text, why)| refuses(read(text), why));
+}
+
 #[test]
 fn conditions_hold_or_not() {
     for (text, expect) in [
@@ -89,16 +95,21 @@ fn what_is_no_condition_is_told() {
     ] {
         refuses(read(text), "Syntax error");
     }
-    refuses(read("  "), "can not be empty");
-    refuses(read("s = :x"), "attribute value: :x");
-    refuses(read("#x = :t"), "attribute name: #x");
-    refuses(read("exists(s)"), "Invalid function name; function: exists");
-    refuses(read("size(s) > :7"), "not a DynamoDB");
-    refuses(read("s.t = :t"), "path into an attribute");
-    refuses(read("s[0] = :t"), "path into an attribute");
-    refuses(read(&format!("{}s = :t{}", "(".repeat(33), ")".repeat(33))), "too many levels");
-    refuses(read(&format!("{}s = :t", "NOT ".repeat(900))), "too many levels");
-    refuses(read(&format!("s = :t{}", " OR s = :t".repeat(500))), "maximum allowed size");
+    refuses_all(
+        read,
+        &[
+            ("  ", "can not be empty"),
+            ("s = :x", "attribute value: :x"),
+            ("#x = :t", "attribute name: #x"),
+            ("exists(s)", "Invalid function name; function: exists"),
+            ("size(s) > :7", "not a DynamoDB"),
+            ("s.t = :t", "path into an attribute"),
+            ("s[0] = :t", "path into an attribute"),
+            (&format!("{}s = :t{}", "(".repeat(33), ")".repeat(33)), "too many levels"),
+            (&format!("{}s = :t", "NOT ".repeat(900)), "too many levels"),
+            (&format!("s = :t{}", " OR s = :t".repeat(500)), "maximum allowed size"),
+        ],
+    );
     let substitutes = with();
     condition("FilterExpression", "#s = :t", &substitutes).expect("as above");
     refuses(substitutes.all_used(), "ExpressionAttributeValues unused in expressions: keys: {:7, :8, :a, :set, :te}");
@@ -215,14 +226,19 @@ fn updates_see_the_item_as_it_was() {
     check("ADD n :8, #gone :7, set :set remove m", r#"{"gone":{"N":"7"},"n":{"N":"15"},"set":{"SS":["a","b","c"]}}"#);
     check("DELETE set :set REMOVE n, m", r#"{"set":{"SS":["a","b"]}}"#);
     let refused = |text: &str| update(text, &with()).and_then(|update| updated(&item(HELD), &update));
-    refuses(refused("SET n = gone"), "does not exist in the item");
-    refuses(refused("SET n = s + :7"), "incorrect data type");
-    refuses(refused("ADD s :t"), "incorrect data type");
-    refuses(refused("SET n = :7, n = :8"), "overlap");
-    refuses(refused("SET n = :7 SET s = :t"), "only be used once");
-    refuses(refused("SET n"), "Syntax error");
-    refuses(refused("PUT n = :7"), "Syntax error");
-    refuses(refused("SET n = power(n)"), "Invalid function name");
+    refuses_all(
+        refused,
+        &[
+            ("SET n = gone", "does not exist in the item"),
+            ("SET n = s + :7", "incorrect data type"),
+            ("ADD s :t", "incorrect data type"),
+            ("SET n = :7, n = :8", "overlap"),
+            ("SET n = :7 SET s = :t", "only be used once"),
+            ("SET n", "Syntax error"),
+            ("PUT n = :7", "Syntax error"),
+            ("SET n = power(n)", "Invalid function name"),
+        ],
+    );
 }
 
 #[test]

@@ -17,11 +17,13 @@ use crate::auth::refusal::{Reason, Refused};
 use crate::auth::verify::{Check, DerivedKeys, Expected};
 use crate::client_metrics::dialect;
 use crate::http::http1::{HEADERS_MAX, split_target};
+use crate::http::response::ContentType;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::Ops;
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::object;
+use crate::kinesis::operation::{Cold, Operation, Refusal};
 use crate::kinesis::request::{Mutation, Request};
 use crate::observe::counter::Counter;
 use std::mem::MaybeUninit;
@@ -86,7 +88,7 @@ enum Demand {
 /// Each kind of request is named, so that none is let in because it was forgotten.
 fn demand(route: &Route) -> Demand {
     match route {
-        Route::Api(operation) => operation.service().map_or(Demand::Nothing, Demand::Must),
+        Route::Api(_) => Demand::Must("kinesis"),
         Route::Tables(_) => Demand::Must("dynamodb"),
         Route::ClientMetrics(_) => Demand::Must("monitoring"),
         Route::Health | Route::Metrics => Demand::May("kinesis"),
@@ -97,13 +99,23 @@ fn demand(route: &Route) -> Demand {
 }
 
 /// The answer to one who is not let in, as the service that was asked would give it.
-pub(super) fn refusal(route: &Route, error: &Error) -> Reply {
+pub(super) fn refusal(route: &Route, error: &Error) -> Refusal {
     match route {
         Route::ClientMetrics(call) => {
             let error = dialect::Error::new(dialect::Kind::Refused(error.kind.name()), error.message.as_str());
-            Reply::client_metrics(call.dialect, Err(error))
+            let (status, content_type, body) = dialect::answer(call.dialect, Err(error));
+            Refusal { status, content_type, body }
         }
-        _ => Reply::error(error),
+        Route::Tables(_) => Refusal { content_type: ContentType::AmzJsonOld, ..Refusal::of(error) },
+        _ => Refusal::of(error),
+    }
+}
+
+/// An operation that is not there is told before who asks, as AWS does: but only he who is known has his body read.
+fn known_operation(route: &Route) -> Result<(), Error> {
+    match route {
+        Route::Api(Operation::Cold(Cold::Unknown)) => Err(Error::new(Kind::UnknownOperation, "")),
+        _ => Ok(()),
     }
 }
 
@@ -182,7 +194,7 @@ impl Worker {
             if !stays {
                 // Its user is gone: what it is sending is read, and refused as from an unknown one.
                 c.check = None;
-                c.route = Route::unknown_user();
+                c.route = Route::Refused(Box::new(refusal(&c.route, &Refused::unknown_key().error)));
             }
         }
     }
@@ -199,13 +211,26 @@ impl Worker {
                     // The body has not been read: it never will be.
                     (c.keep_alive, c.unread) = (false, true);
                     c.phase = Phase::Working;
-                    let reply = refusal(&c.route, &refused.error);
+                    let error = known_operation(&c.route).err().unwrap_or(refused.error);
+                    let reply = Reply::refused(refusal(&c.route, &error));
                     self.reply(slot, reply, ops);
                     return false;
                 }
             }
         }
         true
+    }
+
+    /// A request whose answer is known from its head needs no buffer for its body; `false`: it is another.
+    pub(super) fn refuse_unread(&mut self, slot: u16, ops: &mut Ops) -> bool {
+        let c = &mut self.connections.slots[slot as usize];
+        let refused = matches!(c.route, Route::Refused(_) | Route::ForeignHost);
+        if refused {
+            (c.keep_alive, c.unread) = (false, true);
+            c.phase = Phase::Working;
+            self.dispatch(slot, ops);
+        }
+        refused
     }
 
     /// The body has arrived up to `filled`.
@@ -239,8 +264,9 @@ impl Worker {
                 let (encoding, is_api) = (c.encoding, matches!(c.route, Route::Api(_)));
                 let body = || self.buffers.bytes(self.body_of(slot));
                 let parsed = if is_api { object::parse(encoding, body()).map(drop) } else { Ok(()) };
-                let error = parsed.err().unwrap_or(refused.error);
-                let reply = refusal(&self.connections.slots[slot as usize].route, &error);
+                let route = &self.connections.slots[slot as usize].route;
+                let error = parsed.and(known_operation(route)).err().unwrap_or(refused.error);
+                let reply = Reply::refused(refusal(route, &error));
                 self.reply(slot, reply, ops);
                 false
             }

@@ -4,7 +4,7 @@ use super::Worker;
 use super::mailbox::{ConnectionId, Message, PutId, PutRefusal};
 use super::put::FrameState;
 use crate::io::op::Ops;
-use crate::log::format::Position;
+use crate::log::format::{Position, ShardKey};
 use std::collections::VecDeque;
 
 /// What this worker knows of each log, its own and others', and the puts that wait for it, in the order of their positions.
@@ -67,6 +67,7 @@ pub struct LatestWait {
     pub position: Position,
     pub worker: u16,
     pub to: ConnectionId,
+    pub shard: ShardKey,
     pub next: u64,
 }
 

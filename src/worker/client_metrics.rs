@@ -1,6 +1,7 @@
 //! Metrics that clients send, kept by worker 0; and `/metrics`, whichever worker is asked.
 
 use super::Worker;
+use super::access::refusal;
 use super::errand::Errand;
 use super::serve::{Body, Reply, Route};
 use crate::auth::ask::Resource;
@@ -10,15 +11,15 @@ use crate::client_metrics::request;
 use crate::http::http1;
 use crate::http::response::ContentType;
 use crate::io::op::Ops;
-use crate::kinesis::operation::Refusal;
 use crate::observe::expose;
 
 /// What a request of CloudWatch is for; `None`: it is none.
 pub(super) fn route(head: &http1::Request<'_>) -> Option<Route> {
     let call = dialect::call(head.path, head.target, head.content_type)?;
+    let route = Route::ClientMetrics(call);
     Some(match sigv4::check_form(head.authorization, head.query, head.dated) {
-        Ok(()) => Route::ClientMetrics(call),
-        Err(error) => Route::Refused(Box::new(Refusal::of(&error))),
+        Ok(()) => route,
+        Err(error) => Route::Refused(Box::new(refusal(&route, &error))),
     })
 }
 
@@ -33,13 +34,14 @@ impl Worker {
     /// A whole request has come.
     pub(super) fn client_metrics_begin(&mut self, slot: u16, call: Call, ops: &mut Ops) {
         if let Err(error) = self.authorize(slot, "cloudwatch:PutMetricData", Resource::Any) {
-            return self.reply(slot, Reply::error(&error), ops);
+            return self.reply(slot, Reply::refused(refusal(&Route::ClientMetrics(call), &error)), ops);
         }
         let body = self.buffers.bytes(self.body_of(slot));
         let data = match call.is_known {
             true => request::decode(call.dialect, body),
             false => Err(Error::unknown_operation()),
         };
+        self.body_is_read(slot);
         let refused = match data {
             Err(error) => error,
             Ok(data) => match self.send_errand(slot, Errand::KeepMetrics(call.dialect, data), ops) {

@@ -3,7 +3,7 @@
 //! A connection owns a slot of `Pool::Connection`, into which the kernel receives. A request that fits there with its head is parsed where
 //! it lies; a larger body gets a buffer of its own when its head has been read, and the kernel receives the rest straight into that. There
 //! is one receive in flight at most, and none while a request is worked on: a client that does not read its replies, or that outruns the
-//! server, fills its own socket and nothing else.
+//! server, fills its own socket and nothing else. Only an answer that lasts has one beside it, which sees its client go.
 
 pub use super::connections::{Connection, Connections, Phase};
 
@@ -124,7 +124,8 @@ impl Worker {
     /// Asks for more bytes, where the phase wants them.
     fn receive(&mut self, slot: u16, ops: &mut Ops) {
         let whole = self.buffers.whole(Pool::Connection, slot);
-        let c = &self.connections.slots[slot as usize];
+        let c = &mut self.connections.slots[slot as usize];
+        c.receiving = true;
         let into = match (c.phase, c.body) {
             (Phase::Body, Some(body)) => body.part(c.body_filled, c.body_len - c.body_filled),
             (Phase::Chunks, Some(body)) => body.part(c.body_filled, body.len - c.body_filled),
@@ -137,6 +138,7 @@ impl Worker {
         let slot = socket.0 as u16;
         let now = self.now.mono;
         let c = &mut self.connections.slots[slot as usize];
+        c.receiving = false;
         let bytes = match result {
             Ok(bytes) if bytes > 0 && c.phase != Phase::Closing => bytes,
             _ => return self.close(slot, ops),
@@ -191,6 +193,9 @@ impl Worker {
                 c.continuing = expects && c.body_filled < c.body_len;
                 let fits = !chunked && head_len + len <= whole.len as usize;
                 if !self.screen(slot, ops) {
+                    return;
+                }
+                if !fits && self.refuse_unread(slot, ops) {
                     return;
                 }
                 if !fits && !self.take_body(slot, chunked) {
@@ -313,6 +318,13 @@ impl Worker {
         }
     }
 
+    /// The request has been decoded and nothing reads its text any more: a buffer that it has to itself goes back, as its answer may have to wait.
+    pub(super) fn body_is_read(&mut self, slot: u16) {
+        self.gate.release(&mut self.connections.slots[slot as usize]);
+        let body = self.take_request_buffer(slot, 0);
+        body.into_iter().for_each(|span| self.buffers.give(span));
+    }
+
     /// Takes the buffer that the request's body has to itself, if it is at least `size` bytes long: nothing reads the request any more.
     pub(super) fn take_request_buffer(&mut self, slot: u16, size: usize) -> Option<Span> {
         let body = &mut self.connections.slots[slot as usize].body;
@@ -415,27 +427,38 @@ impl Worker {
 
     /// Drops the request that was answered, and goes on with what was received behind it.
     pub(super) fn next_request(&mut self, slot: u16, ops: &mut Ops) {
+        self.drop_request(slot);
         let c = &mut self.connections.slots[slot as usize];
         (c.check, c.hashed, c.pass) = (None, 0, Pass::Nobody);
-        self.gate.release(c);
-        let used = match c.body.take() {
-            Some(body) => {
-                self.buffers.give(body);
-                c.head_len
-            }
-            None => c.head_len + c.body_len,
-        };
-        let rest = c.filled - used.min(c.filled);
-        let whole = self.buffers.whole(Pool::Connection, slot);
-        self.buffers.bytes_mut(whole).copy_within((c.filled - rest) as usize..c.filled as usize, 0);
-        (c.filled, c.head_len, c.body_len, c.body_filled) = (rest, 0, 0, 0);
+        let rest = c.filled;
         c.phase = Phase::Head;
         c.idle_since = self.now.mono;
         let head_ms = head_ms(&self.gate, c);
         c.deadline = if rest > 0 { self.now.mono.plus_ms(head_ms) } else { Mono(u64::MAX) };
         match rest > 0 {
             true => self.advance(slot, ops),
+            // It has been watched while it was answered: that receive is one for the next request.
+            false if c.receiving => {}
             false => self.receive(slot, ops),
+        }
+    }
+
+    /// Nothing reads the request any more: what was received behind it comes to the front.
+    fn drop_request(&mut self, slot: u16) {
+        self.body_is_read(slot);
+        let whole = self.buffers.whole(Pool::Connection, slot);
+        let c = &mut self.connections.slots[slot as usize];
+        let used = (c.head_len + c.body_len).min(c.filled);
+        self.buffers.bytes_mut(whole).copy_within(used as usize..c.filled as usize, 0);
+        (c.filled, c.head_len, c.body_len, c.body_filled) = (c.filled - used, 0, 0, 0);
+    }
+
+    /// Receives while an answer lasts, so that a client that goes is seen to go. Who has sent a next request already has that wait where it
+    /// lies, and is not watched. Nor is a stream of HTTP/2: it tells of its request's end as a socket does of its client's.
+    pub(super) fn watch(&mut self, slot: u16, ops: &mut Ops) {
+        self.drop_request(slot);
+        if self.connections.slots[slot as usize].filled == 0 && !self.connections.is_stream(Socket(slot as u32)) {
+            self.receive(slot, ops);
         }
     }
 

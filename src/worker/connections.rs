@@ -28,7 +28,7 @@ pub enum Phase {
     /// The request is whole and is worked on.
     Working,
     Sending,
-    /// A subscription sends its events; nothing is received.
+    /// A subscription sends its events; what is received meanwhile waits.
     Streaming,
     /// A refusal has been sent; what the client goes on sending is dropped until it closes. Closing at once would reset the connection,
     /// and most clients read the reply only when they have sent all.
@@ -41,6 +41,8 @@ pub enum Phase {
 pub struct Connection {
     pub generation: u32,
     pub phase: Phase,
+    /// A receive is in flight.
+    pub(super) receiving: bool,
     /// Bytes received into its slot and not consumed.
     pub(super) filled: u32,
     pub(super) head_len: u32,
@@ -100,6 +102,7 @@ pub(super) fn free(body_max: u32) -> Connection {
     Connection {
         generation: 0,
         phase: Phase::Free,
+        receiving: false,
         filled: 0,
         head_len: 0,
         body_len: 0,

@@ -575,10 +575,12 @@ fn stayed() -> Error {
     Error::new(Kind::InternalFailure, text)
 }
 
+/// Said of a change and of a write to a lease table.
+pub(super) const FAILED: &str =
+    "The catalog cannot be written: what was asked for may be done or not after a restart. The server's log says why.";
+
 fn failed() -> Error {
-    let text =
-        "The catalog cannot be written: the change may be done or not after a restart. The server's log says why.";
-    Error::new(Kind::InternalFailure, text)
+    Error::new(Kind::InternalFailure, FAILED)
 }
 
 fn busy() -> Error {

@@ -22,7 +22,7 @@ use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::event_stream::EVENT_PAYLOAD_AT;
 use crate::kinesis::get_records::Answer;
 use crate::kinesis::iterator::ShardIterator;
-use crate::limits::{EVENT_BYTES_MAX, GET_BYTES_MAX};
+use crate::limits::GET_BYTES_MAX;
 use crate::log::format::{Position, ShardKey};
 use crate::log::reader::{Asked, Reader, Step};
 use crate::observe::counter::Counter;
@@ -57,6 +57,8 @@ pub(super) struct Get {
     /// First number that has not been looked at.
     pub(super) next: u64,
     pub(super) bytes: usize,
+    /// Most of them, unless the first record is larger. Of an event the bytes that are sent count, which fit one buffer.
+    pub(super) bytes_max: usize,
     pub(super) arrival: u64,
     frames: usize,
     /// Bytes read from segments.
@@ -75,16 +77,11 @@ pub(super) struct Get {
 }
 
 impl Get {
-    /// Most bytes of keys and data, but for a first record.
-    pub(super) fn bytes_max(&self) -> usize {
-        if self.event.is_some() { EVENT_BYTES_MAX } else { GET_BYTES_MAX }
-    }
-
     /// Whether what was read last will not be all: for this call, or for the next one of a consumer that comes back.
     pub(super) fn needs_more(&self) -> bool {
         let records = self.answer.records() as usize;
         let (bytes, more) = (self.bytes.max(1), self.reader.bytes_read());
-        let fits = bytes + more < self.bytes_max() && records * (bytes + more) / bytes < self.call.limit as usize;
+        let fits = bytes + more < self.bytes_max && records * (bytes + more) / bytes < self.call.limit as usize;
         self.follows || records > 0 && fits
     }
 }
@@ -162,7 +159,9 @@ impl Gets {
 impl Worker {
     /// A GetRecords request of connection `slot`.
     pub(super) fn get_begin(&mut self, slot: u16, ops: &mut Ops) {
-        match self.get_call(slot) {
+        let call = self.get_call(slot);
+        self.body_is_read(slot);
+        match call {
             Err(error) => self.reply(slot, Reply::error(&error), ops),
             Ok((call, owner)) => {
                 let from = self.connections.id(slot);
@@ -280,7 +279,10 @@ impl Worker {
         let resumed = self.get_resumed(&call, slot);
         let follows = resumed.is_some();
         let (reader, read, ahead) = resumed.unwrap_or_else(|| (self.get_reader(&call), None, None));
-        let at = if event.is_some() { EVENT_PAYLOAD_AT } else { 0 };
+        let (at, bytes_max) = match event {
+            Some(_) => (EVENT_PAYLOAD_AT, self.buffers.slot_size(Pool::Medium) as usize),
+            None => (0, GET_BYTES_MAX),
+        };
         let answer = Answer::begin(call.encoding, self.buffers.bytes_mut(out), at);
         let get = Get {
             asker,
@@ -293,6 +295,7 @@ impl Worker {
             answer,
             next: call.sequence,
             bytes: 0,
+            bytes_max,
             arrival: 0,
             frames: 0,
             bytes_read: 0,

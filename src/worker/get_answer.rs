@@ -49,11 +49,13 @@ impl Worker {
                     ordinal = record.ordinal + 1;
                     continue;
                 }
-                if get.answer.records() >= get.call.limit || get.bytes > 0 && get.bytes + size > get.bytes_max() {
+                if get.answer.records() >= get.call.limit || get.bytes > 0 && get.bytes + size > get.bytes_max {
                     return false;
                 }
                 let room = size_max(record.key.map_or(0, <[u8]>::len), record.data.len());
-                if get.answer.len() + room + TAIL_MAX > out.len() {
+                let shares = get.event.is_some() && get.answer.records() > 0;
+                let end = if shares { out.len().min(get.bytes_max) } else { out.len() };
+                if get.answer.len() + room + TAIL_MAX > end {
                     need = get.answer.len() + room + TAIL_MAX;
                     break;
                 }

@@ -6,7 +6,7 @@
 
 use super::errand::{Errand, Outcome};
 use super::fanout;
-use super::latest::LatestRefusal;
+use super::latest::Latest;
 use super::rebalance;
 use super::snapshot::Letter;
 use crate::catalog::change::Change;
@@ -173,7 +173,7 @@ pub enum Message {
     },
     LatestIs {
         to: ConnectionId,
-        result: Result<u64, LatestRefusal>,
+        result: Latest,
     },
     Rebalance(rebalance::Letter),
     Snapshot(Letter),

@@ -139,8 +139,8 @@ pub struct Worker {
     latest: VecDeque<LatestWait>,
     /// LATEST iterators asked for by workers that have applied more changes: (asker, connection, shard, their change).
     latest_early: VecDeque<(u16, ConnectionId, ShardKey, u64)>,
-    /// LATEST iterators whose shard has moved: (connection, change of the catalog to ask again with).
-    latest_moved: VecDeque<(ConnectionId, u64)>,
+    /// LATEST iterators whose shard has moved: (connection, shard, change of the catalog to ask again with).
+    latest_moved: VecDeque<(ConnectionId, ShardKey, u64)>,
     gets: Gets,
     /// Subscriptions: those of this worker's connections, calls for events of its shards, and who may subscribe to which shard.
     subscriptions: Subscriptions,

@@ -167,7 +167,9 @@ impl Worker {
             return self.refuse_stranger(slot, ops);
         }
         let from = self.connections.id(slot);
-        let request = match Request::decode(self.buffers.bytes(self.body_of(slot))) {
+        let decoded = Request::decode(self.buffers.bytes(self.body_of(slot)));
+        self.body_is_read(slot);
+        let request = match decoded {
             Ok(request) => Box::new(request),
             Err(why) => return self.rebalance_answered(from, Answer::refused(400, why), ops),
         };

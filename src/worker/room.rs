@@ -73,7 +73,10 @@ impl Worker {
     }
 }
 
+/// Said of a change and of a write to a lease table.
+pub(super) const NO_ROOM: &str =
+    "The file system has no room for the catalog: nothing was changed; try again when there is some.";
+
 pub(super) fn no_room() -> Error {
-    let text = "The file system has no room for the catalog: nothing was changed; try again when there is some.";
-    Error::new(Kind::LimitExceeded, text)
+    Error::new(Kind::LimitExceeded, NO_ROOM)
 }

@@ -2,9 +2,7 @@
 
 use super::Worker;
 use super::connection::Phase;
-use super::mailbox::Message;
 use crate::auth::ask::Resource;
-use crate::auth::refusal::Refused;
 use crate::auth::sigv4;
 use crate::catalog::state::{Stream, StreamStatus};
 use crate::client_metrics;
@@ -14,11 +12,11 @@ use crate::io::buffers::{Pool, Span};
 use crate::io::op::Ops;
 use crate::kinesis::arn;
 use crate::kinesis::cbor_answer;
-use crate::kinesis::error::{Error, Kind};
-use crate::kinesis::get_shard_iterator::Start;
+use crate::kinesis::error::Error;
+use crate::kinesis::get_shard_iterator::{GetShardIterator, Start};
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::object::Encoding;
-use crate::kinesis::operation::{self, Operation, error_body};
+use crate::kinesis::operation::{self, Operation, Refusal};
 use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
 use crate::log::format::ShardKey;
@@ -39,7 +37,7 @@ pub enum Route {
     Rebalance(Option<[u8; 16]>),
     /// A snapshot, with the key that the client has sent.
     Snapshot(Option<[u8; 16]>),
-    Refused(Box<operation::Refusal>),
+    Refused(Box<Refusal>),
     /// The Host header names something else than this machine's loopback.
     ForeignHost,
 }
@@ -49,13 +47,6 @@ pub enum Route {
 pub const REBALANCE_PATH: &str = "/admin/rebalance";
 pub const SNAPSHOT_PATH: &str = "/admin/snapshot";
 pub const ADMIN_SCHEME: &str = "Penstock ";
-
-impl Route {
-    /// For a request whose user has been taken out of the credentials while it was received.
-    pub(super) fn unknown_user() -> Route {
-        Route::Refused(Box::new(operation::Refusal::of(&Refused::unknown_key().error)))
-    }
-}
 
 fn admin_key(authorization: &[u8]) -> Option<[u8; 16]> {
     let digits = std::str::from_utf8(authorization).ok()?.strip_prefix(ADMIN_SCHEME)?;
@@ -94,11 +85,11 @@ impl Reply {
         Reply { status: 200, content_type: Some(ContentType::AmzJson), body: Body::Span(span) }
     }
     pub fn error(error: &Error) -> Reply {
-        Reply {
-            status: error.kind.status(),
-            content_type: Some(ContentType::AmzJson),
-            body: Body::Bytes(error_body(error)),
-        }
+        Reply::refused(Refusal::of(error))
+    }
+    pub fn refused(refusal: Refusal) -> Reply {
+        let Refusal { status, content_type, body } = refusal;
+        Reply { status, content_type: Some(content_type), body: Body::Bytes(body) }
     }
 }
 
@@ -134,13 +125,13 @@ impl Worker {
             }
             ("POST", _) if let Some(route) = super::client_metrics::route(request) => route,
             (method, _) => match operation::admit(method, request.target, request.content_type, body_len) {
-                // An operation that is not there is told before the signature is looked at.
-                Ok(operation @ Operation::Cold(operation::Cold::Unknown)) => Route::Api(operation),
-                // It is verified as a whole.
-                Ok(operation) if has_credentials => Route::Api(operation),
+                // With credentials it is verified as a whole; an operation that is not there is told before its signature is looked at.
+                Ok(operation) if has_credentials || operation == Operation::Cold(operation::Cold::Unknown) => {
+                    Route::Api(operation)
+                }
                 Ok(operation) => match sigv4::check_form(request.authorization, request.query, request.dated) {
                     Ok(()) => Route::Api(operation),
-                    Err(error) => Route::Refused(Box::new(operation::Refusal::of(&error))),
+                    Err(error) => Route::Refused(Box::new(Refusal::of(&error))),
                 },
                 Err(refusal) => Route::Refused(Box::new(refusal)),
             },
@@ -158,18 +149,21 @@ impl Worker {
             Route::Health => self.health(slot, ops),
             Route::ClientMetrics(call) => self.client_metrics_begin(slot, call, ops),
             Route::Metrics if self.observe(slot).is_err() => self.refuse_observer(slot, ops),
-            Route::Metrics => self.metrics_begin(slot, ops),
+            Route::Metrics => {
+                self.body_is_read(slot);
+                self.metrics_begin(slot, ops);
+            }
             Route::Rebalance(key) => self.rebalance_begin(slot, key, ops),
-            Route::Snapshot(key) => self.snapshot_begin(slot, key, ops),
+            Route::Snapshot(key) => {
+                self.body_is_read(slot);
+                self.snapshot_begin(slot, key, ops);
+            }
             Route::ForeignHost => {
                 let text = "This server answers to loopback names only (localhost, 127.0.0.1, [::1]).\n";
                 self.connections.slots[slot as usize].keep_alive = false;
                 self.reply(slot, Reply::text(403, text), ops);
             }
-            Route::Refused(refusal) => {
-                let body = Body::Bytes(refusal.body);
-                self.reply(slot, Reply { status: refusal.status, content_type: Some(refusal.content_type), body }, ops);
-            }
+            Route::Refused(refusal) => self.reply(slot, Reply::refused(*refusal), ops),
         }
     }
 
@@ -203,6 +197,7 @@ impl Worker {
             self.authorize_request(slot, cold.action(), &request)?;
             Ok(request)
         });
+        self.body_is_read(slot);
         match decoded {
             Err(error) => self.reply(slot, Reply::error(&error), ops),
             Ok(Request::Mutation(mutation)) => self.mutate(slot, mutation, ops),
@@ -213,7 +208,7 @@ impl Worker {
                 };
                 self.reply(slot, reply, ops);
             }
-            Ok(Request::GetShardIterator(_)) => self.iterator(slot, ops),
+            Ok(Request::GetShardIterator(request)) => self.iterator(slot, &request, ops),
             Ok(Request::SubscribeToShard(request)) => self.subscribe(slot, request, ops),
         }
     }
@@ -228,20 +223,12 @@ impl Worker {
         }
     }
 
-    /// The GetShardIterator request of connection `slot`: shard, log, where to start.
-    pub(super) fn iterator_request(&self, slot: u16) -> Result<(ShardKey, u32, Start), Error> {
-        let encoding = self.connections.slots[slot as usize].encoding;
-        let body = self.buffers.bytes(self.body_of(slot));
-        let decoded = request::decode(operation::Cold::GetShardIterator, encoding, body, &self.identity)?;
-        let Request::GetShardIterator(request) = decoded else {
-            unreachable!("decode gives the request of the operation it was asked for");
-        };
-        let (stream, shard) = request.resolve(self.state(), &self.identity)?;
-        Ok((ShardKey::new(stream.number, shard.number), shard.log, request.start(stream, shard, &self.context())?))
-    }
-
-    pub(super) fn iterator(&mut self, slot: u16, ops: &mut Ops) {
-        let (shard, log, start) = match self.iterator_request(slot) {
+    fn iterator(&mut self, slot: u16, request: &GetShardIterator, ops: &mut Ops) {
+        let resolved = request.resolve(self.state(), &self.identity).and_then(|(stream, shard)| {
+            let start = request.start(stream, shard, &self.context())?;
+            Ok((ShardKey::new(stream.number, shard.number), shard.log, start))
+        });
+        let (shard, log, start) = match resolved {
             Ok(found) => found,
             Err(error) => return self.reply(slot, Reply::error(&error), ops),
         };
@@ -250,18 +237,7 @@ impl Worker {
             Start::After(number) => self.reply_iterator(slot, shard, number + 1, 0, ops),
             Start::TrimHorizon => self.reply_iterator(slot, shard, 0, 0, ops),
             Start::AtTimestamp(at) => self.reply_iterator(slot, shard, 0, at, ops),
-            Start::Latest => {
-                let (from, owner, seen) = (self.connections.id(slot), self.owner_of(log), self.state().applied);
-                if owner == self.id {
-                    self.latest_asked(owner, from, shard, seen, ops);
-                } else if self.mail.may_ask(owner, 1) {
-                    self.mail.ask(owner, Message::Latest { from, shard, seen });
-                } else {
-                    let error =
-                        Error::new(Kind::ProvisionedThroughputExceeded, "The shard's worker is busy; try again.");
-                    self.reply(slot, Reply::error(&error), ops);
-                }
-            }
+            Start::Latest => self.iterator_latest(slot, shard, log, ops),
         }
     }
 

@@ -33,11 +33,11 @@ impl Worker {
         let key = ShardKey::new(resolved.stream.number, resolved.shard.number);
         let (log, start, claim) = (resolved.shard.log, resolved.start, (key, resolved.consumer));
         if self.subscriptions.slots[slot as usize].is_none() {
-            if self.subscriptions.open >= self.subscriptions.most {
+            if !self.subscriptions.has_room(slot, self.connections.carriers) {
                 let text = "This worker has as many subscriptions as it can have; try again.";
                 return self.reply(slot, Reply::error(&Error::new(Kind::LimitExceeded, text)), ops);
             }
-            self.subscriptions.open += 1;
+            self.subscriptions.count(slot, true);
             self.counters.set(Counter::SubscriptionsNow, self.subscriptions.open as u64);
         }
         self.subscriptions.numbered += 1;
@@ -52,12 +52,7 @@ impl Worker {
         if start != Start::Latest {
             return self.claim(slot, ops);
         }
-        let (from, owner, seen) = (self.connections.id(slot), self.owner_of(log), self.state().applied);
-        if owner == self.id {
-            self.latest_asked(owner, from, key, seen, ops);
-        } else if self.mail.may_ask(owner, 1) {
-            self.mail.ask(owner, Message::Latest { from, shard: key, seen });
-        } else {
+        if !self.ask_latest(slot, key, log, ops) {
             self.refuse_subscription(slot, &busy(), ops);
         }
     }
@@ -141,9 +136,6 @@ impl Worker {
     /// Sends the head and the initial response: clients wait for both before they take the first event.
     fn stream_begin(&mut self, slot: u16, ops: &mut Ops) {
         self.counters.add(Counter::Requests, 1);
-        // Nothing reads the request any more, and the stream may last.
-        let request = self.take_request_buffer(slot, 0);
-        request.into_iter().for_each(|span| self.buffers.give(span));
         let head = Head {
             status: 200,
             content_type: Some(ContentType::EventStream),
@@ -165,6 +157,7 @@ impl Worker {
         let c = &mut self.connections.slots[slot as usize];
         (c.phase, c.deadline) = (Phase::Streaming, Mono(u64::MAX));
         ops.push(Op::Send { socket: Socket(slot as u32), from, then: None });
+        self.watch(slot, ops);
         self.pull(slot);
     }
 }

@@ -92,20 +92,35 @@ impl Subscription {
 pub(super) struct Subscriptions {
     pub slots: Vec<Option<Box<Subscription>>>,
     pub open: usize,
-    pub most: usize,
+    /// Of those the ones over streams of HTTP/2.
+    over_streams: usize,
+    limits: Limits,
     pub numbered: u64,
     /// Those that wait for a change of the catalog.
     moved: Vec<SubscriptionId>,
 }
 
 impl Subscriptions {
-    /// A place for each socket, streams of HTTP/2 among them. Some connections stay free, so that there is one to say that there are
-    /// no more.
+    /// A place for each socket, streams of HTTP/2 among them.
     pub fn new(limits: &Limits) -> Subscriptions {
-        let connections = limits.connections as usize;
-        let most = limits.subscriptions.min(connections - connections / 16 - 1);
         let slots = (0..limits.sockets()).map(|_| None).collect();
-        Subscriptions { slots, open: 0, most, numbered: 0, moved: Vec::new() }
+        Subscriptions { slots, open: 0, over_streams: 0, limits: *limits, numbered: 0, moved: Vec::new() }
+    }
+
+    /// Whether the connection in `slot` may have one. Of the ring's sockets that carry no streams, and of the streams, some stay free of
+    /// them, so that there is one to say that there are no more.
+    pub fn has_room(&self, slot: u16, carriers: usize) -> bool {
+        let (of_kind, held) = match slot >= self.limits.connections {
+            true => (self.limits.streams as usize, self.over_streams),
+            false => (self.limits.connections as usize, self.open - self.over_streams + carriers),
+        };
+        self.open < self.limits.subscriptions && held + of_kind / 16 + 1 < of_kind
+    }
+
+    /// Counts the one of `slot`, which begins or is over.
+    pub fn count(&mut self, slot: u16, begins: bool) {
+        let counts = [Some(&mut self.open), (slot >= self.limits.connections).then_some(&mut self.over_streams)];
+        counts.into_iter().flatten().for_each(|count| if begins { *count += 1 } else { *count -= 1 });
     }
 
     pub fn get(&mut self, id: SubscriptionId) -> Option<&mut Subscription> {
@@ -133,7 +148,7 @@ impl Worker {
         let Some(id) = self.subscriptions.id(slot) else { return };
         let held = self.subscriptions.slots[slot as usize].take().expect("just seen");
         held.queued.into_iter().for_each(|arrived| self.release(arrived.span));
-        self.subscriptions.open -= 1;
+        self.subscriptions.count(slot, false);
         self.counters.set(Counter::SubscriptionsNow, self.subscriptions.open as u64);
         if held.stage != Stage::Asking {
             self.counters.add(counts, 1);
@@ -344,5 +359,27 @@ impl Worker {
             self.subscription_over(slot, Counter::SubscriptionsShed);
             self.close(slot, ops);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of `most` that begin in the slots from `first` on find room.
+    fn begun(held: &mut Subscriptions, first: u16, most: u16, carriers: usize) -> u16 {
+        let fits = |slot: &u16| held.has_room(*slot, carriers).then(|| held.count(*slot, true)).is_some();
+        (first..first + most).take_while(fits).count() as u16
+    }
+
+    #[test]
+    fn sockets_and_streams_each_keep_some_free() {
+        let limits = Limits { connections: 32, streams: 64, subscriptions: 80, ..Limits::tiny() };
+        let mut held = Subscriptions::new(&limits);
+        assert_eq!(begun(&mut held, 0, 32, 0), 32 - 2 - 1);
+        assert_eq!(begun(&mut held, 32, 64, 0), 80 - 29, "all together");
+        (0..29).for_each(|slot| held.count(slot, false));
+        assert_eq!(begun(&mut held, 83, 13, 0), 64 - 4 - 1 - 51);
+        assert_eq!(begun(&mut held, 0, 32, 20), 32 - 20 - 2 - 1, "carriers take sockets");
     }
 }

@@ -2,7 +2,10 @@
 //! ones leave, and answered when that is durable. Writes that come together share an entry of the journal.
 
 use super::Worker;
+use super::access::refusal;
+use super::control::FAILED;
 use super::errand::{Errand, Outcome, Sender, busy};
+use super::room::NO_ROOM;
 use super::serve::{Body, Reply, Route};
 use crate::auth::ask::Resource;
 use crate::auth::sigv4;
@@ -12,7 +15,6 @@ use crate::http::http1;
 use crate::http::response::ContentType;
 use crate::io::op::Ops;
 use crate::kinesis;
-use crate::kinesis::operation::Refusal;
 use crate::tables::error::{Error, Kind};
 use crate::tables::judge::Judge;
 use crate::tables::limits::ITEM_BYTES_MAX;
@@ -56,11 +58,10 @@ impl Desk {
 
 /// What a request with a target of DynamoDB is for.
 pub(super) fn route(operation: Operation, request: &http1::Request<'_>) -> Route {
+    let route = Route::Tables(operation);
     match sigv4::check_form(request.authorization, request.query, request.dated) {
-        Ok(()) => Route::Tables(operation),
-        Err(error) => {
-            Route::Refused(Box::new(Refusal { content_type: ContentType::AmzJsonOld, ..Refusal::of(&error) }))
-        }
+        Ok(()) => route,
+        Err(error) => Route::Refused(Box::new(refusal(&route, &error))),
     }
 }
 
@@ -81,10 +82,11 @@ impl Worker {
         let body = self.buffers.bytes(self.body_of(slot));
         let bytes = body.len();
         let decoded = request::decode(operation, body);
+        self.body_is_read(slot);
         if let Ok(request) = &decoded
             && let Err(error) = self.may_use_tables(slot, operation, request)
         {
-            return self.reply(slot, Reply::error(&error), ops);
+            return self.reply(slot, Reply::refused(refusal(&Route::Tables(operation), &error)), ops);
         }
         let refused = match decoded {
             Err(error) => error,
@@ -187,12 +189,9 @@ impl Worker {
 }
 
 fn failed() -> Error {
-    let text =
-        "The catalog cannot be written: the write may be done or not after a restart. The server's log says why.";
-    Error::new(Kind::InternalServer, text)
+    Error::new(Kind::InternalServer, FAILED)
 }
 
 fn no_room() -> Error {
-    let text = "The file system has no room for the catalog: nothing was written; try again when there is some.";
-    Error::new(Kind::LimitExceeded, text)
+    Error::new(Kind::LimitExceeded, NO_ROOM)
 }

@@ -126,14 +126,31 @@ class Signatures(AccessTest):
             {"x-amz-target": wire.TARGET + "ListStreams", "content-type": wire.CONTENT_TYPE, "host": "x", "authorization": "Bearer x"},
         ]:
             self.refused(self.client("AKIAAPP1"), "MissingAuthenticationTokenException", "Missing Authentication Token", headers)
+        for operation, content_type, told in [
+            ("PutRecords", wire.CONTENT_TYPE, b"MissingAuthenticationTokenException"),
+            ("Nothing", wire.CONTENT_TYPE, b"UnknownOperationException"),
+            ("PutRecords", "text/plain", b"UnknownOperationException"),
+        ]:
+            for length in ("Content-Length: 9000000", "Transfer-Encoding: chunked"):
+                with self.subTest(operation=operation, content_type=content_type, length=length):
+                    self.answered_before_the_body(operation, content_type, length, told)
+
+    def answered_before_the_body(self, operation, content_type, length, told):
         with socket.create_connection((self.server.host, int(self.server.port)), timeout=20) as plain:
-            head = f"POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: {wire.TARGET}PutRecords\r\nContent-Type: {wire.CONTENT_TYPE}\r\n"
-            plain.sendall(f"{head}Content-Length: 9000000\r\n\r\n".encode())
+            head = f"POST / HTTP/1.1\r\nHost: x\r\nX-Amz-Target: {wire.TARGET}{operation}\r\nContent-Type: {content_type}\r\n"
+            plain.sendall(f"{head}{length}\r\n\r\n".encode())
             answer = plain.recv(4096)
-            self.assertIn(b"MissingAuthenticationTokenException", answer)
+            self.assertIn(told, answer)
             self.assertIn(b"\r\nConnection: close\r\n", answer)
             plain.shutdown(socket.SHUT_WR)
             self.assertEqual(plain.recv(4096), b"")
+
+    def test_an_operation_that_is_not_there_is_told_to_who_is_known(self):
+        headers = self.api.signer.headers(self.api.host, b"{}", wire.TARGET + "Nothing")
+        for _ in range(2):
+            self.assertEqual(self.api.error("POST", "/", b"{}", headers), (400, "UnknownOperationException", None))
+        headers = self.api.signer.headers(self.api.host, b"{{", wire.TARGET + "Nothing")
+        self.assertEqual(self.api.error("POST", "/", b"{{", headers), (400, "SerializationException", None))
 
     def test_keys_that_are_not_good(self):
         unknown = ("UnrecognizedClientException", UNKNOWN)

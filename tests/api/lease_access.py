@@ -95,3 +95,21 @@ class LeaseAccess(unittest.TestCase):
         data = {"Namespace": "n", "MetricData": [{"MetricName": "m", "Value": 1.0}]}
         self.assertEqual(self.call("AKIAAPP", METRICS, data, service="monitoring"), (200, ""))
         self.assertEqual(self.call("AKIASTREAMS", METRICS, data, service="monitoring"), (400, "AccessDeniedException"))
+
+    def test_a_denial_speaks_as_the_request(self):
+        metrics, form = "GraniteServiceVersion20100801", "application/x-www-form-urlencoded"
+        json_, cbor, xml = "application/x-amz-json-1.0", "application/cbor", "text/xml"
+        for service, path, headers, answered, part in [
+            ("monitoring", "/", {"x-amz-target": METRICS, "content-type": json_}, json_, b'"AccessDeniedException"'),
+            ("monitoring", f"/service/{metrics}/operation/PutMetricData", {"content-type": cbor}, cbor, b"AccessDeniedException"),
+            ("monitoring", "/", {"content-type": form}, xml, b"<Code>AccessDeniedException</Code>"),
+            ("dynamodb", "/", {"x-amz-target": "DynamoDB_20120810.ListTables", "content-type": json_}, json_, b'"AccessDeniedException"'),
+        ]:
+            with self.subTest(headers=headers):
+                host = f"{self.server.host}:{self.server.port}"
+                signed = Signer("AKIASTREAMS", SECRET, service=service).headers(host, b"{}", path=path, **headers)
+                client = Signed(self.server.host, self.server.port, None)
+                self.addCleanup(client.close)
+                status, got, body = client.request("POST", path, b"{}", signed)
+                self.assertEqual((status, got["Content-Type"]), (400, answered))
+                self.assertIn(part, body)

@@ -189,6 +189,19 @@ class SubscribeToShard(Subscribing, ApiTest):
         producer.join()
         self.gets(slow, 0, count)
 
+    def test_an_event_of_several_records_fits_its_bound(self):
+        stream = self.stream(MaxRecordSizeInKiB=10_240)
+        sizes = [850_000, 50_000, 50_000, 500_000, 500_000, 2_000_000, 10]
+        for number, size in enumerate(sizes):
+            self.api.put(stream, "k", b"%08d" % number + bytes(size))
+        subscription, found = self.subscribe(self.consumer(stream)), []
+        while len(found) < len(sizes):
+            records = subscription.event()["Records"]
+            sent = sum(len(record["Data"]) for record in records)
+            self.assertTrue(len(records) < 2 or sent <= 1 << 20, (len(records), sent))
+            found += records
+        self.assertEqual(numbers(found), list(range(len(sizes))))
+
     def test_large_records(self):
         stream = self.stream(MaxRecordSizeInKiB=10_240)
         subscription = self.subscribe(self.consumer(stream))
@@ -352,6 +365,39 @@ class OverStarts(Subscribing, Starts, unittest.TestCase):
         encoded, sent = self.metric("events_encoded_total") - encoded, self.metric("subscription_events_total") - sent
         self.assertGreaterEqual(sent, 50 * 19)
         self.assertLess(encoded * 4, sent, "most share theirs")
+
+    def test_a_client_that_goes_is_seen_to_go(self):
+        consumer = self.begin()
+        shard = self.api.put("s", "k", b"%08d" % 0)["ShardId"]
+        for _ in range(5):
+            subscription = self.subscribe(consumer, shard)
+            self.gets(subscription, 0, 1)
+            sent = self.metric("subscription_events_total")
+            subscription.close()
+            self.assertTrue(eventually(lambda: self.metric("subscriptions_now") == 0))
+            # One without records is due every few seconds, and may have been then.
+            if self.metric("subscription_events_total") == sent:
+                return
+        self.fail("only an event that cannot be sent ends a subscription")
+
+    def test_what_is_sent_during_a_stream_is_answered_behind_it(self):
+        consumer = self.begin()
+        shard = self.api.put("s", "k", b"%08d" % 0)["ShardId"]
+        subscription = self.subscribe(consumer, shard)
+        self.gets(subscription, 0, 1)
+        subscription.socket.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /hea")
+        self.api.call("SplitShard", StreamName="s", ShardToSplit=shard, NewStartingHashKey=self.middle(shard))
+        self.assertEqual(subscription.rest(), ([], None))
+        subscription.socket.sendall(b"lth HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        for _ in range(2):
+            self.assertIn("200 OK", subscription.line())
+            while subscription.line():
+                pass
+            subscription.file.readline()
+
+    def middle(self, shard):
+        ranges = {each["ShardId"]: each["HashKeyRange"] for each in self.api.shards("s")}
+        return str(sum(int(end) for end in ranges[shard].values()) // 2)
 
     def test_counters(self):
         consumer = self.begin()

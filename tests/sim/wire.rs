@@ -237,34 +237,34 @@ mod tests {
         assert_eq!(from_base64("Zm9*"), None);
     }
 
-    #[test]
-    fn replies_are_taken_from_any_pieces() {
-        let bytes =
-            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: y\r\n\r\n{}HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
-        let mut replies = Replies::default();
-        let mut seen = Vec::new();
+    fn reply(status: u16, body: &[u8], more: bool) -> Reply {
+        Reply { status, body: body.to_vec(), more }
+    }
+
+    /// All that comes of bytes that come one by one.
+    fn byte_by_byte(bytes: &[u8]) -> Vec<Reply> {
+        let (mut replies, mut seen) = (Replies::default(), Vec::new());
         for byte in bytes {
             replies.push(&[*byte]);
             seen.extend(replies.next().expect("well formed"));
         }
-        let reply = |status, body: &[u8], more| Reply { status, body: body.to_vec(), more };
-        assert_eq!(seen, [reply(200, b"{}", false), reply(400, b"", false)]);
         assert_eq!(replies.rest(), 0);
+        seen
+    }
+
+    #[test]
+    fn replies_are_taken_from_any_pieces() {
+        let bytes =
+            b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx: y\r\n\r\n{}HTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(byte_by_byte(bytes), [reply(200, b"{}", false), reply(400, b"", false)]);
     }
 
     #[test]
     fn chunks_are_taken_one_by_one() {
         let bytes = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\na\r\n0123456789\r\n0\r\n\r\nHTTP/1.1 400 Bad\r\nContent-Length: 0\r\n\r\n";
-        let mut replies = Replies::default();
-        let mut seen = Vec::new();
-        for byte in bytes {
-            replies.push(&[*byte]);
-            seen.extend(replies.next().expect("well formed"));
-        }
-        let reply = |status, body: &[u8], more| Reply { status, body: body.to_vec(), more };
         let all =
             [reply(200, b"abc", true), reply(200, b"0123456789", true), reply(200, b"", false), reply(400, b"", false)];
-        assert_eq!(seen, all);
+        assert_eq!(byte_by_byte(bytes), all);
     }
 
     #[test]
