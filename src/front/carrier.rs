@@ -215,7 +215,7 @@ impl Carrier {
         self.deadline = Mono(u64::MAX);
         if !self.tls.as_ref().is_some_and(|tls| tls.is_http2()) {
             self.speaks = Speaks::Http1(core);
-            told.push(Completion::Client { socket: self.socket, peer: self.peer, secure: true });
+            told.push(Completion::Client { socket: self.socket, peer: self.peer, secure: true, over: None });
             return;
         }
         self.speaks = http2();

@@ -439,7 +439,7 @@ impl Front {
         self.streams[socket.0 as usize - first] = Some(Box::new(stream));
         self.told.push(Completion::Accepted(Ok(socket)));
         let secure = carrier.tls.is_some();
-        self.told.push(Completion::Client { socket, peer: carrier.peer, secure });
+        self.told.push(Completion::Client { socket, peer: carrier.peer, secure, over: Some(carrier.socket) });
     }
 
     fn lose_streams(&mut self, carrier: &mut Carrier) {

@@ -474,11 +474,13 @@ impl fmt::Display for Errno {
 /// The answer of the outside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completion {
-    /// Who is at the other end of a connection, behind its `Accepted`. `secure`: what goes between is encrypted.
+    /// Who is at the other end of a connection, behind its `Accepted`. `secure`: what goes between is encrypted. `over`: the ring's socket
+    /// that carries it, where it is a stream of HTTP/2.
     Client {
         socket: Socket,
         peer: Option<IpAddr>,
         secure: bool,
+        over: Option<Socket>,
     },
     Accepted(Result<Socket, Errno>),
     /// Bytes received; 0 is the peer's end.

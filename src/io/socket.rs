@@ -145,7 +145,7 @@ impl Ring {
     pub(super) fn peer_is(&mut self, socket: Socket, result: i32, done: &mut Completions) {
         let peer = outcome(result).ok().and_then(|_| address_of(&self.sockets.addresses[socket.0 as usize]));
         done.push(Completion::Accepted(Ok(socket)));
-        done.push(Completion::Client { socket, peer, secure: false });
+        done.push(Completion::Client { socket, peer, secure: false, over: None });
     }
 
     /// The last answer of a multishot accept: it is armed again, at once or, when it would fail again, a little later.

@@ -131,7 +131,7 @@ impl Bench {
         let done = self.until(|done| done.len() == 2);
         let Completion::Accepted(Ok(socket)) = done[0] else { panic!("{done:?} instead of a connection") };
         let peer = Some(client.local_addr().expect("an address").ip());
-        assert_eq!(done[1], Completion::Client { socket, peer, secure: false });
+        assert_eq!(done[1], Completion::Client { socket, peer, secure: false, over: None });
         (socket, client)
     }
 

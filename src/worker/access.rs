@@ -253,6 +253,9 @@ impl Worker {
             Ok(user) => {
                 (c.pass, c.verified) = (Pass::User(user), true);
                 self.gate.release(c);
+                if let Some((over, generation)) = c.over {
+                    self.connections.vouched[over.0 as usize] = generation;
+                }
                 true
             }
             Err(refused) => {

@@ -64,10 +64,13 @@ impl Worker {
     }
 
     /// Policies may ask for it.
-    pub(super) fn on_client(&mut self, socket: Socket, peer: Option<IpAddr>, secure: bool) {
+    /// `over`: what carries it, where it is a stream. Whoever has signed a request on one stream is no stranger on the next.
+    pub(super) fn on_client(&mut self, socket: Socket, peer: Option<IpAddr>, secure: bool, over: Option<Socket>) {
+        let over = over.map(|over| (over, self.connections.slots[over.0 as usize].generation));
         let c = &mut self.connections.slots[socket.0 as usize];
         if c.phase != Phase::Free {
-            (c.peer, c.secure) = (peer, secure);
+            (c.peer, c.secure, c.over) = (peer, secure, over);
+            c.verified |= over.is_some_and(|(over, generation)| self.connections.vouched[over.0 as usize] == generation);
         }
     }
 

@@ -69,8 +69,10 @@ pub struct Connection {
     pub(super) hashed: u32,
     /// Who has sent the request, where there are credentials.
     pub(super) pass: Pass,
-    /// A request on it was signed by a user.
+    /// A request on it was signed by a user, or on another stream of the connection that carries it.
     pub(super) verified: bool,
+    /// The ring's socket that carries it, where it is a stream, and which connection has that number.
+    pub(super) over: Option<(Socket, u32)>,
     /// The pool of its body's buffer, which counts among those of strangers.
     pub(super) counted: Option<Pool>,
     /// Where the client is, and whether nobody can listen, for policies.
@@ -89,6 +91,8 @@ pub struct Connections {
     pub(super) streams: usize,
     /// Slots of the ring's sockets.
     pub(super) sockets: usize,
+    /// By socket of the ring: which connection has had a verified request on one of its streams, by its generation.
+    pub(super) vouched: Vec<u32>,
     /// Sockets of the ring that carry streams, and are none of these.
     pub carriers: usize,
     /// Slots that wait for a buffer, in order.
@@ -120,6 +124,7 @@ pub(super) fn free(body_max: u32) -> Connection {
         hashed: 0,
         pass: Pass::Nobody,
         verified: false,
+        over: None,
         counted: None,
         peer: None,
         secure: false,
@@ -138,7 +143,8 @@ impl Connections {
         let slots: Vec<Connection> = (0..limits.sockets()).map(|_| free(limits.large.1)).collect();
         let unbuffered = VecDeque::with_capacity(slots.len());
         let sockets = limits.connections as usize;
-        Connections { slots, open: 0, streams: 0, sockets, carriers: 0, unbuffered, unsent: VecDeque::new() }
+        let vouched = vec![0; sockets];
+        Connections { slots, open: 0, streams: 0, sockets, vouched, carriers: 0, unbuffered, unsent: VecDeque::new() }
     }
 
     /// Sockets of the ring that are in use.

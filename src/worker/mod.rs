@@ -272,7 +272,7 @@ impl Worker {
                 _ => self.boot_listed(token, result, ops),
             },
             Completion::Scrubbed { report, .. } => self.scrubbed(report, ops),
-            Completion::Client { socket, peer, secure } => self.on_client(socket, peer, secure),
+            Completion::Client { socket, peer, secure, over } => self.on_client(socket, peer, secure, over),
             Completion::Woken => {}
             Completion::Access(table) => self.on_access(table),
         }

@@ -10,6 +10,7 @@ import socket
 import ssl
 import unittest
 
+import frames
 import wire
 from appliance import FOREIGN, Appliance, eventually, new_directory
 from signer import Signed, Signer, sha256, stamp
@@ -523,11 +524,21 @@ class Strangers(AccessTest):
             slow.sendall(b"POST / HTTP/1.1\r\nHost: x\r\n")
             self.assertEqual(slow.recv(100), b"", "it is closed within the time of a socket's own deadline")
 
+    def signed(self, carrier, operation, body):
+        """Headers of a stream, beside those that every one has."""
+        headers = signer("AKIAAPP1").headers(carrier.authority, body, wire.TARGET + operation)
+        return {name.replace("-", "_"): headers[name] for name in ("x-amz-date", "authorization")}
+
     def test_bodies_of_strangers_do_not_keep_out_others(self):
         name = self.stream()
         # Its first request makes it known; a large body is not where it should begin.
         api = Signed(self.server.host, self.server.port, signer("AKIAAPP1"), timeout=15)
         api.call("ListStreams")
+        # So does the first of the streams that a connection of HTTP/2 carries.
+        carrier = frames.Connection(self.server.host, self.server.port, timeout=15)
+        self.addCleanup(carrier.close)
+        on_stream = lambda operation, body: carrier.answer(carrier.open(operation, body, **self.signed(carrier, operation, body)))
+        self.assertEqual(on_stream("ListStreams", b"{}")[0], 200)
         body = json.dumps({"StreamName": name, "Data": wire.text_of(b"x" * 100_000), "PartitionKey": "k"}).encode()
         held = []
         for _ in range(600):
@@ -539,6 +550,7 @@ class Strangers(AccessTest):
             plain.sendall(f"POST / HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
         for _ in range(20):
             self.assertEqual(api.send("PutRecord", body)[0], 200, "there are buffers for those who are known")
+            self.assertEqual(on_stream("PutRecord", body)[0], 200, "and for their streams")
         api.close()
         for plain in held:
             plain.sendall(body[-1:])
