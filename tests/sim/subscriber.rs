@@ -254,9 +254,9 @@ impl Subscriber {
         }
     }
 
-    /// The connection is gone: mostly it goes on where it was.
+    /// The connection is gone: mostly it goes on where it was. Behind the end of a shard, of which no word came any more, nothing is.
     pub fn lost(&mut self, _call: Call, random: &mut Random) {
-        if random.chance(300) {
+        if random.chance(300) || self.ended {
             self.step = Step::Choose;
         }
         // What LATEST is, is another number now.
