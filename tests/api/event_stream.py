@@ -19,13 +19,15 @@ class Ended(Exception):
 class Subscription:
     """`position`: a type, or a whole StartingPosition. An answer that is no stream raises `wire.Refused`."""
 
-    def __init__(self, server, consumer, shard="shardId-000000000000", position="TRIM_HORIZON", timeout=30, receive_buffer=None):
+    def __init__(self, server, consumer, shard="shardId-000000000000", position="TRIM_HORIZON", timeout=30, receive_buffer=None, tls=None):
         position = {"Type": position} if isinstance(position, str) else position
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
         self.socket.connect((server.host, server.port))
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.file = self.socket.makefile("rb")
         self.error = None
         self.continuation = None

@@ -14,6 +14,7 @@ import unittest
 import frames
 import wire
 from appliance import BINARY, FOREIGN, ApiTest, Appliance, Starts, eventually, new_directory
+from event_stream import Subscription
 
 
 class TlsClient(wire.Client):
@@ -68,6 +69,27 @@ class SelfSigned(ApiTest):
         for each in data:
             self.api.put(name, "k", each)
         self.assertEqual([wire.data_of(r) for r in self.api.read_all(name)], data)
+
+    def test_a_subscriber_that_goes_is_seen_to_go(self):
+        name = self.stream()
+        self.api.put(name, "k", b"x")
+        arn = self.api.call("DescribeStreamSummary", StreamName=name)["StreamDescriptionSummary"]["StreamARN"]
+        consumer = self.api.call("RegisterStreamConsumer", StreamARN=arn, ConsumerName="c")["Consumer"]["ConsumerARN"]
+
+        def metric(name):
+            lines = [line.split() for line in self.api.get("/metrics")[1].splitlines()]
+            return sum(int(value) for metric, value in filter(lambda line: line[0].startswith(f"penstock_{name}{{"), lines))
+
+        for _ in range(5):
+            subscription = Subscription(self.server, consumer, tls=trusting(self.authority))
+            self.assertEqual(len(subscription.records(1)), 1)
+            sent = metric("subscription_events_total")
+            subscription.close()
+            self.assertTrue(eventually(lambda: metric("subscriptions_now") == 0))
+            # One without records is due every few seconds, and may have been then.
+            if metric("subscription_events_total") == sent:
+                return
+        self.fail("only an event that cannot be sent ends a subscription")
 
     def test_http_2_in_tls(self):
         client = frames.Connection(self.server.host, self.server.port, tls=trusting(self.authority, "h2")).agree()
