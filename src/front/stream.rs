@@ -95,6 +95,7 @@ impl Stream {
         debug_assert!(self.sending.is_none(), "one send at a time");
         self.sending = Some((from, then));
         self.pump(memory, told);
+        self.end(told);
     }
 
     /// The carrier is gone: what the core waits for is answered, and whatever it asks for from now on.
@@ -112,6 +113,7 @@ impl Stream {
     pub fn go_on(&mut self, memory: &mut Memory<'_>, told: &mut Completions) {
         self.feed(memory, told);
         self.pump(memory, told);
+        self.end(told);
     }
 
     /// Gives the core what has come, if it waits for it.
@@ -142,15 +144,38 @@ impl Stream {
             };
             filled += len;
         }
-        let result = match (filled, self.incoming) {
-            (1.., _) => Ok(filled as u32),
-            (0, Incoming::Broken) => Err(GONE),
-            (0, Incoming::Whole) => Ok(0),
-            (0, _) if self.lost => Ok(0),
+        if filled > 0 {
+            self.wanted = None;
+            told.push(Completion::Received { socket: self.number, result: Ok(filled as u32) });
+        } else {
+            self.end(told);
+        }
+    }
+
+    /// Tells a core that waits for what comes next that nothing will. Behind a whole request that is so when the answer has gone or the
+    /// client has taken the request back: a connection of HTTP/1.1 too stays open until then.
+    fn end(&mut self, told: &mut Completions) {
+        if self.wanted.is_none() {
+            return;
+        }
+        let result = match self.incoming {
+            Incoming::Broken => Err(GONE),
+            _ if self.lost => Ok(0),
+            Incoming::Whole if self.answer == Answer::Done => Ok(0),
+            Incoming::Whole if self.is_reset() => Err(GONE),
             _ => return,
         };
         self.wanted = None;
         told.push(Completion::Received { socket: self.number, result });
+    }
+
+    /// Whether the client has given up its stream. It is woken when it does.
+    fn is_reset(&mut self) -> bool {
+        let mut context = Context::from_waker(&self.waker);
+        match &mut self.body {
+            Some(body) => body.poll_reset(&mut context).is_ready(),
+            None => self.respond.poll_reset(&mut context).is_ready(),
+        }
     }
 
     /// Takes what has come next from the connection, if something has.

@@ -457,10 +457,10 @@ impl Worker {
     }
 
     /// Receives while an answer lasts, so that a client that goes is seen to go. Who has sent a next request already has that wait where it
-    /// lies, and is not watched. Nor is a stream of HTTP/2: it tells of its request's end as a socket does of its client's.
+    /// lies, and is not watched.
     pub(super) fn watch(&mut self, slot: u16, ops: &mut Ops) {
         self.drop_request(slot);
-        if self.connections.slots[slot as usize].filled == 0 && !self.connections.is_stream(Socket(slot as u32)) {
+        if self.connections.slots[slot as usize].filled == 0 {
             self.receive(slot, ops);
         }
     }

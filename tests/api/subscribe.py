@@ -1,8 +1,10 @@
+import json
 import subprocess
 import threading
 import time
 import unittest
 
+import frames
 from appliance import BINARY, FOREIGN, ApiTest, Appliance, Starts, eventually
 from event_stream import Ended, Subscription
 from wire import Refused, data_of
@@ -379,6 +381,29 @@ class OverStarts(Subscribing, Starts, unittest.TestCase):
             if self.metric("subscription_events_total") == sent:
                 return
         self.fail("only an event that cannot be sent ends a subscription")
+
+    def test_a_stream_of_http_2_that_is_reset_is_seen_to_go(self):
+        consumer = self.begin()
+        shard = self.api.put("s", "k", b"%08d" % 0)["ShardId"]
+        position = {"Type": "LATEST"}
+        body = json.dumps({"ConsumerARN": consumer, "ShardId": shard, "StartingPosition": position}).encode()
+        client = frames.Connection(self.server.host, self.server.port)
+        self.addCleanup(client.close)
+        for _ in range(5):
+            stream = client.open("SubscribeToShard", body)
+            # A frame of its answer: it has begun.
+            while client.streams[stream]["status"] is None:
+                client.take()
+            self.assertTrue(eventually(lambda: self.metric("subscriptions_now") == 1))
+            sent = self.metric("subscription_events_total")
+            client.send(frames.frame(frames.RST_STREAM, stream=stream, payload=bytes([0, 0, 0, 8])))
+            self.assertTrue(eventually(lambda: self.metric("subscriptions_now") == 0))
+            if self.metric("subscription_events_total") == sent:
+                break
+        else:
+            self.fail("only an event that cannot be sent ends a subscription")
+        # The connection goes on.
+        self.assertIn("StreamNames", client.call("ListStreams"))
 
     def test_what_is_sent_during_a_stream_is_answered_behind_it(self):
         consumer = self.begin()
