@@ -81,9 +81,12 @@ public final class Consuming {
                 ? new FanOutConfig(kinesis).streamName(stream).applicationName(stream + "-application")
                 : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(250);
         new Scheduler(configs.checkpointConfig(),
-                configs.coordinatorConfig().parentShardPollIntervalMillis(500).schedulerInitializationBackoffTimeMillis(500),
+                configs.coordinatorConfig().parentShardPollIntervalMillis(500).schedulerInitializationBackoffTimeMillis(500)
+                        .maxInitializationAttempts(5),
                 soon(configs), configs.lifecycleConfig(), configs.metricsConfig().metricsBufferTimeMillis(1_000),
                 configs.processorConfig(), configs.retrievalConfig().retrievalSpecificConfig(retrieval)).run();
+        // Whoever gives up must not stay as a process: others of its threads go on.
+        System.exit(1);
     }
 
     /** Failures are noticed within seconds, not within the minutes that an application of many workers wants. */
