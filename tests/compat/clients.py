@@ -162,8 +162,7 @@ CLIENTS = [
     javascript("subscribing.js", "HTTP/2", "javascript-fan"),
     java("Subscribing", "HTTP/2", "JSON", "java-fan"),
     java("Aggregated", "HTTP/1.1", "CBOR", "kcl-aggregated", version=KCL),
-    java("Shared", "HTTP/2", "CBOR", "kcl-polling", "polling", "readings", version=KCL),
-    java("Shared", "HTTP/2", "CBOR", "kcl-fan", "fan", "events", version=KCL),
-    secured(java("Shared", "HTTP/2", "CBOR", "kcl", "fan", "orders", version=KCL)),
+    java("Shared", "HTTP/2", "CBOR", "kcl", "orders", version=KCL),
+    secured(java("Shared", "HTTP/2", "CBOR", "kcl", "orders", version=KCL)),
     secured(java("Producing", "HTTP/1.1", "JSON", "kpl", str(JAVA / "native"), version=KPL), "kpl"),
 ]

@@ -71,7 +71,7 @@ public final class Consuming {
     public static void main(String[] arguments) {
         String stream = arguments[0];
         String mode = arguments[1];
-        String worker = arguments[2] + "-" + UUID.randomUUID();
+        String worker = mode + "-" + UUID.randomUUID();
         KinesisAsyncClient kinesis = KinesisClientUtil.createKinesisAsyncClient(KinesisAsyncClient.builder().region(Region.US_EAST_1));
         DynamoDbAsyncClient leases = DynamoDbAsyncClient.builder().region(Region.US_EAST_1).build();
         CloudWatchAsyncClient metrics = CloudWatchAsyncClient.builder().region(Region.US_EAST_1).build();

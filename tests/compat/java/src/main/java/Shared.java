@@ -16,15 +16,14 @@ import software.amazon.awssdk.regions.Region;
 import software.amazon.awssdk.services.kinesis.KinesisClient;
 
 /**
- * Two processes of the client library, started at once, share a stream: a shard is split, the process that has read more is killed, its leases
- * move. Every record that was put must be delivered, the first time in the order of its key.
+ * Two processes of the client library, one that polls and one that subscribes, are started at once and share a stream: a shard is split, the
+ * process that has read more is killed, its leases move. Every record that was put must be delivered, the first time in the order of its key.
  */
 public final class Shared {
     private static final int KEYS = 20;
     private static final int WAIT_SECONDS_MAX = 120;
 
     private final String stream;
-    private final String mode;
     private final KinesisClient client;
     private final AtomicBoolean putting = new AtomicBoolean(true);
     private final AtomicInteger rounds = new AtomicInteger();
@@ -35,7 +34,7 @@ public final class Shared {
     private final List<String> disorder = new ArrayList<>();
     private final List<Worker> workers = new ArrayList<>();
 
-    /** A worker's process, and how many records it has told of. */
+    /** A worker's process, and how many records it has told of. It is named by how it reads. */
     private static final class Worker {
         private final String name;
         private final AtomicInteger delivered = new AtomicInteger();
@@ -48,18 +47,15 @@ public final class Shared {
         }
     }
 
-    private Shared(KinesisClient client, String stream, String mode) {
+    private Shared(KinesisClient client, String stream) {
         this.client = client;
         this.stream = stream;
-        this.mode = mode;
     }
 
     public static void main(String[] arguments) throws Exception {
-        String mode = arguments[0];
-        String stream = arguments[1];
         try (KinesisClient client = KinesisClient.builder().endpointOverride(Trial.ENDPOINT).region(Region.US_EAST_1)
                 .credentialsProvider(Trial.CREDENTIALS).build()) {
-            new Shared(client, stream, mode).run();
+            new Shared(client, arguments[0]).run();
         }
     }
 
@@ -69,10 +65,10 @@ public final class Shared {
         Thread putter = new Thread(this::put, "putter");
         putter.start();
         try {
-            workers.addAll(List.of(new Worker("first"), new Worker("second")));
+            workers.addAll(List.of(new Worker("polling"), new Worker("fan")));
             workers.forEach(this::start);
             until("a worker delivers", () -> workers.stream().anyMatch(one -> one.delivered.get() >= KEYS));
-            Trial.passed("two workers started at once, leases made, records delivered");
+            Trial.passed("two workers started at once, one polling and one subscribing, leases made, records delivered");
 
             client.splitShard(r -> r.streamName(stream).shardToSplit("shardId-000000000000").newStartingHashKey("1" + "0".repeat(38)));
             boolean firstHasMore = workers.get(0).delivered.get() >= workers.get(1).delivered.get();
@@ -119,7 +115,7 @@ public final class Shared {
     private void start(Worker worker) {
         List<String> command = List.of(System.getProperty("java.home") + "/bin/java", "-XX:TieredStopAtLevel=1", "-Xmx256m",
                 "-Dorg.slf4j.simpleLogger.defaultLogLevel=" + System.getProperty("org.slf4j.simpleLogger.defaultLogLevel", "error"),
-                "-cp", System.getProperty("java.class.path"), "Consuming", stream, mode, worker.name);
+                "-cp", System.getProperty("java.class.path"), "Consuming", stream, worker.name);
         ProcessBuilder builder = new ProcessBuilder(command).redirectError(ProcessBuilder.Redirect.INHERIT);
         // Where there are users, workers have one of their own: what the library needs, and no more.
         for (String key : List.of("ACCESS_KEY_ID", "SECRET_ACCESS_KEY")) {
