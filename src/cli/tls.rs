@@ -239,7 +239,7 @@ fn trust(path: &Path) -> String {
         "TLS with the local authority of {path}; clients trust it by: AWS_CA_BUNDLE={path} (Python, AWS CLI, Go), \
          NODE_EXTRA_CA_CERTS={path} (JavaScript), SSL_CERT_FILE={path} (Rust), \
          keytool -importcert -noprompt -alias penstock -file {path} -keystore penstock.jks -storepass changeit and \
-         -Djavax.net.ssl.trustStore=penstock.jks (Java)"
+         -Djavax.net.ssl.trustStore=penstock.jks -Djavax.net.ssl.trustStorePassword=changeit (Java)"
     )
 }
 

@@ -56,7 +56,7 @@ pub(super) enum Core {
 
 /// What is carried.
 pub(super) enum Speaks {
-    /// Keys are not agreed on yet, so this is not known; the core waits as for HTTP/1.1.
+    /// Keys are not agreed on yet, or no protocol and the first bytes have not come; the core waits as for HTTP/1.1.
     Unknown(OfCore),
     /// The core's own connection.
     Http1(OfCore),
@@ -153,7 +153,9 @@ impl Carrier {
         self.fresh
             || match &self.speaks {
                 Speaks::Http2(_, pipe) => plain && pipe.is_read(),
-                Speaks::Http1(core) | Speaks::Unknown(core) => core.wanted.is_some() && (plain || self.ended),
+                Speaks::Http1(core) => core.wanted.is_some() && (plain || self.ended),
+                // Its first bytes, if too few to tell, wait for more.
+                Speaks::Unknown(core) => core.wanted.is_some() && self.ended,
             }
     }
 
@@ -208,12 +210,14 @@ impl Carrier {
         }
     }
 
-    /// Keys have been agreed on, and what is spoken: where it is HTTP/2, for the core the client has gone.
+    /// Keys have been agreed on, and as soon as it is known what is spoken: where it is HTTP/2, for the core the client has gone.
     fn agree(&mut self, told: &mut Completions) {
-        let Speaks::Unknown(core) = &mut self.speaks else { return };
-        let core = std::mem::take(core);
+        let (Speaks::Unknown(core), Some(tls)) = (&mut self.speaks, &self.tls) else { return };
+        // From here on it is for the core to wait, or for HTTP/2.
         self.deadline = Mono(u64::MAX);
-        if !self.tls.as_ref().is_some_and(|tls| tls.is_http2()) {
+        let Some(is_http2) = tls.is_http2() else { return };
+        let core = std::mem::take(core);
+        if !is_http2 {
             self.speaks = Speaks::Http1(core);
             told.push(Completion::Client { socket: self.socket, peer: self.peer, secure: true, over: None });
             return;
@@ -259,7 +263,11 @@ impl Carrier {
     /// Whether nothing that has come waits to be read.
     fn is_read(&self) -> bool {
         let plain = self.tls.as_ref().is_none_or(|tls| tls.plain().is_empty());
-        plain && !matches!(&self.speaks, Speaks::Http2(_, pipe) if !pipe.is_read())
+        match &self.speaks {
+            Speaks::Http2(_, pipe) => plain && pipe.is_read(),
+            Speaks::Http1(_) => plain,
+            Speaks::Unknown(_) => true,
+        }
     }
 
     /// Fills the half for what goes; gives how far.

@@ -3,6 +3,8 @@
 //! rustls remembers places in what it has been shown and has not used, such as the first half of a message: so whoever calls it shows it
 //! `held` again, the bytes that it left at the last call of [`Tls::open`].
 
+use super::TELLING;
+use crate::http::http1::HTTP2_PREFACE;
 use rustls::ServerConfig;
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
@@ -41,9 +43,15 @@ impl Tls {
         self.agreed
     }
 
-    /// Whether the client wants HTTP/2.
-    pub fn is_http2(&self) -> bool {
-        self.session.alpn_protocol() == Some(b"h2")
+    /// Whether the client speaks HTTP/2, as agreed on. Some that take it for granted offer no protocol (the Java SDK's asynchronous client), so
+    /// where none was agreed on the first bytes tell; `None`: they have not come.
+    pub fn is_http2(&self) -> Option<bool> {
+        if let Some(agreed) = self.session.alpn_protocol() {
+            return Some(agreed == b"h2");
+        }
+        let begins = &self.plain()[..self.plain().len().min(HTTP2_PREFACE.len())];
+        let like = HTTP2_PREFACE.starts_with(begins);
+        (!like || begins.len() >= TELLING as usize).then_some(like)
     }
 
     /// Decrypts the whole records at the beginning of `bytes`, in place; gives how many bytes that were.

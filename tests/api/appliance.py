@@ -24,7 +24,7 @@ TOP = pathlib.Path(__file__).resolve().parents[2]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target"))
 BINARY = pathlib.Path(os.environ.get("PENSTOCK", TARGET / "debug" / "penstock"))
 FOREIGN = os.environ.get("PENSTOCK_ENDPOINT")
-BANNER = re.compile(r"AWS_ENDPOINT_URL_KINESIS=https?://([\d.]+):(\d+)")
+BANNER = re.compile(r"AWS_ENDPOINT_URL_KINESIS=(https?)://([\d.]+):(\d+)")
 # Files of tests that run beside each other have a range each: a server that is down for a moment loses its port to nobody.
 PORTS = range(*map(int, os.environ.get("PENSTOCK_TEST_PORTS", "20000-30000").split("-")))
 START_SECONDS_MAX = 60
@@ -62,7 +62,8 @@ class Appliance:
     def start(self):
         """Returns when the banner has named the endpoint; the next start takes the same port again."""
         if FOREIGN:
-            self.host, self.port = urllib.parse.urlparse(FOREIGN).netloc.split(":")
+            parts = urllib.parse.urlparse(FOREIGN)
+            self.scheme, self.host, self.port = parts.scheme, *parts.netloc.split(":")
             return self
         port = getattr(self, "port", None) or free_port()
         command = [BINARY, "serve", *self.named(), "--listen", f"127.0.0.1:{port}", *self.flags]
@@ -78,8 +79,11 @@ class Appliance:
         if not match:
             self.process.kill()
             raise RuntimeError(f"{BINARY} did not start (code {self.process.wait()}); it said:\n{self.output()}")
-        self.host, self.port = match[1], int(match[2])
+        self.scheme, self.host, self.port = match[1], match[2], int(match[3])
         return self
+
+    def endpoint(self):
+        return f"{self.scheme}://{self.host}:{self.port}"
 
     def named(self):
         """The flags that name the data directories."""

@@ -154,21 +154,46 @@ class Table(TablesTest):
         self.assertNotIn("GlobalSecondaryIndexes", table)
         index = self.tables.index(name)["TableDescription"]["GlobalSecondaryIndexes"][0]
         self.assertEqual((index["IndexName"], index["IndexStatus"]), (INDEX, "ACTIVE"))
-        self.refuses_index_again(name)
         backups = {"TableName": name, "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True}}
         for answer in [self.tables.call("UpdateContinuousBackups", **backups), self.tables.call("DescribeContinuousBackups", TableName=name)]:
             recovery = answer["ContinuousBackupsDescription"]["PointInTimeRecoveryDescription"]
             self.assertEqual(recovery["PointInTimeRecoveryStatus"], "ENABLED")
         self.assertIn(name, self.tables.call("ListTables")["TableNames"])
 
+    def test_an_index_is_made_once_and_may_be_asked_for_again(self):
+        name = self.table(index=False)
+        self.tables.lease(name, "a", "worker-1")
+        answers = []
+
+        def start():
+            client = self.server.client()
+            try:
+                answers.append(Tables(client).index(name)["TableDescription"]["GlobalSecondaryIndexes"])
+            finally:
+                client.close()
+
+        # Workers of one application that start at the same instant; one that is refused never takes a lease.
+        workers = [threading.Thread(target=start) for _ in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+        self.assertEqual([[(index["IndexName"], index["IndexStatus"]) for index in each] for each in answers], [[(INDEX, "ACTIVE")]] * 8)
+        self.assertEqual([item["leaseKey"] for item in self.owned(name, "worker-1")], [s("a")])
+        other = {"IndexName": INDEX, "KeySchema": [{"AttributeName": "leaseKey", "KeyType": "HASH"}], "Projection": {"ProjectionType": "KEYS_ONLY"}}
+        self.refuses(
+            INVALID,
+            f"Attempting to create an index which already exists: {INDEX}",
+            "UpdateTable",
+            TableName=name,
+            AttributeDefinitions=[{"AttributeName": "leaseKey", "AttributeType": "S"}],
+            GlobalSecondaryIndexUpdates=[{"Create": other}],
+        )
+
     def account_of_stream(self):
         arn = self.description(self.stream())["StreamARN"].split(":")
         return arn[3], arn[4]
 
-    def refuses_index_again(self, name):
-        with self.assertRaises(Refused) as caught:
-            self.tables.index(name)
-        self.assertIn("already exists", caught.exception.text)
 
     def test_an_index_of_a_full_table_has_its_items(self):
         name = self.table(index=False)

@@ -25,17 +25,18 @@ def sha256(data):
     return hashlib.sha256(data).hexdigest()
 
 
-def server():
+def server(*flags, users=(), observers=()):
     """(server, key, secret) that verifies signatures; one that runs already has been given credentials, or none."""
     if appliance.FOREIGN:
         return appliance.Appliance(), os.environ.get("AWS_ACCESS_KEY_ID", "any"), os.environ.get("AWS_SECRET_ACCESS_KEY", "any")
     directory, key, secret = appliance.new_directory(), "AKIACOMPAT", "secret/of+the-compatible"
-    policy = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "kinesis:*", "Resource": "*"}}
+    policy = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": ["kinesis:*", "cloudwatch:PutMetricData"], "Resource": "*"}}
     file = directory / "credentials.json"
     file.touch(mode=0o600)
-    file.write_text(json.dumps({"users": [{"name": "compat", "keys": [{"id": key, "secret": secret}], "policies": [policy]}]}))
+    user = {"name": "compat", "keys": [{"id": key, "secret": secret}], "policies": [policy]}
+    file.write_text(json.dumps({"users": [user, *users], "observers": list(observers)}))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    return appliance.Appliance("--credentials", file, data=directory / "data"), key, secret
+    return appliance.Appliance("--credentials", file, *flags, data=directory / "data"), key, secret
 
 
 class Signer:

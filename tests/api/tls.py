@@ -101,6 +101,31 @@ class SelfSigned(ApiTest):
         answer = client.call("GetRecords", ShardIterator=self.api.iterator(name))
         self.assertEqual(wire.data_of(answer["Records"][0]), data)
 
+    def test_where_nothing_was_agreed_on_the_first_bytes_tell(self):
+        name = self.stream()
+        # In records of their own, so that each cut is seen; the last of them is whole.
+        for cut in (1, 2, 3, 10, 24):
+            with self.subTest(cut=cut):
+                client = frames.Connection(self.server.host, self.server.port, begin=False, tls=trusting(self.authority))
+                self.addCleanup(client.close)
+                self.assertIsNone(client.raw.selected_alpn_protocol())
+                client.send(frames.PREFACE[:cut])
+                client.send(frames.PREFACE[cut:] + frames.frame(frames.SETTINGS))
+                client.agree().call("PutRecord", StreamName=name, PartitionKey="k", Data=b"%d" % cut)
+        self.assertEqual([wire.data_of(r) for r in self.api.read_all(name)], [b"1", b"2", b"3", b"10", b"24"])
+        # POST and PUT begin as the preface does.
+        request = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+        for first in (1, 2, 3, 30):
+            with socket.create_connection((self.server.host, self.server.port), 20) as raw:
+                with trusting(self.authority).wrap_socket(raw, server_hostname="localhost") as tls:
+                    tls.sendall(request[:first])
+                    tls.sendall(request[first:])
+                    self.assertTrue(tls.recv(100).startswith(b"HTTP/1.1 4"))
+        # Whoever has agreed on HTTP/1.1 is not heard in another.
+        agreed = frames.Connection(self.server.host, self.server.port, tls=trusting(self.authority, "http/1.1"))
+        self.addCleanup(agreed.close)
+        self.assertEqual(agreed.raw.recv(12), b"HTTP/1.1 505")
+
     def test_what_is_agreed_on(self):
         for offered, agreed in [(("h2", "http/1.1"), "h2"), (("http/1.1",), "http/1.1"), ((), None)]:
             with socket.create_connection((self.server.host, self.server.port), 20) as raw:

@@ -21,7 +21,7 @@ class Boto(unittest.TestCase):
         cls.server.start()
         cls.addClassCleanup(cls.server.remove)
         cls.kinesis = boto3.client(
-            "kinesis", endpoint_url=f"http://{cls.server.host}:{cls.server.port}", region_name="us-east-1",
+            "kinesis", endpoint_url=cls.server.endpoint(), region_name="us-east-1",
             aws_access_key_id=key, aws_secret_access_key=secret, config=Config(retries={"total_max_attempts": 1}, read_timeout=30),
         )  # fmt: skip
 

@@ -13,6 +13,10 @@ HERE = pathlib.Path(__file__).resolve().parent
 TARGET = appliance.TARGET.absolute()
 JAVA = TARGET / "compat-java"
 GO = TARGET / "compat-go"
+# By the first tool that a client needs: what it takes an authority from.
+TRUST = {
+    "python": "AWS_CA_BUNDLE", "node": "NODE_EXTRA_CA_CERTS", "mvn": "JDK_JAVA_OPTIONS", "go": "SSL_CERT_FILE", "cargo": "SSL_CERT_FILE",
+}  # fmt: skip
 
 
 @dataclasses.dataclass
@@ -28,7 +32,10 @@ class Client:
     build: list = dataclasses.field(default_factory=list)
     needs: tuple = ()
     packages: tuple = ()
-    signed: bool = False
+    # The variable that names the authority to it: the server speaks TLS and verifies signatures.
+    trust: str = ""
+    # It is not told of the authority after all, and must refuse the server.
+    stranger: bool = False
 
     def missing(self):
         """Why it cannot be tried here, or nothing."""
@@ -42,12 +49,15 @@ class Client:
         return [word() if callable(word) else word for word in self.command]
 
 
-def verified(client):
-    """The same once more, at a server that verifies signatures."""
-    return dataclasses.replace(client, name=f"{client.name}-signed", signed=True)
+def secured(client, name=None, **changes):
+    """The same once more, at a server that speaks TLS and verifies signatures."""
+    tool = client.needs[0] if client.needs else "python"
+    # Where HTTP/2 is agreed on, these take it.
+    protocol = "HTTP/2" if tool in ("go", "cargo") else client.protocol
+    return dataclasses.replace(client, name=name or f"{client.name}-secure", trust=TRUST[tool], protocol=protocol, **changes)
 
 
-def environment(endpoint, key="any", secret="any"):
+def environment(endpoint, key="any", secret="any", told=()):
     """Nothing of whoever runs this: no profile, no region, no proxy between the client and a server of this machine."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_") and not name.lower().endswith("_proxy")}
     return kept | {
@@ -60,6 +70,7 @@ def environment(endpoint, key="any", secret="any"):
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
+        **dict(told),
     }
 
 
@@ -130,6 +141,8 @@ def python(module, name, package_name):
 
 KCL = in_file("java/pom.xml", r"<artifactId>amazon-kinesis-client</artifactId>\s*<version>([\d.]+)", "amazon-kinesis-client ")
 
+KPL = in_file("java/pom.xml", r"<artifactId>amazon-kinesis-producer</artifactId>\s*<version>([\d.]+)", "amazon-kinesis-producer ")
+
 PLAIN = [
     python("boto", "boto3", "boto3"),
     python("command_line", "command-line", "awscli"),
@@ -142,12 +155,14 @@ PLAIN = [
 
 CLIENTS = [
     *PLAIN,
-    *map(verified, PLAIN),
+    *map(secured, PLAIN),
+    secured(go("records", "go"), "go-stranger", stranger=True),
     rust("signatures", "rust-signer"),
     python("lease_tables", "lease-tables", "boto3"),
     javascript("subscribing.js", "HTTP/2", "javascript-fan"),
     java("Subscribing", "HTTP/2", "JSON", "java-fan"),
     java("Aggregated", "HTTP/1.1", "CBOR", "kcl-aggregated", version=KCL),
-    java("Shared", "HTTP/2", "CBOR", "kcl-polling", "polling", version=KCL),
-    java("Shared", "HTTP/2", "CBOR", "kcl-fan", "fan", version=KCL),
+    java("Shared", "HTTP/2", "CBOR", "kcl", "orders", version=KCL),
+    secured(java("Shared", "HTTP/2", "CBOR", "kcl", "orders", version=KCL)),
+    secured(java("Producing", "HTTP/1.1", "JSON", "kpl", str(JAVA / "native"), version=KPL), "kpl"),
 ]

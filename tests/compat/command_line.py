@@ -22,7 +22,7 @@ class CommandLine(unittest.TestCase):
         cls.server.start()
         cls.addClassCleanup(cls.server.remove)
         cls.environment = os.environ | {
-            "AWS_ENDPOINT_URL_KINESIS": f"http://{cls.server.host}:{cls.server.port}",
+            "AWS_ENDPOINT_URL_KINESIS": cls.server.endpoint(),
             "AWS_ACCESS_KEY_ID": key,
             "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": "us-east-1",

@@ -71,7 +71,7 @@ public final class Consuming {
     public static void main(String[] arguments) {
         String stream = arguments[0];
         String mode = arguments[1];
-        String worker = arguments[2] + "-" + UUID.randomUUID();
+        String worker = mode + "-" + UUID.randomUUID();
         KinesisAsyncClient kinesis = KinesisClientUtil.createKinesisAsyncClient(KinesisAsyncClient.builder().region(Region.US_EAST_1));
         DynamoDbAsyncClient leases = DynamoDbAsyncClient.builder().region(Region.US_EAST_1).build();
         CloudWatchAsyncClient metrics = CloudWatchAsyncClient.builder().region(Region.US_EAST_1).build();
@@ -81,9 +81,12 @@ public final class Consuming {
                 ? new FanOutConfig(kinesis).streamName(stream).applicationName(stream + "-application")
                 : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(250);
         new Scheduler(configs.checkpointConfig(),
-                configs.coordinatorConfig().parentShardPollIntervalMillis(500).schedulerInitializationBackoffTimeMillis(500),
+                configs.coordinatorConfig().parentShardPollIntervalMillis(500).schedulerInitializationBackoffTimeMillis(500)
+                        .maxInitializationAttempts(5),
                 soon(configs), configs.lifecycleConfig(), configs.metricsConfig().metricsBufferTimeMillis(1_000),
                 configs.processorConfig(), configs.retrievalConfig().retrievalSpecificConfig(retrieval)).run();
+        // Whoever gives up must not stay as a process: others of its threads go on.
+        System.exit(1);
     }
 
     /** Failures are noticed within seconds, not within the minutes that an application of many workers wants. */
