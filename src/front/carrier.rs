@@ -35,7 +35,9 @@ pub(super) struct Carrier {
     /// The socket is to be closed when what waits has been sent.
     leaving: bool,
     closing: bool,
-    /// When the client must have done what is waited for.
+    /// When keys must have been agreed on, and HTTP/2 begun, whatever has been sent meanwhile.
+    begun_by: Mono,
+    /// When the client must have taken what is being sent.
     deadline: Mono,
     /// Without a stream since.
     pub idle_since: Mono,
@@ -93,7 +95,8 @@ impl Carrier {
             broken: false,
             leaving: false,
             closing: false,
-            deadline: now.plus_ms(GREETING_MS),
+            begun_by: now.plus_ms(GREETING_MS),
+            deadline: Mono(u64::MAX),
             idle_since: now,
             core: Core::Has,
             peer: None,
@@ -213,9 +216,12 @@ impl Carrier {
     /// Keys have been agreed on, and as soon as it is known what is spoken: where it is HTTP/2, for the core the client has gone.
     fn agree(&mut self, told: &mut Completions) {
         let (Speaks::Unknown(core), Some(tls)) = (&mut self.speaks, &self.tls) else { return };
-        // From here on it is for the core to wait, or for HTTP/2.
-        self.deadline = Mono(u64::MAX);
-        let Some(is_http2) = tls.is_http2() else { return };
+        let is_http2 = tls.is_http2();
+        if is_http2 != Some(true) {
+            // From here on it is for the core to wait.
+            self.begun_by = Mono(u64::MAX);
+        }
+        let Some(is_http2) = is_http2 else { return };
         let core = std::mem::take(core);
         if !is_http2 {
             self.speaks = Speaks::Http1(core);
@@ -235,9 +241,11 @@ impl Carrier {
             return;
         }
         if let Speaks::Http2(http2, _) = &self.speaks {
-            self.leaving |= http2.is_over() || self.broken;
-            if !http2.is_greeting() && !self.sending && !self.leaving {
-                self.deadline = Mono(u64::MAX);
+            if !http2.is_greeting() {
+                self.begun_by = Mono(u64::MAX);
+            }
+            if http2.is_over() || self.broken {
+                self.leave(now);
             }
         }
         if !self.sending {
@@ -329,18 +337,18 @@ impl Carrier {
     pub fn close(&mut self, asked: &mut Ops) {
         if !self.closing {
             self.closing = true;
-            self.deadline = Mono(u64::MAX);
+            (self.begun_by, self.deadline) = (Mono(u64::MAX), Mono(u64::MAX));
             asked.push(Op::Close { socket: self.socket });
         }
     }
 
     pub fn is_overdue(&self, now: Mono) -> bool {
-        self.deadline < now
+        self.begun_by.min(self.deadline) < now
     }
 
     /// The client has stalled. A connection that the core has is closed when the core lets go of it.
     pub fn give_up(&mut self, told: &mut Completions, asked: &mut Ops) {
-        self.deadline = Mono(u64::MAX);
+        (self.begun_by, self.deadline) = (Mono(u64::MAX), Mono(u64::MAX));
         (self.ended, self.broken) = (true, true);
         let (socket, known) = (self.socket, self.core == Core::Has);
         match self.of_core() {

@@ -162,8 +162,11 @@ impl Stream {
             Incoming::Broken => Err(GONE),
             _ if self.lost => Ok(0),
             Incoming::Whole if self.answer == Answer::Done => Ok(0),
-            Incoming::Whole if self.is_reset() => Err(GONE),
-            _ => return,
+            Incoming::Whole => match self.is_reset() {
+                true => Err(GONE),
+                false => return,
+            },
+            Incoming::Sized | Incoming::Chunked { .. } => return,
         };
         self.wanted = None;
         told.push(Completion::Received { socket: self.number, result });

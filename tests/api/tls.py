@@ -1,5 +1,6 @@
 """TLS: certificates of one's own or of the local authority, what is agreed on, what is refused."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -182,6 +183,25 @@ class SelfSigned(ApiTest):
             self.addCleanup(each.close)
             each.sendall(record)
         self.assertIn("StreamNames", self.api.call("ListStreams"))
+
+    def test_a_handshake_must_end_soon(self):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        session = trusting(self.authority, "h2").wrap_bio(incoming, outgoing, server_hostname="localhost")
+        with self.assertRaises(ssl.SSLWantReadError):
+            session.do_handshake()
+        hello = outgoing.read()
+        for sent in (hello, hello[: len(hello) // 2]):
+            with socket.create_connection((self.server.host, self.server.port), 25) as raw:
+                raw.sendall(sent)
+                # What the server says to a whole one is not answered.
+                while raw.recv(1 << 16):
+                    pass
+        with socket.create_connection((self.server.host, self.server.port), 25) as raw:
+            tls = trusting(self.authority, "h2").wrap_socket(raw, server_hostname="localhost")
+            # Keys are agreed on, and HTTP/2 is not begun.
+            with contextlib.suppress(ssl.SSLEOFError):
+                while tls.recv(1 << 16):
+                    pass
 
     def test_many_connections(self):
         clients = [self.tls("http/1.1") for _ in range(60)]
