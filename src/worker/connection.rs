@@ -70,7 +70,8 @@ impl Worker {
         let c = &mut self.connections.slots[socket.0 as usize];
         if c.phase != Phase::Free {
             (c.peer, c.secure, c.over) = (peer, secure, over);
-            c.verified |= over.is_some_and(|(over, generation)| self.connections.vouched[over.0 as usize] == generation);
+            c.verified |=
+                over.is_some_and(|(over, generation)| self.connections.vouched[over.0 as usize] == generation);
         }
     }
 
