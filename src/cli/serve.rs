@@ -18,6 +18,7 @@ use crate::limits::Limits;
 use crate::log::Canary;
 use crate::log::directories::logs_wanted;
 use crate::observe::counter::Counters;
+use crate::observe::expose;
 use crate::worker::mailbox;
 use crate::worker::notice::Notice;
 use crate::worker::setup::{Options, Setup, WhenFull};
@@ -174,10 +175,16 @@ pub fn run(args: Args) -> Result<(), String> {
         thread::Builder::new().name("credentials".to_string()).spawn(watch).map_err(no_thread)?;
     }
     let spoken = args.tls.spoken(gathered.present(0), endpoint, args.access.plaintext)?;
-    let threads = start(&facts, &gathered, options, &spoken, listeners, &peers)?;
+    let counters: Vec<_> = facts.cores.iter().map(|_| Counters::default()).collect();
+    let threads = start(&facts, &gathered, options, &spoken, listeners, &peers, &counters)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
-    wait(threads)
+    wait(threads)?;
+    let summary = expose::summary(&counters);
+    if !summary.is_empty() {
+        log(&format!("what took how long since the start:\n{}", summary.trim_end()));
+    }
+    Ok(())
 }
 
 /// What an earlier snapshot has left behind.
@@ -240,6 +247,7 @@ fn start(
     spoken: &Spoken,
     listeners: Vec<TcpListener>,
     peers: &Arc<Peers>,
+    counters: &[Counters],
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
     let count = facts.cores.len() as u16;
     let logs = gathered.superblock().map_or(Vec::new(), |superblock| superblock.logs);
@@ -247,7 +255,6 @@ fn start(
     let limits = Limits::standard().with_logs(wanted.div_ceil(count as u32));
     let memory: Vec<Buffers> = (0..count).map(|worker| Buffers::new(worker, limits.layouts())).collect();
     let loans: Vec<_> = memory.iter().map(Buffers::loans).collect();
-    let counters: Vec<_> = (0..count).map(|_| Counters::default()).collect();
     let mailboxes = mailbox::connect(count, limits.mailbox);
     let say = say(facts.clone());
     let all: Vec<PathBuf> = facts.data.iter().chain(&facts.seconds).cloned().collect();
@@ -270,7 +277,7 @@ fn start(
                 options: options.clone(),
                 buffers,
                 loans: loans.clone(),
-                counters: counters.clone(),
+                counters: counters.to_vec(),
                 mailboxes,
             },
             core,

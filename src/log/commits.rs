@@ -11,6 +11,7 @@
 
 use super::format::{CommitKind, HEADER, Position, round_up};
 use crate::io::buffers::Span;
+use crate::io::clock::Mono;
 use std::collections::VecDeque;
 
 /// A commit in memory.
@@ -37,6 +38,8 @@ pub struct Commit {
     pub elsewhere: Option<Span>,
     /// What its header calls durable, from when it was submitted.
     pub vouches: Position,
+    /// Since when it has been filling, on its way, or waiting for those before it; 0 in its first turn.
+    pub since: Mono,
 }
 
 /// The ring.
@@ -89,6 +92,11 @@ impl Commits {
     }
     pub fn get_mut(&mut self, number: u64) -> &mut Commit {
         &mut self.queue[(number - self.first) as usize]
+    }
+
+    /// Notes when the commits of this turn were begun.
+    pub fn stamp(&mut self, now: Mono) {
+        self.queue.iter_mut().rev().take_while(|commit| commit.since == Mono(0)).for_each(|commit| commit.since = now);
     }
 
     /// The newest commit, if frames may still be added to it.
@@ -178,6 +186,7 @@ impl Commits {
             written: false,
             elsewhere: None,
             vouches: Position(0),
+            since: Mono(0),
         });
         self.head = at + self.block;
     }
@@ -210,6 +219,7 @@ impl Commits {
             written: false,
             elsewhere: Some(span),
             vouches: Position(0),
+            since: Mono(0),
         });
     }
 

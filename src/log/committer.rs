@@ -11,6 +11,7 @@ use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::Now;
 use crate::io::op::{Errno, Op, Ops, Sync};
 use crate::observe::counter::Counter;
+use crate::observe::latency::Latency;
 
 /// After this many ms without a commit, a log writes that it is durable to its end.
 const VOUCH_AFTER_MS: u64 = 50;
@@ -19,7 +20,7 @@ const VOUCH_AFTER_MOVED_MS: u64 = 1_000;
 
 impl Log {
     /// Submits the oldest commits that wait, as many as may be in flight; the filling one is finished by that.
-    pub(super) fn submit(&mut self, buffers: &mut Buffers, ops: &mut Ops) {
+    pub(super) fn submit(&mut self, now: Now, buffers: &mut Buffers, ops: &mut Ops) {
         while self.writing < self.settings.in_flight && self.commits.submitted() < self.commits.end() {
             let number = self.commits.submitted();
             let commit = *self.commits.get(number);
@@ -61,11 +62,21 @@ impl Log {
             let token = token(self.settings.tokens, Purpose::Commit, number);
             ops.push(Op::WriteAt { file: self.files.name(commit.file), at: commit.file_at as u64, from, sync, token });
             self.commits.get_mut(number).vouches = self.durable;
+            self.time(Latency::Queued, now, number);
             self.commits.submit();
             self.writing += 1;
             if self.settings.canary.ack_before_durable {
                 self.durable = header.end();
             }
+        }
+    }
+
+    /// A commit has come a stage further. Only those that acks wait for are counted.
+    fn time(&mut self, stage: Latency, now: Now, number: u64) {
+        let commit = self.commits.get_mut(number);
+        if commit.kind == CommitKind::Data {
+            self.counters.latencies.record(stage, now.mono.0.saturating_sub(commit.since.0));
+            commit.since = now.mono;
         }
     }
 
@@ -92,7 +103,10 @@ impl Log {
         self.writing -= 1;
         let commit = *self.commits.get(number);
         match result {
-            Ok(bytes) if bytes == self.commits.extent(&commit) => self.commits.get_mut(number).written = true,
+            Ok(bytes) if bytes == self.commits.extent(&commit) => {
+                self.commits.get_mut(number).written = true;
+                self.time(Latency::Written, now, number);
+            }
             Ok(_) => self.fail("a commit was written short", SHORT_WRITE),
             Err(errno) => self.fail("writing a commit", errno),
         }
@@ -121,6 +135,7 @@ impl Log {
     fn settle(&mut self, now: Now, end: u64) {
         let mut newest = CommitKind::Data;
         for number in self.commits.durable()..end {
+            self.time(Latency::Durable, now, number);
             let commit = self.commits.get(number);
             let bytes = self.commits.extent(commit) as u64;
             let behind = Position(commit.position.0 + bytes);

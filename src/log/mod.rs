@@ -387,7 +387,8 @@ impl Log {
         if let Some(back) = self.files.room_news() {
             self.events.push_back(Event::Room { back });
         }
-        self.submit(buffers, ops);
+        self.commits.stamp(now.mono);
+        self.submit(now, buffers, ops);
         self.flush(ops);
         self.write_footers(buffers, ops);
     }

@@ -1,5 +1,6 @@
 //! Counters: one enum, one array a worker, written by that worker alone (and one by its companion), read by whoever answers `/metrics`.
 
+use super::latency::Latencies;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -85,26 +86,29 @@ counters! {
     Damaged "damaged_total" "Places of the log found damaged.",
 }
 
-/// The counters of one worker.
+/// What one worker counts, and its latencies.
 #[derive(Clone, Debug)]
-pub struct Counters(Arc<[AtomicU64]>);
+pub struct Counters {
+    cells: Arc<[AtomicU64]>,
+    pub latencies: Latencies,
+}
 
 impl Default for Counters {
     fn default() -> Counters {
-        Counters(COUNTERS.iter().map(|_| AtomicU64::new(0)).collect())
+        Counters { cells: COUNTERS.iter().map(|_| AtomicU64::new(0)).collect(), latencies: Latencies::default() }
     }
 }
 
 impl Counters {
     /// Adds `n`. A counter has one writer, the worker, or its companion for `CompanionStalls`: a load and a store are enough.
     pub fn add(&self, counter: Counter, n: u64) {
-        let cell = &self.0[counter as usize];
+        let cell = &self.cells[counter as usize];
         cell.store(cell.load(Relaxed) + n, Relaxed);
     }
     pub fn set(&self, counter: Counter, n: u64) {
-        self.0[counter as usize].store(n, Relaxed);
+        self.cells[counter as usize].store(n, Relaxed);
     }
     pub fn get(&self, counter: Counter) -> u64 {
-        self.0[counter as usize].load(Relaxed)
+        self.cells[counter as usize].load(Relaxed)
     }
 }

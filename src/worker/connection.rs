@@ -22,6 +22,7 @@ use crate::io::op::{Errno, Op, Ops, Socket};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::operation;
 use crate::observe::counter::Counter;
+use crate::observe::latency::Latency;
 use crate::tables::error as tables;
 use std::net::IpAddr;
 
@@ -150,6 +151,9 @@ impl Worker {
         match (c.phase, c.body) {
             (Phase::Body | Phase::Chunks, Some(_)) => c.body_filled += bytes,
             _ => c.filled += bytes,
+        }
+        if c.phase == Phase::Head && c.filled == bytes {
+            c.since = now;
         }
         if c.phase == Phase::Head && c.deadline == Mono(u64::MAX) {
             c.deadline = now.plus_ms(head_ms(&self.gate, c));
@@ -342,6 +346,8 @@ impl Worker {
     fn work(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.phase = Phase::Working;
+        self.counters.latencies.record(Latency::Parsed, self.now.mono.0.saturating_sub(c.since.0));
+        (c.since, c.timed) = (self.now.mono, c.route.latency());
         c.deadline = self.now.mono.plus_ms(match c.route {
             Route::Rebalance(_) => REBALANCE_MS + WORK_MS,
             Route::Snapshot(_) => SNAPSHOT_MS,
@@ -418,6 +424,9 @@ impl Worker {
         if c.phase != Phase::Sending {
             return;
         }
+        if result.is_ok() {
+            self.counters.latencies.record(Latency::Sent, self.now.mono.0.saturating_sub(c.since.0));
+        }
         if result.is_ok() && c.unread && !self.stopping {
             c.phase = Phase::Draining;
             c.deadline = self.now.mono.plus_ms(DRAIN_MS);
@@ -437,6 +446,7 @@ impl Worker {
         let rest = c.filled;
         c.phase = Phase::Head;
         c.idle_since = self.now.mono;
+        c.since = self.now.mono;
         let head_ms = head_ms(&self.gate, c);
         c.deadline = if rest > 0 { self.now.mono.plus_ms(head_ms) } else { Mono(u64::MAX) };
         match rest > 0 {
@@ -472,7 +482,17 @@ impl Worker {
         c.phase = Phase::Sending;
         c.sending = then;
         c.deadline = self.now.mono.plus_ms(SEND_MS);
+        self.answered(slot);
         ops.push(Op::Send { socket: Socket(slot as u32), from, then });
+    }
+
+    /// The answer goes, or begins to.
+    pub(super) fn answered(&mut self, slot: u16) {
+        let c = &mut self.connections.slots[slot as usize];
+        if let Some(operation) = c.timed.take() {
+            self.counters.latencies.record(operation, self.now.mono.0.saturating_sub(c.since.0));
+        }
+        c.since = self.now.mono;
     }
 
     /// Closes what has stalled. Once a second.

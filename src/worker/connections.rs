@@ -10,6 +10,7 @@ use crate::io::clock::Mono;
 use crate::io::op::Socket;
 use crate::kinesis::object::Encoding;
 use crate::limits::Limits;
+use crate::observe::latency::Latency;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 
@@ -63,6 +64,10 @@ pub struct Connection {
     pub(super) continuing: bool,
     /// When the phase has lasted too long.
     pub deadline: Mono,
+    /// When the first byte of the request came, then when it was whole, then when its answer was handed to the kernel.
+    pub(super) since: Mono,
+    /// What it counts as while it is worked on.
+    pub(super) timed: Option<Latency>,
     pub(super) idle_since: Mono,
     /// The signature of the request, until it has been verified, and how much of the body it has been given.
     pub(super) check: Option<Check>,
@@ -119,6 +124,8 @@ pub(super) fn free(body_max: u32) -> Connection {
         encoding: Encoding::Json,
         continuing: false,
         deadline: Mono(u64::MAX),
+        since: Mono(0),
+        timed: None,
         idle_since: Mono(0),
         check: None,
         hashed: 0,

@@ -16,11 +16,12 @@ use crate::kinesis::error::Error;
 use crate::kinesis::get_shard_iterator::{GetShardIterator, Start};
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
 use crate::kinesis::object::Encoding;
-use crate::kinesis::operation::{self, Operation, Refusal};
+use crate::kinesis::operation::{self, Cold, Operation, Refusal};
 use crate::kinesis::put_record::ANSWER_MAX;
 use crate::kinesis::request::{self, Context, Request};
 use crate::log::format::ShardKey;
 use crate::observe::counter::Counter;
+use crate::observe::latency::Latency;
 use crate::tables;
 
 /// What a request is for, known from its head.
@@ -40,6 +41,23 @@ pub enum Route {
     Refused(Box<Refusal>),
     /// The Host header names something else than this machine's loopback.
     ForeignHost,
+}
+
+impl Route {
+    /// What the time until its answer counts as.
+    pub(super) fn latency(&self) -> Option<Latency> {
+        Some(match self {
+            Route::Api(Operation::PutRecord) => Latency::PutRecord,
+            Route::Api(Operation::PutRecords) => Latency::PutRecords,
+            Route::Api(Operation::GetRecords) => Latency::GetRecords,
+            Route::Api(Operation::Cold(Cold::GetShardIterator)) => Latency::GetShardIterator,
+            Route::Api(Operation::Cold(Cold::SubscribeToShard)) => Latency::SubscribeToShard,
+            Route::Api(Operation::Cold(_)) => Latency::Control,
+            Route::Tables(_) => Latency::LeaseTables,
+            Route::ClientMetrics(_) => Latency::ClientMetrics,
+            _ => return None,
+        })
+    }
 }
 
 /// Where moves of shards and snapshots are asked for, with `Authorization: Penstock` and the server's key as 32 hexadecimal digits. A web page

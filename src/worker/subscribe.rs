@@ -156,6 +156,7 @@ impl Worker {
         held.ends = now.plus_ms(self.limits.subscription_ms);
         let c = &mut self.connections.slots[slot as usize];
         (c.phase, c.deadline) = (Phase::Streaming, Mono(u64::MAX));
+        self.answered(slot);
         ops.push(Op::Send { socket: Socket(slot as u32), from, then: None });
         self.watch(slot, ops);
         self.pull(slot);

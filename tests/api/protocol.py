@@ -1,10 +1,11 @@
 """What every operation shares: heads, the order of checks."""
 
 import json
+import re
 import socket
 import unittest
 
-from appliance import FOREIGN, ApiTest
+from appliance import FOREIGN, ApiTest, Appliance
 from wire import AUTHORIZATION, CONTENT_TYPE, TARGET
 
 UNNAMED = (
@@ -141,3 +142,55 @@ class Penstock(ApiTest):
         self.api.call("PutRecords", StreamName=name, Records=[{"PartitionKey": str(n), "Data": "AA=="} for n in range(9)])
         self.assertEqual(acked() - before, 9)
         self.assertRegex(self.api.get("/metrics")[1], r'(?m)^penstock_log_index_bytes_now\{worker="0"\} \d+$')
+
+
+@unittest.skipIf(FOREIGN, "stops its server")
+class Latencies(ApiTest):
+    own = True
+
+    def histogram(self, label, value):
+        """(buckets as (bound, count), count, sum) of what has been timed."""
+        text = self.api.get("/metrics")[1]
+        name = f'penstock_{label}_seconds'
+        found = re.findall(rf'^{name}_bucket{{{label}="{value}",le="([^"]+)"}} (\d+)$', text, re.M)
+        buckets = [(float(bound), int(count)) for bound, count in found]
+        single = lambda what: float(re.search(rf'^{name}_{what}{{{label}="{value}"}} (\S+)$', text, re.M)[1])
+        return buckets, single("count"), single("sum")
+
+    def test_what_was_done_is_timed(self):
+        name = self.stream()
+        for number in range(20):
+            self.api.call("PutRecords", StreamName=name, Records=[{"PartitionKey": "k", "Data": "AA=="}])
+            self.api.put(name, "k", b"%d" % number)
+        for _ in range(3):
+            self.api.read_all(name)
+        wanted = {"PutRecords": 20, "PutRecord": 20, "GetShardIterator": 3}
+        for operation, count in wanted.items():
+            self.assertEqual(self.histogram("operation", operation)[1], count, operation)
+        for stage in ("parsed", "queued", "written", "durable", "sent"):
+            # Some commits have several puts, each commit is on its own way.
+            self.assertGreaterEqual(self.histogram("stage", stage)[1], 20, stage)
+        for label, value in [("operation", "PutRecord"), ("stage", "written")]:
+            buckets, count, total = self.histogram(label, value)
+            bounds, counts = zip(*buckets)
+            self.assertEqual(list(bounds), sorted(bounds))
+            self.assertEqual(list(counts), sorted(counts))
+            self.assertEqual((bounds[-1], counts[-1]), (float("inf"), count))
+            # A durable put takes time, and less than all of it together.
+            self.assertGreater(total, 0)
+            self.assertLess(total, 20 * bounds[-2])
+        # What was refused by its head counts as none of them.
+        self.api.http.request("GET", "/", b"")
+        self.api.http.getresponse().read()
+        self.assertEqual(self.histogram("operation", "PutRecord")[1], 20)
+
+    def test_a_stop_says_the_quantiles(self):
+        server = Appliance()
+        self.addCleanup(server.remove)
+        server.start()
+        api = server.client()
+        api.call("CreateStream", StreamName="s", ShardCount=1)
+        api.close()
+        self.assertEqual(server.stop(), 0)
+        self.assertRegex(server.output(), r"(?m)^  latency, us +count +p50 +p99 +p99.9 +max$")
+        self.assertRegex(server.output(), r"(?m)^  control +1( +\d+\.\d){4}$")
