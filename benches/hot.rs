@@ -13,6 +13,7 @@ use penstock::kinesis::sequence::{Run, SequenceNumber};
 use penstock::kinesis::{base64, cbor, get_records, put_records};
 use penstock::log::checksum;
 use penstock::log::format::{self, Entry};
+use penstock::observe::latency::{LATENCIES, Latencies};
 use penstock::route::md5::Lanes;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -38,6 +39,7 @@ fn main() {
         ("index", index),
         ("answers", answers),
         ("copy", copy),
+        ("latency", latency),
     ];
     println!("{RECORDS} records of {DATA} bytes; the request's body has {} bytes", input.request.len());
     for (_, run) in parts.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)) {
@@ -268,5 +270,16 @@ fn copy(input: &Input) {
     show("copy of the request's body (yardstick)", out.len(), || {
         out.copy_from_slice(black_box(&input.request));
         black_box(&out);
+    });
+}
+
+/// Three a request and three a commit, however many records they have; here one a record.
+fn latency(_: &Input) {
+    let (latencies, mut at) = (Latencies::default(), 1u64);
+    show("counting a latency (six a request, at most)", 0, || {
+        for (latency, _, _) in LATENCIES.iter().cycle().take(RECORDS) {
+            at = at.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            latencies.record(*latency, black_box(at >> 40));
+        }
     });
 }
