@@ -63,7 +63,7 @@ class Scrub(ApiTest):
         """Waits until so many more whole segments have been verified."""
         before = self.metric("scrubbed_bytes_total")
         enough = before + segments * SEGMENT
-        self.assertTrue(eventually(lambda: self.metric("scrubbed_bytes_total") > enough, 60), f"nothing is scrubbed: {self.server.output()}")
+        self.assertTrue(eventually(lambda: self.metric("scrubbed_bytes_total") > enough, 120), f"nothing is scrubbed: {self.server.output()}")
 
     def sealed_segments(self):
         """Files that end in a trailer."""
@@ -81,7 +81,7 @@ class Scrub(ApiTest):
         file = self.sealed_segments()[0]
         place = 20 * MEBIBYTE + 12_345
         flip(file, place)
-        self.assertTrue(self.server.says("found by scrubbing"), f"the flipped byte is not found:\n{self.server.output()}")
+        self.assertTrue(self.server.says("found by scrubbing", 120), f"the flipped byte is not found:\n{self.server.output()}")
         found = re.search(r"DAMAGE in (\S+), (\d+) bytes at (\d+) \(position \d+\), found by scrubbing: (.*)", self.server.output())
         self.assertEqual(found[1], f"log-000/{file.name}")
         self.assertTrue(int(found[3]) <= place < int(found[3]) + int(found[2]), found[0])
@@ -112,7 +112,7 @@ class Runs(Starts, unittest.TestCase):
         [file] = [file for file in segments(server) if b"number 2" in file.read_bytes()]
         self.assertEqual(ends(file), bytes(64), "it is not sealed")
         flip(file, file.read_bytes().index(b"number 2") + 10_000)
-        self.assertTrue(server.says("found by scrubbing", 60), f"the flipped byte is not found:\n{server.output()}")
+        self.assertTrue(server.says("found by scrubbing", 120), f"the flipped byte is not found:\n{server.output()}")
 
     def test_a_stop_in_the_middle_of_a_pass_goes_on_behind_what_is_verified(self):
         self.go_on_after(Appliance.stop)
@@ -138,7 +138,7 @@ class Runs(Starts, unittest.TestCase):
         for file in (oldest, newest):
             flip(file, 20 * MEBIBYTE + 12_345)
         self.ready(server)
-        self.assertTrue(eventually(lambda: server.output().count("found by scrubbing") == 2, 60), server.output())
+        self.assertTrue(eventually(lambda: server.output().count("found by scrubbing") == 2, 120), server.output())
         found = re.findall(r"DAMAGE in (\S+), .* found by scrubbing", server.output())
         self.assertEqual(found, [f"log-000/{newest.name}", f"log-000/{oldest.name}"], "the one that was verified comes last")
 
