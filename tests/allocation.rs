@@ -4,6 +4,9 @@
 //! Device and network are played by this file: every file operation succeeds at once, and what is received is written into the span that
 //! the worker asked for. The first rounds may allocate (tables reach their size); after them nothing may.
 
+#[path = "allocation/counting.rs"]
+mod counting;
+
 use hmac::{Hmac, KeyInit, Mac};
 use penstock::auth::credentials::Access;
 use penstock::io::buffers::{Buffers, Pool};
@@ -16,38 +19,8 @@ use penstock::observe::counter::Counters;
 use penstock::worker::mailbox::connect;
 use penstock::worker::{Options, Setup, WhenFull, Worker};
 use sha2::{Digest, Sha256};
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call is handed to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    // SAFETY: as above.
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-    // SAFETY: as above.
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-    // SAFETY: as above.
-    unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(at, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// One worker, and the outside that this file plays.
 struct Bench {
@@ -270,13 +243,13 @@ fn check(flush: bool, credentials: bool) {
     let few = request("PutRecords", &format!("{{\"Records\":[{}],\"StreamName\":\"s\"}}", records[..3].join(",")));
     let one = request("PutRecord", "{\"StreamName\":\"s\",\"Data\":\"QUJD\",\"PartitionKey\":\"k\"}");
     for round in [0, 1] {
-        let before = ALLOCATIONS.load(Relaxed);
+        let before = counting::allocations();
         for _ in 0..100 {
             bench.ask(&many);
             bench.ask(&few);
             bench.ask(&one);
         }
-        let made = ALLOCATIONS.load(Relaxed) - before;
+        let made = counting::allocations() - before;
         assert!(round == 0 || made == 0, "{made} allocations in 300 puts, flush {flush}");
     }
 }

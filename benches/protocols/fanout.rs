@@ -1,12 +1,15 @@
-//! How long after a record's ack its event is with a subscriber, and what many subscriptions cost one core.
+//! How long after a record's ack its event is with a subscriber, what many subscriptions cost one core, and what it costs the server and the
+//! others that some read nothing.
 
 use crate::client::{self, Connection, base64, member, request, shard_name};
 use crate::load;
 use crate::server::Server;
 use crate::wire::Http2;
 use hdrhistogram::Histogram;
+use socket2::{Domain, Socket, Type};
 use std::collections::HashMap;
-use std::net::TcpStream;
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -18,18 +21,29 @@ const TIME: Duration = Duration::from_secs(20);
 /// Streams of each connection of HTTP/2.
 const STREAMS: usize = 250;
 const MARK: &[u8] = b"\"SequenceNumber\":\"";
+/// What subscribers that read nothing ask for: a shard of this stream each, so no two share an event, with more in it than an event and
+/// the sockets' buffers hold.
+const STALLED: &str = "stalled";
+const STALLED_RECORDS: usize = 30;
+const STALLED_BYTES: usize = 100_000;
+/// As little of it as can be is to wait in the kernel.
+const STALLED_RECEIVE: usize = 4096;
 
-/// (shards, consumers) of each part: a consumer subscribes to every shard.
+/// (shards, consumers, those that read nothing) of each part: a consumer subscribes to every shard.
 pub fn run() {
-    for (shards, consumers) in [(1, 1), (50, 20)] {
-        part(shards, consumers);
+    for (shards, consumers, stalled) in [(1, 1, 0), (50, 20, 0), (50, 20, 50)] {
+        part(shards, consumers, stalled);
     }
 }
 
-fn part(shards: usize, consumers: usize) {
+fn part(shards: usize, consumers: usize, stalled: usize) {
     let server = Server::start("2G", &["--cores", "0"]);
     load::create(server.port, STREAM, shards);
-    let wanted = subscriptions(&server, shards, consumers);
+    if stalled > 0 {
+        load::create(server.port, STALLED, stalled);
+        fill(server.port, stalled);
+    }
+    let wanted = subscriptions(&server, STREAM, shards, consumers, "LATEST");
     let stop = Arc::new(AtomicBool::new(false));
     let readers: Vec<_> = wanted
         .chunks(STREAMS)
@@ -43,12 +57,22 @@ fn part(shards: usize, consumers: usize) {
         })
         .collect();
     std::thread::sleep(Duration::from_secs(2));
+    let resident = server.resident_mb();
+    let silent: Vec<TcpStream> = match stalled {
+        0 => Vec::new(),
+        _ => subscriptions(&server, STALLED, stalled, 1, "TRIM_HORIZON")
+            .iter()
+            .map(|request| stall(server.port, request))
+            .collect(),
+    };
     let cpu = server.cpu();
     let port = server.port;
     // A thread of its own, as it pins itself and servers that are started later would inherit that.
     let acked = std::thread::spawn(move || put(port, shards)).join().expect("a put failed");
     let cpu = (server.cpu() - cpu).as_secs_f64() / TIME.as_secs_f64();
     std::thread::sleep(Duration::from_secs(1));
+    let (grown, open) = (server.resident_mb() - resident, server.gauge("subscriptions_now") as usize);
+    drop(silent);
     stop.store(true, Relaxed);
     let mut latencies = Histogram::<u64>::new_with_bounds(1, 60_000_000, 3).expect("bounds and digits are valid");
     for (sequence, at) in readers.into_iter().flat_map(|reader| reader.join().expect("a reader failed")) {
@@ -69,12 +93,45 @@ fn part(shards: usize, consumers: usize) {
         latencies.max() as f64 / 1000.0,
         cpu * 100.0
     );
+    print!("        resident memory of the server: {grown:+.1} MB meanwhile");
+    match stalled {
+        0 => println!(),
+        _ => println!(
+            ", {:.0} KiB for each of {stalled} that read nothing, of which {} are open still",
+            grown * 1024.0 / stalled as f64,
+            open.saturating_sub(wanted.len())
+        ),
+    }
 }
 
-/// A request for each consumer and shard.
-fn subscriptions(server: &Server, shards: usize, consumers: usize) -> Vec<Vec<u8>> {
+/// Puts into each shard what its subscriber will not read.
+fn fill(port: u16, shards: usize) {
+    let mut connection = Connection::open(port);
+    let data = base64(&[0x5a; STALLED_BYTES]);
+    for shard in 0..shards {
+        let hash = u128::MAX / shards as u128 * shard as u128 + 1;
+        let record = format!("{{\"Data\":\"{data}\",\"PartitionKey\":\"k\",\"ExplicitHashKey\":\"{hash}\"}}");
+        let records = vec![record; STALLED_RECORDS].join(",");
+        let body = format!("{{\"StreamName\":\"{STALLED}\",\"Records\":[{records}]}}");
+        connection.ask(&request("PutRecords", &body));
+    }
+}
+
+/// Subscribes, and reads nothing.
+fn stall(port: u16, request: &[u8]) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // Before it connects: the window that it offers first is kept.
+    socket.set_recv_buffer_size(STALLED_RECEIVE).expect("a socket option");
+    socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("the server listens");
+    let mut stream = TcpStream::from(socket);
+    stream.write_all(request).expect("the server takes the request");
+    stream
+}
+
+/// A request for each consumer and shard, from `position` on.
+fn subscriptions(server: &Server, stream: &str, shards: usize, consumers: usize, position: &str) -> Vec<Vec<u8>> {
     let mut connection = Connection::open(server.port);
-    let summary = connection.ask(&request("DescribeStreamSummary", &format!("{{\"StreamName\":\"{STREAM}\"}}")));
+    let summary = connection.ask(&request("DescribeStreamSummary", &format!("{{\"StreamName\":\"{stream}\"}}")));
     let arn = member(summary, "StreamARN").expect("a stream has one");
     let mut register = |number: usize| {
         let body = format!("{{\"StreamARN\":\"{arn}\",\"ConsumerName\":\"c{number}\"}}");
@@ -82,7 +139,7 @@ fn subscriptions(server: &Server, shards: usize, consumers: usize) -> Vec<Vec<u8
     };
     let consumers: Vec<String> = (0..consumers).map(&mut register).collect();
     let ask = |consumer: &str, shard: usize| {
-        let (shard, position) = (shard_name(shard), "{\"Type\":\"LATEST\"}");
+        let (shard, position) = (shard_name(shard), format!("{{\"Type\":\"{position}\"}}"));
         let body =
             format!("{{\"ConsumerARN\":\"{consumer}\",\"ShardId\":\"{shard}\",\"StartingPosition\":{position}}}");
         request("SubscribeToShard", &body)
