@@ -17,4 +17,5 @@ pub mod route;
 pub mod shard;
 pub mod stdx;
 pub mod tables;
+pub mod tune;
 pub mod worker;

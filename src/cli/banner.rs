@@ -16,6 +16,8 @@ pub struct Facts {
     pub endpoint: SocketAddr,
     pub tls: bool,
     pub cores: Vec<usize>,
+    /// Of the companion of each worker.
+    pub companions: Vec<usize>,
     /// The data directories, the home first, and the device of each.
     pub data: Vec<PathBuf>,
     /// The second halves of all of them, or none.
@@ -141,6 +143,7 @@ mod tests {
             endpoint: "127.0.0.1:4567".parse().expect("an address"),
             tls: false,
             cores: vec![0, 1],
+            companions: vec![0, 1],
             data: vec!["/var/lib/penstock".into(), "/mnt/b".into()],
             seconds: Vec::new(),
             devices: vec![device.clone(), Device { number: "259:2".to_string(), flush: true, ..device }],
@@ -198,6 +201,7 @@ mod tests {
                 endpoint,
                 tls: false,
                 cores,
+                companions: Vec::new(),
                 data: vec!["/d".into()],
                 seconds: Vec::new(),
                 devices: vec![device],

@@ -14,6 +14,7 @@ pub mod serve;
 pub mod size;
 pub mod snapshot;
 mod tls;
+pub mod tune;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -40,20 +41,25 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Makes a data directory from a snapshot.
     Restore(restore::Args),
+    /// Shows this host as penstock would use it, and checks what about it costs latency or throughput.
+    Tune(tune::Args),
 }
 
-/// Runs what the arguments say. 0: done; 1: it could not be, and standard error says why; 2: the arguments are wrong.
+/// Runs what the arguments say. 0: done; 1: it could not be, and standard error says why; 2: the arguments are wrong; more: what `tune check`
+/// has found.
 pub fn run() -> ExitCode {
+    let done = |()| ExitCode::SUCCESS;
     let result = match Cli::parse().command {
-        Command::Serve(args) => serve::run(args),
-        Command::Inspect(args) => inspect::run(args),
-        Command::Export(args) => export::run(&args),
-        Command::Rebalance(args) => rebalance::run(&args),
-        Command::Snapshot(args) => snapshot::run(&args),
-        Command::Restore(args) => restore::run(&args),
+        Command::Serve(args) => serve::run(args).map(done),
+        Command::Inspect(args) => inspect::run(args).map(done),
+        Command::Export(args) => export::run(&args).map(done),
+        Command::Rebalance(args) => rebalance::run(&args).map(done),
+        Command::Snapshot(args) => snapshot::run(&args).map(done),
+        Command::Restore(args) => restore::run(&args).map(done),
+        Command::Tune(args) => tune::run(&args),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(text) => {
             eprintln!("penstock: {text}");
             ExitCode::FAILURE

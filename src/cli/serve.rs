@@ -125,7 +125,7 @@ pub fn run(args: Args) -> Result<(), String> {
     let id = random()?;
     let id = u64::from_le_bytes(id[..8].try_into().expect("8 of 32 bytes")).max(1);
     let gathered = mirror::gather(&args.data, &args.mirror, id)?;
-    let (endpoint, listeners) = listeners(args.listen, chosen.len())?;
+    let (endpoint, listeners) = listeners(args.listen, chosen.workers.len())?;
     warn(&gathered.devices);
     gathered.missing.iter().for_each(|why| log(&format!("WARNING: a half of a mirror is missing: {why}")));
     tell_captures(&gathered.data);
@@ -137,7 +137,7 @@ pub fn run(args: Args) -> Result<(), String> {
     let options = Options {
         disk: args.disk,
         given: gathered.given.clone(),
-        nodes: directory::nodes(&chosen),
+        nodes: directory::nodes(&chosen.workers),
         when_full,
         region: args.region,
         account: args.account,
@@ -155,7 +155,8 @@ pub fn run(args: Args) -> Result<(), String> {
     let facts = Facts {
         endpoint,
         tls: args.tls.is_on(),
-        cores: chosen,
+        cores: chosen.workers,
+        companions: chosen.companions,
         data: gathered.data.clone(),
         seconds: gathered.seconds.clone(),
         devices: (0..gathered.data.len()).map(|place| gathered.device(place)).collect(),
@@ -264,7 +265,7 @@ fn start(
         let companion = companion::start(companion::Post {
             worker,
             data: all.clone(),
-            core: cores::for_companion(core, &facts.cores),
+            core: facts.companions[worker as usize],
             peers: peers.clone(),
             counters: counters[worker as usize].clone(),
             say: Box::new(log),

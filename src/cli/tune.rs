@@ -1,0 +1,126 @@
+//! `penstock tune`: shows this host and where penstock would run on it, and checks what costs it latency or throughput. It changes nothing.
+
+use super::directory;
+use crate::tune::check::{self, Host, Profile, Status};
+use crate::tune::discover;
+use crate::tune::map;
+use crate::tune::placement::place;
+use crate::tune::report;
+use crate::tune::root::Root;
+use crate::tune::svg;
+use clap::{Subcommand, ValueEnum};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Read sys and proc of this directory, where those of another host were copied to
+    #[arg(long, value_name = "DIR", global = true)]
+    root: Option<PathBuf>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Shows nodes, cores, caches, NICs and drives with their queues and interrupts, and which thread of penstock would run where.
+    Map {
+        /// Write it as a picture into this file as well
+        #[arg(long, value_name = "FILE")]
+        svg: Option<PathBuf>,
+    },
+    /// Says what is not as it should be, why, and how to mend it. Ends with 0 if nothing is wrong, 3 if the worst is something that could not
+    /// be read, 4 if it is a warning, 5 if it is a failure.
+    Check {
+        /// What the host is for
+        #[arg(long, value_enum, default_value = "latency")]
+        profile: Goal,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+        /// Data directory, for the file system under it [default: as for serve]
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Goal {
+    /// The shortest tail of acknowledgements, whatever the power costs
+    Latency,
+    /// The most bytes a second
+    Throughput,
+    /// Runs that can be compared with each other
+    Ci,
+}
+
+pub fn run(args: &Args) -> Result<ExitCode, String> {
+    let root = match &args.root {
+        Some(tree) => Root::recorded(tree)?,
+        None => Root::host(),
+    };
+    match &args.what {
+        What::Map { svg } => {
+            map(&root, svg.as_deref())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        What::Check { profile, json, data } => {
+            let data = data_directory(data.as_deref(), args.root.is_none())?;
+            let profile = match profile {
+                Goal::Latency => Profile::Latency,
+                Goal::Throughput => Profile::Throughput,
+                Goal::Ci => Profile::Ci,
+            };
+            run_checks(&root, profile, *json, &data)
+        }
+    }
+}
+
+fn map(root: &Root, picture: Option<&Path>) -> Result<(), String> {
+    let topology = discover::topology(root);
+    let placement = place(&topology);
+    if let Some(file) = picture {
+        let written = std::fs::write(file, svg::draw(&topology, &placement));
+        written.map_err(|error| format!("--svg {}: {error}", file.display()))?;
+    }
+    print(&map::text(&topology, &placement))
+}
+
+fn run_checks(root: &Root, profile: Profile, json: bool, data: &str) -> Result<ExitCode, String> {
+    let topology = discover::topology(root);
+    let placement = place(&topology);
+    let outcomes = check::run(&Host { root, topology: &topology, placement: &placement, profile, data });
+    print(&match json {
+        true => format!("{:#}\n", report::json(profile, &outcomes)),
+        false => report::text(profile, &outcomes),
+    })?;
+    Ok(match check::worst(&outcomes) {
+        Status::Ok | Status::Absent | Status::Info => ExitCode::SUCCESS,
+        Status::Unknown => ExitCode::from(3),
+        Status::Warn => ExitCode::from(4),
+        Status::Fail => ExitCode::from(5),
+    })
+}
+
+/// The path as the mounts of the host know it: without links, as far as it is there.
+fn data_directory(asked: Option<&Path>, here: bool) -> Result<String, String> {
+    let path = match asked {
+        Some(path) => path.to_path_buf(),
+        None => directory::default()?,
+    };
+    let path = std::path::absolute(&path).map_err(|error| format!("--data {}: {error}", path.display()))?;
+    let there = path.ancestors().find_map(|part| Some((part, part.canonicalize().ok()?)));
+    let real = match there.filter(|_| here) {
+        Some((part, real)) => real.join(path.strip_prefix(part).expect("it is one of the path's ancestors")),
+        None => path.clone(),
+    };
+    let text = real.to_str().ok_or_else(|| format!("--data {}: a path of text is needed", path.display()))?;
+    Ok(text.trim_end_matches('/').to_string())
+}
+
+fn print(text: &str) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| format!("standard output: {error}"))
+}

@@ -1,0 +1,363 @@
+//! Clock speed, sleep, and who else runs on the cores.
+
+use super::super::cores::parse_mask;
+use super::super::discover::control_group;
+use super::super::map::some;
+use super::judge::{absent, each, files, listed, met, number, unknown, unmet, verdict, words};
+use super::{Check, FAIL, Finding, Host, INFO, JITTER, Persist, Profile, Status, TAIL, WARN};
+
+const CPU: &str = "/sys/devices/system/cpu";
+/// A core may sleep this deep.
+const WAKE_US_MAX: i64 = 3;
+
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "governor",
+        severity: WARN,
+        judge: |host| policies(host, "scaling_governor", "performance"),
+        why: "other governors raise the clock only after load has come",
+        mend: "cpupower frequency-set -g performance",
+        persist: Persist::Systemd,
+        risk: "more power",
+    },
+    Check {
+        id: "energy-preference",
+        severity: JITTER,
+        judge: |host| policies(host, "energy_performance_preference", "performance"),
+        why: "a CPU that chooses its own clock saves power at the cost of the first requests",
+        mend: "cpupower set --epp performance",
+        persist: Persist::Systemd,
+        risk: "more power",
+    },
+    Check {
+        id: "clock-floor",
+        severity: TAIL,
+        judge: |host| match host.root.exists(&format!("{CPU}/intel_pstate")) {
+            true => number(host, &format!("{CPU}/intel_pstate/min_perf_pct"), "100", |percent| percent == 100),
+            false => without_cpufreq(host, "no intel_pstate", "100"),
+        },
+        why: "an idle core that has slowed down takes its time to be fast again",
+        mend: "echo 100 > /sys/devices/system/cpu/intel_pstate/min_perf_pct",
+        persist: Persist::Systemd,
+        risk: "more power",
+    },
+    Check {
+        id: "turbo",
+        severity: [Status::Info, Status::Info, Status::Warn],
+        judge: turbo,
+        why: "turbo adds capacity, and makes two runs differ",
+        mend: "echo 0 (off) or 1 (on) > /sys/devices/system/cpu/cpufreq/boost; with intel_pstate 1 or 0 > intel_pstate/no_turbo",
+        persist: Persist::Systemd,
+        risk: "off: less throughput",
+    },
+    Check {
+        id: "sleep-states",
+        severity: TAIL,
+        judge: sleep_states,
+        why: "a core in a deep sleep needs up to hundreds of microseconds to wake",
+        mend: "hold /dev/cpu_dma_latency open with 3, or write 1 to cpuidle/stateN/disable of the deeper states",
+        persist: Persist::Systemd,
+        risk: "heat, and less turbo for other cores",
+    },
+    Check {
+        id: "isolation",
+        severity: TAIL,
+        judge: isolated,
+        why: "the scheduler puts other threads on the cores of workers",
+        mend: "boot with isolcpus=managed_irq,domain,CORES nohz_full=CORES rcu_nocbs=CORES",
+        persist: Persist::KernelCommandLine,
+        risk: "nothing else may use these cores",
+    },
+    Check {
+        id: "workqueues",
+        severity: TAIL,
+        judge: workqueues,
+        why: "kernel workers interrupt the workers of penstock",
+        mend: "write a mask without the cores of workers to /sys/devices/virtual/workqueue/cpumask",
+        persist: Persist::Systemd,
+        risk: "low",
+    },
+    Check {
+        id: "clock-source",
+        severity: FAIL,
+        judge: |host| {
+            let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+            words(host, path, &["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"])
+        },
+        why: "any other clock is read by a system call, or over a slow bus, every turn",
+        mend: "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource, if available_clocksource has it",
+        persist: Persist::KernelCommandLine,
+        risk: "wrong time where the TSC is not stable",
+    },
+    Check {
+        id: "hard-lockup-watchdog",
+        severity: TAIL,
+        judge: |host| number(host, "/proc/sys/kernel/nmi_watchdog", "0", |on| on == 0),
+        why: "it interrupts every core, and takes a performance counter",
+        mend: "sysctl -w kernel.nmi_watchdog=0",
+        persist: Persist::Sysctl,
+        risk: "a hard lock-up leaves no trace",
+    },
+    Check {
+        id: "timer-migration",
+        severity: TAIL,
+        judge: |host| number(host, "/proc/sys/kernel/timer_migration", "0", |on| on == 0),
+        why: "timers of idle cores move to the busy ones, which are the workers'",
+        mend: "sysctl -w kernel.timer_migration=0",
+        persist: Persist::Sysctl,
+        risk: "low",
+    },
+    Check {
+        id: "statistics-interval",
+        severity: TAIL,
+        judge: |host| number(host, "/proc/sys/vm/stat_interval", "10 or more", |seconds| seconds >= 10),
+        why: "counters of the memory are gathered on every core that often",
+        mend: "sysctl -w vm.stat_interval=10",
+        persist: Persist::Sysctl,
+        risk: "low",
+    },
+    Check {
+        id: "cpu-quota",
+        severity: FAIL,
+        judge: |host| match host.root.text(&format!("{}/cpu.max", control_group(host.root))) {
+            Ok(text) => verdict(text.starts_with("max"), text, "max"),
+            Err(why) => root_group(host, why, "max"),
+        },
+        why: "whoever has used up a quota stands still for the rest of a tenth of a second",
+        mend: "remove CPUQuota= of the unit, or the CPU limit of the container",
+        persist: Persist::Systemd,
+        risk: "penstock may use whole cores",
+    },
+    Check {
+        id: "cpu-throttled",
+        severity: WARN,
+        judge: throttled,
+        why: "this group has been stopped for its quota",
+        mend: "as for cpu-quota",
+        persist: Persist::Systemd,
+        risk: "penstock may use whole cores",
+    },
+    Check {
+        id: "stolen-time",
+        severity: WARN,
+        judge: stolen,
+        why: "the hypervisor gives the cores to others, so no figure of this host holds",
+        mend: "ask for dedicated cores, or take a host of one's own",
+        persist: Persist::Nothing,
+        risk: "none",
+    },
+    Check {
+        id: "sha-instructions",
+        severity: WARN,
+        judge: |host| instructions(host, &["sha_ni", "aes"]),
+        why: "every body that is signed is hashed, and TLS encrypts every byte",
+        mend: "take a CPU that has them (Intel since Ice Lake, AMD since Zen), or show them to the guest",
+        persist: Persist::Hardware,
+        risk: "none",
+    },
+    Check {
+        id: "overheated",
+        severity: WARN,
+        judge: overheated,
+        why: "a CPU that gets too hot slows down without a word",
+        mend: "look after fans, air and the power profile of the firmware; the count is since the start of the host",
+        persist: Persist::Hardware,
+        risk: "none",
+    },
+    Check {
+        id: "mitigations",
+        severity: INFO,
+        judge: mitigations,
+        why: "what guards against faults of the CPU makes system calls dearer; figures are compared only with it stated",
+        mend: "a newer microcode or kernel; penstock never advises to turn a mitigation off",
+        persist: Persist::Nothing,
+        risk: "none",
+    },
+];
+
+fn without_cpufreq(host: &Host, none: &str, wanted: &str) -> Finding {
+    match host.root.numbered(CPU, "cpu") {
+        Ok(cores) if cores.is_empty() => unknown(format!("{CPU} shows no core"), wanted),
+        Ok(_) => absent(none, wanted),
+        Err(why) => unknown(why, wanted),
+    }
+}
+
+/// A file of every frequency policy.
+fn policies(host: &Host, file: &str, wanted: &str) -> Finding {
+    let root = host.root;
+    let policies = root.numbered(&format!("{CPU}/cpufreq"), "policy").unwrap_or_default();
+    let path = |number: &usize| format!("{CPU}/cpufreq/policy{number}/{file}");
+    if !policies.iter().any(|number| root.exists(&path(number))) {
+        return without_cpufreq(host, "the kernel does not set it here", wanted);
+    }
+    let policies = policies.iter().map(|number| (format!("policy{number}"), path(number)));
+    each(files(root, policies), "no policies", wanted, |value| value == wanted)
+}
+
+fn turbo(host: &Host) -> Finding {
+    let boost = host.root.number(&format!("{CPU}/cpufreq/boost")).map(|on| on == 1);
+    let on = boost.or_else(|_| host.root.number(&format!("{CPU}/intel_pstate/no_turbo")).map(|off| off == 0));
+    let name = |on: bool| if on { "on" } else { "off" };
+    let wanted = host.profile != Profile::Ci;
+    match on {
+        Ok(on) => verdict(on == wanted, name(on), name(wanted)),
+        Err(why) if !why.missing => unknown(why, name(wanted)),
+        Err(_) => without_cpufreq(host, "the kernel does not set it here", name(wanted)),
+    }
+}
+
+fn sleep_states(host: &Host) -> Finding {
+    let wanted = format!("no state that takes more than {WAKE_US_MAX} us to leave");
+    let mut deep = Vec::new();
+    let mut seen = false;
+    for core in host.worker_cores() {
+        let directory = format!("{CPU}/cpu{core}/cpuidle");
+        for state in host.root.numbered(&directory, "state").unwrap_or_default() {
+            let latency = host.root.number(&format!("{directory}/state{state}/latency"));
+            let disabled = host.root.number(&format!("{directory}/state{state}/disable"));
+            match (latency, disabled) {
+                (Ok(latency), Ok(0)) if latency > WAKE_US_MAX => deep.push((core, latency)),
+                (Ok(_), Ok(_)) => {}
+                (Err(why), _) | (_, Err(why)) => return unknown(why, wanted),
+            }
+            seen = true;
+        }
+    }
+    match deep.iter().map(|(_, latency)| latency).max() {
+        Some(worst) => {
+            let mut cores: Vec<usize> = deep.iter().map(|(core, _)| *core).collect();
+            cores.dedup();
+            verdict(false, format!("up to {worst} us on cores {}", some(&cores)), wanted)
+        }
+        None if seen => met("none", wanted),
+        None => without_cpufreq(host, "the kernel puts no core to sleep here", &wanted),
+    }
+}
+
+fn isolated(host: &Host) -> Finding {
+    let workers = sorted(&host.worker_cores());
+    if workers.is_empty() {
+        return unknown("no core for a worker is known", "all cores of workers");
+    }
+    let wanted = format!("cores {} of workers", some(&workers));
+    match host.root.cores(&format!("{CPU}/isolated")) {
+        Ok(cores) => verdict(workers.iter().all(|core| cores.contains(core)), some(&cores), wanted),
+        // The kernel writes an empty line where there are none.
+        Err(why) if why.empty => unmet("none", wanted),
+        Err(why) => unknown(why, wanted),
+    }
+}
+
+fn sorted(cores: &[usize]) -> Vec<usize> {
+    let mut cores = cores.to_vec();
+    cores.sort_unstable();
+    cores
+}
+
+fn workqueues(host: &Host) -> Finding {
+    let path = "/sys/devices/virtual/workqueue/cpumask";
+    let workers = sorted(&host.worker_cores());
+    if workers.is_empty() {
+        return unknown("no core for a worker is known", "none of the workers' cores");
+    }
+    let wanted = format!("none of cores {}", some(&workers));
+    let cores = host.root.text(path).map_err(|why| why.why);
+    match cores.and_then(|mask| parse_mask(&mask).map_err(|why| format!("{path}: {why}"))) {
+        Ok(cores) => verdict(!workers.iter().any(|core| cores.contains(core)), some(&cores), wanted),
+        Err(why) => unknown(why, wanted),
+    }
+}
+
+/// The root of all groups has no limits and no files for them.
+fn root_group(host: &Host, why: super::super::root::Unknown, wanted: &str) -> Finding {
+    let root =
+        why.missing && host.root.text("/proc/self/cgroup").is_ok_and(|text| text.lines().any(|line| line == "0::/"));
+    match root && host.root.exists("/sys/fs/cgroup/cgroup.controllers") {
+        true => met("no limits: the root of all groups", wanted),
+        false => unknown(why, wanted),
+    }
+}
+
+fn throttled(host: &Host) -> Finding {
+    let path = format!("{}/cpu.stat", control_group(host.root));
+    let text = match host.root.text(&path) {
+        Ok(text) => text,
+        Err(why) => return unknown(why, "0"),
+    };
+    let count = text.lines().find_map(|line| line.strip_prefix("nr_throttled ")).map(str::trim);
+    match count.map(str::parse::<u64>) {
+        Some(Ok(count)) => verdict(count == 0, format!("{count} times"), "0"),
+        Some(Err(_)) => unknown(format!("{path}: nr_throttled is no number"), "0"),
+        None => absent("this group has no quota to exceed", "0"),
+    }
+}
+
+fn stolen(host: &Host) -> Finding {
+    let wanted = "below 0.1 % since the start";
+    let text = match host.root.text("/proc/stat") {
+        Ok(text) => text,
+        Err(why) => return unknown(why, wanted),
+    };
+    let ticks = text.lines().find_map(|line| line.strip_prefix("cpu "));
+    let ticks =
+        ticks.map(|line| line.split_whitespace().map_while(|word| word.parse::<u64>().ok()).collect::<Vec<_>>());
+    match ticks.filter(|ticks| ticks.len() >= 8) {
+        Some(ticks) => {
+            // User, nice, system, idle, waiting, interrupts, soft interrupts, stolen; what follows is counted in these.
+            let all = ticks[..8].iter().fold(0u64, |sum, ticks| sum.saturating_add(*ticks)).max(1);
+            let percent = ticks[7] as f64 * 100.0 / all as f64;
+            verdict(percent < 0.1, format!("{percent:.2} %"), wanted)
+        }
+        None => unknown("/proc/stat has no line of all CPUs", wanted),
+    }
+}
+
+fn instructions(host: &Host, needed: &[&str]) -> Finding {
+    let wanted = needed.join(" and ");
+    let text = match host.root.text("/proc/cpuinfo") {
+        Ok(text) => text,
+        Err(why) => return unknown(why, wanted),
+    };
+    let flags = text.lines().find(|line| line.starts_with("flags")).and_then(|line| line.split_once(':'));
+    let Some((_, flags)) = flags else { return unknown("/proc/cpuinfo has no flags", wanted) };
+    let lacks = |name: &&&str| !flags.split_whitespace().any(|flag| flag == **name);
+    let lacking: Vec<String> = needed.iter().filter(lacks).map(|name| name.to_string()).collect();
+    match lacking.is_empty() {
+        true => met("there", wanted),
+        false => verdict(false, format!("without {}", lacking.join(" and ")), wanted),
+    }
+}
+
+fn overheated(host: &Host) -> Finding {
+    let path = |core: &usize| format!("{CPU}/cpu{core}/thermal_throttle/core_throttle_count");
+    let cores: Vec<usize> = host.topology.threads.iter().map(|thread| thread.number).collect();
+    if !cores.iter().any(|core| host.root.exists(&path(core))) {
+        return without_cpufreq(host, "this CPU does not count it", "0");
+    }
+    let cores = cores.iter().map(|core| (format!("cpu{core}"), path(core)));
+    each(files(host.root, cores), "no cores", "0", |count| count == "0")
+}
+
+fn mitigations(host: &Host) -> Finding {
+    let (path, wanted) = (format!("{CPU}/vulnerabilities"), "nothing vulnerable");
+    let names = match host.root.names(&path) {
+        Ok(names) => names,
+        Err(why) => return unknown(why, wanted),
+    };
+    if names.is_empty() {
+        return absent("this kernel lists none", wanted);
+    }
+    let mut open = Vec::new();
+    for name in &names {
+        match host.root.text(&format!("{path}/{name}")) {
+            Ok(text) if text.starts_with("Vulnerable") => open.push(name.clone()),
+            Ok(_) => {}
+            Err(why) => return unknown(why, wanted),
+        }
+    }
+    match open.is_empty() {
+        true => met(format!("{} faults, none open", names.len()), wanted),
+        false => verdict(false, format!("vulnerable: {}", listed(&open)), wanted),
+    }
+}

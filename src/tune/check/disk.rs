@@ -1,0 +1,210 @@
+//! Drives, and the file system of the data directory.
+
+use super::super::root::Unknown;
+use super::judge::{each, files, listed, met, unknown, unmet, verdict};
+use super::{Check, FAIL, Finding, Host, INFO, Persist, TAIL, WARN};
+use std::collections::BTreeSet;
+
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "scheduler",
+        severity: WARN,
+        judge: |host| queues(host, "scheduler", "none", |value| value == "none"),
+        why: "a fast drive orders its work itself; a scheduler costs time and changes the order of commits",
+        mend: "echo none > /sys/block/DRIVE/queue/scheduler",
+        persist: Persist::Udev,
+        risk: "no fairness between programs on one drive",
+    },
+    Check {
+        id: "merging",
+        severity: INFO,
+        judge: |host| queues(host, "nomerges", "2", |value| value == "2"),
+        why: "a commit is one large write already, so looking for others to join it with is in vain",
+        mend: "echo 2 > /sys/block/DRIVE/queue/nomerges",
+        persist: Persist::Udev,
+        risk: "many small writes of other programs are slower on SATA",
+    },
+    Check {
+        id: "write-cache",
+        severity: WARN,
+        judge: |host| queues(host, "write_cache", "write through", |value| value == "write through"),
+        why: "a drive whose cache does not survive a power loss must be flushed for each commit, which decides the time of an ack",
+        mend: "take a drive with power-loss protection; never declare the cache safe where it is not",
+        persist: Persist::Hardware,
+        risk: "none",
+    },
+    Check {
+        id: "completion-core",
+        severity: TAIL,
+        judge: |host| queues(host, "rq_affinity", "2", |value| value == "2"),
+        why: "a completion on another core than the one that asked has to be passed on",
+        mend: "echo 2 > /sys/block/DRIVE/queue/rq_affinity",
+        persist: Persist::Udev,
+        risk: "none",
+    },
+    Check {
+        id: "write-throttling",
+        severity: TAIL,
+        judge: |host| queues(host, "wbt_lat_usec", "0", |value| value == "0"),
+        why: "the kernel holds writers back for the sake of readers",
+        mend: "echo 0 > /sys/block/DRIVE/queue/wbt_lat_usec",
+        persist: Persist::Udev,
+        risk: "reads wait behind much write-back of other programs",
+    },
+    Check {
+        id: "physical-block",
+        severity: WARN,
+        judge: |host| {
+            let small = |value: &str| value.parse::<u64>().is_ok_and(|bytes| bytes <= 4096);
+            queues(host, "physical_block_size", "4096 or less", small)
+        },
+        why: "a commit that is not a multiple of the drive's block is read before it is written, and padded",
+        mend: "nvme format with an LBA format of 4096 bytes, which erases the drive",
+        persist: Persist::Hardware,
+        risk: "erases the drive",
+    },
+    Check {
+        id: "drive-state",
+        severity: FAIL,
+        judge: drive_state,
+        why: "a controller that is not live answers nothing, or is about to",
+        mend: "see the system log for what has happened to it",
+        persist: Persist::Hardware,
+        risk: "none",
+    },
+    Check {
+        id: "drive-queues",
+        severity: TAIL,
+        judge: drive_queues,
+        why: "workers that share a queue of a drive wait for its lock and its interrupt",
+        mend: "look for a limit of the drive, or for nvme.write_queues and nvme.poll_queues at boot",
+        persist: Persist::KernelCommandLine,
+        risk: "none",
+    },
+    Check {
+        id: "file-system",
+        severity: WARN,
+        judge: |host| match mount(host) {
+            Ok(mount) => verdict(["xfs", "ext4"].contains(&mount.kind.as_str()), mount.kind, "xfs or ext4"),
+            Err(why) => unknown(why, "xfs or ext4"),
+        },
+        why: "direct writes into space that is there already are known to be asynchronous and durable on these",
+        mend: "make an xfs for the data directory: mkfs.xfs -s size=4096",
+        persist: Persist::FileSystem,
+        risk: "erases the file system",
+    },
+    Check {
+        id: "barriers",
+        severity: FAIL,
+        judge: |host| without(host, &["nobarrier", "barrier=0"]),
+        why: "without barriers a flush is not passed on to the drive: what was acknowledged may be lost",
+        mend: "mount without nobarrier and barrier=0",
+        persist: Persist::FileSystem,
+        risk: "none",
+    },
+    Check {
+        id: "mount-options",
+        severity: WARN,
+        judge: mount_options,
+        why: "a time of access is a write for a read, and a discard at each deletion stops the drive",
+        mend: "mount with noatime (or lazytime with relatime), without discard; run fstrim once a week",
+        persist: Persist::FileSystem,
+        risk: "none",
+    },
+];
+
+/// A file of the queue of every drive. What this kind of drive does not have is left out.
+fn queues(host: &Host, file: &str, wanted: &str, good: fn(&str) -> bool) -> Finding {
+    if !host.root.exists("/sys/block") {
+        return unknown("/sys/block is not there", wanted);
+    }
+    let drives = host.topology.drives.iter();
+    let drives = drives.map(|drive| (drive.name.clone(), format!("/sys/block/{}/queue/{file}", drive.name)));
+    let mut seen = files(host.root, drives);
+    seen.retain(|(_, value)| !value.as_ref().is_err_and(|why| why.missing));
+    each(seen, "no drive has it", wanted, good)
+}
+
+fn drive_state(host: &Host) -> Finding {
+    let wanted = "live";
+    if !host.root.exists("/sys/block") {
+        return unknown("/sys/block is not there", wanted);
+    }
+    let controllers = host.root.numbered("/sys/class/nvme", "nvme").unwrap_or_default();
+    let path = |number: &usize| (format!("nvme{number}"), format!("/sys/class/nvme/nvme{number}/state"));
+    each(files(host.root, controllers.iter().map(path)), "no NVMe drives", wanted, |state| state == wanted)
+}
+
+fn drive_queues(host: &Host) -> Finding {
+    let workers: BTreeSet<usize> = host.worker_cores().into_iter().collect();
+    let wanted = "a queue for each worker";
+    if !host.root.exists("/sys/block") {
+        return unknown("/sys/block is not there", wanted);
+    }
+    let drives = host.topology.drives.iter().filter(|drive| !drive.queues.is_empty());
+    let shared = |queue: &&Vec<usize>| queue.iter().filter(|core| workers.contains(core)).count() > 1;
+    let seen = drives.map(|drive| {
+        // A queue whose cores could not be read may be anybody's.
+        let known = drive.queues.iter().any(|queue| !queue.is_empty());
+        let text = match drive.queues.iter().filter(shared).count() {
+            0 => "one each".to_string(),
+            shared => format!("{shared} of {} have several workers", drive.queues.len()),
+        };
+        let seen = known.then_some(text);
+        (drive.name.clone(), seen.ok_or_else(|| Unknown::because(format!("the cores of the queues of {}", drive.name))))
+    });
+    each(seen.collect(), "no drive shows its queues", wanted, |text| text == "one each")
+}
+
+struct Mount {
+    kind: String,
+    options: Vec<String>,
+}
+
+/// The mount that the data directory lies in, or will.
+fn mount(host: &Host) -> Result<Mount, Unknown> {
+    let path = "/proc/self/mountinfo";
+    let text = host.root.text(path)?;
+    let mut best: Option<(usize, Mount)> = None;
+    for line in text.lines() {
+        let Some((head, tail)) = line.split_once(" - ") else { continue };
+        let (head, tail): (Vec<&str>, Vec<&str>) = (head.split(' ').collect(), tail.split(' ').collect());
+        let (Some(point), Some(options), Some(kind)) = (head.get(4), head.get(5), tail.first()) else { continue };
+        let inside = host.data == *point
+            || host.data.strip_prefix(point.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+        // A later mount at the same place hides the earlier one.
+        if inside && best.as_ref().is_none_or(|(length, _)| point.len() >= *length) {
+            let options = options.split(',').chain(tail.get(2).unwrap_or(&"").split(','));
+            let mount = Mount { kind: kind.to_string(), options: options.map(String::from).collect() };
+            best = Some((point.len(), mount));
+        }
+    }
+    let none = || Unknown::because(format!("{path} has no mount for {}", host.data));
+    best.map(|(_, mount)| mount).ok_or_else(none)
+}
+
+fn without(host: &Host, banned: &[&str]) -> Finding {
+    let wanted = format!("without {}", banned.join(" and "));
+    match mount(host) {
+        Ok(mount) => {
+            let bad: Vec<String> = mount.options.into_iter().filter(|has| banned.contains(&has.as_str())).collect();
+            if bad.is_empty() { met("without", wanted) } else { unmet(listed(&bad), wanted) }
+        }
+        Err(why) => unknown(why, wanted),
+    }
+}
+
+fn mount_options(host: &Host) -> Finding {
+    let wanted = "noatime or lazytime, no discard";
+    let options = match mount(host) {
+        Ok(mount) => mount.options,
+        Err(why) => return unknown(why, wanted),
+    };
+    let has = |name: &str| options.iter().any(|option| option == name);
+    match (has("noatime") || has("lazytime"), has("discard")) {
+        (true, false) => met("as wanted", wanted),
+        (false, false) => unmet("times of access are written", wanted),
+        (true, true) => unmet("discard", wanted),
+        (false, true) => unmet("times of access are written, discard", wanted),
+    }
+}

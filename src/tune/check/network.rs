@@ -1,0 +1,331 @@
+//! NICs, their queues and interrupts, and the kernel's network stack.
+
+use super::super::map::some;
+use super::super::root::Unknown;
+use super::super::topology::{Interrupt, Nic};
+use super::judge::{Seen, absent, each, met, number, unknown, unmet, verdict};
+use super::{Check, Finding, Host, INFO, JITTER, Persist, TAIL, WARN};
+use std::collections::BTreeSet;
+
+/// Connections that wait to be accepted.
+const BACKLOG_MIN: i64 = 4096;
+
+pub const CHECKS: &[Check] = &[
+    Check {
+        id: "link",
+        severity: WARN,
+        judge: |host| {
+            let seen = nics(host, |host, nic| {
+                let duplex = host.root.text(&format!("/sys/class/net/{}/duplex", nic.name))?;
+                let speed = nic.megabits.ok_or_else(|| Unknown::because(format!("the speed of {}", nic.name)))?;
+                Ok(format!("{duplex} duplex, {speed} Mb/s"))
+            });
+            let fast = |text: &str| text.starts_with("full") && megabits(text) >= 10_000;
+            each(seen, NO_NIC, "full duplex, 10000 Mb/s or more", fast)
+        },
+        why: "a cable or a port that has fallen back caps everything behind it",
+        mend: "look at cable, transceiver and the switch's port; ethtool NIC shows what both sides offer",
+        persist: Persist::Hardware,
+        risk: "none",
+    },
+    Check {
+        id: "link-changes",
+        severity: WARN,
+        judge: |host| {
+            let seen = nics(host, |host, nic| host.root.text(&format!("/sys/class/net/{}/carrier_changes", nic.name)));
+            each(seen, NO_NIC, "10 or fewer since the start", |text| text.parse::<u64>().is_ok_and(|times| times <= 10))
+        },
+        why: "a link that comes and goes breaks connections, and puts wait for it",
+        mend: "look at cable, transceiver and the switch's port",
+        persist: Persist::Hardware,
+        risk: "none",
+    },
+    Check {
+        id: "nic-queues",
+        severity: WARN,
+        judge: nic_queues,
+        why: "workers without a queue of their own get their packets from another core",
+        mend: "ethtool -L NIC combined N, N the number of workers",
+        persist: Persist::Udev,
+        risk: "the link goes down for a moment",
+    },
+    Check {
+        id: "nic-interrupts",
+        severity: WARN,
+        judge: |host| {
+            let seen = nics(host, interrupts_are_near);
+            each(seen, NO_NIC, "at the node of the NIC", |text| text.starts_with("all "))
+        },
+        why: "an interrupt at another node takes the packet's memory across the link between the sockets",
+        mend: "echo CORES > /proc/irq/N/smp_affinity_list, and keep irqbalance from undoing it",
+        persist: Persist::Systemd,
+        risk: "none",
+    },
+    Check {
+        id: "nic-interrupts-spread",
+        severity: WARN,
+        judge: |host| {
+            let seen = nics(host, |_, nic| spread(nic));
+            each(seen, NO_NIC, "one core each", |text| text == "one core each")
+        },
+        why: "queues whose interrupts share a core wait for each other",
+        mend: "echo CORE > /proc/irq/N/smp_affinity_list, a core for each queue",
+        persist: Persist::Systemd,
+        risk: "none",
+    },
+    Check {
+        id: "irqbalance",
+        severity: JITTER,
+        judge: irqbalance,
+        why: "it moves interrupts away from where they were put",
+        mend: "systemctl disable --now irqbalance, or ban the interrupts (IRQBALANCE_ARGS in /etc/default/irqbalance)",
+        persist: Persist::Systemd,
+        risk: "nothing spreads the interrupts of other devices",
+    },
+    Check {
+        id: "receive-steering",
+        severity: TAIL,
+        judge: receive_steering,
+        why: "packets are passed on to another core, though each worker can have a queue",
+        mend: "echo 0 > /sys/class/net/NIC/queues/rx-N/rps_cpus",
+        persist: Persist::Systemd,
+        risk: "one core carries a NIC that has few queues",
+    },
+    Check {
+        id: "flow-steering",
+        severity: INFO,
+        judge: |host| number(host, "/proc/sys/net/core/rps_sock_flow_entries", "0", |entries| entries == 0),
+        why: "it works against listeners that each worker has of its own",
+        mend: "sysctl -w net.core.rps_sock_flow_entries=0",
+        persist: Persist::Sysctl,
+        risk: "other servers on this host may profit from it",
+    },
+    Check {
+        id: "packets-dropped",
+        severity: WARN,
+        judge: dropped,
+        why: "the kernel had no room for packets that the NIC had received, since the start of the host",
+        mend: "raise net.core.netdev_max_backlog and net.core.netdev_budget, or spread the queues over more cores",
+        persist: Persist::Sysctl,
+        risk: "low",
+    },
+    Check {
+        id: "accept-backlog",
+        severity: WARN,
+        judge: |host| number(host, "/proc/sys/net/core/somaxconn", "4096 or more", |number| number >= BACKLOG_MIN),
+        why: "clients that all come back at once are refused",
+        mend: "sysctl -w net.core.somaxconn=4096",
+        persist: Persist::Sysctl,
+        risk: "low",
+    },
+    Check {
+        id: "handshake-backlog",
+        severity: WARN,
+        judge: |host| {
+            let path = "/proc/sys/net/ipv4/tcp_max_syn_backlog";
+            number(host, path, "4096 or more", |number| number >= BACKLOG_MIN)
+        },
+        why: "handshakes beyond it are dropped, and tried again a second later",
+        mend: "sysctl -w net.ipv4.tcp_max_syn_backlog=4096",
+        persist: Persist::Sysctl,
+        risk: "low",
+    },
+    Check {
+        id: "syn-cookies",
+        severity: WARN,
+        judge: |host| number(host, "/proc/sys/net/ipv4/tcp_syncookies", "1", |on| on == 1),
+        why: "a flood of half-open connections keeps the real ones out",
+        mend: "sysctl -w net.ipv4.tcp_syncookies=1",
+        persist: Persist::Sysctl,
+        risk: "low",
+    },
+    Check {
+        id: "slow-start",
+        severity: TAIL,
+        judge: |host| number(host, "/proc/sys/net/ipv4/tcp_slow_start_after_idle", "0", |on| on == 0),
+        why: "a connection that has been quiet for a moment begins slowly again, and a large answer waits",
+        mend: "sysctl -w net.ipv4.tcp_slow_start_after_idle=0",
+        persist: Persist::Sysctl,
+        risk: "bursts into a network that is full",
+    },
+    Check {
+        id: "connection-tracking",
+        severity: WARN,
+        judge: tracking,
+        why: "every packet is looked up, and connections are refused when the table is full",
+        mend: "remove the rules that need it, or exempt the port (notrack)",
+        persist: Persist::Systemd,
+        risk: "firewall rules that know connections no longer see these",
+    },
+    Check {
+        id: "local-ports",
+        severity: INFO,
+        judge: local_ports,
+        why: "a load generator or proxy on this host runs out of ports first",
+        mend: "sysctl -w net.ipv4.ip_local_port_range='1024 65535'",
+        persist: Persist::Sysctl,
+        risk: "servers that listen above 1024 may find their port taken",
+    },
+];
+
+const NO_NIC: &str = "no NIC is up that has hardware behind it";
+
+/// Where no NIC can be looked at: whether there is one.
+pub fn without_nic(host: &Host, wanted: impl Into<String>) -> Finding {
+    match hidden_nic(host) {
+        Some(why) => unknown(why, wanted),
+        None => absent(NO_NIC, wanted),
+    }
+}
+
+/// Why there may be a NIC that cannot be seen.
+fn hidden_nic(host: &Host) -> Option<Unknown> {
+    if !host.root.exists("/sys/class/net") {
+        return Some(Unknown::because("/sys/class/net is not there"));
+    }
+    // The interface of a container leads to a NIC that only the host sees.
+    let mut up = host.topology.nics.iter().filter(|nic| nic.up);
+    let first = up.next()?;
+    let none = first.driver.is_none() && up.all(|nic| nic.driver.is_none());
+    none.then(|| Unknown::because(format!("{} is up, and what carries it cannot be seen from here", first.name)))
+}
+
+/// Something of every NIC that is up.
+fn nics(host: &Host, read: impl Fn(&Host, &Nic) -> Result<String, Unknown>) -> Vec<Seen> {
+    if let Some(why) = hidden_nic(host) {
+        return vec![("NICs".to_string(), Err(why))];
+    }
+    let nics = host.topology.nics.iter().filter(|nic| nic.driver.is_some() && nic.up);
+    nics.map(|nic| (nic.name.clone(), read(host, nic))).collect()
+}
+
+fn megabits(text: &str) -> u64 {
+    text.split_whitespace().rev().nth(1).and_then(|word| word.parse().ok()).unwrap_or(0)
+}
+
+/// Interrupts that carry packets: those with a number in their name that counts queues, as in mlx5_comp3, ens1f0np0-TxRx-3 or virtio0-input.3.
+fn packet_interrupts(nic: &Nic) -> Vec<&Interrupt> {
+    let carries = |label: &str| {
+        let label = label.split('@').next().unwrap_or(label).to_ascii_lowercase();
+        let kinds = ["comp", "txrx", "input", "rx", "tx-rx"];
+        label.ends_with(|last: char| last.is_ascii_digit()) && kinds.iter().any(|kind| label.contains(kind))
+    };
+    nic.interrupts.iter().filter(|interrupt| carries(&interrupt.label)).collect()
+}
+
+fn nic_queues(host: &Host) -> Finding {
+    let workers = host.placement.workers.len();
+    let wanted = format!("{workers} or more, one for each worker");
+    let Some(nic) = host.topology.main_nic() else {
+        return without_nic(host, wanted);
+    };
+    match nic.receive_queues {
+        _ if workers == 0 => unknown("no core for a worker is known", wanted),
+        0 => unknown(format!("the queues of {}", nic.name), wanted),
+        queues => verdict(queues >= workers, format!("{queues} of {}", nic.name), wanted),
+    }
+}
+
+fn interrupts_are_near(host: &Host, nic: &Nic) -> Result<String, Unknown> {
+    let interrupts = packet_interrupts(nic);
+    if interrupts.is_empty() || interrupts.iter().any(|interrupt| interrupt.cores.is_empty()) {
+        return Err(Unknown::because(format!("where interrupts of {} go", nic.name)));
+    }
+    if host.topology.nodes.len() == 1 {
+        return Ok("all at the one node".to_string());
+    }
+    let known = nic.node.and_then(|node| host.topology.node(node));
+    let node = known.ok_or_else(|| Unknown::because(format!("the node of {}", nic.name)))?;
+    let near: BTreeSet<usize> = node.cores.iter().copied().collect();
+    let far = |interrupt: &&&Interrupt| !interrupt.cores.iter().all(|core| near.contains(core));
+    Ok(match interrupts.iter().filter(far).count() {
+        0 => format!("all at node {}", node.number),
+        far => format!("{far} of {} elsewhere", interrupts.len()),
+    })
+}
+
+fn spread(nic: &Nic) -> Result<String, Unknown> {
+    let interrupts = packet_interrupts(nic);
+    if interrupts.is_empty() || interrupts.iter().any(|interrupt| interrupt.cores.is_empty()) {
+        return Err(Unknown::because(format!("where interrupts of {} go", nic.name)));
+    }
+    let mut cores: Vec<usize> = interrupts.iter().flat_map(|interrupt| interrupt.cores.iter().copied()).collect();
+    let single = interrupts.iter().all(|interrupt| interrupt.cores.len() == 1);
+    cores.sort_unstable();
+    cores.dedup();
+    Ok(match single && cores.len() == interrupts.len() {
+        true => "one core each".to_string(),
+        false => format!("{} interrupts on cores {}", interrupts.len(), some(&cores)),
+    })
+}
+
+fn irqbalance(host: &Host) -> Finding {
+    let wanted = "not running";
+    let processes = match host.root.names("/proc") {
+        Ok(names) => names,
+        Err(why) => return unknown(why, wanted),
+    };
+    let numbers: Vec<&String> = processes.iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit())).collect();
+    // A process that ends meanwhile is none that matters.
+    let found = numbers
+        .iter()
+        .find(|number| host.root.text(&format!("/proc/{number}/comm")).is_ok_and(|name| name == "irqbalance"));
+    match (found, numbers.len()) {
+        (Some(number), _) => unmet(format!("process {number}"), wanted),
+        // A container sees its own processes only: whoever moves interrupts is not among them.
+        (None, _) if !host.root.text("/proc/2/comm").is_ok_and(|name| name == "kthreadd") => {
+            unknown("the processes of the host cannot be seen from here", wanted)
+        }
+        (None, _) => met("not running", wanted),
+    }
+}
+
+fn receive_steering(host: &Host) -> Finding {
+    let seen = nics(host, |host, nic| {
+        let directory = format!("/sys/class/net/{}/queues", nic.name);
+        let mut on = 0;
+        for queue in host.root.numbered(&directory, "rx-")? {
+            let mask = host.root.text(&format!("{directory}/rx-{queue}/rps_cpus"))?;
+            on += mask.chars().any(|digit| !"0,".contains(digit)) as usize;
+        }
+        Ok(if on == 0 { "off".to_string() } else { format!("on for {on} queues") })
+    });
+    each(seen, NO_NIC, "off", |text| text == "off")
+}
+
+fn dropped(host: &Host) -> Finding {
+    let (path, wanted) = ("/proc/net/softnet_stat", "0");
+    let text = match host.root.text(path) {
+        Ok(text) => text,
+        Err(why) => return unknown(why, wanted),
+    };
+    let second = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    let counts: Option<Vec<u64>> = text.lines().map(second).collect();
+    match counts.map(|counts| counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count))) {
+        Some(0) => met("0", wanted),
+        Some(count) => unmet(count.to_string(), wanted),
+        None => unknown(format!("{path} has a line without a count"), wanted),
+    }
+}
+
+fn tracking(host: &Host) -> Finding {
+    let wanted = "absent, or 0 connections";
+    match host.root.number("/proc/sys/net/netfilter/nf_conntrack_count") {
+        Ok(count) => verdict(count == 0, format!("{count} connections"), wanted),
+        Err(why) if why.missing && host.root.exists("/proc/sys/net/core") => met("absent", wanted),
+        Err(why) => unknown(why, wanted),
+    }
+}
+
+fn local_ports(host: &Host) -> Finding {
+    let (path, wanted) = ("/proc/sys/net/ipv4/ip_local_port_range", "50000 or more");
+    let text = match host.root.text(path) {
+        Ok(text) => text,
+        Err(why) => return unknown(why, wanted),
+    };
+    let ports: Vec<u32> = text.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    match ports[..] {
+        [first, last] if first <= last => verdict(last - first >= 50_000, format!("{}", last - first + 1), wanted),
+        _ => unknown(format!("{path} holds no range"), wanted),
+    }
+}

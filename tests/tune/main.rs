@@ -1,0 +1,202 @@
+//! `penstock tune` on hosts that are not here: trees of `/sys` and `/proc`, what it says of them word for word, and trees full of rubbish.
+//!
+//! `PENSTOCK_GOLDEN=write` writes what is said now over what was expected; read the difference before it is committed.
+
+mod tree;
+
+use penstock::tune::check::{self, Host, Profile, Status};
+use penstock::tune::placement::place;
+use penstock::tune::root::Root;
+use penstock::tune::{discover, map, report, svg};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tree::{Entry, Unfolded, read, unfold};
+
+const HOSTS: &[&str] = &["xeon-mlx5", "xeon-tuned", "epyc-nps4-bnxt", "virtio", "container"];
+const DATA: &str = "/var/lib/penstock";
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tune")
+}
+
+fn load(name: &str) -> String {
+    let file = folder().join(format!("{name}.tree"));
+    std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+fn entries(host: &str) -> BTreeMap<String, Entry> {
+    read(&load(host), &load)
+}
+
+/// What is said of a tree.
+struct Said {
+    map: String,
+    svg: String,
+    check: String,
+    json: serde_json::Value,
+    statuses: Vec<(&'static str, Status)>,
+}
+
+fn say(tree: &Unfolded, profile: Profile) -> Said {
+    let root = Root::recorded(&tree.0).expect("it has been unfolded");
+    let topology = discover::topology(&root);
+    let placement = place(&topology);
+    let host = Host { root: &root, topology: &topology, placement: &placement, profile, data: DATA };
+    let outcomes = check::run(&host);
+    Said {
+        map: map::text(&topology, &placement),
+        svg: svg::draw(&topology, &placement),
+        check: report::text(profile, &outcomes),
+        json: report::json(profile, &outcomes),
+        statuses: outcomes.iter().map(|outcome| (outcome.check.id, outcome.status)).collect(),
+    }
+}
+
+fn must_be(file: &str, said: &str) {
+    let path = folder().join(file);
+    if std::env::var("PENSTOCK_GOLDEN").is_ok_and(|value| value == "write") {
+        std::fs::write(&path, said).expect("the folder of this test can be written");
+        return;
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    let differing = expected.lines().zip(said.lines()).find(|(expected, said)| expected != said);
+    assert!(expected == said, "{file} says otherwise, first {differing:?}; now:\n{said}");
+}
+
+#[test]
+fn maps_and_checks_of_known_hosts_are_as_they_were() {
+    for host in HOSTS {
+        let said = say(&unfold(&entries(host), host), Profile::Latency);
+        must_be(&format!("{host}.map"), &said.map);
+        must_be(&format!("{host}.check"), &said.check);
+    }
+}
+
+#[test]
+fn the_picture_and_the_json_are_as_they_were() {
+    let said = say(&unfold(&entries("virtio"), "picture"), Profile::Ci);
+    must_be("virtio.svg", &said.svg);
+    must_be("virtio.json", &format!("{:#}\n", said.json));
+}
+
+#[test]
+fn every_check_is_met_on_some_host_and_not_on_another() {
+    let mut met = BTreeSet::new();
+    let mut unmet = BTreeSet::new();
+    for host in HOSTS {
+        let tree = unfold(&entries(host), &format!("both-{host}"));
+        for profile in [Profile::Latency, Profile::Ci] {
+            for (id, status) in say(&tree, profile).statuses {
+                match status {
+                    Status::Ok => _ = met.insert(id),
+                    Status::Info | Status::Warn | Status::Fail => _ = unmet.insert(id),
+                    Status::Absent | Status::Unknown => {}
+                }
+            }
+        }
+    }
+    let all: BTreeSet<&str> = check::all().map(|check| check.id).collect();
+    assert_eq!(all.len(), check::all().count(), "two checks have the same id");
+    let never_met: Vec<_> = all.difference(&met).collect();
+    let always_met: Vec<_> = all.difference(&unmet).collect();
+    assert!(never_met.is_empty() && always_met.is_empty(), "never met: {never_met:?}, never unmet: {always_met:?}");
+}
+
+#[test]
+fn a_profile_decides_what_weighs() {
+    let tree = unfold(&entries("xeon-mlx5"), "profiles");
+    let status = |profile, id| say(&tree, profile).statuses.iter().find(|(other, _)| *other == id).map(|found| found.1);
+    assert_eq!(status(Profile::Latency, "timer-migration"), Some(Status::Warn));
+    assert_eq!(status(Profile::Throughput, "timer-migration"), Some(Status::Info));
+    assert_eq!(status(Profile::Latency, "turbo"), Some(Status::Ok));
+    assert_eq!(status(Profile::Ci, "turbo"), Some(Status::Warn));
+}
+
+/// No content of a file ends the program, and none of these is taken for a good one.
+#[test]
+fn rubbish_is_unknown() {
+    let rubbish: &[(&str, &[u8])] = &[
+        ("empty", b""),
+        ("binary", &[0, 255, 254, 10, 27, 128]),
+        ("control", b"\x1b[2J\x07 3"),
+        ("negative", b"-9223372036854775808\n"),
+        ("huge", b"99999999999999999999999999999999\n"),
+        ("many", b"0-4095\n"),
+        ("commas", b",,,,-,-:\n: - \n[\n]\n"),
+    ];
+    for (name, bytes) in rubbish {
+        for host in ["xeon-mlx5", "virtio"] {
+            let entries = entries(host);
+            let tree = unfold(&entries, &format!("{name}-{host}"));
+            for (path, _) in entries.iter().filter(|(_, entry)| matches!(entry, Entry::File(_))) {
+                std::fs::write(tree.0.join(path), bytes).expect("it was unfolded there");
+            }
+            let said = say(&tree, Profile::Latency);
+            assert!(!said.map.contains('\x1b') && !said.check.contains('\x1b'), "{name}: {}", said.check);
+            if ["empty", "binary", "control"].contains(name) {
+                // That a thing is not there may still be seen.
+                let wrong =
+                    said.statuses.iter().filter(|(id, status)| *status == Status::Ok && *id != "connection-tracking");
+                assert_eq!(wrong.collect::<Vec<_>>(), Vec::<&(&str, Status)>::new(), "{name} files on {host}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tree_with_nothing_in_it_is_unknown_throughout() {
+    let said = say(&unfold(&BTreeMap::new(), "nothing"), Profile::Latency);
+    let wrong = said.statuses.iter().filter(|(_, status)| *status != Status::Unknown);
+    assert_eq!(wrong.collect::<Vec<_>>(), Vec::<&(&str, Status)>::new());
+    assert!(said.map.contains("not known"), "{}", said.map);
+}
+
+#[test]
+fn links_out_of_the_tree_show_nothing_of_this_host() {
+    let text = "sys/devices/system/cpu/online -> /proc/version\nproc/sys/vm/swappiness -> /proc/sys/vm/swappiness\n";
+    let tree = unfold(&read(text, &load), "links");
+    let root = Root::recorded(&tree.0).expect("it has been unfolded");
+    let why = root.text("/proc/sys/vm/swappiness").expect_err("it is of another host").why;
+    assert!(why.contains("leads out of the tree"), "{why}");
+}
+
+#[test]
+fn pipes_and_endless_files_are_not_waited_for() {
+    let tree = unfold(&read("proc/long = x\n", &load), "pipes");
+    let made = Command::new("mkfifo").arg(tree.0.join("proc/pipe")).status().expect("mkfifo runs");
+    assert!(made.success());
+    std::fs::write(tree.0.join("proc/long"), "x".repeat(9 << 20)).expect("there is room");
+    let root = Root::recorded(&tree.0).expect("it has been unfolded");
+    assert!(root.text("/proc/pipe").expect_err("a pipe").why.contains("is no file"));
+    assert!(root.text("/proc/long").expect_err("9 MiB").why.contains("is longer than"));
+}
+
+#[test]
+fn the_exit_code_says_the_worst() {
+    let tree = unfold(&entries("xeon-mlx5"), "program");
+    let run = |more: &[&str], root: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        let output = command.arg("tune").args(more).arg("--root").arg(root).output().expect("it runs");
+        (output.status.code(), String::from_utf8(output.stdout).expect("text"), output.stderr)
+    };
+    let (code, text, _) = run(&["check", "--json", "--data", DATA], &tree.0);
+    let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((code, json["worst"].as_str(), json["schema"].as_u64()), (Some(5), Some("fail"), Some(1)));
+
+    let tuned = unfold(&entries("xeon-tuned"), "program-tuned");
+    assert_eq!(run(&["check", "--data", DATA], &tuned.0).0, Some(0));
+    std::fs::remove_file(tuned.0.join("proc/sys/vm/swappiness")).expect("it was there");
+    assert_eq!(run(&["check", "--data", DATA], &tuned.0).0, Some(3));
+    std::fs::write(tuned.0.join("proc/sys/vm/swappiness"), "60\n").expect("it can be written");
+    assert_eq!(run(&["check", "--data", DATA], &tuned.0).0, Some(4));
+
+    let picture = tree.0.join("map.svg");
+    let (code, text, _) = run(&["map", "--svg", picture.to_str().expect("text")], &tree.0);
+    assert_eq!(code, Some(0));
+    assert!(text.starts_with("host: 2 nodes, 16 cores, 32 threads\n"), "{text}");
+    assert!(std::fs::read_to_string(picture).expect("it was written").ends_with("</svg>\n"));
+    let (code, _, told) = run(&["map"], &tree.0.join("not-there"));
+    let told = String::from_utf8_lossy(&told).into_owned();
+    assert!(code == Some(1) && told.contains("--root"), "{told}");
+}
