@@ -181,11 +181,15 @@ pub fn run(args: Args) -> Result<(), String> {
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)?;
-    let summary = expose::summary(&counters);
+    tell_latencies(&counters);
+    Ok(())
+}
+
+fn tell_latencies(counters: &[Counters]) {
+    let summary = expose::summary(counters);
     if !summary.is_empty() {
         log(&format!("what took how long since the start:\n{}", summary.trim_end()));
     }
-    Ok(())
 }
 
 /// What an earlier snapshot has left behind.
