@@ -54,6 +54,11 @@ fn every_source_file_is_compiled() {
 }
 
 #[test]
+fn locks_of_clients_know_the_dependencies() {
+    must_be_empty("locks", tree::locks());
+}
+
+#[test]
 fn the_top_level_is_the_one_in_the_design() {
     must_be_empty("top level of the repository", tree::top_level());
 }

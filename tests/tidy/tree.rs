@@ -34,6 +34,26 @@ pub fn top_level() -> Vec<String> {
     complaints
 }
 
+/// The lock of a package that builds this one knows its dependencies: with `--locked` it is not built otherwise.
+pub fn locks() -> Vec<String> {
+    const CLIENT: &str = "tests/compat/rust/Cargo.lock";
+    let read = |path: &str| std::fs::read_to_string(top().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let (manifest, lock) = (read("Cargo.toml"), read(CLIENT));
+    let section = manifest.split("[dependencies]").nth(1).and_then(|text| text.split("\n[").next());
+    let wanted = section.expect("there are dependencies").lines().filter_map(|line| line.split_once(" = "));
+    let package = lock.split("[[package]]").find(|text| text.contains("name = \"penstock\"\n"));
+    let package = package.unwrap_or_default();
+    let locked = |name: &str| ["\"", " "].iter().any(|end| package.contains(&format!("\n \"{name}{end}")));
+    let absent = wanted.map(|(name, _)| name.trim()).filter(|name| !name.starts_with('#') && !locked(name));
+    absent
+        .map(|name| {
+            format!(
+                "{CLIENT} does not know {name}: cargo metadata --manifest-path tests/compat/rust/Cargo.toml writes it"
+            )
+        })
+        .collect()
+}
+
 /// A `.rs` file that nothing declares is not compiled: its tests do not run.
 pub fn orphans(sources: &[Source]) -> Vec<String> {
     let exists = |path: &str| sources.iter().find(|source| source.path == path);
