@@ -15,6 +15,8 @@ pub struct Chosen {
     pub workers: Vec<usize>,
     /// Of the companion of each worker.
     pub companions: Vec<usize>,
+    /// The NUMA node of each worker's core, where the kernel tells it.
+    pub nodes: Vec<Option<u32>>,
 }
 
 /// The cores for workers: those asked for, if this process may use them, else those of `penstock tune map`.
@@ -31,7 +33,8 @@ pub fn choose(asked: Option<Vec<usize>>) -> Result<Chosen, String> {
     let topology = Topology { allowed: ours.into_iter().collect(), ..discover::topology(&Root::host()) };
     let default = || place(&topology).workers.iter().map(|worker| worker.core).collect();
     let workers = asked.unwrap_or_else(default);
-    Ok(Chosen { companions: companions(&topology, &workers), workers })
+    let node = |core: &usize| topology.thread(*core)?.node?.try_into().ok();
+    Ok(Chosen { companions: companions(&topology, &workers), nodes: workers.iter().map(node).collect(), workers })
 }
 
 #[cfg(test)]
@@ -46,7 +49,8 @@ mod tests {
 
     #[test]
     fn the_default_is_cores_of_ours_each_with_a_companion() {
-        let Chosen { workers, companions } = choose(None).expect("this process runs somewhere");
-        assert_eq!(choose(Some(workers.clone())), Ok(Chosen { companions, workers }));
+        let chosen = choose(None).expect("this process runs somewhere");
+        assert!(!chosen.workers.is_empty() && chosen.companions.len() == chosen.workers.len());
+        assert_eq!(choose(Some(chosen.workers.clone())), Ok(chosen));
     }
 }

@@ -214,11 +214,6 @@ fn logs_in(path: &Path) -> std::io::Result<(bool, u64)> {
     Ok((has_logs, used))
 }
 
-/// The NUMA node of each core.
-pub fn nodes(cores: &[usize]) -> Vec<Option<u32>> {
-    cores.iter().map(|core| topology::node_of_core(Path::new(SYS), *core)).collect()
-}
-
 /// The process that took the lock last, as it wrote itself down.
 fn owner(file: &mut File) -> std::io::Result<String> {
     let mut pid = String::new();

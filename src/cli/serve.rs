@@ -3,7 +3,7 @@
 use super::banner::{self, Facts, Opened};
 use super::mirror::{self, Gathered};
 use super::tls::TlsArgs;
-use super::{access, admin, cores, directory, size};
+use super::{access, admin, cores, size};
 use crate::background::companion;
 use crate::front::Spoken;
 use crate::io::buffers::Buffers;
@@ -137,7 +137,7 @@ pub fn run(args: Args) -> Result<(), String> {
     let options = Options {
         disk: args.disk,
         given: gathered.given.clone(),
-        nodes: directory::nodes(&chosen.workers),
+        nodes: chosen.nodes,
         when_full,
         region: args.region,
         account: args.account,

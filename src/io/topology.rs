@@ -1,18 +1,11 @@
-//! Which NUMA node a core or a block device belongs to, as `/sys` tells it. Whoever is not told works as well, only farther away.
+//! Which NUMA node a block device belongs to, as `/sys` tells it. Whoever is not told works as well, only farther away.
 
 use std::path::{Path, PathBuf};
 
 /// How deep devices made of devices (device mapper, md) are followed.
 const DEPTH_MAX: u32 = 4;
 
-/// The node of a core. `sys`: where sysfs is mounted.
-pub fn node_of_core(sys: &Path, core: usize) -> Option<u32> {
-    let directory = sys.join(format!("devices/system/cpu/cpu{core}"));
-    let names = std::fs::read_dir(directory).ok()?.flatten().map(|entry| entry.file_name());
-    names.filter_map(|name| name.to_str()?.strip_prefix("node")?.parse().ok()).next()
-}
-
-/// The node of the device with the number `major:minor`; of a device made of several, the one that all of them are on.
+/// The node of the device with the number `major:minor`, where `sys` is sysfs; of a device made of several, the one that all of them are on.
 pub fn node_of_device(sys: &Path, number: &str) -> Option<u32> {
     node_below(&sys.join("dev/block").join(number).canonicalize().ok()?, &sys.canonicalize().ok()?, DEPTH_MAX)
 }
@@ -46,15 +39,13 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn nodes_of_cores_and_devices_are_read_and_what_is_not_told_is_none() {
+    fn nodes_of_devices_are_read_and_what_is_not_told_is_none() {
         let sys = std::env::temp_dir().join(format!("penstock-sys-{}", std::process::id()));
         let made = |path: &str| {
             let path = sys.join(path);
             std::fs::create_dir_all(&path).expect("made");
             path
         };
-        made("devices/system/cpu/cpu3/node1");
-        made("devices/system/cpu/cpu4/cache");
         made("dev/block");
         let link = |number: &str, to: &Path| symlink(to, sys.join("dev/block").join(number)).expect("linked");
         let disk = |name: &str, node: &str| {
@@ -72,7 +63,6 @@ mod tests {
             parts.iter().for_each(|part| symlink(part, slaves.join(part.file_name().expect("named"))).expect("linked"));
             link(number, slaves.parent().expect("it has one"));
         }
-        assert_eq!([3, 4, 5].map(|core| node_of_core(&sys, core)), [Some(1), None, None]);
         let nodes = ["259:0", "259:1", "259:2", "253:0", "253:1", "253:2", "7:7"].map(|n| node_of_device(&sys, n));
         assert_eq!(nodes, [Some(0), Some(1), None, Some(1), None, None, None]);
         std::fs::remove_dir_all(&sys).expect("removed");
