@@ -2,7 +2,7 @@
 //!
 //! The text is this server's own, so whatever cannot be read is a defect of it: the stream ends with an error.
 
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use super::http2::hpack;
 
 /// More headers than `http::response` writes.
 const HEADERS_MAX: usize = 24;
@@ -27,8 +27,8 @@ pub(super) enum Answer {
 /// What the next bytes are.
 #[derive(Debug)]
 pub(super) enum Part {
-    /// A head of `len` bytes; `ends`: with nothing behind it.
-    Head { len: usize, response: Box<Response<()>>, ends: bool },
+    /// A head of `len` bytes, as a block of headers; `ends`: with nothing behind it.
+    Head { len: usize, block: Vec<u8>, ends: bool },
     /// Framing, to be passed over.
     Framing(usize),
     /// `len` bytes of the body follow, of which any part may be taken: [`Answer::took`].
@@ -85,8 +85,8 @@ impl Answer {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut raw = httparse::Response::new(&mut headers);
         let Ok(httparse::Status::Complete(len)) = raw.parse(bytes) else { return None };
-        let mut response = Box::new(Response::new(()));
-        *response.status_mut() = StatusCode::from_u16(raw.code?).ok()?;
+        let mut block = Vec::with_capacity(len);
+        hpack::put_status(&mut block, raw.code?);
         let mut body = Answer::Length(0);
         for header in raw.headers.iter() {
             match header.name {
@@ -100,12 +100,11 @@ impl Answer {
                 }
                 _ => {}
             }
-            let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-            response.headers_mut().append(name, HeaderValue::from_bytes(header.value).ok()?);
+            hpack::put(&mut block, header.name.as_bytes(), header.value);
         }
         let ends = body == Answer::Length(0);
         *self = if ends { Answer::Done } else { body };
-        Some(Part::Head { len, response, ends })
+        Some(Part::Head { len, block, ends })
     }
 
     fn size(&mut self, mut size: u32, bytes: &[u8]) -> Option<Part> {
@@ -136,9 +135,8 @@ mod tests {
             assert!(!ended, "nothing follows the end");
             let piece = if at == 0 { text } else { &text[at..text.len().min(at + size)] };
             match answer.next(piece).expect("it can be read") {
-                Part::Head { len, response, ends } => {
-                    assert!(!response.headers().contains_key("connection"));
-                    (status, ended) = (response.status().as_u16(), ends);
+                Part::Head { len, block, ends } => {
+                    (status, ended) = (status_of(&block), ends);
                     at += len;
                 }
                 Part::Framing(len) => at += len,
@@ -154,6 +152,19 @@ mod tests {
             }
         }
         (status, body, ended)
+    }
+
+    /// The status in a block, which has no header of a connection.
+    fn status_of(block: &[u8]) -> u16 {
+        let mut status = 0;
+        let read = hpack::Decoder::new().read(block, |name, value| {
+            assert_ne!(name, b"connection");
+            if name == b":status" {
+                status = std::str::from_utf8(value).expect("digits").parse().expect("a number");
+            }
+        });
+        assert_eq!(read, Ok(()));
+        status
     }
 
     #[test]

@@ -1,9 +1,7 @@
 //! A socket of the ring whose bytes are not HTTP/1.1 as it is: they are encrypted, or HTTP/2, or both.
 
-use super::Memory;
-use super::http2::Http2;
-use super::pipe::Pipe;
-use super::tls::Tls;
+use super::http2::{Answers, Held, Http2, Turn};
+use super::tls::{RECORDS_OVERHEAD, Tls};
 use crate::io::buffers::Span;
 use crate::io::clock::Mono;
 use crate::io::op::{Completion, Completions, Errno, Op, Ops, Socket};
@@ -11,7 +9,7 @@ use std::net::IpAddr;
 
 /// Keys must have been agreed on, and HTTP/2 begun, this long after the first byte.
 const GREETING_MS: u64 = 10_000;
-/// What is sent must be taken within this time; it is at most a pipe and a buffer full.
+/// What is sent must be taken within this time; it is at most a buffer full.
 const SEND_MS: u64 = 60_000;
 /// The same of the last that is sent.
 const FAREWELL_MS: u64 = 5_000;
@@ -22,8 +20,9 @@ pub(super) struct Carrier {
     pub speaks: Speaks,
     /// Two thirds of it for what comes, the rest for what goes.
     pub memory: Span,
-    /// Bytes that have come and wait for the rest of their record.
+    /// Bytes that have come: encrypted ones wait for the rest of their record, others up to `read` have been read.
     held: u32,
+    read: u32,
     receiving: bool,
     sending: bool,
     /// Something has come that has not been taken in.
@@ -42,7 +41,7 @@ pub(super) struct Carrier {
     /// Without a stream since.
     pub idle_since: Mono,
     pub core: Core,
-    pub peer: Option<IpAddr>,
+    peer: Option<IpAddr>,
 }
 
 /// What the core knows of the socket.
@@ -62,7 +61,7 @@ pub(super) enum Speaks {
     Unknown(OfCore),
     /// The core's own connection.
     Http1(OfCore),
-    Http2(Box<Http2>, Pipe),
+    Http2(Box<Http2>),
 }
 
 /// What the core has asked of its own connection.
@@ -75,12 +74,19 @@ pub(super) struct OfCore {
 impl Carrier {
     /// `held`: bytes that have been received, at the beginning of `memory`. With TLS the core waits for bytes in `wanted`; without it the
     /// connection is HTTP/2, and the core has been told that it is none of its own.
-    pub fn new(socket: Socket, memory: Span, held: u32, tls: Option<(Tls, Span)>, now: Mono) -> Carrier {
+    pub fn new(
+        socket: Socket,
+        peer: Option<IpAddr>,
+        memory: Span,
+        held: u32,
+        tls: Option<(Tls, Span)>,
+        now: Mono,
+    ) -> Carrier {
         let (tls, speaks) = match tls {
             Some((tls, wanted)) => {
                 (Some(Box::new(tls)), Speaks::Unknown(OfCore { wanted: Some(wanted), sending: None }))
             }
-            None => (None, http2()),
+            None => (None, Speaks::Http2(Box::new(Http2::new(socket, peer, false)))),
         };
         Carrier {
             socket,
@@ -88,6 +94,7 @@ impl Carrier {
             speaks,
             memory,
             held,
+            read: 0,
             receiving: false,
             sending: false,
             fresh: true,
@@ -99,13 +106,13 @@ impl Carrier {
             deadline: Mono(u64::MAX),
             idle_since: now,
             core: Core::Has,
-            peer: None,
+            peer,
         }
     }
 
     pub fn http2(&mut self) -> Option<&mut Http2> {
         match &mut self.speaks {
-            Speaks::Http2(http2, _) => Some(http2),
+            Speaks::Http2(http2) => Some(http2),
             _ => None,
         }
     }
@@ -114,7 +121,7 @@ impl Carrier {
     pub fn of_core(&mut self) -> Option<&mut OfCore> {
         match &mut self.speaks {
             Speaks::Unknown(core) | Speaks::Http1(core) => Some(core),
-            Speaks::Http2(..) => None,
+            Speaks::Http2(_) => None,
         }
     }
 
@@ -145,9 +152,6 @@ impl Carrier {
         if result.is_err() {
             (self.ended, self.broken, self.fresh) = (true, true, true);
         }
-        if let Speaks::Http2(http2, _) = &self.speaks {
-            http2.wake();
-        }
     }
 
     /// Whether something has come, or waits and can be handed on now.
@@ -155,7 +159,8 @@ impl Carrier {
         let plain = self.tls.as_ref().is_some_and(|tls| !tls.plain().is_empty());
         self.fresh
             || match &self.speaks {
-                Speaks::Http2(_, pipe) => plain && pipe.is_read(),
+                // What waits for the core is looked at once in each turn.
+                Speaks::Http2(_) => false,
                 Speaks::Http1(core) => core.wanted.is_some() && (plain || self.ended),
                 // Its first bytes, if too few to tell, wait for more.
                 Speaks::Unknown(core) => core.wanted.is_some() && self.ended,
@@ -163,54 +168,67 @@ impl Carrier {
     }
 
     /// Takes in what has come: what the core is told of its own connection goes to `told`.
-    pub fn take_in(&mut self, memory: &mut Memory<'_>, told: &mut Completions) {
-        let incoming = self.incoming();
+    pub fn take_in(&mut self, turn: &mut Turn<'_, '_>) {
         self.fresh = false;
-        if let Some(tls) = &mut self.tls {
-            let bytes = &mut memory.buffers.bytes_mut(incoming)[..self.held as usize];
-            let used = tls.open(bytes);
-            bytes.copy_within(used.., 0);
-            self.held -= used as u32;
-            let stuck = self.held == incoming.len && tls.plain().is_empty();
-            self.ended |= tls.ended || tls.failed || stuck;
-            self.broken |= tls.failed;
-            if tls.is_agreed() && !self.leaving && matches!(self.speaks, Speaks::Unknown(_)) {
-                self.agree(told);
-            }
-        }
+        self.decrypt(turn);
+        let socket = self.socket;
         match (&mut self.speaks, &mut self.tls) {
-            (Speaks::Http2(http2, pipe), tls) => {
-                if pipe.is_read() {
-                    match tls {
-                        Some(tls) => pipe.give_bytes(tls.take_plain()),
-                        None => pipe.give(memory.own(), incoming.first(std::mem::take(&mut self.held))),
-                    }
-                }
-                if self.ended {
-                    pipe.end();
-                }
-                http2.wake();
-            }
             (Speaks::Http1(core), Some(tls)) => {
-                let socket = self.socket;
                 if let Some(into) = core.wanted {
                     let len = tls.plain().len().min(into.len as usize);
                     if len > 0 || self.ended {
-                        memory.buffers.bytes_mut(into.first(len as u32)).copy_from_slice(&tls.plain()[..len]);
+                        turn.memory.buffers.bytes_mut(into.first(len as u32)).copy_from_slice(&tls.plain()[..len]);
                         tls.took(len);
                         core.wanted = None;
-                        told.push(Completion::Received { socket, result: Ok(len as u32) });
+                        turn.told.push(Completion::Received { socket, result: Ok(len as u32) });
                     }
                 }
             }
             (Speaks::Unknown(core), _) if self.ended => {
-                let socket = self.socket;
                 if core.wanted.take().is_some() {
-                    told.push(Completion::Received { socket, result: Ok(0) });
+                    turn.told.push(Completion::Received { socket, result: Ok(0) });
                 }
             }
             _ => {}
         }
+    }
+
+    fn decrypt(&mut self, turn: &mut Turn<'_, '_>) {
+        let incoming = self.incoming();
+        let Some(tls) = &mut self.tls else { return };
+        let bytes = &mut turn.memory.buffers.bytes_mut(incoming)[..self.held as usize];
+        let used = tls.open(bytes);
+        bytes.copy_within(used.., 0);
+        self.held -= used as u32;
+        let stuck = self.held == incoming.len && tls.plain().is_empty();
+        self.ended |= tls.ended || tls.failed || stuck;
+        self.broken |= tls.failed;
+        if tls.is_agreed() && !self.leaving && matches!(self.speaks, Speaks::Unknown(_)) {
+            self.agree(turn.told);
+        }
+    }
+
+    /// Lets a connection of HTTP/2 read what has come, and its streams go on. Gives whether there is more to do.
+    pub fn go_on_streams(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+        let incoming = self.incoming();
+        let Speaks::Http2(http2) = &mut self.speaks else { return false };
+        http2.attend(turn);
+        match &mut self.tls {
+            Some(tls) => {
+                let used = http2.read(tls.plain(), turn);
+                tls.took(used);
+            }
+            None => {
+                let loans = &turn.memory.loans[turn.memory.worker as usize];
+                let input = loans.bytes(incoming.part(self.read, self.held - self.read));
+                self.read += http2.read(input, turn) as u32;
+            }
+        }
+        if self.ended && http2.held == Held::No && !http2.is_over() {
+            http2.end(turn);
+        }
+        http2.settle(turn);
+        http2.is_awake()
     }
 
     /// Keys have been agreed on, and as soon as it is known what is spoken: where it is HTTP/2, for the core the client has gone.
@@ -228,19 +246,19 @@ impl Carrier {
             told.push(Completion::Client { socket: self.socket, peer: self.peer, secure: true, over: None });
             return;
         }
-        self.speaks = http2();
         let socket = self.socket;
+        self.speaks = Speaks::Http2(Box::new(Http2::new(socket, self.peer, true)));
         if core.wanted.is_some() {
             told.push(Completion::Received { socket, result: Ok(0) });
         }
     }
 
     /// Sends what is to be sent, receives when all has been read that came, and ends when it is over.
-    pub fn go_on(&mut self, now: Mono, memory: &mut Memory<'_>, told: &mut Completions, asked: &mut Ops) {
+    pub fn go_on(&mut self, now: Mono, turn: &mut Turn<'_, '_>, asked: &mut Ops) {
         if self.closing {
             return;
         }
-        if let Speaks::Http2(http2, _) = &self.speaks {
+        if let Speaks::Http2(http2) = &self.speaks {
             if !http2.is_greeting() {
                 self.begun_by = Mono(u64::MAX);
             }
@@ -249,11 +267,11 @@ impl Carrier {
             }
         }
         if !self.sending {
-            let len = self.fill(memory, told);
+            let len = self.fill(turn);
             if len > 0 {
                 asked.push(Op::Send { socket: self.socket, from: self.outgoing().first(len), then: None });
                 self.sending = true;
-                if !self.leaving && matches!(self.speaks, Speaks::Http2(..)) {
+                if !self.leaving && matches!(self.speaks, Speaks::Http2(_)) {
                     self.deadline = now.plus_ms(SEND_MS);
                 }
             }
@@ -262,45 +280,56 @@ impl Carrier {
             return self.close(asked);
         }
         if !self.receiving && !self.ended && !self.leaving && self.is_read() {
+            self.make_room(turn);
             let rest = self.incoming().part(self.held, self.incoming().len - self.held);
             asked.push(Op::Recv { socket: self.socket, into: rest });
             self.receiving = true;
         }
     }
 
-    /// Whether nothing that has come waits to be read.
+    /// Whether of what has come nothing waits for anybody but the client.
     fn is_read(&self) -> bool {
-        let plain = self.tls.as_ref().is_none_or(|tls| tls.plain().is_empty());
         match &self.speaks {
-            Speaks::Http2(_, pipe) => plain && pipe.is_read(),
-            Speaks::Http1(_) => plain,
+            Speaks::Http2(http2) => http2.held == Held::No,
+            Speaks::Http1(_) => self.tls.as_ref().is_none_or(|tls| tls.plain().is_empty()),
             Speaks::Unknown(_) => true,
         }
     }
 
+    /// Whether input waits for the core's next step.
+    pub fn waits_for_core(&self) -> bool {
+        matches!(&self.speaks, Speaks::Http2(http2) if http2.held == Held::ForCore)
+    }
+
+    /// Moves the beginning of a frame, of which more is to come, to where it has room.
+    fn make_room(&mut self, turn: &mut Turn<'_, '_>) {
+        if self.read > 0 {
+            let incoming = self.incoming();
+            turn.memory.buffers.bytes_mut(incoming).copy_within(self.read as usize..self.held as usize, 0);
+            (self.held, self.read) = (self.held - self.read, 0);
+        }
+    }
+
     /// Fills the half for what goes; gives how far.
-    fn fill(&mut self, memory: &mut Memory<'_>, told: &mut Completions) -> u32 {
-        let loans = memory.loans;
-        let (incoming, out) = memory.buffers.bytes_mut(self.memory).split_at_mut(self.split() as usize);
+    fn fill(&mut self, turn: &mut Turn<'_, '_>) -> u32 {
+        let loans = turn.memory.loans;
+        let (incoming, out) = turn.memory.buffers.bytes_mut(self.memory).split_at_mut(self.split() as usize);
         let held = &mut incoming[..self.held as usize];
-        let mut filled = 0;
+        let mut answers = Answers { loans, streams: turn.streams, told: turn.told };
         let Some(tls) = &mut self.tls else {
-            let Speaks::Http2(http2, pipe) = &self.speaks else { return 0 };
-            let len = pipe.take(out);
-            if len > 0 {
-                // There is room in the pipe again.
-                http2.wake();
-            }
-            return len as u32;
+            let Speaks::Http2(http2) = &mut self.speaks else { return 0 };
+            return http2.write(out, &mut answers) as u32;
         };
-        filled += tls.take_queued(out);
+        let mut filled = tls.take_queued(out);
         match &mut self.speaks {
-            Speaks::Http2(http2, pipe) => {
-                let (used, len) = pipe.take_with(|plain| tls.seal(plain, &mut out[filled..], held));
+            Speaks::Http2(http2) => {
+                let room = (out.len() - filled).saturating_sub(RECORDS_OVERHEAD);
+                let plain = turn.scratch.get_mut(..room).unwrap_or_default();
+                let len = http2.write(plain, &mut answers);
+                let (used, len) = tls.seal(&plain[..len], &mut out[filled..], held);
+                // Whoever has agreed on HTTP/2 has agreed on keys; and what cannot be sealed can never be.
+                self.broken |= used < len && tls.failed;
                 filled += len;
-                if used > 0 {
-                    http2.wake();
-                }
             }
             Speaks::Unknown(core) | Speaks::Http1(core) => {
                 while let Some((from, then)) = core.sending {
@@ -312,7 +341,7 @@ impl Carrier {
                     if core.sending.is_none() || failed {
                         let result = if failed { Err(Errno(libc::ECONNRESET)) } else { Ok(()) };
                         core.sending = None;
-                        told.push(Completion::Sent { socket: self.socket, result });
+                        answers.told.push(Completion::Sent { socket: self.socket, result });
                     } else if used == 0 {
                         break;
                     }
@@ -363,13 +392,6 @@ impl Carrier {
 
     /// Whether nothing is lost if it ends now, and nobody else knows of it.
     pub fn is_idle(&self) -> bool {
-        matches!(&self.speaks, Speaks::Http2(http2, _) if http2.streams.is_empty()) && !self.sending && !self.closing
+        matches!(&self.speaks, Speaks::Http2(http2) if http2.is_idle()) && !self.sending && !self.closing
     }
-}
-
-fn http2() -> Speaks {
-    let pipe = Pipe::new();
-    let http2 = Http2::new(pipe.clone());
-    http2.wake();
-    Speaks::Http2(Box::new(http2), pipe)
 }

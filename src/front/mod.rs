@@ -17,8 +17,8 @@
 mod answer;
 mod carrier;
 mod http2;
-mod pipe;
 mod stream;
+mod streams;
 mod tls;
 
 use crate::http::http1::HTTP2_PREFACE;
@@ -27,13 +27,12 @@ use crate::io::clock::{Mono, Now};
 use crate::io::op::{Completion, Completions, Op, Ops, Socket};
 use crate::limits::Limits;
 use carrier::{Carrier, Core};
-use h2::Reason;
-use http2::{Http2, News};
+use http2::Turn;
 use rustls::ServerConfig;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
-use stream::Stream;
+use streams::Streams;
 use tls::Tls;
 
 /// How often what has stalled is looked for.
@@ -53,10 +52,6 @@ pub struct Memory<'a> {
 impl Memory<'_> {
     fn bytes(&self, span: Span) -> &[u8] {
         self.loans[span.worker as usize].bytes(span)
-    }
-
-    fn own(&self) -> Loans {
-        self.loans[self.worker as usize].clone()
     }
 }
 
@@ -93,11 +88,15 @@ pub struct Front {
     wires: Vec<Wire>,
     /// The address at the other end of each.
     peers: Vec<Option<IpAddr>>,
-    /// By number of the socket, less that of the first.
-    streams: Vec<Option<Box<Stream>>>,
-    free: Vec<Socket>,
+    streams: Streams,
     /// Carriers that are to go on at the end of the turn.
     stirred: Vec<Socket>,
+    /// Carriers whose input waits for the core.
+    held: Vec<Socket>,
+    /// Room for what is to be encrypted.
+    scratch: Vec<u8>,
+    /// The number of the core's next step.
+    step: u64,
     /// For the core.
     told: Completions,
     /// For the ring.
@@ -113,12 +112,14 @@ impl Front {
     pub fn new(limits: &Limits, spoken: Spoken) -> Front {
         let first = limits.connections as u32;
         Front {
-            spoken,
             wires: (0..limits.connections).map(|_| Wire::Closed).collect(),
             peers: vec![None; limits.connections as usize],
-            streams: (0..limits.streams).map(|_| None).collect(),
-            free: (first..first + limits.streams as u32).rev().map(Socket).collect(),
+            streams: Streams::new(first, limits.streams as u32),
             stirred: Vec::new(),
+            held: Vec::new(),
+            scratch: vec![0; if spoken.tls.is_some() { limits.wire.1 as usize / 3 } else { 0 }],
+            step: 0,
+            spoken,
             told: Completions::new(),
             asked: Ops::new(),
             open: 0,
@@ -142,6 +143,7 @@ impl Front {
     pub fn receive(&mut self, now: Now, done: &mut Completions, memory: &mut Memory<'_>) {
         // What the last turn's operations have led to comes first: a socket is closed before its number is used again.
         let earlier = mem::take(&mut self.told);
+        self.stirred.append(&mut self.held);
         done.retain(|completion| !self.takes(completion, now.mono, memory));
         self.go_on(now.mono, memory);
         if now.mono >= self.tick {
@@ -154,7 +156,10 @@ impl Front {
 
     /// After a turn: takes what the core asks of streams from `ops`, and adds what carriers ask of the ring.
     pub fn send(&mut self, now: Now, ops: &mut Ops, memory: &mut Memory<'_>) {
-        ops.retain(|op| !self.carries_out(op, now.mono, memory));
+        // What it has been told it has seen.
+        self.step += 1;
+        self.stirred.append(&mut self.held);
+        ops.retain(|op| !self.carries_out(op, now.mono));
         self.go_on(now.mono, memory);
         ops.append(&mut self.asked);
     }
@@ -170,10 +175,6 @@ impl Front {
                 self.stirred.push(carrier.socket);
             }
         }
-    }
-
-    fn is_stream(&self, socket: Socket) -> bool {
-        socket.0 as usize >= self.wires.len()
     }
 
     /// Whether a completion is not the core's.
@@ -294,28 +295,35 @@ impl Front {
         let (from, to) = memory.buffers.pair(from.first(held), room.first(held));
         to.copy_from_slice(from);
         self.stirred.push(socket);
-        let mut carrier = Carrier::new(socket, room, held, tls, now);
-        carrier.peer = self.peers[socket.0 as usize];
+        let peer = self.peers[socket.0 as usize];
+        let carrier = Carrier::new(socket, peer, room, held, tls, now);
         self.wires[socket.0 as usize] = Wire::Carried(Box::new(carrier));
     }
 
     /// Whether an operation is not the ring's.
-    fn carries_out(&mut self, op: &Op, now: Mono, memory: &mut Memory<'_>) -> bool {
+    fn carries_out(&mut self, op: &Op, now: Mono) -> bool {
         let (Op::Recv { socket, .. } | Op::Send { socket, .. } | Op::Close { socket }) = *op else { return false };
-        if !self.is_stream(socket) {
+        if !self.streams.has(socket) {
             return self.is_of_carrier(socket, op, now);
         }
-        let first = self.wires.len();
-        let Some(stream) = self.streams[socket.0 as usize - first].as_mut() else {
+        let Some(stream) = self.streams.get(socket) else {
             debug_assert!(false, "{op:?} of a stream that is not there");
             return true;
         };
-        self.stirred.push(stream.carrier);
+        let carrier = stream.carrier;
         match *op {
-            Op::Recv { into, .. } => stream.receive(into, memory, &mut self.told),
-            Op::Send { from, then, .. } => stream.send(from, then, memory, &mut self.told),
-            _ => self.close_stream(socket),
+            Op::Recv { into, .. } => stream.receive(into),
+            Op::Send { from, then, .. } => stream.send(from, then),
+            _ => return self.close_stream(socket),
         }
+        if stream.is_lost() {
+            stream.lose(self.step, &mut self.told);
+        } else if let Wire::Carried(carrier) = &mut self.wires[carrier.0 as usize]
+            && let Some(http2) = carrier.http2()
+        {
+            http2.stir(socket);
+        }
+        self.stirred.push(carrier);
         true
     }
 
@@ -351,110 +359,41 @@ impl Front {
         true
     }
 
-    /// The core has done with a stream. One that has not ended is reset by `h2` when nobody holds it any more.
-    fn close_stream(&mut self, socket: Socket) {
-        let first = self.wires.len();
-        let Some(stream) = self.streams[socket.0 as usize - first].take() else { return };
-        if let Wire::Carried(carrier) = &mut self.wires[stream.carrier.0 as usize]
-            && let Some(http2) = carrier.http2()
-        {
-            http2.streams.retain(|other| *other != socket);
-            http2.wake();
+    /// The core has done with a stream.
+    fn close_stream(&mut self, socket: Socket) -> bool {
+        if let Some(stream) = self.streams.take(socket) {
+            self.stirred.push(stream.carrier);
+            if let Wire::Carried(carrier) = &mut self.wires[stream.carrier.0 as usize]
+                && let Some(http2) = carrier.http2()
+            {
+                http2.closed(stream);
+            }
+            self.told.push(Completion::Closed { socket });
         }
-        self.free.push(socket);
-        self.told.push(Completion::Closed { socket });
+        true
     }
 
     /// Lets every carrier go on that has been stirred, until none has anything to do.
     fn go_on(&mut self, now: Mono, memory: &mut Memory<'_>) {
-        while let Some(socket) = self.stirred.pop() {
-            // Out of the table while its streams are at work.
-            let Wire::Carried(mut carrier) = mem::replace(&mut self.wires[socket.0 as usize], Wire::Plain) else {
-                continue;
-            };
-            self.drive(&mut carrier, now, memory);
-            self.wires[socket.0 as usize] = Wire::Carried(carrier);
-        }
-    }
-
-    fn drive(&mut self, carrier: &mut Carrier, now: Mono, memory: &mut Memory<'_>) {
-        loop {
-            let mut idle = true;
-            if carrier.has_come() {
-                carrier.take_in(memory, &mut self.told);
-                idle = false;
-            }
-            while let Some(news) = carrier.http2().and_then(Http2::next) {
-                idle = false;
-                match news {
-                    News::Request(request, respond) => self.open(carrier, *request, respond),
-                    News::Over => self.lose_streams(carrier),
-                }
-            }
-            idle &= !self.go_on_streams(carrier, memory);
-            if idle {
-                carrier.go_on(now, memory, &mut self.told, &mut self.asked);
-                if !carrier.has_come() && !carrier.http2().is_some_and(|http2| http2.is_awake()) {
-                    break;
-                }
-            }
-        }
-        if !carrier.is_idle() {
-            carrier.idle_since = now;
-        }
-    }
-
-    /// Lets the streams of a carrier go on that have been woken; gives whether there were any.
-    fn go_on_streams(&mut self, carrier: &mut Carrier, memory: &mut Memory<'_>) -> bool {
-        let of = carrier.socket;
-        let woken = carrier.http2().map(|http2| http2.woken()).unwrap_or_default();
-        let Front { wires, streams, told, .. } = self;
-        for socket in &woken {
-            // Its number may have another stream by now.
-            let stream = streams[socket.0 as usize - wires.len()].as_mut();
-            if let Some(stream) = stream.filter(|stream| stream.carrier == of) {
-                stream.go_on(memory, told);
-            }
-        }
-        !woken.is_empty()
-    }
-
-    /// A request: the core gets a connection for it, if there is one.
-    fn open(
-        &mut self,
-        carrier: &mut Carrier,
-        request: http::Request<h2::RecvStream>,
-        mut respond: h2::server::SendResponse<bytes::Bytes>,
-    ) {
-        let Some(socket) = self.free.pop() else {
-            // The client knows that nothing has been done, and tries again.
-            return respond.send_reset(Reason::REFUSED_STREAM);
-        };
-        let (head, body) = request.into_parts();
-        let Some(http2) = carrier.http2() else { return };
-        let waker = http2.waker_of(socket);
-        http2.streams.push(socket);
-        let stream = Stream::new(socket, carrier.socket, waker, &head, body, respond);
-        let first = self.wires.len();
-        self.streams[socket.0 as usize - first] = Some(Box::new(stream));
-        self.told.push(Completion::Accepted(Ok(socket)));
-        let secure = carrier.tls.is_some();
-        self.told.push(Completion::Client { socket, peer: carrier.peer, secure, over: Some(carrier.socket) });
-    }
-
-    fn lose_streams(&mut self, carrier: &mut Carrier) {
-        let streams = carrier.http2().map(|http2| mem::take(&mut http2.streams)).unwrap_or_default();
-        for socket in streams {
-            let first = self.wires.len();
-            if let Some(stream) = self.streams[socket.0 as usize - first].as_mut() {
-                stream.lose(&mut self.told);
+        let Front { wires, stirred, held, asked, streams, told, step, scratch, .. } = self;
+        let mut turn = Turn { memory, streams, told, step: *step, scratch };
+        stirred.sort_unstable();
+        stirred.dedup();
+        for socket in stirred.drain(..) {
+            let Wire::Carried(carrier) = &mut wires[socket.0 as usize] else { continue };
+            drive(carrier, now, &mut turn, asked);
+            if carrier.waits_for_core() {
+                held.push(socket);
             }
         }
     }
 
     /// The ring has let go of a carrier's socket.
     fn ended(&mut self, mut carrier: Carrier, memory: &mut Memory<'_>) {
-        self.lose_streams(&mut carrier);
+        let Front { streams, told, step, scratch, .. } = self;
+        if let Some(http2) = carrier.http2() {
+            http2.end(&mut Turn { memory, streams, told, step: *step, scratch });
+        }
         memory.buffers.give(carrier.memory);
         match carrier.core {
             Core::Gone => self.carried -= 1,
@@ -490,5 +429,22 @@ impl Front {
         if let Some(carrier) = carriers.min_by_key(|carrier| carrier.idle_since) {
             carrier.close(&mut self.asked);
         }
+    }
+}
+
+fn drive(carrier: &mut Carrier, now: Mono, turn: &mut Turn<'_, '_>, asked: &mut Ops) {
+    loop {
+        let idle = !carrier.has_come();
+        if !idle {
+            carrier.take_in(turn);
+        }
+        let awake = carrier.go_on_streams(turn);
+        carrier.go_on(now, turn, asked);
+        if idle && !awake && !carrier.http2().is_some_and(|http2| http2.is_awake()) {
+            break;
+        }
+    }
+    if !carrier.is_idle() {
+        carrier.idle_since = now;
     }
 }

@@ -1,320 +1,299 @@
 //! A stream of HTTP/2, which the core sees as a connection of HTTP/1.1 with one request.
+//!
+//! What comes is copied once, from where the kernel has put it to where the core wants it; only what comes while the core wants nothing is
+//! kept in between, within the stream's window.
 
-use super::Memory;
-use super::answer::{Answer, Part};
-use crate::io::buffers::Span;
+use super::answer::Answer;
+use super::http2::{Code, Request};
+use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{Completion, Completions, Errno, Socket};
-use bytes::{Buf, Bytes};
-use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
-use http::request::Parts;
-use std::task::{Context, Poll, Waker};
+use std::mem;
 
 /// What the client has ended, or its connection.
 const GONE: Errno = Errno(libc::ECONNRESET);
-/// A chunk's length, with its line ends.
-const CHUNK_HEAD_MAX: usize = 16;
 
 pub(super) struct Stream {
     /// Its number as a socket of the core.
-    number: Socket,
+    pub number: Socket,
     /// The ring's socket that carries it.
     pub carrier: Socket,
-    waker: Waker,
-    request: RecvStream,
-    respond: SendResponse<Bytes>,
-    body: Option<SendStream<Bytes>>,
-    /// Text that the core reads before `piece`.
+    /// Its number on its connection.
+    pub id: u32,
+    pub incoming: Incoming,
+    /// Text that the core reads before what comes next.
     lead: Vec<u8>,
     lead_read: usize,
-    piece: Bytes,
-    /// Bytes of `piece` when it came: returned to the client's window when it has been read.
-    piece_len: usize,
-    incoming: Incoming,
-    /// Where the core wants what comes next.
+    /// The core gets the body in chunks, as nobody has said how long it is.
+    chunks: Option<Chunks>,
+    /// Bytes of the body that came while the core wanted none.
+    queue: Vec<u8>,
+    queue_read: usize,
+    /// Where the core wants what comes next, and how much of that has come.
     wanted: Option<Span>,
+    filled: u32,
+    /// The core is told of what has come at its step of this number.
+    told_at: u64,
     /// What the core is sending, from its first part on, and what is to follow it.
-    sending: Option<(Span, Option<Span>)>,
-    answer: Answer,
+    pub sending: Option<(Span, Option<Span>)>,
+    pub answer: Answer,
+    /// It is among those of its connection that have something to send.
+    pub is_ready: bool,
+    pub windows: Windows,
     /// The carrier is gone.
     lost: bool,
+    /// One side has reset it: nothing more is said of it.
+    pub is_reset: bool,
 }
 
-/// What of a request's body is to come.
+/// What of a request's body is to come from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Incoming {
-    /// As long as the head has said.
-    Sized,
-    /// Nobody has said how long: the core gets it in chunks. `begun`: one has been given.
-    Chunked {
-        begun: bool,
-    },
-    Whole,
+pub(super) enum Incoming {
+    /// So many bytes, if the head has said how many.
+    Open(Option<u64>),
+    Ended,
     /// The client has reset the stream, or its body is not what it said.
     Broken,
 }
 
+/// Bytes that may go before somebody gives more room.
+pub(super) struct Windows {
+    /// That the client may send.
+    pub receive: i64,
+    /// That have been read, and for which the client has been given no new room.
+    pub owed: u32,
+    /// That may be sent. Below 0 where the client has made it smaller meanwhile.
+    pub send: i64,
+}
+
+/// Where in the framing of chunks the core is.
+#[derive(Default)]
+struct Chunks {
+    begun: bool,
+    /// Bytes of the chunk to come.
+    left: usize,
+    /// The last one has been given.
+    ended: bool,
+}
+
 impl Stream {
-    pub fn new(
-        number: Socket,
-        carrier: Socket,
-        waker: Waker,
-        head: &Parts,
-        request: RecvStream,
-        respond: SendResponse<Bytes>,
-    ) -> Stream {
-        let sized = head.headers.contains_key(http::header::CONTENT_LENGTH) || request.is_end_stream();
+    pub fn new(number: Socket, carrier: Socket, id: u32, request: Request, ends: bool, windows: Windows) -> Stream {
         Stream {
             number,
             carrier,
-            waker,
-            lead: head_text(head, !sized),
+            id,
+            incoming: if ends { Incoming::Ended } else { Incoming::Open(request.length) },
+            lead: request.text,
             lead_read: 0,
-            request,
-            respond,
-            body: None,
-            piece: Bytes::new(),
-            piece_len: 0,
-            incoming: if sized { Incoming::Sized } else { Incoming::Chunked { begun: false } },
+            chunks: request.length.is_none().then(Chunks::default),
+            queue: Vec::new(),
+            queue_read: 0,
             wanted: None,
+            filled: 0,
+            told_at: 0,
             sending: None,
             answer: Answer::Head,
+            is_ready: false,
+            windows,
             lost: false,
+            is_reset: false,
         }
     }
 
     /// The core wants what comes next in `into`.
-    pub fn receive(&mut self, into: Span, memory: &mut Memory<'_>, told: &mut Completions) {
+    pub fn receive(&mut self, into: Span) {
         debug_assert!(self.wanted.is_none(), "one receive at a time");
-        self.wanted = Some(into);
-        self.feed(memory, told);
+        (self.wanted, self.filled) = (Some(into), 0);
     }
 
     /// The core sends `from`, then `then`.
-    pub fn send(&mut self, from: Span, then: Option<Span>, memory: &Memory<'_>, told: &mut Completions) {
+    pub fn send(&mut self, from: Span, then: Option<Span>) {
         debug_assert!(self.sending.is_none(), "one send at a time");
         self.sending = Some((from, then));
-        self.pump(memory, told);
-        self.end(told);
     }
 
-    /// The carrier is gone: what the core waits for is answered, and whatever it asks for from now on.
-    pub fn lose(&mut self, told: &mut Completions) {
-        self.lost = true;
-        if self.wanted.take().is_some() {
-            told.push(Completion::Received { socket: self.number, result: Ok(0) });
-        }
-        if self.sending.take().is_some() {
-            told.push(Completion::Sent { socket: self.number, result: Err(GONE) });
+    /// Whether the core will say by its step `step`, if not before, where it wants what comes next.
+    pub fn may_want(&self, step: u64) -> bool {
+        match self.wanted {
+            Some(into) => self.filled == into.len,
+            None => self.told_at >= step,
         }
     }
 
-    /// Goes as far as it can: something has come, or there is room to send.
-    pub fn go_on(&mut self, memory: &mut Memory<'_>, told: &mut Completions) {
-        self.feed(memory, told);
-        self.pump(memory, told);
-        self.end(told);
+    /// The core has been told of the stream, before its step `step`.
+    pub fn note_told(&mut self, step: u64) {
+        self.told_at = step;
     }
 
-    /// Gives the core what has come, if it waits for it.
-    fn feed(&mut self, memory: &mut Memory<'_>, told: &mut Completions) {
-        let Some(into) = self.wanted else { return };
-        let out = memory.buffers.bytes_mut(into);
-        let mut filled = 0;
-        while filled < out.len() {
-            let room = out.len() - filled;
-            let len = if self.lead_read < self.lead.len() {
-                let text = &self.lead[self.lead_read..];
-                let len = text.len().min(room);
-                out[filled..filled + len].copy_from_slice(&text[..len]);
-                self.lead_read += len;
-                len
-            } else if self.piece.has_remaining() {
-                let len = self.piece.remaining().min(room);
-                self.piece.copy_to_slice(&mut out[filled..filled + len]);
-                if !self.piece.has_remaining() {
-                    // Fails only where the stream has ended, and nobody waits for its window.
-                    let _ = self.request.flow_control().release_capacity(self.piece_len);
-                }
-                len
-            } else if self.next_piece() {
-                0
+    /// Gives the core of `fresh`, behind what has come before, as much as it has room for; gives how much of `fresh` that was. Bytes of the
+    /// body that are given are owed to the client's windows.
+    pub fn give(&mut self, fresh: &[u8], buffers: &mut Buffers) -> usize {
+        let Some(into) = self.wanted else { return 0 };
+        let out = &mut buffers.bytes_mut(into)[self.filled as usize..];
+        let (mut at, mut used) = (0, 0);
+        while at < out.len() {
+            let leads = self.lead_read < self.lead.len();
+            let waits = self.queue.len() - self.queue_read + fresh.len() - used;
+            let source = if leads {
+                &self.lead[self.lead_read..]
+            } else if self.frame_chunk(waits) {
+                continue;
+            } else if self.queue_read < self.queue.len() {
+                &self.queue[self.queue_read..]
             } else {
-                break;
+                &fresh[used..]
             };
-            filled += len;
+            let most = self.chunks.as_ref().filter(|_| !leads).map_or(usize::MAX, |chunks| chunks.left);
+            let len = source.len().min(out.len() - at).min(most);
+            if len == 0 {
+                break;
+            }
+            out[at..at + len].copy_from_slice(&source[..len]);
+            at += len;
+            if leads {
+                self.lead_read += len;
+                continue;
+            }
+            match self.queue_read < self.queue.len() {
+                true => self.queue_read += len,
+                false => used += len,
+            }
+            if let Some(chunks) = &mut self.chunks {
+                chunks.left -= len;
+            }
+            self.windows.owed += len as u32;
         }
-        if filled > 0 {
-            self.wanted = None;
-            told.push(Completion::Received { socket: self.number, result: Ok(filled as u32) });
-        } else {
-            self.end(told);
+        self.filled += at as u32;
+        if self.queue_read == self.queue.len() && !self.queue.is_empty() {
+            (self.queue, self.queue_read) = (Vec::new(), 0);
         }
+        used
     }
 
-    /// Tells a core that waits for what comes next that nothing will. Behind a whole request that is so when the answer has gone or the
-    /// client has taken the request back: a connection of HTTP/1.1 too stays open until then.
-    fn end(&mut self, told: &mut Completions) {
+    /// Where `waits` bytes are to be read and no chunk says so: leads with its head; or with the end of all chunks.
+    fn frame_chunk(&mut self, waits: usize) -> bool {
+        let Some(chunks) = &mut self.chunks else { return false };
+        if chunks.left > 0 || chunks.ended || (waits == 0 && self.incoming != Incoming::Ended) {
+            return false;
+        }
+        self.lead.clear();
+        self.lead_read = 0;
+        if mem::replace(&mut chunks.begun, true) {
+            self.lead.extend_from_slice(b"\r\n");
+        }
+        match waits {
+            0 => {
+                chunks.ended = true;
+                self.lead.extend_from_slice(b"0\r\n\r\n");
+            }
+            _ => {
+                chunks.left = waits;
+                self.lead.extend_from_slice(format!("{waits:x}\r\n").as_bytes());
+            }
+        }
+        true
+    }
+
+    /// Keeps what the core has no room for.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        if self.queue_read > self.queue.len() / 2 {
+            self.queue.drain(..self.queue_read);
+            self.queue_read = 0;
+        }
+        self.queue.extend_from_slice(bytes);
+    }
+
+    /// Forgets what is kept; gives how many bytes that were.
+    pub fn forget(&mut self) -> u32 {
+        let len = self.queue.len() - self.queue_read;
+        (self.queue, self.queue_read) = (Vec::new(), 0);
+        len as u32
+    }
+
+    /// The client has ended its body. `None`: that is not as long as it said.
+    pub fn end(&mut self) -> Option<()> {
+        let whole = matches!(self.incoming, Incoming::Open(None | Some(0)));
+        if whole {
+            self.incoming = Incoming::Ended;
+        }
+        whole.then_some(())
+    }
+
+    /// Tells the core, before its step `step`, what it waits for, if that is known.
+    pub fn tell(&mut self, step: u64, told: &mut Completions) {
         if self.wanted.is_none() {
             return;
         }
-        let result = match self.incoming {
-            Incoming::Broken => Err(GONE),
-            _ if self.lost => Ok(0),
-            Incoming::Whole if self.answer == Answer::Done => Ok(0),
-            Incoming::Whole => match self.is_reset() {
-                true => Err(GONE),
-                false => return,
+        let result = match self.filled {
+            0 => match self.nothing_more() {
+                Some(result) => result,
+                None => return,
             },
-            Incoming::Sized | Incoming::Chunked { .. } => return,
+            filled => Ok(filled),
         };
         self.wanted = None;
+        self.told_at = step;
         told.push(Completion::Received { socket: self.number, result });
     }
 
-    /// Whether the client has given up its stream. It is woken when it does.
-    fn is_reset(&mut self) -> bool {
-        let mut context = Context::from_waker(&self.waker);
-        match &mut self.body {
-            Some(body) => body.poll_reset(&mut context).is_ready(),
-            None => self.respond.poll_reset(&mut context).is_ready(),
+    /// What a core that waits for what comes next is told where nothing will. Behind a whole request that is so when the answer has gone or
+    /// the client has taken the request back: a connection of HTTP/1.1 too stays open until then.
+    fn nothing_more(&self) -> Option<Result<u32, Errno>> {
+        match self.incoming {
+            Incoming::Broken => Some(Err(GONE)),
+            _ if self.lost => Some(Ok(0)),
+            Incoming::Ended if self.answer == Answer::Done => Some(Ok(0)),
+            Incoming::Ended | Incoming::Open(_) => None,
         }
     }
 
-    /// Takes what has come next from the connection, if something has.
-    fn next_piece(&mut self) -> bool {
-        let begun = match self.incoming {
-            Incoming::Whole | Incoming::Broken => return false,
-            Incoming::Sized => None,
-            Incoming::Chunked { begun } => Some(begun),
-        };
-        match self.request.poll_data(&mut Context::from_waker(&self.waker)) {
-            Poll::Pending => false,
-            Poll::Ready(Some(Ok(piece))) => {
-                self.piece_len = piece.len();
-                if let Some(begun) = begun
-                    && !piece.is_empty()
-                {
-                    self.lead_with(begun, &format!("{:x}\r\n", piece.len()));
-                    self.incoming = Incoming::Chunked { begun: true };
-                }
-                self.piece = piece;
-                true
-            }
-            Poll::Ready(Some(Err(_))) => {
-                self.incoming = Incoming::Broken;
-                false
-            }
-            Poll::Ready(None) => {
-                self.incoming = Incoming::Whole;
-                if let Some(begun) = begun {
-                    self.lead_with(begun, "0\r\n\r\n");
-                }
-                begun.is_some()
-            }
+    /// What the core is sending has gone, or cannot go.
+    pub fn tell_sent(&mut self, gone: bool, told: &mut Completions) {
+        if self.sending.take().is_some() {
+            told.push(Completion::Sent { socket: self.number, result: if gone { Ok(()) } else { Err(GONE) } });
         }
     }
 
-    /// Framing of a chunk, behind the line end of the one before it.
-    fn lead_with(&mut self, begun: bool, text: &str) {
-        self.lead.clear();
-        self.lead.shrink_to(CHUNK_HEAD_MAX);
-        self.lead_read = 0;
-        self.lead.extend_from_slice(if begun { b"\r\n" } else { b"" });
-        self.lead.extend_from_slice(text.as_bytes());
+    /// One side has reset the stream. What it held of the connection's window is given.
+    pub fn fail(&mut self, told: &mut Completions) -> u32 {
+        self.is_reset = true;
+        self.incoming = Incoming::Broken;
+        self.tell_sent(false, told);
+        self.forget()
     }
 
-    /// Hands on what the core is sending, as far as the client's window and the connection's buffer allow.
-    fn pump(&mut self, memory: &Memory<'_>, told: &mut Completions) {
-        let Some((mut from, mut then)) = self.sending else { return };
-        let mut sent = if self.lost { Sent::Failed } else { Sent::Some };
-        while sent == Sent::Some {
-            if from.len == 0 {
-                match then.take() {
-                    Some(span) => from = span,
-                    None => {
-                        sent = Sent::All;
-                        continue;
-                    }
-                }
-            }
-            match self.push(memory.bytes(from)) {
-                Ok(0) => sent = Sent::Blocked,
-                Ok(len) => from = from.part(len as u32, from.len - len as u32),
-                Err(()) => sent = Sent::Failed,
-            }
-        }
-        self.sending = (sent == Sent::Blocked).then_some((from, then));
-        let result = match sent {
-            Sent::All => Ok(()),
-            Sent::Failed => Err(GONE),
-            Sent::Some | Sent::Blocked => return,
-        };
-        told.push(Completion::Sent { socket: self.number, result });
+    /// The carrier is gone: what the core waits for is answered, and whatever it asks for from now on.
+    pub fn lose(&mut self, step: u64, told: &mut Completions) {
+        self.lost = true;
+        self.forget();
+        self.tell(step, told);
+        self.tell_sent(false, told);
     }
 
-    /// Hands on the beginning of `bytes`; gives how long that was, 0 where it has to wait.
-    fn push(&mut self, bytes: &[u8]) -> Result<usize, ()> {
-        if bytes.is_empty() {
-            return Err(());
-        }
-        match self.answer.next(bytes).ok_or(())? {
-            Part::Head { len, response, ends } => {
-                self.body = Some(self.respond.send_response(*response, ends).map_err(drop)?);
-                Ok(len)
-            }
-            Part::Framing(len) => Ok(len),
-            Part::Last(len) => {
-                self.body.as_mut().ok_or(())?.send_data(Bytes::new(), true).map_err(drop)?;
-                Ok(len)
-            }
-            Part::Data(len) => {
-                let body = self.body.as_mut().ok_or(())?;
-                body.reserve_capacity(len);
-                let mut room = body.capacity();
-                while room == 0 {
-                    match body.poll_capacity(&mut Context::from_waker(&self.waker)) {
-                        Poll::Pending => return Ok(0),
-                        Poll::Ready(Some(Ok(more))) => room = more,
-                        Poll::Ready(Some(Err(_)) | None) => return Err(()),
-                    }
-                }
-                let len = len.min(room);
-                let last = self.answer.took(len);
-                let body = self.body.as_mut().ok_or(())?;
-                body.send_data(Bytes::copy_from_slice(&bytes[..len]), last).map_err(drop)?;
-                Ok(len)
-            }
-        }
+    pub fn is_lost(&self) -> bool {
+        self.lost
     }
-}
 
-#[derive(PartialEq, Eq)]
-enum Sent {
-    Some,
-    All,
-    Blocked,
-    Failed,
-}
-
-/// A request's head as the text of HTTP/1.1. `h2` has checked that no value breaks a line, and that no header is one of a connection.
-fn head_text(head: &Parts, chunked: bool) -> Vec<u8> {
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut text = Vec::with_capacity(1024);
-    let mut put = |parts: &[&[u8]]| parts.iter().for_each(|part| text.extend_from_slice(part));
-    put(&[head.method.as_str().as_bytes(), b" ", path.as_bytes(), b" HTTP/1.1\r\n"]);
-    if let Some(authority) = head.uri.authority() {
-        put(&[b"host: ", authority.as_str().as_bytes(), b"\r\n"]);
-    }
-    for (name, value) in &head.headers {
-        let own = (*name == http::header::HOST && head.uri.authority().is_some()) || *name == http::header::EXPECT;
-        if !own {
-            put(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+    /// A frame of `len` bytes has begun, `extra` of which are none of the body. The error ends the stream.
+    pub fn expect(&mut self, len: u32, extra: u32) -> Result<(), Code> {
+        let Incoming::Open(left) = &mut self.incoming else { return Err(Code::StreamClosed) };
+        self.windows.receive -= len as i64;
+        self.windows.owed += extra;
+        if self.windows.receive < 0 {
+            return Err(Code::FlowControl);
         }
+        if let Some(left) = left {
+            *left = left.checked_sub((len - extra) as u64).ok_or(Code::Protocol)?;
+        }
+        Ok(())
     }
-    if chunked {
-        put(&[b"transfer-encoding: chunked\r\n"]);
+
+    /// Whether nothing of an answer has come from the core.
+    pub fn is_unanswered(&self) -> bool {
+        self.answer == Answer::Head
     }
-    put(&[b"\r\n"]);
-    text
+
+    /// Whether the client waits for something of it still.
+    pub fn is_open(&self) -> bool {
+        !self.is_reset && self.answer != Answer::Done
+    }
 }

@@ -11,7 +11,7 @@ use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedS
 use std::sync::Arc;
 
 /// Bytes of a record around what it carries, with the longest of all suites, and those of a last one that is not full.
-const RECORDS_OVERHEAD: usize = 512;
+pub(super) const RECORDS_OVERHEAD: usize = 512;
 /// The first byte of a connection that begins with TLS: a record of the handshake.
 pub(super) const HANDSHAKE: u8 = 0x16;
 
@@ -120,12 +120,6 @@ impl Tls {
             self.plain.clear();
             self.read = 0;
         }
-    }
-
-    /// All of it.
-    pub fn take_plain(&mut self) -> Vec<u8> {
-        debug_assert_eq!(self.read, 0, "taken in parts or whole");
-        std::mem::take(&mut self.plain)
     }
 
     /// Moves what is queued to the beginning of `out`; gives how long that is.
