@@ -185,9 +185,8 @@ impl Carrier {
                 }
             }
             (Speaks::Unknown(core), _) if self.ended => {
-                if core.wanted.take().is_some() {
-                    turn.told.push(Completion::Received { socket, result: Ok(0) });
-                }
+                let waits = core.wanted.take();
+                turn.told.extend(waits.map(|_| Completion::Received { socket, result: Ok(0) }));
             }
             _ => {}
         }
@@ -348,7 +347,8 @@ impl Carrier {
                 }
             }
         }
-        if self.leaving {
+        let rest = matches!(&self.speaks, Speaks::Http2(http2) if http2.has_output());
+        if self.leaving && !rest {
             tls.say_end(held);
             filled += tls.take_queued(&mut out[filled..]);
         }

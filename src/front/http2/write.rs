@@ -22,6 +22,11 @@ enum Went {
 }
 
 impl Http2 {
+    /// Whether frames wait to be written, for which there may be no window.
+    pub fn has_output(&self) -> bool {
+        !self.control.is_empty() || !self.ready.is_empty()
+    }
+
     /// Writes what is to be sent to `out`, as much as fits; gives how much that was.
     pub fn write(&mut self, out: &mut [u8], answers: &mut Answers<'_>) -> usize {
         let (mut filled, mut blocked) = (0, 0);
