@@ -8,8 +8,8 @@
 //! ```
 //!
 //! The core knows sockets only, so it has one form of requests and answers, and the simulator drives it with plain bytes. A socket below
-//! `Limits::connections` is the ring's; those above are streams. `h2` and rustls draw on clocks, randomness and memory of their own:
-//! that is why they are here, on the worker's thread, and not in `Worker::step`.
+//! `Limits::connections` is the ring's; those above are streams. rustls draws on clocks, randomness and memory of its own, and a
+//! connection of HTTP/2 has tables that grow: that is why they are here, on the worker's thread, and not in `Worker::step`.
 //!
 //! What a client speaks is seen from its first bytes: the preface of HTTP/2 is no request of HTTP/1.1, and no record of TLS either. The core has been told of the
 //! connection by then and has asked for its bytes; it is told that the client has gone, and the carrier takes the socket over.
