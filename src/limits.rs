@@ -17,6 +17,9 @@ pub const GET_RECORDS_MAX: usize = 10_000;
 pub const GET_BYTES_MAX: usize = 10 << 20;
 /// Base64 of the largest payload, 500 keys of 256 characters that may be escaped, and the JSON around them.
 pub const BODY_MAX: usize = 16 << 20;
+/// The largest commit, and so the largest frame and its two headers: the largest PutRecords request for one shard, or the largest batch of a native
+/// client.
+pub const COMMIT_MAX: u32 = 12 << 20;
 /// Request line and headers: the longest seen from an SDK is 2 KiB.
 pub const HEAD_MAX: usize = 16 << 10;
 /// How long a shard iterator is valid.
@@ -73,7 +76,7 @@ impl Limits {
             medium: (256, 1 << 20),
             large: (24, 16 << 20),
             log_bytes: 128 << 20,
-            commit_bytes: 12 << 20,
+            commit_bytes: COMMIT_MAX,
             commits_in_flight: 4,
             block: (64, 64 << 10),
             puts: 1024,
