@@ -34,6 +34,8 @@ pub struct Limits {
     pub connections: u16,
     pub connection_bytes: u32,
     pub reply_bytes: u32,
+    /// Clients of the native protocol among them; each may have so many batches unanswered as `worker/native.rs` says, in some 5 KiB.
+    pub natives: u16,
     /// Streams of HTTP/2 of a worker; to the core each is a connection.
     pub streams: u16,
     /// (slots, bytes) for connections that carry HTTP/2.
@@ -70,6 +72,7 @@ impl Limits {
             connections: 4096,
             connection_bytes: 16 << 10,
             reply_bytes: 4 << 10,
+            natives: 1024,
             streams: 4096,
             wire: (2048, 192 << 10),
             small: (1024, 64 << 10),
@@ -93,6 +96,7 @@ impl Limits {
             connections: 16,
             connection_bytes: 8 << 10,
             reply_bytes: 4 << 10,
+            natives: 5,
             streams: 0,
             wire: (0, 4 << 10),
             small: (6, 16 << 10),
