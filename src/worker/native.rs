@@ -294,6 +294,9 @@ impl Worker {
         *c = Connection { generation, phase: Slot::Native, idle_since: now, peer, ..free(self.limits.large.1) };
         self.connections.count(socket, true);
         self.count_connections();
+        if self.stopping {
+            return self.close(slot, ops);
+        }
         if self.natives.free.len() <= SPARE {
             self.native_make_room(ops);
         }
