@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import socket
 import threading
@@ -440,6 +441,27 @@ class BadInput(NativeTest):
         self.assertEqual(numbers, sorted(set(numbers)))
         self.assertEqual(len(numbers), count)
         sender.join()
+
+
+class Crowd(NativeTest):
+    flags = ("--cores", "0")
+
+    def test_more_clients_than_there_are_places_for_keep_out_nobody_who_has_said_hello(self):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        stream = self.stream()
+        steady = self.connect(stream)
+        silent = []
+        for _ in range(1_200):
+            silent.append(Connection(self.server.native))
+        self.assertEqual(self.connect().open(stream).kind, WELCOME)
+        self.assertEqual(steady.put([("k", b"x")]).kind, ACK)
+        for connection in silent:
+            connection.close()
+        gone = lambda: re.search(r"^penstock_native_connections_now(?:{.*})? 2$", self.api.get("/metrics")[1], re.MULTILINE)
+        self.assertTrue(eventually(gone), "places come back")
+        self.assertEqual(self.read(stream), [("k", b"x")])
 
 
 def user(name, statement, *keys):
