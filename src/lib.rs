@@ -12,6 +12,7 @@ pub mod kinesis;
 pub mod limits;
 pub mod log;
 pub mod mirror;
+pub mod native;
 pub mod observe;
 pub mod route;
 pub mod shard;

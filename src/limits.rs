@@ -17,6 +17,9 @@ pub const GET_RECORDS_MAX: usize = 10_000;
 pub const GET_BYTES_MAX: usize = 10 << 20;
 /// Base64 of the largest payload, 500 keys of 256 characters that may be escaped, and the JSON around them.
 pub const BODY_MAX: usize = 16 << 20;
+/// The largest commit, and so the largest frame and its two headers: the largest PutRecords request for one shard, or the largest batch of a native
+/// client.
+pub const COMMIT_MAX: u32 = 12 << 20;
 /// Request line and headers: the longest seen from an SDK is 2 KiB.
 pub const HEAD_MAX: usize = 16 << 10;
 /// How long a shard iterator is valid.
@@ -31,6 +34,8 @@ pub struct Limits {
     pub connections: u16,
     pub connection_bytes: u32,
     pub reply_bytes: u32,
+    /// Clients of the native protocol among them; each may have so many batches unanswered as `worker/native.rs` says, in some 5 KiB.
+    pub natives: u16,
     /// Streams of HTTP/2 of a worker; to the core each is a connection.
     pub streams: u16,
     /// (slots, bytes) for connections that carry HTTP/2.
@@ -67,13 +72,14 @@ impl Limits {
             connections: 4096,
             connection_bytes: 16 << 10,
             reply_bytes: 4 << 10,
+            natives: 1024,
             streams: 4096,
             wire: (2048, 192 << 10),
             small: (1024, 64 << 10),
             medium: (256, 1 << 20),
             large: (24, 16 << 20),
             log_bytes: 128 << 20,
-            commit_bytes: 12 << 20,
+            commit_bytes: COMMIT_MAX,
             commits_in_flight: 4,
             block: (64, 64 << 10),
             puts: 1024,
@@ -90,6 +96,7 @@ impl Limits {
             connections: 16,
             connection_bytes: 8 << 10,
             reply_bytes: 4 << 10,
+            natives: 5,
             streams: 0,
             wire: (0, 4 << 10),
             small: (6, 16 << 10),

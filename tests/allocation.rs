@@ -9,12 +9,16 @@ mod counting;
 
 use hmac::{Hmac, KeyInit, Mac};
 use penstock::auth::credentials::Access;
-use penstock::io::buffers::{Buffers, Pool};
+use penstock::io::buffers::{Buffers, Pool, Span};
 use penstock::io::clock::{Mono, Now, Wall};
 use penstock::io::op::{Completion, Completions, DirName, Errno, FileName, Op, Ops, Socket};
 use penstock::limits::Limits;
 use penstock::log::Canary;
 use penstock::log::directories::Given;
+use penstock::log::format::{Entry, ShardKey, body_size, header_at, write_index};
+use penstock::native::hello::Hello;
+use penstock::native::message::{Header, Kind, blank, seal};
+use penstock::native::welcome::{WELCOME_BYTES, Welcome};
 use penstock::observe::counter::Counters;
 use penstock::worker::mailbox::connect;
 use penstock::worker::{Options, Setup, WhenFull, Worker};
@@ -33,7 +37,12 @@ struct Bench {
     request: Vec<u8>,
     /// Where in `request` that receive begins.
     at: usize,
-    receives: Option<penstock::io::buffers::Span>,
+    receives: Option<Span>,
+    /// The same of socket 1, a native client's: what it sends, whether it has been, where it is received, and what it has been sent.
+    native: Vec<u8>,
+    native_sent: bool,
+    native_receives: Option<Span>,
+    native_told: Vec<u8>,
     /// The status line of the last reply, and how many there were.
     status: [u8; 15],
     replies: u64,
@@ -82,6 +91,10 @@ impl Bench {
             request: Vec::with_capacity(1 << 20),
             at: 0,
             receives: None,
+            native: Vec::new(),
+            native_sent: true,
+            native_receives: None,
+            native_told: Vec::with_capacity(1 << 20),
             status: [0; 15],
             replies: 0,
             accepts: false,
@@ -97,6 +110,15 @@ impl Bench {
             let (token, result) = match op {
                 Op::Accept => {
                     self.accepts = true;
+                    continue;
+                }
+                Op::Recv { socket: Socket(1), into } => {
+                    self.native_receives = Some(into);
+                    continue;
+                }
+                Op::Send { socket: Socket(1), from, .. } => {
+                    self.native_told.extend_from_slice(self.worker.buffers().bytes(from));
+                    self.done.push(Completion::Sent { socket: Socket(1), result: Ok(()) });
                     continue;
                 }
                 Op::Recv { into, .. } => {
@@ -146,6 +168,17 @@ impl Bench {
             };
             self.done.push(Completion::Done { token, result });
         }
+        self.receive();
+    }
+
+    /// What clients have sent is received.
+    fn receive(&mut self) {
+        if let Some(into) = self.native_receives.filter(|_| !self.native_sent) {
+            self.worker.buffers_mut().bytes_mut(into)[..self.native.len()].copy_from_slice(&self.native);
+            (self.native_receives, self.native_sent) = (None, true);
+            let result = Ok(self.native.len() as u32);
+            self.done.push(Completion::Received { socket: Socket(1), result });
+        }
         if let Some(into) = self.receives.filter(|_| self.at < self.request.len()) {
             let len = (self.request.len() - self.at).min(into.len as usize);
             let piece = &self.request[self.at..self.at + len];
@@ -167,6 +200,23 @@ impl Bench {
         }
         bench.done.push(Completion::Accepted(Ok(Socket(0))));
         bench
+    }
+
+    /// Sends what `write` writes as a native client, and turns until `count` bytes have come back.
+    fn ask_natively(&mut self, write: impl FnOnce(&mut [u8]) -> usize, count: usize) {
+        self.native.resize(8 << 10, 0);
+        let len = write(&mut self.native);
+        self.native.truncate(len);
+        self.native_told.clear();
+        self.native_sent = false;
+        for _ in 0..1000 {
+            if self.native_told.len() >= count {
+                assert_eq!(self.native_told.len(), count);
+                return;
+            }
+            self.turn();
+        }
+        panic!("{} bytes for an answer instead of {count}", self.native_told.len());
     }
 
     /// Sends `request` and turns until it has been answered with 200.
@@ -254,6 +304,40 @@ fn check(flush: bool, credentials: bool) {
     }
 }
 
+/// Allocations of native batches, many at once, after as many that may.
+fn natively(flush: bool) {
+    let mut bench = Bench::serving(flush, false);
+    bench.ask(&request("CreateStream", "{\"StreamName\":\"s\",\"ShardCount\":8}"));
+    bench.done.push(Completion::NativeAccepted { socket: Socket(1), peer: None });
+    let (versions, stream) = ((1, 1), "s");
+    let hello = Hello { versions, wanted: 0, producer: 0, stream, key_id: "", session_token: "" };
+    bench.ask_natively(|out| hello.encode(out), WELCOME_BYTES + 64 + 8 * 48);
+    let welcome = Header::decode(header_at(&bench.native_told, 0).expect("a header")).expect("whole");
+    let number = Welcome::decode(&welcome, &bench.native_told[64..]).expect("a Welcome").stream;
+    let mut body = b"key and data".to_vec();
+    body.resize(body_size(12, 1), 0);
+    write_index(&mut body, 12, &[Entry::new(0, Some(3), 9)]);
+    let batches = |out: &mut [u8]| {
+        let mut at = 0;
+        for number_of_batch in 0..24 {
+            let shard = ShardKey::new(number, number_of_batch % 8);
+            let header = Header { shard, count: 1, number: number_of_batch, ..blank(Kind::Batch) };
+            out[at + 64..at + 64 + body.len()].copy_from_slice(&body);
+            at += seal(&mut out[at..], header, body.len());
+        }
+        at
+    };
+    for round in [0, 1] {
+        let before = counting::allocations();
+        for _ in 0..100 {
+            bench.ask_natively(batches, 24 * 64);
+            assert!(bench.native_told.chunks(64).all(|answer| answer[3] == Kind::Ack as u8));
+        }
+        let made = counting::allocations() - before;
+        assert!(round == 0 || made == 0, "{made} allocations in 2400 native batches, flush {flush}");
+    }
+}
+
 /// The same request with its body in one chunk, which gets the largest buffer as nobody knows how long it is.
 fn chunked(request: &[u8], body: &str) -> Vec<u8> {
     let text = String::from_utf8(request.to_vec()).expect("text");
@@ -289,5 +373,7 @@ fn puts_do_not_allocate_after_start() {
     check(false, false);
     check(true, false);
     check(false, true);
+    natively(false);
+    natively(true);
     waits_without_its_body("CreateStream", "{\"StreamName\":\"s\",\"ShardCount\":8}");
 }

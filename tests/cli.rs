@@ -29,6 +29,9 @@ impl Drop for Scratch {
 fn serve(data: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.args(["serve", "--cores", "0", "--disk", "1G", "--data"]).arg(data).args(more);
+    if !more.contains(&"--native") {
+        command.args(["--native", "127.0.0.1:0"]);
+    }
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -51,7 +54,9 @@ impl Server {
     }
 
     fn start_with(data: &Path, more: &[&dyn AsRef<std::ffi::OsStr>]) -> Server {
-        let mut child = serve(data, &["--listen", "127.0.0.1:0"]).args(more).spawn().expect("it starts");
+        let more = more.iter().map(|flag| flag.as_ref().to_str().expect("text"));
+        let flags: Vec<&str> = ["--listen", "127.0.0.1:0"].into_iter().chain(more).collect();
+        let mut child = serve(data, &flags).spawn().expect("it starts");
         let mut banner = Vec::new();
         for line in BufReader::new(child.stdout.take().expect("piped")).lines() {
             banner.push(line.expect("text"));
@@ -108,6 +113,17 @@ fn an_address_that_is_taken_or_not_loopback_is_refused() {
     assert!(code == Some(1) && told.contains("in use by another process"), "{told}");
     let (code, told) = refused(&other.0, &["--listen", "0.0.0.0:0"]);
     assert!(code == Some(1) && told.contains("loopback"), "{told}");
+    let native = server.banner.iter().find_map(|line| line.trim().strip_prefix("native")).expect("it is told").trim();
+    TcpStream::connect(native).expect("it listens where it says");
+    let (code, told) = refused(&other.0, &["--listen", "127.0.0.1:0", "--native", native]);
+    assert!(code == Some(1) && told.contains("another address with --native"), "{told}");
+    let (code, told) = refused(&other.0, &["--listen", "127.0.0.1:0", "--native", "0.0.0.0:0"]);
+    assert!(code == Some(1) && told.contains("--native 0.0.0.0:0: only loopback"), "{told}");
+    let (code, told) = refused(&other.0, &["--native", "on"]);
+    assert!(code == Some(2) && told.contains("or off"), "{told}");
+    server.stop("-KILL");
+    let server = Server::start_with(&other.0, &[&"--native", &"off"]);
+    assert!(server.banner.iter().any(|line| line.trim() == "native    off"), "{:?}", server.banner);
     server.stop("-KILL");
 }
 

@@ -120,7 +120,7 @@ impl Drop for Server {
 /// Starts the server; returns when it has said that it is ready.
 fn launch(data: &Path, flags: &Vec<String>, port: u16) -> (Child, u16) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_penstock"))
-        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .args(["serve", "--native", "off", "--listen", &format!("127.0.0.1:{port}"), "--data"])
         .arg(data)
         .args(flags)
         .stdout(Stdio::piped())

@@ -18,6 +18,8 @@ const OBSERVERS_MAX: usize = 64;
 /// Shorter ones can be guessed from one request that somebody has seen.
 const SECRET_MIN: usize = 16;
 const SECRET_MAX: usize = 256;
+/// What stands before a secret where keys are derived from it.
+const DERIVED_FROM: &[u8] = b"AWS4";
 /// A head has to hold it.
 const SESSION_TOKEN_MAX: usize = 4096;
 
@@ -93,6 +95,27 @@ impl Access {
     pub(super) fn key(&self, id: &str) -> Option<(u32, &Key)> {
         let at = self.keys.binary_search_by(|key| key.id.as_str().cmp(id)).ok()?;
         Some((at as u32, &self.keys[at]))
+    }
+
+    /// For who proves that he knows it: the place of the key with this id, its user's, and the secret, where the key may be used with this session
+    /// token at second `now`.
+    pub fn secret_of(&self, id: &str, token: Option<&[u8]>, now: u64) -> Option<(u32, u16, &[u8])> {
+        let (at, key) = self.key(id)?;
+        key.check_token(token, now).ok()?;
+        Some((at, key.user, key.secret.strip_prefix(DERIVED_FROM)?))
+    }
+
+    /// Whether the key at this place has not expired at second `now`.
+    pub fn is_valid(&self, key: u32, now: u64) -> bool {
+        self.keys[key as usize].expires.is_none_or(|expires| expires > now)
+    }
+
+    /// Where the key at this place of `former` is now, if it is as it was.
+    pub fn kept(&self, former: &Access, key: u32) -> Option<u32> {
+        let before = &former.keys[key as usize];
+        let (at, after) = self.key(&before.id)?;
+        let same = after.active && (&after.secret, &after.token) == (&before.secret, &before.token);
+        (same && self.user(after.user).name == former.user(before.user).name).then_some(at)
     }
 
     pub fn user(&self, number: u16) -> &User {
@@ -224,7 +247,7 @@ fn read_key(key: &Json, user: u16, place: &str) -> Result<Key, String> {
     if expires.is_some() && token.is_none() {
         return Err(format!("{place}.expires: only a key with a session_token expires; others are made inactive"));
     }
-    Ok(Key { id, secret: [b"AWS4", found.as_bytes()].concat(), token, expires, active, user })
+    Ok(Key { id, secret: [DERIVED_FROM, found.as_bytes()].concat(), token, expires, active, user })
 }
 
 fn name(value: &Json, place: &str) -> Result<String, String> {

@@ -40,9 +40,11 @@ fn fingerprint(of: &Metadata) -> Fingerprint {
 }
 
 impl AccessArgs {
-    /// Reads the file, if one is named, and judges the address.
-    pub fn open(&self, listen: SocketAddr, tls: bool) -> Result<Option<Credentials>, String> {
-        check_address(listen, self.credentials.is_some(), tls, self.plaintext)?;
+    /// Reads the file, if one is named, and judges the addresses: each with its flag, and whether there is TLS.
+    pub fn open(&self, addresses: &[(&str, SocketAddr, bool)]) -> Result<Option<Credentials>, String> {
+        for (flag, address, tls) in addresses {
+            check_address(flag, *address, self.credentials.is_some(), *tls, self.plaintext)?;
+        }
         let Some(path) = &self.credentials else { return Ok(None) };
         let (access, seen) = read(path).map_err(|why| format!("--credentials {}: {why}", path.display()))?;
         Ok(Some(Credentials { path: path.clone(), seen: Some(seen), access: Arc::new(access) }))
@@ -50,15 +52,15 @@ impl AccessArgs {
 }
 
 /// Whether this address may be served.
-fn check_address(listen: SocketAddr, credentials: bool, tls: bool, plaintext: bool) -> Result<(), String> {
+fn check_address(flag: &str, listen: SocketAddr, credentials: bool, tls: bool, plaintext: bool) -> Result<(), String> {
     match (listen.ip().is_loopback(), credentials) {
         (true, _) => Ok(()),
         (false, false) => Err(format!(
-            "--listen {listen}: only loopback addresses are served without --credentials, as nobody is asked for a signature then"
+            "{flag} {listen}: only loopback addresses are served without --credentials, as nobody is asked for a signature then"
         )),
         (false, true) if tls || plaintext => Ok(()),
         (false, true) => Err(format!(
-            "--listen {listen}: without TLS whoever is on the way can read the records; say --plaintext if that is meant"
+            "{flag} {listen}: without TLS whoever is on the way can read the records; say --plaintext if that is meant"
         )),
     }
 }
@@ -122,7 +124,7 @@ mod tests {
     #[test]
     fn an_address_outside_loopback_needs_credentials_and_tls_or_a_word() {
         let check = |listen: &str, credentials, tls, plaintext| {
-            check_address(listen.parse().expect("an address"), credentials, tls, plaintext)
+            check_address("--listen", listen.parse().expect("an address"), credentials, tls, plaintext)
         };
         assert_eq!(check("127.0.0.1:1", false, false, false), Ok(()));
         assert_eq!(check("[::1]:1", true, false, false), Ok(()));

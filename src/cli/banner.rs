@@ -14,6 +14,8 @@ const DAY: u64 = 86_400;
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub endpoint: SocketAddr,
+    /// Of the native protocol, if that is served.
+    pub native: Option<SocketAddr>,
     pub tls: bool,
     pub cores: Vec<usize>,
     /// Of the companion of each worker.
@@ -60,6 +62,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         WhenFull::Trim => "when full, the oldest records make room",
     };
     let workers = facts.cores.len();
+    let native = facts.native.map_or("off".to_string(), |address| address.to_string());
     let ack = match facts.seconds.is_empty() {
         true => "the record is durable on this one machine; it is not replicated: if its disks die, the records die",
         false => "the record is durable on both halves of the mirror, in this one machine: one of them may die",
@@ -70,6 +73,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
     let lines = [
         format!("penstock {}", env!("CARGO_PKG_VERSION")),
         format!("  endpoint  {scheme}://{endpoint} ({signed})"),
+        format!("  native    {native}"),
         format!("  cores     {} ({workers} worker{})", cores::show(&facts.cores), if workers == 1 { "" } else { "s" }),
         format!("  data      {}{mirror} ({state})", data[0].display()),
         format!(
@@ -141,6 +145,7 @@ mod tests {
         };
         let facts = Facts {
             endpoint: "127.0.0.1:4567".parse().expect("an address"),
+            native: Some("127.0.0.1:4605".parse().expect("an address")),
             tls: false,
             cores: vec![0, 1],
             companions: vec![0, 1],
@@ -170,6 +175,7 @@ mod tests {
             "device    /var/lib/penstock: 1 log(s), 24 GB; 259:1 on ext4: volatile cache, passed by each commit (FUA); each commit a durable",
             "device    /mnt/b: 1 log(s), 12 GB; 259:2 on ext4: volatile cache, passed by each commit (FUA); one flush",
             "http://127.0.0.1:4567 ",
+            "  native    127.0.0.1:4605\n",
             "0-1 (2 workers)",
             "/var/lib/penstock (opened: 3 streams, 12 records)",
             "36 GB: 24 h at 417 KB/s",
@@ -199,6 +205,7 @@ mod tests {
             let (endpoint, cores) = ("127.0.0.1:1".parse().expect("an address"), (0..workers).collect());
             let facts = Facts {
                 endpoint,
+                native: None,
                 tls: false,
                 cores,
                 companions: Vec::new(),

@@ -59,6 +59,9 @@ pub struct Args {
     /// Address of the HTTP endpoint; outside loopback with --credentials only. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: SocketAddr,
+    /// Address of the native protocol, or `off`; outside loopback with --credentials and --plaintext only. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4605", value_parser = parse_native)]
+    native: Native,
     #[command(flatten)]
     tls: TlsArgs,
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
@@ -95,6 +98,31 @@ fn parse_cores(text: &str) -> Result<Cores, String> {
     cores::parse(text).map(Cores)
 }
 
+/// Where native clients are served: a type of its own, as clap takes a plain option for a flag that may be left out.
+#[derive(Clone, Copy, Debug)]
+struct Native(Option<SocketAddr>);
+
+impl Native {
+    /// As many listeners as there are for HTTP, and their address.
+    fn listen(self, http: Vec<TcpListener>) -> Result<(Option<SocketAddr>, Listeners), String> {
+        let made = self.0.map(|address| listeners("--native", address, http.len())).transpose()?;
+        Ok(match made {
+            Some((address, native)) => (Some(address), Listeners { http, native }),
+            None => (None, Listeners { http, native: Vec::new() }),
+        })
+    }
+}
+
+fn parse_native(text: &str) -> Result<Native, String> {
+    match text {
+        "off" => Ok(Native(None)),
+        address => address
+            .parse()
+            .map(|address| Native(Some(address)))
+            .map_err(|_| "an address with its port, as in 127.0.0.1:4605, or off".to_string()),
+    }
+}
+
 fn parse_days(text: &str) -> Result<f64, String> {
     let days: f64 = text.parse().map_err(|_| "a number of days, as in 14 or 0.5".to_string())?;
     if (0.0..=SCRUB_DAYS_MAX).contains(&days) { Ok(days) } else { Err(format!("0 to {SCRUB_DAYS_MAX} days")) }
@@ -115,9 +143,17 @@ fn parse_region(text: &str) -> Result<String, String> {
     }
 }
 
+impl Args {
+    /// What is listened on: the flag, the address, whether there is TLS.
+    fn addresses(&self) -> Vec<(&'static str, SocketAddr, bool)> {
+        let native = self.native.0.map(|address| ("--native", address, false));
+        [("--listen", self.listen, self.tls.is_on())].into_iter().chain(native).collect()
+    }
+}
+
 /// Serves until a signal; the text says what cannot be and what to do.
 pub fn run(args: Args) -> Result<(), String> {
-    let credentials = args.access.open(args.listen, args.tls.is_on())?;
+    let credentials = args.access.open(&args.addresses())?;
     process::raise_limits();
     probe::kernel().map_err(|missing| missing.to_string())?;
     let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()))?;
@@ -125,7 +161,8 @@ pub fn run(args: Args) -> Result<(), String> {
     let id = random()?;
     let id = u64::from_le_bytes(id[..8].try_into().expect("8 of 32 bytes")).max(1);
     let gathered = mirror::gather(&args.data, &args.mirror, id)?;
-    let (endpoint, listeners) = listeners(args.listen, chosen.workers.len())?;
+    let (endpoint, http) = listeners("--listen", args.listen, chosen.workers.len())?;
+    let (native, listeners) = args.native.listen(http)?;
     warn(&gathered.devices);
     gathered.missing.iter().for_each(|why| log(&format!("WARNING: a half of a mirror is missing: {why}")));
     tell_captures(&gathered.data);
@@ -154,6 +191,7 @@ pub fn run(args: Args) -> Result<(), String> {
     };
     let facts = Facts {
         endpoint,
+        native,
         tls: args.tls.is_on(),
         cores: chosen.workers,
         companions: chosen.companions,
@@ -185,6 +223,12 @@ pub fn run(args: Args) -> Result<(), String> {
     Ok(())
 }
 
+/// One of each for each worker; none for native clients where they are not served.
+struct Listeners {
+    http: Vec<TcpListener>,
+    native: Vec<TcpListener>,
+}
+
 fn tell_latencies(counters: &[Counters]) {
     let summary = expose::summary(counters);
     if !summary.is_empty() {
@@ -207,10 +251,10 @@ fn no_thread(error: io::Error) -> String {
 }
 
 /// First a bind that shares with nobody, else a second server would take half of the connections silently; then one listener a worker.
-fn listeners(address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<TcpListener>), String> {
+fn listeners(flag: &str, address: SocketAddr, count: usize) -> Result<(SocketAddr, Vec<TcpListener>), String> {
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("{address} is in use by another process; name another address with --listen")
+            format!("{address} is in use by another process; name another address with {flag}")
         }
         _ => format!("{address} cannot be listened on: {error}"),
     };
@@ -250,7 +294,7 @@ fn start(
     gathered: &Gathered,
     options: Options,
     spoken: &Spoken,
-    listeners: Vec<TcpListener>,
+    listeners: Listeners,
     peers: &Arc<Peers>,
     counters: &[Counters],
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, String> {
@@ -264,7 +308,8 @@ fn start(
     let say = say(facts.clone());
     let all: Vec<PathBuf> = facts.data.iter().chain(&facts.seconds).cloned().collect();
     let mut threads = Vec::new();
-    let workers = memory.into_iter().zip(mailboxes).zip(listeners).zip(facts.cores.iter().copied());
+    let mut native = listeners.native.into_iter();
+    let workers = memory.into_iter().zip(mailboxes).zip(listeners.http).zip(facts.cores.iter().copied());
     for (worker, (((buffers, mailboxes), listener), core)) in (0..count).zip(workers) {
         let companion = companion::start(companion::Post {
             worker,
@@ -288,6 +333,7 @@ fn start(
             core,
             data: all.clone(),
             listener,
+            native: native.next(),
             locks: gathered.locks.clone(),
             peers: peers.clone(),
             companion: Some(companion.map_err(no_thread)?),
@@ -391,9 +437,9 @@ mod tests {
     #[test]
     fn a_port_that_another_server_shares_is_found_out() {
         let any = "127.0.0.1:0".parse().expect("an address");
-        let (address, listeners) = listeners(any, 2).expect("free");
+        let (address, listeners) = listeners("--listen", any, 2).expect("free");
         assert_ne!(address.port(), 0);
-        let refused = super::listeners(address, 1).expect_err("it is taken");
+        let refused = super::listeners("--listen", address, 1).expect_err("it is taken");
         assert!(refused.contains("in use"), "{refused}");
         drop(listeners);
     }

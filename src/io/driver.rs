@@ -46,6 +46,8 @@ pub struct Post {
     /// The data directories, the home first; then, where they are mirrored, the second half of each.
     pub data: Vec<PathBuf>,
     pub listener: TcpListener,
+    /// For clients of the native protocol, if they are served.
+    pub native: Option<TcpListener>,
     /// Of the data directories.
     pub locks: Vec<Arc<File>>,
     pub peers: Arc<Peers>,
@@ -57,7 +59,7 @@ pub struct Post {
 /// Runs the worker on this thread until it has stopped. Returns when all workers have, as their rings are written to by each other.
 pub fn run(post: Post) -> io::Result<()> {
     let _guard = AbortOnPanic;
-    let Post { setup, core, data, listener, locks, peers, companion, spoken, say } = post;
+    let Post { setup, core, data, listener, native, locks, peers, companion, spoken, say } = post;
     let number = setup.worker;
     if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
         say(Event::Text(&format!(
@@ -72,6 +74,7 @@ pub fn run(post: Post) -> io::Result<()> {
         data: &data,
         directories: setup.options.given.len(),
         listener: Some(listener),
+        native,
         locks,
         peers: peers.clone(),
         companion,
@@ -82,7 +85,19 @@ pub fn run(post: Post) -> io::Result<()> {
     let front = Front::new(&setup.limits, spoken);
     let (done, ops) = (Completions::with_capacity(TURN), Ops::with_capacity(TURN));
     let worker = Worker::new(setup);
-    let mut driver = Driver { number, ring, front, worker, peers, say, done, ops, stopping: false, access: 0 };
+    let mut driver = Driver {
+        number,
+        ring,
+        front,
+        worker,
+        peers,
+        say,
+        done,
+        ops,
+        natives: Completions::new(),
+        stopping: false,
+        access: 0,
+    };
     driver.turns()?;
     driver.peers.ended();
     Ok(())
@@ -97,6 +112,8 @@ struct Driver {
     say: Say,
     done: Completions,
     ops: Ops,
+    /// Native clients that have just come.
+    natives: Completions,
     stopping: bool,
     /// Generation of the credentials that the worker has.
     access: u64,
@@ -139,7 +156,11 @@ impl Driver {
         }
         let came = !self.done.is_empty();
         let now = Clock.now();
+        // They are none of the front's, and come behind what it tells of connections that had their numbers before.
+        let is_native = |completion: &mut Completion| matches!(completion, Completion::NativeAccepted { .. });
+        self.natives.extend(self.done.extract_if(.., is_native));
         self.front.receive(now, &mut self.done, &mut self.worker.memory());
+        self.done.append(&mut self.natives);
         self.worker.note_carriers(self.front.carried());
         self.worker.step(now, &mut self.done, &mut self.ops);
         debug_assert!(self.done.is_empty(), "a turn takes all completions");

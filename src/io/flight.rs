@@ -2,15 +2,20 @@
 
 use super::buffers::Span;
 use super::op::{FileName, Socket, Token};
+use super::socket::Door;
 use std::ffi::CString;
 use std::os::fd::{OwnedFd, RawFd};
 
 /// An operation that the kernel works on, with what it takes to go on with it or to answer it. Paths live here until then.
 #[expect(dead_code, reason = "the paths are read by the kernel alone")]
 pub(super) enum Flight {
-    Accept,
+    Accept {
+        at: Door,
+    },
     /// A pause after an accept that failed for want of memory or descriptors.
-    AcceptLater,
+    AcceptLater {
+        at: Door,
+    },
     /// The address of a connection that has been accepted.
     Peer {
         socket: Socket,

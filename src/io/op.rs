@@ -259,7 +259,7 @@ pub enum Sync {
 /// A request of a worker to the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Takes connections from the worker's listener from now on.
+    /// Takes connections from the worker's listeners from now on.
     Accept,
     /// Receives at least one byte into `into`, or tells the end (0). At most one in flight for a socket.
     Recv {
@@ -483,6 +483,12 @@ pub enum Completion {
         over: Option<Socket>,
     },
     Accepted(Result<Socket, Errno>),
+    /// The same of a client of the native protocol, and who it is. Its end is told by `NativeClosed`: what stands between ring and core knows
+    /// nothing of it.
+    NativeAccepted {
+        socket: Socket,
+        peer: Option<IpAddr>,
+    },
     /// Bytes received; 0 is the peer's end.
     Received {
         socket: Socket,
@@ -493,6 +499,9 @@ pub enum Completion {
         result: Result<(), Errno>,
     },
     Closed {
+        socket: Socket,
+    },
+    NativeClosed {
         socket: Socket,
     },
     /// Of a file operation: bytes moved; links of a file opened; how it was linked; else 0.

@@ -22,9 +22,35 @@ const SO_PEERNAME: u32 = 28;
 /// After an accept that failed for want of memory or descriptors.
 const ACCEPT_PAUSE: Timespec = Timespec::new().nsec(10_000_000);
 
+/// Where a connection came in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Door {
+    #[default]
+    Http,
+    Native,
+}
+
+/// A listener, if there is one.
+struct Listening {
+    listener: Option<TcpListener>,
+    /// How long a client's address is: the kernel refuses to write less than it is asked for.
+    address_len: u32,
+    /// `user_data` of the accept in flight.
+    accepting: Option<u64>,
+}
+
+impl Listening {
+    fn at(listener: Option<TcpListener>) -> Listening {
+        let is_v6 = listener.as_ref().and_then(|it| it.local_addr().ok()).is_some_and(|address| address.is_ipv6());
+        let address_len = if is_v6 { size_of::<libc::sockaddr_in6>() } else { size_of::<libc::sockaddr_in>() } as u32;
+        Listening { listener, address_len, accepting: None }
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct State {
     open: bool,
+    door: Door,
     /// Receives and sends in flight.
     busy: u8,
     closing: bool,
@@ -44,21 +70,18 @@ struct Message {
 struct Address([u8; 28]);
 
 pub(super) struct Sockets {
-    listener: Option<TcpListener>,
+    /// By [`Door`].
+    doors: [Listening; 2],
     states: Box<[State]>,
     messages: Box<[Message]>,
     /// Where the kernel writes the address of a client that has just come. One a socket.
     addresses: Box<[Address]>,
-    /// How long it is: the kernel refuses to write less than it is asked for.
-    address_len: u32,
-    /// `user_data` of the accept in flight.
-    accepting: Option<u64>,
     pause: Box<Timespec>,
     open: u16,
 }
 
 impl Sockets {
-    pub fn new(connections: u16, listener: Option<TcpListener>) -> Sockets {
+    pub fn new(connections: u16, http: Option<TcpListener>, native: Option<TcpListener>) -> Sockets {
         let none = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
         let header = libc::msghdr {
             msg_name: std::ptr::null_mut(),
@@ -69,30 +92,32 @@ impl Sockets {
             msg_controllen: 0,
             msg_flags: 0,
         };
-        let is_v6 = listener.as_ref().and_then(|it| it.local_addr().ok()).is_some_and(|address| address.is_ipv6());
-        let address_len = if is_v6 { size_of::<libc::sockaddr_in6>() } else { size_of::<libc::sockaddr_in>() } as u32;
         let message = |_| Message { parts: [none; 2], header };
         Sockets {
-            listener,
+            doors: [http, native].map(Listening::at),
             states: vec![State::default(); connections as usize].into(),
             messages: (0..connections).map(message).collect(),
-            address_len,
             addresses: vec![Address::default(); connections as usize].into(),
-            accepting: None,
             pause: Box::new(ACCEPT_PAUSE),
             open: 0,
         }
     }
 
-    /// Drops the listener; gives what is to be cancelled.
-    pub fn stop_accepting(&mut self) -> Option<u64> {
-        self.listener = None;
-        self.accepting.take()
+    /// Drops the listeners; gives what is to be cancelled.
+    pub fn stop_accepting(&mut self) -> [Option<u64>; 2] {
+        self.doors.each_mut().map(|door| {
+            door.listener = None;
+            door.accepting.take()
+        })
     }
 
-    pub fn closed(&mut self, socket: Socket) {
-        self.states[socket.0 as usize] = State::default();
+    /// The socket's slot is free; gives what the core is told.
+    pub fn closed(&mut self, socket: Socket) -> Completion {
         self.open -= 1;
+        match std::mem::take(self.state(socket)).door {
+            Door::Http => Completion::Closed { socket },
+            Door::Native => Completion::NativeClosed { socket },
+        }
     }
 
     fn state(&mut self, socket: Socket) -> &mut State {
@@ -110,19 +135,20 @@ impl Sockets {
 }
 
 impl Ring {
-    pub(super) fn accept(&mut self) -> io::Result<()> {
-        let Some(listener) = &self.sockets.listener else { return Ok(()) };
-        if self.sockets.accepting.is_some() {
+    pub(super) fn accept(&mut self, at: Door) -> io::Result<()> {
+        let door = &mut self.sockets.doors[at as usize];
+        let Some(listener) = &door.listener else { return Ok(()) };
+        if door.accepting.is_some() {
             return Ok(());
         }
         let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd())).allocate_file_index(true).build();
-        let user_data = self.flights.put(Flight::Accept);
-        self.sockets.accepting = Some(user_data);
+        let user_data = self.flights.put(Flight::Accept { at });
+        door.accepting = Some(user_data);
         self.push(entry.user_data(user_data))
     }
 
     /// A connection, whose address is asked for before anybody is told of it, or its failure.
-    pub(super) fn accepted(&mut self, result: i32, done: &mut Completions) -> io::Result<()> {
+    pub(super) fn accepted(&mut self, at: Door, result: i32, done: &mut Completions) -> io::Result<()> {
         let socket = match outcome(result).map(Socket) {
             Ok(socket) => socket,
             Err(errno) => {
@@ -132,10 +158,10 @@ impl Ring {
         };
         let state = self.sockets.state(socket);
         debug_assert!(!state.open, "{socket:?} was open");
-        *state = State { open: true, ..State::default() };
+        *state = State { open: true, door: at, ..State::default() };
         self.sockets.open += 1;
         let address: *mut Address = &mut self.sockets.addresses[socket.0 as usize];
-        let len = self.sockets.address_len;
+        let len = self.sockets.doors[at as usize].address_len;
         let option =
             opcode::GetSockOpt::new(Fixed(socket.0), libc::SOL_SOCKET as u32, SO_PEERNAME, address.cast(), len);
         self.launch(option.build(), Flight::Peer { socket })
@@ -144,28 +170,34 @@ impl Ring {
     /// The address of a connection is known, or cannot be: the client may have gone already.
     pub(super) fn peer_is(&mut self, socket: Socket, result: i32, done: &mut Completions) {
         let peer = outcome(result).ok().and_then(|_| address_of(&self.sockets.addresses[socket.0 as usize]));
-        done.push(Completion::Accepted(Ok(socket)));
-        done.push(Completion::Client { socket, peer, secure: false, over: None });
+        match self.sockets.state(socket).door {
+            Door::Http => {
+                done.push(Completion::Accepted(Ok(socket)));
+                done.push(Completion::Client { socket, peer, secure: false, over: None });
+            }
+            Door::Native => done.push(Completion::NativeAccepted { socket, peer }),
+        }
     }
 
     /// The last answer of a multishot accept: it is armed again, at once or, when it would fail again, a little later.
-    pub(super) fn accept_ended(&mut self, result: i32, done: &mut Completions) -> io::Result<()> {
-        self.sockets.accepting = None;
-        if self.sockets.listener.is_none() {
+    pub(super) fn accept_ended(&mut self, at: Door, result: i32, done: &mut Completions) -> io::Result<()> {
+        let door = &mut self.sockets.doors[at as usize];
+        door.accepting = None;
+        if door.listener.is_none() {
             // Stopping. A connection that came with the last answer is still one to serve or close.
-            return if result >= 0 { self.accepted(result, done) } else { Ok(()) };
+            return if result >= 0 { self.accepted(at, result, done) } else { Ok(()) };
         }
         if !again(result) && result != -libc::ECANCELED {
-            self.accepted(result, done)?;
+            self.accepted(at, result, done)?;
         }
         // A full table has consumed the connection; other failures leave it in the queue, where it would fail again at once.
         let full = result == -libc::ENFILE && self.sockets.open as usize == self.sockets.states.len();
         match -result {
             libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS if !full => {
                 let pause: *const Timespec = &*self.sockets.pause;
-                self.launch(opcode::Timeout::new(pause).build(), Flight::AcceptLater)
+                self.launch(opcode::Timeout::new(pause).build(), Flight::AcceptLater { at })
             }
-            _ => self.accept(),
+            _ => self.accept(at),
         }
     }
 

@@ -16,7 +16,7 @@ use super::op::{Completion, Completions, Errno, Op, Ops};
 use super::peers::Peers;
 use super::prepare::Preparing;
 use super::scrub;
-use super::socket::Sockets;
+use super::socket::{Door, Sockets};
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use std::fs::File;
@@ -58,6 +58,8 @@ pub struct RingSetup<'a> {
     /// How many of them are first halves.
     pub directories: usize,
     pub listener: Option<TcpListener>,
+    /// For clients of the native protocol.
+    pub native: Option<TcpListener>,
     /// The locks of the data directories. The ring holds them too, for a killed process is gone before its ring is: the kernel takes a ring
     /// apart when the last of its operations has ended, and until then a write of the dead may still land in the log.
     pub locks: Vec<Arc<File>>,
@@ -121,7 +123,7 @@ impl Ring {
             loans: setup.loans,
             registered,
             flights,
-            sockets: Sockets::new(setup.connections, setup.listener),
+            sockets: Sockets::new(setup.connections, setup.listener, setup.native),
             files: Files::new(setup.data, setup.directories)?,
             preparing: Preparing::default(),
             companion: Companion::new(setup.companion),
@@ -146,7 +148,10 @@ impl Ring {
 
     fn carry_one(&mut self, op: Op) -> io::Result<()> {
         match op {
-            Op::Accept => self.accept(),
+            Op::Accept => {
+                self.accept(Door::Http)?;
+                self.accept(Door::Native)
+            }
             Op::Recv { socket, into } => self.recv(socket, into),
             Op::Send { socket, from, then } => self.send(socket, from, then),
             Op::Close { socket } => self.close(socket),
@@ -203,12 +208,12 @@ impl Ring {
         Ok(())
     }
 
-    /// Takes no further connection; those that wait in the listener are reset.
+    /// Takes no further connection; those that wait in the listeners are reset.
     pub fn stop_accepting(&mut self) -> io::Result<()> {
-        match self.sockets.stop_accepting() {
-            Some(user_data) => self.push(opcode::AsyncCancel::new(user_data).build().user_data(IGNORED)),
-            None => Ok(()),
+        for user_data in self.sockets.stop_accepting().into_iter().flatten() {
+            self.push(opcode::AsyncCancel::new(user_data).build().user_data(IGNORED))?;
         }
+        Ok(())
     }
 
     /// Operations that the kernel has not answered yet.
@@ -230,11 +235,11 @@ impl Ring {
             IGNORED => {}
             failed @ WAKE_FAILED..=u64::MAX => self.peers.peer((failed - WAKE_FAILED) as u16).wake(),
             slot if cqueue::more(cqe.flags()) => {
-                debug_assert!(
-                    matches!(self.flights.get(slot), Some(Flight::Accept)),
-                    "only accepts are answered more than once"
-                );
-                self.accepted(result, done)?;
+                let Some(&Flight::Accept { at }) = self.flights.get(slot) else {
+                    debug_assert!(false, "only accepts are answered more than once");
+                    return Ok(());
+                };
+                self.accepted(at, result, done)?;
             }
             slot => {
                 let Some(flight) = self.flights.take(slot) else {
@@ -249,8 +254,8 @@ impl Ring {
 
     fn land(&mut self, flight: Flight, result: i32, done: &mut Completions) -> io::Result<()> {
         match flight {
-            Flight::Accept => self.accept_ended(result, done),
-            Flight::AcceptLater => self.accept(),
+            Flight::Accept { at } => self.accept_ended(at, result, done),
+            Flight::AcceptLater { at } => self.accept(at),
             Flight::Peer { socket } => {
                 self.peer_is(socket, result, done);
                 Ok(())
@@ -259,8 +264,7 @@ impl Ring {
             Flight::Send { socket, from, then } => self.sent(socket, from, then, result, done),
             Flight::Shutdown { socket } => self.shut(socket),
             Flight::CloseSocket { socket } => {
-                self.sockets.closed(socket);
-                done.push(Completion::Closed { socket });
+                done.push(self.sockets.closed(socket));
                 Ok(())
             }
             Flight::Prepare => self.prepared_step(result),

@@ -46,6 +46,7 @@ struct Bench {
     buffers: Buffers,
     done: Completions,
     address: SocketAddr,
+    native: SocketAddr,
     peers: Arc<Peers>,
     scratch: Scratch,
 }
@@ -68,7 +69,8 @@ impl Bench {
         ];
         let buffers = Buffers::new(0, Layouts(layouts));
         let scratch = Scratch::new();
-        let address = socket::claim("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let free = || socket::claim("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let (address, native) = (free(), free());
         let peers = Peers::new(2).expect("eventfds");
         let setup = RingSetup {
             worker: 0,
@@ -78,12 +80,13 @@ impl Bench {
             data: std::slice::from_ref(&scratch.0),
             directories: 1,
             listener: Some(socket::listen(address).expect("a listener")),
+            native: Some(socket::listen(native).expect("a listener")),
             locks: Vec::new(),
             peers: peers.clone(),
             companion,
         };
         let (ring, _) = Ring::new(setup).expect("io_uring works here");
-        Bench { ring, buffers, done: Vec::new(), address, peers, scratch }
+        Bench { ring, buffers, done: Vec::new(), address, native, peers, scratch }
     }
 
     fn carry(&mut self, op: Op) {
@@ -231,6 +234,21 @@ fn more_connections_than_slots_are_refused_one_by_one_and_accepting_goes_on() {
 }
 
 #[test]
+fn a_native_client_is_told_from_others_when_it_comes_and_when_it_goes() {
+    let mut bench = Bench::new(2);
+    bench.carry(Op::Accept);
+    let native = TcpStream::connect(bench.native).expect("a connection");
+    let Completion::NativeAccepted { socket, peer } = bench.next() else { panic!("no native client") };
+    assert_eq!(peer, Some(native.local_addr().expect("an address").ip()));
+    let (other, _client) = bench.connect();
+    assert_ne!(socket, other);
+    bench.carry(Op::Close { socket });
+    assert_eq!(bench.next(), Completion::NativeClosed { socket });
+    bench.carry(Op::Close { socket: other });
+    assert_eq!(bench.next(), Completion::Closed { socket: other });
+}
+
+#[test]
 fn a_thousand_connections_are_served_at_once() {
     const COUNT: usize = 1000;
     let mut bench = Bench::new(1024);
@@ -265,8 +283,8 @@ fn a_thousand_connections_are_served_at_once() {
     sockets.iter().for_each(|socket| bench.carry(Op::Close { socket: *socket }));
     let closed = bench.until(|done| done.len() == COUNT);
     assert!(closed.iter().all(|c| matches!(c, Completion::Closed { .. })));
-    // Only the accept is left.
-    assert_eq!(bench.ring.in_flight(), 1);
+    // Only the two accepts are left.
+    assert_eq!(bench.ring.in_flight(), 2);
 }
 
 #[test]
@@ -404,6 +422,7 @@ fn a_sleeper_is_woken_by_another_ring_and_one_that_is_awake_is_not() {
             data: std::slice::from_ref(data),
             directories: 1,
             listener: None,
+            native: None,
             locks: Vec::new(),
             peers,
             companion: None,
@@ -478,6 +497,7 @@ fn the_lock_is_held_until_the_ring_is_gone() {
         data: std::slice::from_ref(data),
         directories: 1,
         listener: None,
+        native: None,
         locks: vec![lock.clone()],
         peers,
         companion: None,

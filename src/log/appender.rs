@@ -54,7 +54,7 @@ impl Log {
 
     /// Stamps the frame. It is durable once `durable()` has reached the returned position.
     pub fn close_frame(&mut self, frame: OpenFrame, stamp: Stamp, buffers: &mut Buffers) -> Position {
-        let body_crc = crc(buffers.bytes(frame.body));
+        let body_crc = stamp.body_crc.unwrap_or_else(|| crc(buffers.bytes(frame.body)));
         let header = self.stamp_frame(&frame, &stamp, body_crc, buffers);
         let size = self.settings.segment_size;
         let (incarnation, at) = ((frame.position.0 / size) as u32, (frame.position.0 % size) as u32);
@@ -82,6 +82,7 @@ impl Log {
             count: 0,
             producer: 0,
             number: 0,
+            body_crc: None,
         };
         buffers.bytes_mut(frame.body).fill(0);
         let body_crc = crc(buffers.bytes(frame.body));

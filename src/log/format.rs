@@ -1,4 +1,5 @@
-//! The bytes of the log: the only file that knows where a field lies.
+//! The bytes of the log: the only file that knows where a field lies, with `format/batch.rs`, which knows it of a body. What travels between
+//! native clients and the server has the same header.
 //!
 //! All numbers are little-endian; every CRC is CRC-32C. Fields marked c are the client's, s the server's (zero on the wire from a client).
 //!
@@ -18,13 +19,10 @@
 //!                 24 start u64 (byte of the file) | 32 length u64 | 40 CRC u32 of the rkyv bytes | 44 zero u8 × 16 | 60 CRC u32 of bytes 0..60
 //! ```
 
+mod batch;
+
 use super::checksum::{Running, crc};
-use rkyv::api::low;
-use rkyv::rancor::Failure;
-use rkyv::ser::allocator::SubAllocator;
-use rkyv::ser::writer::Buffer;
-use rkyv::with::InlineAsBox;
-use rkyv::{Archive, Serialize};
+pub use batch::{ENTRY, Entry, ROOT, Record, Records, body_size, records, write_index};
 use std::fmt;
 
 /// A shard in frames: stream number in the high half, shard number in the low half.
@@ -51,10 +49,6 @@ pub struct Position(pub u64);
 
 /// Bytes of a frame header, of a commit header and of a trailer; also what frames are aligned to.
 pub const HEADER: usize = 64;
-/// Bytes of an entry of a body's index.
-pub const ENTRY: usize = 16;
-/// Bytes of the rkyv root that ends a body.
-pub const ROOT: usize = 8;
 const FRAME_MAGIC: u16 = u16::from_le_bytes(*b"pf");
 const COMMIT_MAGIC: u16 = u16::from_le_bytes(*b"pC");
 const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"pgFt");
@@ -62,8 +56,6 @@ const TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"pgFt");
 const VERSION: u8 = 1;
 /// Of trailers and the footers that they name; one of another version is no footer, and its segment is walked.
 const TRAILER_VERSION: u8 = 2;
-/// Flag bit of an entry: the record has no partition key.
-const NO_KEY: u16 = 1;
 
 /// Why bytes are not what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +100,28 @@ pub enum FrameKind {
     Encrypted = 2,
 }
 
+/// A kind in the header of a frame: of one that is stored, or of one that only travels.
+pub trait HeaderKind: Copy {
+    fn byte(self) -> u8;
+    /// `None`: there is no such kind.
+    fn of_byte(byte: u8) -> Option<Self>;
+}
+
+impl HeaderKind for FrameKind {
+    fn byte(self) -> u8 {
+        self as u8
+    }
+
+    fn of_byte(byte: u8) -> Option<FrameKind> {
+        match byte {
+            0 => Some(FrameKind::Void),
+            1 => Some(FrameKind::Batch),
+            2 => Some(FrameKind::Encrypted),
+            _ => None,
+        }
+    }
+}
+
 /// What a commit is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -121,10 +135,13 @@ pub enum CommitKind {
     Stopped = 5,
 }
 
+/// The header of a frame of the log.
+pub type FrameHeader = Header<FrameKind>;
+
 /// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FrameHeader {
-    pub kind: FrameKind,
+pub struct Header<K> {
+    pub kind: K,
     /// Bytes from this header to the next of the commit: a multiple of 64, at least 64 + `body`.
     pub stride: u32,
     /// Bytes of the body.
@@ -185,11 +202,6 @@ pub const fn stride(body: u32) -> u64 {
     round_up(HEADER as u64 + body as u64, HEADER as u64)
 }
 
-/// Bytes of the body of `count` records with `payload` bytes of keys and data.
-pub const fn body_size(payload: usize, count: usize) -> usize {
-    payload + ENTRY * count + ROOT
-}
-
 struct Writer<'a>(&'a mut [u8; HEADER]);
 
 impl Writer<'_> {
@@ -232,12 +244,12 @@ fn checked_version(bytes: &[u8; HEADER], what: &'static str) -> Result<(), Damag
     }
 }
 
-impl FrameHeader {
+impl<K: HeaderKind> Header<K> {
     /// Writes the header with its CRC, which is returned: the commit's CRC covers it.
     pub fn encode(&self, into: &mut [u8; HEADER]) -> u32 {
         let mut w = Writer(into);
         w.put(0, FRAME_MAGIC.to_le_bytes());
-        w.put(2, [VERSION, self.kind as u8]);
+        w.put(2, [VERSION, self.kind.byte()]);
         w.put(4, self.stride.to_le_bytes());
         w.put(8, self.body.to_le_bytes());
         w.put(12, self.count.to_le_bytes());
@@ -254,7 +266,7 @@ impl FrameHeader {
     }
 
     /// Reads a header after checking its CRC; bounds within itself are checked, those of its surroundings are the caller's.
-    pub fn decode(bytes: &[u8; HEADER]) -> Result<FrameHeader, Damage> {
+    pub fn decode(bytes: &[u8; HEADER]) -> Result<Header<K>, Damage> {
         const WHAT: &str = "frame header";
         if !is_frame(bytes) {
             return Err(Damage::Magic { what: WHAT });
@@ -264,13 +276,8 @@ impl FrameHeader {
             return Err(Damage::Checksum { what: WHAT, stored, computed });
         }
         checked_version(bytes, WHAT)?;
-        let kind = match bytes[3] {
-            0 => FrameKind::Void,
-            1 => FrameKind::Batch,
-            2 => FrameKind::Encrypted,
-            _ => return Err(Damage::Field { what: "kind of frame" }),
-        };
-        let header = FrameHeader {
+        let kind = K::of_byte(bytes[3]).ok_or(Damage::Field { what: "kind of frame" })?;
+        let header = Header {
             kind,
             stride: u32_at(bytes, 4),
             body: u32_at(bytes, 8),
@@ -487,111 +494,3 @@ impl Trailer {
         })
     }
 }
-
-/// Where a record of a batch lies. Never edited: a second version would be added.
-#[derive(Archive, Serialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// Byte of the body where its key begins; its data follows the key.
-    pub position: u32,
-    pub data_len: u32,
-    pub key_len: u16,
-    /// See [`Entry::new`].
-    pub flags: u16,
-    /// µs after the arrival of the frame.
-    pub arrival_delta: u32,
-}
-
-impl Entry {
-    /// An entry of a record at byte `position`; a `key_len` of `None` is a record without a partition key.
-    pub fn new(position: u32, key_len: Option<u16>, data_len: u32) -> Entry {
-        let flags = if key_len.is_none() { NO_KEY } else { 0 };
-        Entry { position, data_len, key_len: key_len.unwrap_or(0), flags, arrival_delta: 0 }
-    }
-}
-
-#[derive(Archive, Serialize)]
-struct Index<'a> {
-    #[rkyv(with = InlineAsBox)]
-    entries: &'a [Entry],
-}
-
-const _: () = assert!(size_of::<ArchivedEntry>() == ENTRY && size_of::<ArchivedIndex>() == ROOT);
-
-/// Archives the index of a body behind its payload, in place. `body` is exactly [`body_size`] of the payload and the entries.
-pub fn write_index(body: &mut [u8], payload: usize, entries: &[Entry]) {
-    assert_eq!(body.len(), body_size(payload, entries.len()), "a body of the size that was reserved");
-    let into = Buffer::from(&mut body[payload..]);
-    low::to_bytes_in_with_alloc::<_, _, Failure>(&Index { entries }, into, SubAllocator::empty())
-        .expect("entries and root have exactly the room that the assertion above counts");
-}
-
-/// A record of a batch, in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Record<'a> {
-    /// Its place in the batch; its sequence number is the frame's plus this.
-    pub ordinal: u32,
-    pub key: Option<&'a [u8]>,
-    pub data: &'a [u8],
-    /// µs after the arrival of the frame.
-    pub arrival_delta: u32,
-}
-
-/// The records of a checked body.
-#[derive(Clone)]
-pub struct Records<'a> {
-    body: &'a [u8],
-    entries: &'a [ArchivedEntry],
-    ordinal: u32,
-}
-
-/// The records of a batch of `count`. The body's CRC was checked before; here the index is, and that each record lies in the payload.
-pub fn records(body: &[u8], count: u32) -> Result<Records<'_>, Damage> {
-    const SHORT: Damage = Damage::Short { what: "index of a batch" };
-    const WRONG: Damage = Damage::Field { what: "index of a batch" };
-    let payload = (count as usize).checked_mul(ENTRY).and_then(|n| body.len().checked_sub(n + ROOT)).ok_or(SHORT)?;
-    let index = rkyv::access::<ArchivedIndex<'_>, Failure>(&body[payload..]).map_err(|_| WRONG)?;
-    let entries: &[ArchivedEntry] = &index.entries;
-    if entries.len() != count as usize {
-        return Err(WRONG);
-    }
-    let inside = |e: &ArchivedEntry| {
-        let end = e.position.to_native() as u64 + e.key_len.to_native() as u64 + e.data_len.to_native() as u64;
-        end <= payload as u64
-    };
-    match entries.iter().all(inside) {
-        true => Ok(Records { body, entries, ordinal: 0 }),
-        false => Err(WRONG),
-    }
-}
-
-impl<'a> Records<'a> {
-    /// Passes over the first `count` records without looking at them.
-    pub fn after(mut self, count: u32) -> Records<'a> {
-        let count = (count as usize).min(self.entries.len());
-        self.entries = &self.entries[count..];
-        self.ordinal += count as u32;
-        self
-    }
-}
-
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
-
-    fn next(&mut self) -> Option<Record<'a>> {
-        let (entry, rest) = self.entries.split_first()?;
-        self.entries = rest;
-        let ordinal = self.ordinal;
-        self.ordinal += 1;
-        let key_at = entry.position.to_native() as usize;
-        let data_at = key_at + entry.key_len.to_native() as usize;
-        let key = (entry.flags.to_native() & NO_KEY == 0).then(|| &self.body[key_at..data_at]);
-        let data = &self.body[data_at..data_at + entry.data_len.to_native() as usize];
-        Some(Record { ordinal, key, data, arrival_delta: entry.arrival_delta.to_native() })
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.entries.len(), Some(self.entries.len()))
-    }
-}
-
-impl ExactSizeIterator for Records<'_> {}

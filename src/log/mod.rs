@@ -152,6 +152,8 @@ pub struct Stamp {
     /// Producer and number of a native frame, else 0.
     pub producer: u64,
     pub number: u32,
+    /// Of the body, where it came with one: what happened to it since is found by whoever reads it. `None`: as the body is now.
+    pub body_crc: Option<u32>,
 }
 
 /// How full the log is. All in bytes but `free_segments`.

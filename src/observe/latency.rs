@@ -45,6 +45,7 @@ latencies! {
     Control Operation "control",
     LeaseTables Operation "lease-tables",
     ClientMetrics Operation "PutMetricData",
+    NativeBatch Operation "native-batch",
 }
 
 /// Sub-buckets of a power of two, as a power of two.

@@ -124,6 +124,10 @@ impl Gate {
         self.table.is_some()
     }
 
+    pub(super) fn table(&self) -> Option<&Arc<Access>> {
+        self.table.as_ref()
+    }
+
     /// Looks at a head that has been parsed before: the signature that is to be verified, if it has one, or who it is.
     fn screen(&mut self, head: &[u8], route: &Route, region: &str, now: u64) -> Result<(Option<Check>, Pass), Refused> {
         let nobody = Ok((None, Pass::Nobody));
@@ -184,6 +188,7 @@ impl Worker {
         let former = self.gate.table.replace(table.clone());
         self.gate.keys.clear();
         let Some(former) = former else { return };
+        self.natives_follow(|key| table.kept(&former, key));
         let find = |user: u16| table.successor(&former, user);
         for c in &mut self.connections.slots {
             c.pass = match c.pass {

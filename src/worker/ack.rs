@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 /// What this worker knows of each log, its own and others', and the puts that wait for it, in the order of their positions.
 pub struct Acks {
     logs: Vec<LogAcks>,
+    /// A log is durable further, or has failed, since native clients were last answered.
+    pub(super) news: bool,
 }
 
 struct LogAcks {
@@ -22,7 +24,13 @@ impl Acks {
     /// For `logs` logs and up to `puts` puts: a put waits once or twice at most logs.
     pub fn new(logs: usize, puts: usize) -> Acks {
         let log = |_| LogAcks { durable: Position(0), failed: false, waiting: VecDeque::with_capacity(puts * 2) };
-        Acks { logs: (0..logs).map(log).collect() }
+        Acks { logs: (0..logs).map(log).collect(), news: false }
+    }
+
+    /// Up to where log `log` is known to be durable, and whether it will never be further.
+    pub fn of(&self, log: u32) -> (Position, bool) {
+        let log = &self.logs[log as usize];
+        (log.durable, log.failed)
     }
 
     /// Lets `put` wait for `position` of log `log`; `false`: it need not, that is durable or waited for already.
@@ -112,6 +120,7 @@ impl Worker {
     /// Log `log` is durable below `position`: the puts that waited for it go on. When it has failed, the others' frames there are lost.
     pub(super) fn log_durable(&mut self, log: u32, position: Position, failed: bool, ops: &mut Ops) {
         let acks = &mut self.acks.logs[log as usize];
+        self.acks.news |= position > acks.durable || failed && !acks.failed;
         acks.durable = acks.durable.max(position);
         acks.failed |= failed;
         self.places[log as usize].failed |= failed;

@@ -1,11 +1,11 @@
-//! Frames into the logs of this worker: its own puts' and other workers'.
+//! Frames into the logs of this worker: of its own puts and native clients, and of other workers'.
 //!
 //! A frame that cannot be appended at once (log memory is in flight, the shard is closing, the log is about to be trimmed) waits here, in
 //! order, until its deadline; whatever may have changed that is followed by another try at the end of the turn.
 
 use super::WhenFull;
 use super::Worker;
-use super::mailbox::{Message, PutId, PutRefusal};
+use super::mailbox::{Asker, Batch, Message, NativeId, PutId, PutRefusal};
 use crate::io::buffers::Span;
 use crate::io::clock::Mono;
 use crate::io::op::Ops;
@@ -20,18 +20,39 @@ pub const HELD_MS: u64 = 15_000;
 /// A frame that waits to be appended.
 #[derive(Clone, Copy, Debug)]
 pub enum Pending {
-    Local { put: PutId, frame: u16, deadline: Mono },
-    Remote { worker: u16, put: PutId, frame: u16, shard: ShardKey, count: u16, seen: u64, body: Span, deadline: Mono },
+    Local {
+        put: PutId,
+        frame: u16,
+        deadline: Mono,
+    },
+    /// Of a native client of this worker.
+    Native {
+        id: NativeId,
+        batch: Batch,
+        deadline: Mono,
+    },
+    Remote {
+        worker: u16,
+        asker: Asker,
+        batch: Batch,
+        seen: u64,
+        deadline: Mono,
+    },
+}
+
+/// Where a frame has gone: durable when log `log` is below `position`.
+#[derive(Clone, Copy, Debug)]
+pub struct Appended {
+    pub log: u32,
+    /// Number of its first record.
+    pub first: u64,
+    pub arrival: u64,
+    pub position: Position,
 }
 
 /// What became of a frame.
 enum Outcome {
-    Appended {
-        log: usize,
-        first: u64,
-        arrival: u64,
-        position: Position,
-    },
+    Appended(Appended),
     /// For a reason that holds for this log at the moment.
     LogWaits(usize),
     /// For a reason of its shard.
@@ -60,7 +81,7 @@ impl Worker {
     fn shard_of(&self, pending: &Pending) -> ShardKey {
         match *pending {
             Pending::Local { put, frame, .. } => self.put_of(put).frames[frame as usize].shard,
-            Pending::Remote { shard, .. } => shard,
+            Pending::Native { batch, .. } | Pending::Remote { batch, .. } => batch.shard,
         }
     }
 
@@ -100,26 +121,49 @@ impl Worker {
     }
 
     fn overdue(&self, pending: &Pending) -> bool {
-        let (Pending::Local { deadline, .. } | Pending::Remote { deadline, .. }) = *pending;
+        let (Pending::Local { deadline, .. } | Pending::Native { deadline, .. } | Pending::Remote { deadline, .. }) =
+            *pending;
         deadline <= self.now.mono || self.stopping
     }
 
     fn settle(&mut self, pending: Pending, outcome: Outcome) {
         match (pending, outcome) {
-            (Pending::Local { put, frame, .. }, Outcome::Appended { log, first, arrival, position }) => {
-                let log = self.logs[log].settings().number;
-                self.frame_appended(put, frame, log, first, arrival, position)
+            (Pending::Local { put, frame, .. }, Outcome::Appended(appended)) => {
+                self.frame_appended(put, frame, appended)
             }
             (Pending::Local { put, frame, .. }, Outcome::Refused(why)) => self.frame_refused(put, frame, why),
-            (Pending::Remote { worker, put, frame, .. }, Outcome::Appended { log, first, arrival, position }) => {
-                self.tell[log].expects(worker, position);
-                let log = self.logs[log].settings().number;
-                self.mail.answer(worker, Message::Appended { put, frame, log, first, arrival, position });
+            (Pending::Native { id, .. }, Outcome::Appended(appended)) => self.native_appended(id, appended),
+            (Pending::Native { id, .. }, Outcome::Refused(why)) => self.native_refused(id, why),
+            (Pending::Remote { worker, asker, .. }, Outcome::Appended(appended)) => {
+                let Appended { log, first, arrival, position } = appended;
+                let index = self.log_index(log).expect("it was appended to a log of this worker");
+                self.tell[index].expects(worker, position);
+                self.mail.answer(worker, Message::Appended { asker, log, first, arrival, position });
             }
-            (Pending::Remote { worker, put, frame, .. }, Outcome::Refused(why)) => {
-                self.mail.answer(worker, Message::PutRefused { put, frame, why });
+            (Pending::Remote { worker, asker, .. }, Outcome::Refused(why)) => {
+                self.mail.answer(worker, Message::PutRefused { asker, why });
             }
             (_, Outcome::LogWaits(_) | Outcome::ShardWaits) => unreachable!("what waits is not settled"),
+        }
+    }
+
+    /// Writes the body of a frame; gives what a native client has said of it: producer, number, CRC.
+    fn fill(&mut self, pending: Pending, to: Span) -> (u64, u32, Option<u32>) {
+        match pending {
+            Pending::Local { put, frame, .. } => {
+                self.puts.fill(put, frame, &mut self.buffers, to);
+                (0, 0, None)
+            }
+            Pending::Native { batch, .. } => {
+                let (from, to) = self.buffers.pair(batch.body, to);
+                to.copy_from_slice(from);
+                (batch.producer, batch.number, batch.body_crc)
+            }
+            Pending::Remote { worker, batch, .. } => {
+                let from = self.loans[worker as usize].bytes(batch.body);
+                self.buffers.bytes_mut(to).copy_from_slice(from);
+                (batch.producer, batch.number, batch.body_crc)
+            }
         }
     }
 
@@ -134,7 +178,10 @@ impl Worker {
                 let frame = &put.frames[frame as usize];
                 (frame.count, frame.body(), self.state().applied)
             }
-            Pending::Remote { count, body, seen, .. } => (count, body.len as usize, seen),
+            // Its client has gone, and its bytes with it.
+            Pending::Native { id, .. } if !self.natives.is_there(id) => return Outcome::Refused(PutRefusal::Failed),
+            Pending::Native { batch, .. } => (batch.count, batch.body.len as usize, self.state().applied),
+            Pending::Remote { batch, seen, .. } => (batch.count, batch.body.len as usize, seen),
         };
         let applied = self.state().applied;
         if applied < seen {
@@ -165,13 +212,7 @@ impl Worker {
             Err(Refusal::Failed | Refusal::TooLarge) => return Outcome::Refused(PutRefusal::Failed),
         };
         let to = self.logs[log].body(&open);
-        match pending {
-            Pending::Local { put, frame, .. } => self.puts.fill(put, frame, &mut self.buffers, to),
-            Pending::Remote { worker, body, .. } => {
-                let from = self.loans[worker as usize].bytes(body);
-                self.buffers.bytes_mut(to).copy_from_slice(from);
-            }
-        }
+        let (producer, number, body_crc) = self.fill(pending, to);
         let shard = self.shards.get_mut(key).expect("it was found above");
         let (first, arrival) = shard.assign(count as u32, self.retention.stamp(self.now));
         let stamp = Stamp {
@@ -180,12 +221,13 @@ impl Worker {
             sequence: first,
             arrival,
             count: count as u32,
-            producer: 0,
-            number: 0,
+            producer,
+            number,
+            body_crc,
         };
         let position = self.logs[log].close_frame(open, stamp, &mut self.buffers);
         shard.end = position;
         self.fanout.appended(log, position, key);
-        Outcome::Appended { log, first, arrival, position }
+        Outcome::Appended(Appended { log: self.logs[log].settings().number, first, arrival, position })
     }
 }

@@ -113,7 +113,7 @@ impl Worker {
         self.count_connections();
     }
 
-    fn count_connections(&self) {
+    pub(super) fn count_connections(&self) {
         self.counters.set(Counter::ConnectionsNow, self.connections.in_ring() as u64);
         self.counters.set(Counter::StreamsNow, self.connections.streams as u64);
     }
@@ -142,6 +142,9 @@ impl Worker {
     pub(super) fn on_received(&mut self, socket: Socket, result: Result<u32, Errno>, ops: &mut Ops) {
         let slot = socket.0 as u16;
         let now = self.now.mono;
+        if self.natives.at(slot).is_some() || self.connections.slots[slot as usize].phase == Phase::Native {
+            return self.native_received(slot, result, ops);
+        }
         let c = &mut self.connections.slots[slot as usize];
         c.receiving = false;
         let bytes = match result {
@@ -408,6 +411,9 @@ impl Worker {
     pub(super) fn on_sent(&mut self, socket: Socket, result: Result<(), Errno>, ops: &mut Ops) {
         let slot = socket.0 as u16;
         let c = &mut self.connections.slots[slot as usize];
+        if c.phase == Phase::Native {
+            return self.native_sent(slot, result.is_ok(), ops);
+        }
         if c.continuing && matches!(c.phase, Phase::Body | Phase::Chunks) {
             c.continuing = false;
             return match result {
@@ -519,7 +525,7 @@ fn head_ms(gate: &Gate, connection: &Connection) -> u64 {
 }
 
 /// A buffer for a body, as long as a quarter of its pool stays for replies; `may`: of which pools, by their slots.
-fn take_body(buffers: &mut Buffers, len: usize, may: impl Fn(Pool, u16) -> bool) -> Option<Span> {
+pub(super) fn take_body(buffers: &mut Buffers, len: usize, may: impl Fn(Pool, u16) -> bool) -> Option<Span> {
     let spare = |b: &Buffers, pool| b.available(pool) > b.slots(pool) as usize / 4 && may(pool, b.slots(pool));
     [Pool::Small, Pool::Medium, Pool::Large].into_iter().find_map(|pool| {
         (buffers.slot_size(pool) as usize >= len && spare(buffers, pool)).then(|| buffers.take(pool))?

@@ -34,6 +34,8 @@ pub enum Phase {
     /// A refusal has been sent; what the client goes on sending is dropped until it closes. Closing at once would reset the connection,
     /// and most clients read the reply only when they have sent all.
     Draining,
+    /// A client of the native protocol: all that is known of it is elsewhere.
+    Native,
     /// `Op::Close` has been emitted.
     Closing,
 }

@@ -32,6 +32,32 @@ pub struct ConnectionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutId(pub u16);
 
+/// A native client's place at its worker, told apart from earlier ones in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NativeId {
+    pub place: u16,
+    pub generation: u32,
+}
+
+/// Who wants a frame to be appended, and is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    Put { put: PutId, frame: u16 },
+    Native(NativeId),
+}
+
+/// A whole body that is to become a frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch {
+    pub shard: ShardKey,
+    pub count: u16,
+    pub body: Span,
+    /// Of a native client: what its header says, and is stored.
+    pub producer: u64,
+    pub number: u32,
+    pub body_crc: Option<u32>,
+}
+
 /// Why a frame was not appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PutRefusal {
@@ -124,27 +150,22 @@ pub enum Message {
         shard: ShardKey,
         end: Option<(u64, Wall)>,
     },
-    /// Append a frame of `count` records whose body is lent. Answered by `Appended` or `PutRefused`; the loan ends with the answer.
+    /// Append a frame whose body is lent. Answered by `Appended` or `PutRefused`; the loan ends with the answer.
     Put {
-        put: PutId,
-        frame: u16,
-        shard: ShardKey,
-        count: u16,
+        asker: Asker,
+        batch: Batch,
         seen: u64,
-        body: Span,
     },
     /// `log`: where, also if it has moved since it was routed.
     Appended {
-        put: PutId,
-        frame: u16,
+        asker: Asker,
         log: u32,
         first: u64,
         arrival: u64,
         position: Position,
     },
     PutRefused {
-        put: PutId,
-        frame: u16,
+        asker: Asker,
         why: PutRefusal,
     },
     /// A log is durable below `position`; `failed`: and will never be further.

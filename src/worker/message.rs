@@ -1,8 +1,8 @@
 //! Messages taken from other workers.
 
 use super::Worker;
-use super::append::{HELD_MS, Pending};
-use super::mailbox::Message;
+use super::append::{Appended, HELD_MS, Pending};
+use super::mailbox::{Asker, Message, PutRefusal};
 use crate::io::op::Ops;
 
 /// Messages of one worker that are taken in a turn: enough to keep up, few enough to keep turns short.
@@ -51,22 +51,17 @@ impl Worker {
             }
             Message::Scrubbed(change) => self.keep_scrubs(*change, ops),
             Message::ShardEnd { shard, end } => self.note_end(shard, end),
-            Message::Put { put, frame, shard, count, seen, body } => {
+            Message::Put { asker, batch, seen } => {
                 let deadline = self.now.mono.plus_ms(HELD_MS);
-                let pending = Pending::Remote { worker: from, put, frame, shard, count, seen, body, deadline };
-                self.append_or_wait(pending);
+                self.append_or_wait(Pending::Remote { worker: from, asker, batch, seen, deadline });
             }
-            Message::Appended { put, frame, log, first, arrival, position } => {
+            Message::Appended { asker, log, first, arrival, position } => {
                 self.mail.answered(from);
-                self.put_loan_ended(put);
-                self.frame_appended(put, frame, log, first, arrival, position);
-                self.put_progress(put, ops);
+                self.put_settled(asker, Ok(Appended { log, first, arrival, position }), ops);
             }
-            Message::PutRefused { put, frame, why } => {
+            Message::PutRefused { asker, why } => {
                 self.mail.answered(from);
-                self.put_loan_ended(put);
-                self.frame_refused(put, frame, why);
-                self.put_progress(put, ops);
+                self.put_settled(asker, Err(why), ops);
             }
             Message::Durable { log, position, failed } => self.log_durable(log, position, failed, ops),
             Message::Get { from: connection, call } => self.get_asked(from, connection, call),
@@ -84,6 +79,22 @@ impl Worker {
             Message::Fanout(letter) => self.on_fanout_letter(from, letter, ops),
             Message::Snapshot(letter) => self.on_snapshot_letter(from, letter, ops),
             Message::Stopping => self.stopped_workers[from as usize] = true,
+        }
+    }
+
+    /// An owner has copied a lent frame, or refused it.
+    fn put_settled(&mut self, asker: Asker, settled: Result<Appended, PutRefusal>, ops: &mut Ops) {
+        match (asker, settled) {
+            (Asker::Native(id), Ok(appended)) => self.native_appended(id, appended),
+            (Asker::Native(id), Err(why)) => self.native_refused(id, why),
+            (Asker::Put { put, frame }, settled) => {
+                self.put_loan_ended(put);
+                match settled {
+                    Ok(appended) => self.frame_appended(put, frame, appended),
+                    Err(why) => self.frame_refused(put, frame, why),
+                }
+                self.put_progress(put, ops);
+            }
         }
     }
 }

@@ -24,6 +24,10 @@ pub mod latest;
 pub mod mailbox;
 pub mod message;
 mod mirror;
+mod native;
+mod native_batch;
+mod native_receive;
+mod native_send;
 pub mod notice;
 pub mod pinning;
 pub mod put;
@@ -67,6 +71,7 @@ use fanout::Fanout;
 use get::{GET_TOKEN, Gets};
 use hang::Hang;
 use mailbox::{ConnectionId, Mailboxes, Message};
+use native::Natives;
 use notice::Notice;
 use pinning::Pinning;
 use put::Puts;
@@ -132,6 +137,7 @@ pub struct Worker {
     /// Where recovery found that shards go on: (next number, arrival).
     found: BTreeMap<ShardKey, (u64, u64)>,
     connections: Connections,
+    natives: Natives,
     gate: Gate,
     puts: Puts,
     pending: VecDeque<Pending>,
@@ -202,12 +208,14 @@ impl Worker {
         self.put_moved(ops);
         self.put_unlent(ops);
         self.put_queued(ops);
+        self.natives_turn(ops);
         self.latest_again(ops);
         self.repaired(ops);
         self.gets_turn(ops);
         if now.mono >= self.tick {
             self.tick = now.mono.plus_ms(TICK_MS);
             self.sweep_connections(ops);
+            self.sweep_natives(ops);
             self.sweep_puts(ops);
             self.sweep_subscriptions(ops);
             self.fanout_tick(ops);
@@ -239,6 +247,7 @@ impl Worker {
         self.reclaim(ops);
         if self.serving {
             self.release_acks(ops);
+            self.natives_release(ops);
             self.tell_ends();
             self.fanout_turn(ops);
         }
@@ -254,6 +263,8 @@ impl Worker {
     fn complete(&mut self, completion: Completion, ops: &mut Ops) {
         match completion {
             Completion::Accepted(result) => self.on_accepted(result, ops),
+            Completion::NativeAccepted { socket, peer } => self.on_native_accepted(socket, peer, ops),
+            Completion::NativeClosed { socket } => self.on_native_closed(socket),
             Completion::Received { socket, result } => self.on_received(socket, result, ops),
             Completion::Sent { socket, result } => self.on_sent(socket, result, ops),
             Completion::Closed { socket } => self.on_closed(socket),
@@ -329,15 +340,17 @@ impl Worker {
     pub fn deadline(&self) -> Option<Mono> {
         let logs = self.logs.iter().filter_map(Log::deadline).min();
         let (now, soon) = self.fanout.goes_on();
+        let (native_now, native_soon) = self.natives.goes_on();
         let held = !self.returns.is_empty()
             || self.applied_untold.is_some()
             || self.boot_waits()
             || self.rebalance_goes_on()
             || soon
+            || native_soon
             || self.subscriptions.wait_for_changes()
             || self.snapshot_goes_on();
         let soon = held.then(|| self.now.mono.plus_ms(1));
-        let at_once = (self.gets.goes_on() || now).then_some(self.now.mono);
+        let at_once = (self.gets.goes_on() || now || native_now).then_some(self.now.mono);
         let mirror = self.mirror.as_ref().and_then(|mirror| mirror.deadline());
         [Some(self.tick), logs, soon, at_once, self.space_deadline(), mirror].into_iter().flatten().min()
     }

@@ -5,7 +5,7 @@
 //! refused, and all that were appended are durable.
 
 use super::Worker;
-use super::append::Pending;
+use super::append::{Appended, Pending};
 use super::mailbox::{ConnectionId, PutId, PutRefusal};
 use super::serve::Reply;
 use crate::catalog::state::{Stream, StreamStatus};
@@ -290,15 +290,8 @@ impl Worker {
 
     /// Frame `frame` is in log `log`, which is another than it was routed to where its shard has moved meanwhile without leaving its owner;
     /// the put waits until it is durable.
-    pub(super) fn frame_appended(
-        &mut self,
-        id: PutId,
-        frame: u16,
-        log: u32,
-        first: u64,
-        arrival: u64,
-        position: Position,
-    ) {
+    pub(super) fn frame_appended(&mut self, id: PutId, frame: u16, appended: Appended) {
+        let Appended { log, first, arrival, position } = appended;
         let put = &mut self.puts.slots[id.0 as usize];
         let f = &mut put.frames[frame as usize];
         f.log = log;

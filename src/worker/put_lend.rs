@@ -4,7 +4,7 @@
 //! turn, and no longer than somebody waits for the put.
 
 use super::Worker;
-use super::mailbox::{Message, PutId, PutRefusal};
+use super::mailbox::{Asker, Batch, Message, PutId, PutRefusal};
 use super::put::FrameState;
 use crate::io::op::Ops;
 
@@ -33,8 +33,9 @@ impl Worker {
                 put.frames[frame].state = FrameState::Asked;
                 put.lent = Some((buffer, put.lent.map_or(0, |(_, n)| n) + 1));
                 let seen = self.state().applied;
-                let message = Message::Put { put: id, frame: frame as u16, shard: f.shard, count: f.count, seen, body };
-                self.mail.ask(owner, message);
+                let asker = Asker::Put { put: id, frame: frame as u16 };
+                let batch = Batch { shard: f.shard, count: f.count, body, producer: 0, number: 0, body_crc: None };
+                self.mail.ask(owner, Message::Put { asker, batch, seen });
             }
             if self.puts.slots[id.0 as usize].lent.is_none() {
                 self.buffers.give(buffer);

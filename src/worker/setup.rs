@@ -6,6 +6,7 @@ use super::connection::Connections;
 use super::fanout::Fanout;
 use super::get::Gets;
 use super::mailbox::Mailboxes;
+use super::native::Natives;
 use super::pinning::Pinning;
 use super::put::Puts;
 use super::rebalance::Rebalances;
@@ -126,9 +127,10 @@ impl Worker {
             shards: Shards::default(),
             found: BTreeMap::new(),
             connections: Connections::new(&limits),
+            natives: Natives::new(&limits),
             gate: Gate::default(),
             puts: Puts::new(limits.puts, limits.sockets() as usize),
-            pending: VecDeque::with_capacity(limits.puts * 8),
+            pending: VecDeque::with_capacity(limits.puts * 8 + limits.natives as usize),
             acks: Acks::new(0, 0),
             latest: VecDeque::new(),
             latest_early: VecDeque::new(),

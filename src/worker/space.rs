@@ -338,7 +338,8 @@ impl Worker {
         }
         self.sweep_subscriptions(ops);
         self.sweep_connections(ops);
-        let busy = self.puts.under_way() + self.gets.under_way() + self.connections.open;
+        self.sweep_natives(ops);
+        let busy = self.puts.under_way() + self.gets.under_way() + self.connections.open + self.natives.in_use();
         if self.serving && busy > 0 {
             return;
         }

@@ -25,6 +25,7 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target"))
 BINARY = pathlib.Path(os.environ.get("PENSTOCK", TARGET / "debug" / "penstock"))
 FOREIGN = os.environ.get("PENSTOCK_ENDPOINT")
 BANNER = re.compile(r"AWS_ENDPOINT_URL_KINESIS=(https?)://([\d.]+):(\d+)")
+NATIVE = re.compile(r"^  native    [\d.]+:(\d+)$", re.MULTILINE)
 # Files of tests that run beside each other have a range each: a server that is down for a moment loses its port to nobody.
 PORTS = range(*map(int, os.environ.get("PENSTOCK_TEST_PORTS", "20000-30000").split("-")))
 START_SECONDS_MAX = 60
@@ -55,6 +56,8 @@ class Appliance:
         """`further`: data directories beside `data`, which is the home. No `--disk` where `disk` is None."""
         self.data = data or new_directory()
         self.further = list(further)
+        # Port 0: whatever is free.
+        self.native_at = "127.0.0.1:0"
         self.flags = [*flags, *(["--disk", disk] if disk else [])]
         self.process = None
         self.said = []
@@ -66,7 +69,7 @@ class Appliance:
             self.scheme, self.host, self.port = parts.scheme, *parts.netloc.split(":")
             return self
         port = getattr(self, "port", None) or free_port()
-        command = [BINARY, "serve", *self.named(), "--listen", f"127.0.0.1:{port}", *self.flags]
+        command = [BINARY, "serve", *self.named(), "--listen", f"127.0.0.1:{port}", "--native", self.native_at, *self.flags]
         self.said = []
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, errors="replace"
@@ -80,6 +83,8 @@ class Appliance:
             self.process.kill()
             raise RuntimeError(f"{BINARY} did not start (code {self.process.wait()}); it said:\n{self.output()}")
         self.scheme, self.host, self.port = match[1], match[2], int(match[3])
+        native = NATIVE.search(self.output())
+        self.native = int(native[1]) if native else None
         return self
 
     def endpoint(self):

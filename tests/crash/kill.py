@@ -81,7 +81,7 @@ class Kill(unittest.TestCase):
 
     def start_and_kill(self, seconds):
         """Kills a start without waiting for its banner."""
-        command = [BINARY, "serve", "--data", self.server.data, "--listen", f"127.0.0.1:{self.server.port}", *self.server.flags]
+        command = [BINARY, "serve", "--data", self.server.data, "--listen", f"127.0.0.1:{self.server.port}", "--native", "off", *self.server.flags]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
         time.sleep(seconds)
         process.kill()

@@ -53,6 +53,7 @@ impl World<'_> {
     pub(super) fn audited(&mut self, client: usize, id: net::Id) {
         let now = self.clock.mono();
         self.note("audited".into());
+        self.shared.oracle.check_all_found(now);
         self.audited = true;
         self.clients[client].connection = None;
         self.with_net(|net, later| net.client_resets(now, id, later));
@@ -77,7 +78,7 @@ impl World<'_> {
 
     /// A reply is being sent: what it acknowledges or shows must be durable already.
     pub(super) fn check_sent(&mut self, id: net::Id, bytes: &[u8]) {
-        let Some(outgoing) = self.outgoing.get_mut(&id) else { return };
+        let Some(outgoing) = self.outgoing.get_mut(&id) else { return self.check_natively(id, bytes) };
         outgoing.replies.push(bytes);
         let client = outgoing.client;
         while let Some(reply) = self.outgoing.get_mut(&id).and_then(|o| o.replies.next().expect("a reply is HTTP")) {
@@ -132,7 +133,7 @@ impl World<'_> {
     }
 
     /// Whether a record may be shown and acknowledged. Memory may still serve what was harmed on the disk.
-    fn holds(&self, mark: u64) -> bool {
+    pub(super) fn holds(&self, mark: u64) -> bool {
         let oracle = &self.shared.oracle;
         let attempt = &oracle.attempts[mark as usize];
         self.is_durable(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)

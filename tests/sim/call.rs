@@ -76,6 +76,10 @@ pub enum Kind {
         stream: usize,
         shard: u32,
     },
+    /// A batch of a native client, or what else it waits for an answer to.
+    Native {
+        number: u32,
+    },
     /// Something that must be refused.
     Bad,
 }

@@ -6,6 +6,7 @@ use super::call::{Call, Kind};
 use super::clock::{MILLISECOND, SECOND};
 use super::lessee::{Lease, Lessee};
 use super::mover::Mover;
+use super::native::{GONE, NativeWriter, take_call};
 use super::net;
 use super::oracle::{Fate, Oracle};
 use super::random::Random;
@@ -39,6 +40,8 @@ pub struct Shared {
     pub moved: u64,
     /// Records that came by subscriptions.
     pub subscribed: u64,
+    /// Records that were acked over the native protocol.
+    pub natively: u64,
     pub lease: Lease,
     /// Calls answered, and calls lost.
     pub answered: u64,
@@ -52,6 +55,7 @@ pub enum Role {
     Keeper(Keeper),
     Mover(Mover),
     Lessee(Lessee),
+    Native(NativeWriter),
     Auditor(Auditor),
     Subscriber(Subscriber),
 }
@@ -125,8 +129,37 @@ impl Client {
         self.outstanding.is_empty()
     }
 
+    pub fn is_native(&self) -> bool {
+        matches!(self.role, Role::Native(_))
+    }
+
+    fn think_natively(&mut self, shared: &mut Shared) -> Act {
+        let (idle, waiting) = (self.idle(), self.outstanding.len());
+        let Role::Native(role) = &mut self.role else { return Act::Nothing };
+        let wish = if waiting < 5 { role.next(&mut self.random, shared, idle) } else { None };
+        let Some((bytes, kind)) = wish else { return Act::Nothing };
+        let call = self.first + waiting as u64;
+        self.outstanding.push_back(Call { operation: "native", body: String::new(), kind, issued: shared.now });
+        Act::Send { bytes, call, half_close: false }
+    }
+
+    fn receive_natively(&mut self, bytes: &[u8], shared: &mut Shared) {
+        let Role::Native(role) = &mut self.role else { return };
+        for number in role.receive(bytes, shared) {
+            let taken = match number {
+                GONE => std::mem::take(&mut self.outstanding).len(),
+                number => take_call(&mut self.outstanding, number) as usize,
+            };
+            self.first += taken as u64;
+            shared.answered += taken as u64;
+        }
+    }
+
     /// Whether a call is wanted, now that there is a connection.
     pub fn think(&mut self, shared: &mut Shared) -> Act {
+        if self.is_native() {
+            return self.think_natively(shared);
+        }
         let most = match &self.role {
             Role::Writer(_) => 3,
             _ => 1,
@@ -142,6 +175,7 @@ impl Client {
             Role::Keeper(role) => role.next(shared),
             Role::Mover(role) => role.next(random, shared),
             Role::Lessee(role) => role.next(random, shared),
+            Role::Native(_) => unreachable!("it has its own messages"),
             Role::Auditor(role) => role.next(random, shared),
             Role::Subscriber(role) => role.next(random, shared),
         };
@@ -161,6 +195,9 @@ impl Client {
 
     /// Bytes have come.
     pub fn receive(&mut self, bytes: &[u8], shared: &mut Shared) {
+        if self.is_native() {
+            return self.receive_natively(bytes, shared);
+        }
         self.replies.push(bytes);
         while let Some(reply) = self.replies.next().unwrap_or_else(|why| panic!("a reply that is none: {why}")) {
             if reply.more {
@@ -192,6 +229,7 @@ impl Client {
             Role::Keeper(role) => role.reply(status, &value, shared),
             Role::Mover(role) => role.reply(&call, status, &value, shared),
             Role::Lessee(role) => role.reply(call, status, &value, shared),
+            Role::Native(_) => unreachable!("it has its own messages"),
             Role::Auditor(role) => role.reply(call, status, &value, shared),
             Role::Subscriber(role) => role.reply(call, status, &value, random, shared),
         }
@@ -203,6 +241,9 @@ impl Client {
         self.half_closed = false;
         self.replies = Replies::default();
         self.first += self.outstanding.len() as u64;
+        if let Role::Native(role) = &mut self.role {
+            role.lost(shared);
+        }
         for call in std::mem::take(&mut self.outstanding) {
             shared.lost += 1;
             if let Kind::Put { marks, .. } = &call.kind {
@@ -212,7 +253,7 @@ impl Client {
                 Role::Writer(role) => role.lost(call),
                 Role::Reader(role) => role.lost(call, &mut self.random),
                 Role::Administrator(role) => role.lost(call),
-                Role::Keeper(_) | Role::Mover(_) | Role::Lessee(_) => {}
+                Role::Keeper(_) | Role::Mover(_) | Role::Lessee(_) | Role::Native(_) => {}
                 Role::Auditor(role) => role.lost(call),
                 Role::Subscriber(role) => role.lost(call, &mut self.random),
             }

@@ -32,9 +32,10 @@ impl World<'_> {
             _ => true,
         };
         if self.clients[client].connection.is_none() {
-            let connection = self.with_net(|net, later| net.connect(now, later));
+            let native = self.clients[client].is_native();
+            let connection = self.with_net(|net, later| net.connect_to(native, now, later));
             self.clients[client].connection = connection;
-            if let Some(id) = connection {
+            if let Some(id) = connection.filter(|_| !native) {
                 let base = self.clients[client].first;
                 self.outgoing.insert(id, Outgoing { client, replies: Replies::default(), base, count: 0 });
             }

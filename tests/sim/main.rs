@@ -19,6 +19,7 @@ mod lessee;
 mod lives;
 mod mounting;
 mod mover;
+mod native;
 mod net;
 mod net_tests;
 mod node;
@@ -26,6 +27,7 @@ mod oracle;
 mod plan;
 mod random;
 mod reader;
+mod report;
 mod room;
 mod run;
 mod scenario;
@@ -67,7 +69,7 @@ fn hold(part: u64) {
     }
     let first = variable("PENSTOCK_SIM_FIRST").unwrap_or(0);
     let seeds = variable("PENSTOCK_SIM_SEEDS").unwrap_or(SEEDS);
-    let mut total = world::Report::default();
+    let mut total = report::Report::default();
     for seed in (first..first + seeds).filter(|seed| seed % 2 == part) {
         let (result, _) = run(seed, None);
         total.add(&result.unwrap_or_else(|failure| panic!("{failure}")));
@@ -82,6 +84,7 @@ fn hold(part: u64) {
         seeds < 200 || total.readers_resumed > 100 && total.read_ahead > 100,
         "hardly a reader was kept between calls, or hardly a read was ahead of one: {total:?}"
     );
+    assert!(seeds < 20 || total.natively > 100, "hardly a record was stored over the native protocol: {total:?}");
     assert!(seeds < 20 || total.subscribed > 100, "hardly a record came by a subscription: {total:?}");
     assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");
     assert!(seeds < 200 || total.scrubs_gone_on > 0, "no scrub has gone on where a life before had come to: {total:?}");

@@ -50,6 +50,7 @@ pub struct Manners {
 #[derive(Debug)]
 struct Connection {
     worker: u16,
+    native: bool,
     socket: Option<Socket>,
     /// Bytes that have reached the server and have not been received.
     inbound: VecDeque<u8>,
@@ -124,6 +125,7 @@ impl Net {
         let worker = self.random.below(self.listeners.len() as u64) as u16;
         let connection = Connection {
             worker,
+            native: false,
             socket: None,
             inbound: VecDeque::new(),
             ended: false,
@@ -138,6 +140,13 @@ impl Net {
         self.connections.insert(id, connection);
         let at = self.after(now, id, 30 * MICROSECOND);
         later.push((at, Event::Connect(id)));
+        Some(id)
+    }
+
+    /// The same; `native`: to the listener of the native protocol.
+    pub fn connect_to(&mut self, native: bool, now: u64, later: &mut Later) -> Option<Id> {
+        let id = self.connect(now, later)?;
+        self.connections.get_mut(&id).expect("it was just made").native = native;
         Some(id)
     }
 
@@ -311,7 +320,12 @@ impl Net {
         };
         listener.sockets[free] = Some(id);
         connection.socket = Some(Socket(free as u32));
-        Some((worker, Completion::Accepted(Ok(Socket(free as u32))), None))
+        let socket = Socket(free as u32);
+        let accepted = match connection.native {
+            true => Completion::NativeAccepted { socket, peer: None },
+            false => Completion::Accepted(Ok(socket)),
+        };
+        Some((worker, accepted, None))
     }
 
     fn on_recv_done(&mut self, id: Id) -> Option<Told> {
@@ -367,7 +381,11 @@ impl Net {
         let socket = connection.socket.expect("closed a socket");
         self.listeners[connection.worker as usize].sockets[socket.0 as usize] = None;
         later.push((connection.last_out.max(now) + self.random.delay(10 * MICROSECOND), Event::Ended(id)));
-        Some((connection.worker, Completion::Closed { socket }, None))
+        let closed = match connection.native {
+            true => Completion::NativeClosed { socket },
+            false => Completion::Closed { socket },
+        };
+        Some((connection.worker, closed, None))
     }
 
     /// A refused connection is forgotten once the worker has been told.

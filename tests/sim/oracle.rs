@@ -3,6 +3,7 @@
 
 use super::clock::SECOND;
 use super::disk::MARK;
+use super::native::check_told;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
@@ -43,7 +44,9 @@ pub struct Attempt {
     pub issued: u64,
     pub fate: Fate,
     /// When its ack came.
-    acked: u64,
+    pub(super) acked: u64,
+    /// Shard and number in it, where a native ack has told them.
+    pub(super) told: Option<(u32, u64)>,
     /// Shard and number, once an ack or a read has told them.
     pub place: Option<(u32, Number)>,
     /// The key's highest number that was acked before this was sent.
@@ -164,6 +167,7 @@ impl Oracle {
             issued: now,
             fate: Fate::Sent,
             acked: 0,
+            told: None,
             place: None,
             floor,
         };
@@ -211,6 +215,7 @@ impl Oracle {
             return;
         }
         attempt.place = Some(place.clone());
+        check_told(attempt.told.filter(|_| !self.damaged), shard, &place.1);
         let stream = &mut self.streams[attempt.stream];
         if let Some(other) = stream.places.get(&place).filter(|_| !self.damaged) {
             panic!("two records under one number {place:?}: marks {other:x} and {mark:x}");

@@ -1,8 +1,9 @@
 //! One run of one seed, with what a person needs to look into it when it fails.
 
+use super::report::Report;
 use super::scenario::{Canary, Settings};
 use super::trace::Trace;
-use super::world::{Report, World};
+use super::world::World;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};

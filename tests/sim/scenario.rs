@@ -93,6 +93,8 @@ pub struct Settings {
     pub mirrored: bool,
     /// Clients that race for a lease.
     pub lessees: usize,
+    /// Clients that store over the native protocol.
+    pub natives: usize,
 }
 
 fn subscribers(seed: u64) -> usize {
@@ -153,6 +155,7 @@ impl Settings {
             room_varies: false,
             mirrored: false,
             lessees: 0,
+            natives: 0,
         };
         if settings.changing_workers {
             // One worker at first, whose logs are three later: each part of its log memory must hold two of the largest commits.
@@ -165,18 +168,19 @@ impl Settings {
             settings.care(&mut Random::stream(seed, "care"));
             settings.several_drives(&mut Random::stream(seed, "drives"));
             settings.mirror(&mut Random::stream(seed, "mirror"));
-            settings.lessees = *Random::stream(seed, "lessees").pick(&[0, 1, 3]);
         }
         settings.for_canary();
         settings
     }
 
-    /// What the operator asks for, and what there is to do it.
+    /// What the operator asks for, what there is to do it, and who else comes.
     fn care(&mut self, r: &mut Random) {
         self.scrub = *r.pick(&[None, Some(2 * SECOND), Some(10 * SECOND), Some(60 * SECOND)]);
         self.scrub_slow = *r.pick(&[1, 1, 20, 400]);
         self.accepts_clock = r.chance(300);
         self.no_companion = r.chance(50);
+        self.lessees = *Random::stream(self.seed, "lessees").pick(&[0, 1, 3]);
+        self.natives = *Random::stream(self.seed, "natives").pick(&[0, 1, 2, 3]);
     }
 
     /// Some devices have larger blocks. Then, and on some others, commits and segments are so large that a read brings more than a run.

@@ -43,6 +43,12 @@ const RULES: &[Rule] = &[
         word: &["uring", "worker", "log::"],
         why: "kinesis turns bytes into requests",
     },
+    Rule {
+        place: "src/native/",
+        except: &[],
+        word: &["http", "kinesis", "catalog", "worker::", "shard::"],
+        why: "native turns bytes into messages",
+    },
     Rule { place: "src/shard/", except: &[], word: &["http", "FileName"], why: "shard knows neither HTTP nor files" },
     Rule {
         place: "src/http/",

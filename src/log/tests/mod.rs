@@ -280,8 +280,16 @@ impl Rig {
             at += 3 + data.len();
         }
         write_index(body, payload, &entries);
-        let stamp =
-            Stamp { kind: FrameKind::Batch, shard, sequence: first, arrival: self.now, count, producer: 0, number: 0 };
+        let stamp = Stamp {
+            kind: FrameKind::Batch,
+            shard,
+            sequence: first,
+            arrival: self.now,
+            count,
+            producer: 0,
+            number: 0,
+            body_crc: None,
+        };
         let durable_at = self.log.close_frame(frame, stamp, &mut self.buffers);
         for (sequence, data) in (first..).zip(datas) {
             self.model.entry(shard).or_default().insert(sequence, Kept { data, durable_at, acked: false });

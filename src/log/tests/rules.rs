@@ -246,7 +246,16 @@ fn several_frames_may_be_open_and_any_of_them_cancelled() {
             let sequence = *next;
             *next += 1;
             rig.buffers.bytes_mut(frame.body).fill(7);
-            let stamp = Stamp { kind: FrameKind::Batch, shard, sequence, arrival: 1, count: 1, producer: 0, number: 0 };
+            let stamp = Stamp {
+                kind: FrameKind::Batch,
+                shard,
+                sequence,
+                arrival: 1,
+                count: 1,
+                producer: 0,
+                number: 0,
+                body_crc: None,
+            };
             let _ = rig.log.close_frame(frame, stamp, &mut rig.buffers);
         }
         rig.settle();

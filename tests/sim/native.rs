@@ -1,0 +1,351 @@
+//! The role that stores over the native protocol: its own messages, written here, so that an error in the server's is not an error in both.
+//!
+//! A `Goodbye`, and each refusal, says what became of what was sent; the oracle holds the server to it. An ack tells the number in the shard
+//! alone: the place of the record is what a reader says, and by the end of the audit every one that was acked must have been read.
+
+use super::call::{Call, Kind};
+use super::client::{Role, Shared};
+use super::net;
+use super::oracle::{Fate, Life, Number, Oracle};
+use super::random::Random;
+use super::world::World;
+use md5::{Digest, Md5};
+use penstock::kinesis::sequence::SequenceNumber;
+use std::collections::{BTreeMap, VecDeque};
+
+const BATCH: u8 = 1;
+const HELLO: u8 = 64;
+const WELCOME: u8 = 67;
+const MAP: u8 = 68;
+const SHARDS: u8 = 69;
+const ACK: u8 = 70;
+const REFUSED: u8 = 71;
+const GOODBYE: u8 = 72;
+
+const NOT_STORED: u8 = 1;
+const UNKNOWN: u8 = 3;
+
+/// The number of the call that is no batch.
+const NO_BATCH: u32 = u32::MAX;
+/// Data and keys of one batch, at most.
+const BATCH_MAX: u64 = 20_000;
+
+struct Message<'a> {
+    kind: u8,
+    shard: u64,
+    sequence: u64,
+    number: u32,
+    body: &'a [u8],
+}
+
+fn message(kind: u8, body: &[u8], count: u32, shard: u64, number: u32) -> Vec<u8> {
+    let size = (64 + body.len()).next_multiple_of(64);
+    let mut bytes = vec![0; size];
+    bytes[..4].copy_from_slice(&[b'p', b'f', 1, kind]);
+    bytes[4..8].copy_from_slice(&(size as u32).to_le_bytes());
+    bytes[8..12].copy_from_slice(&(body.len() as u32).to_le_bytes());
+    bytes[12..16].copy_from_slice(&count.to_le_bytes());
+    bytes[16..24].copy_from_slice(&shard.to_le_bytes());
+    bytes[48..52].copy_from_slice(&number.to_le_bytes());
+    bytes[56..60].copy_from_slice(&crc32c::crc32c(body).to_le_bytes());
+    let sum = crc32c::crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&sum.to_le_bytes());
+    bytes[64..64 + body.len()].copy_from_slice(body);
+    bytes
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn u128_at(bytes: &[u8], at: usize) -> u128 {
+    u128::from_le_bytes(bytes[at..at + 16].try_into().expect("sixteen bytes"))
+}
+
+/// The message that begins the bytes, if it is whole, and its length.
+fn first(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
+    let head = bytes.get(..64)?;
+    assert!(head[..3] == *b"pf\x01" && u32_at(head, 60) == crc32c::crc32c(&head[..60]), "no header: {head:02x?}");
+    let body = bytes.get(64..64 + u32_at(head, 8) as usize)?;
+    assert_eq!(u32_at(head, 56), crc32c::crc32c(body), "the checksum of a body");
+    let size = (64 + body.len()).next_multiple_of(64);
+    bytes.get(..size)?;
+    let (shard, sequence, number) = (u64_at(head, 16), u64_at(head, 24), u32_at(head, 48));
+    Some((Message { kind: head[3], shard, sequence, number, body }, size))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Silent,
+    /// Waits for a Welcome, and the map behind it.
+    Greeting,
+    Open,
+    /// The server has said its Goodbye, or the client has.
+    Over,
+}
+
+/// A line of the map: open, and its hash keys.
+type Line = (bool, u128, u128);
+
+struct Sent {
+    shard: u32,
+    marks: Vec<u64>,
+}
+
+pub struct NativeWriter {
+    prefix: usize,
+    state: State,
+    stream: usize,
+    stream_number: u64,
+    map: BTreeMap<u32, Line>,
+    asks_map: bool,
+    held: Vec<u8>,
+    next: u32,
+    sent: BTreeMap<u32, Sent>,
+}
+
+impl NativeWriter {
+    pub fn new(prefix: usize) -> NativeWriter {
+        NativeWriter {
+            prefix,
+            state: State::Silent,
+            stream: 0,
+            stream_number: 0,
+            map: BTreeMap::new(),
+            asks_map: false,
+            held: Vec::new(),
+            next: 0,
+            sent: BTreeMap::new(),
+        }
+    }
+
+    /// What it says next.
+    pub fn next(&mut self, random: &mut Random, shared: &mut Shared, idle: bool) -> Option<(Vec<u8>, Kind)> {
+        match self.state {
+            State::Silent => self.hello(random, shared),
+            State::Greeting | State::Over => None,
+            State::Open if self.asks_map && idle => {
+                self.asks_map = false;
+                self.state = State::Greeting;
+                Some((message(MAP, &[], 0, 0, 0), Kind::Native { number: NO_BATCH }))
+            }
+            State::Open if self.asks_map => None,
+            State::Open if random.chance(10) => {
+                self.state = State::Over;
+                Some((message(GOODBYE, &[], 0, 0, 0), Kind::Native { number: NO_BATCH }))
+            }
+            State::Open => self.batch(random, shared),
+        }
+    }
+
+    fn hello(&mut self, random: &mut Random, shared: &Shared) -> Option<(Vec<u8>, Kind)> {
+        let streams = &shared.oracle.streams;
+        let live: Vec<usize> = (0..streams.len()).filter(|at| streams[*at].life == Life::Live).collect();
+        if live.is_empty() {
+            return None;
+        }
+        self.stream = *random.pick(&live);
+        self.state = State::Greeting;
+        let name = streams[self.stream].name.as_bytes();
+        let mut body = vec![1, 0, 1, 0, 0, 0, 0, 0, name.len() as u8, 0, 0, 0, 0, 0, 0, 0];
+        body.extend_from_slice(name);
+        Some((message(HELLO, &body, 0, 0, 0), Kind::Native { number: NO_BATCH }))
+    }
+
+    fn batch(&mut self, random: &mut Random, shared: &mut Shared) -> Option<(Vec<u8>, Kind)> {
+        let key = format!("n{}-{}", self.prefix, random.below(6));
+        let hash = u128::from_be_bytes(Md5::digest(key.as_bytes()).into());
+        let open = self.map.iter().find(|(_, (open, first, last))| *open && (*first..=*last).contains(&hash));
+        let Some((&shard, _)) = open else {
+            // Its shard closes, and its children are not there yet.
+            self.asks_map = true;
+            return None;
+        };
+        let (mut payload, mut index, mut marks) = (Vec::new(), Vec::new(), Vec::new());
+        let count = *random.pick(&[1u32, 1, 2, 5, 12]);
+        for _ in 0..count {
+            let most = *random.pick(&[0, 30, 200, 2_000, 14_000]).min(&(BATCH_MAX / count as u64));
+            let size = random.between(0, most.max(1)) as usize;
+            let (mark, data) = shared.oracle.attempt(self.stream, &key, hash, size, shared.now);
+            marks.push(mark);
+            index.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+            index.extend_from_slice(&(data.len() as u32).to_le_bytes());
+            index.extend_from_slice(&(key.len() as u64).to_le_bytes());
+            payload.extend_from_slice(key.as_bytes());
+            payload.extend_from_slice(&data);
+        }
+        let root = [(-(index.len() as i32)).to_le_bytes(), count.to_le_bytes()].concat();
+        let body = [payload, index, root].concat();
+        let number = self.next;
+        self.next += 1;
+        self.sent.insert(number, Sent { shard, marks });
+        let bytes = message(BATCH, &body, count, self.stream_number << 32 | shard as u64, number);
+        Some((bytes, Kind::Native { number }))
+    }
+
+    /// Bytes have come: the numbers of the calls that they answer.
+    pub fn receive(&mut self, bytes: &[u8], shared: &mut Shared) -> Vec<u32> {
+        let mut held = std::mem::take(&mut self.held);
+        held.extend_from_slice(bytes);
+        let (mut at, mut answered) = (0, Vec::new());
+        while let Some((message, size)) = first(&held[at..]) {
+            at += size;
+            self.on_message(&message, shared, &mut answered);
+        }
+        self.held = held.split_off(at);
+        answered
+    }
+
+    fn on_message(&mut self, message: &Message<'_>, shared: &mut Shared, answered: &mut Vec<u32>) {
+        let Message { kind, shard, sequence, number, body } = *message;
+        match kind {
+            WELCOME => self.stream_number = u32_at(body, 36) as u64,
+            SHARDS => {
+                for line in body.chunks_exact(48) {
+                    self.map.insert(u32_at(line, 0), (line[4] == 1, u128_at(line, 16), u128_at(line, 32)));
+                }
+                if number == 0 {
+                    self.state = State::Open;
+                    answered.push(NO_BATCH);
+                }
+            }
+            ACK | REFUSED => {
+                let sent = self.sent.remove(&number).unwrap_or_else(|| panic!("an answer to no batch: {number}"));
+                assert_eq!(shard, self.stream_number << 32 | sent.shard as u64, "the answer is for another shard");
+                let earlier = self.sent.range(..number).find(|(_, other)| other.shard == sent.shard);
+                assert!(earlier.is_none(), "batch {number} is answered before {:?}", earlier.map(|(number, _)| number));
+                match kind {
+                    ACK => {
+                        for (mark, sequence) in sent.marks.iter().zip(sequence..) {
+                            shared.oracle.ack_unplaced(*mark, (sent.shard, sequence), shared.now);
+                            shared.natively += 1;
+                        }
+                    }
+                    _ => self.refused(&sent, body, shared),
+                }
+                answered.push(number);
+            }
+            GOODBYE => self.goodbye(body, shared, answered),
+            other => panic!("a message that nobody has asked for: {other}"),
+        }
+    }
+
+    fn refused(&mut self, sent: &Sent, body: &[u8], shared: &mut Shared) {
+        let (code, outcome) = (u16::from_le_bytes([body[0], body[1]]), body[2]);
+        let fate = match (code, outcome) {
+            // The shard is closed, or has gone since: the map says who goes on.
+            (1 | 2, NOT_STORED) => {
+                self.asks_map = true;
+                Fate::Refused
+            }
+            (3, NOT_STORED) => Fate::Refused,
+            (8, NOT_STORED) | (9, UNKNOWN) => {
+                let going = shared.oracle.streams[self.stream].life == Life::Going;
+                let excused = shared.lenient || shared.stopping || going;
+                assert!(excused, "a batch was refused with {code} though nothing was wrong");
+                sent.marks.iter().for_each(|mark| shared.note_failed_put(*mark));
+                if code == 8 { Fate::Refused } else { Fate::Unknown }
+            }
+            _ => panic!("a right batch was refused with {code}: {}", String::from_utf8_lossy(&body[8..])),
+        };
+        sent.marks.iter().for_each(|mark| shared.oracle.settle(*mark, fate));
+    }
+
+    fn goodbye(&mut self, body: &[u8], shared: &mut Shared, answered: &mut Vec<u32>) {
+        let (code, outcome) = (u16::from_le_bytes([body[0], body[1]]), body[2]);
+        let life = shared.oracle.streams[self.stream].life;
+        let right = match code {
+            // It was said first by the client.
+            0 => self.state == State::Over,
+            9 => shared.lenient,
+            34 | 40 => life != Life::Live,
+            36 => true,
+            37 => shared.stopping,
+            // It has connected when there was no stream, and said nothing, or too late.
+            39 => shared.settings.pauses || self.state != State::Open,
+            _ => false,
+        };
+        assert!(right, "a Goodbye with {code}: {}", String::from_utf8_lossy(&body[8..]));
+        let fate = if outcome == NOT_STORED { Fate::Refused } else { Fate::Unknown };
+        for sent in std::mem::take(&mut self.sent).into_values() {
+            sent.marks.iter().for_each(|mark| shared.oracle.settle(*mark, fate));
+        }
+        self.state = State::Over;
+        answered.push(NO_BATCH);
+        answered.push(GONE);
+    }
+
+    /// The connection is gone.
+    pub fn lost(&mut self, shared: &mut Shared) {
+        for sent in std::mem::replace(self, NativeWriter::new(self.prefix)).sent.into_values() {
+            sent.marks.iter().for_each(|mark| shared.oracle.settle(*mark, Fate::Unknown));
+        }
+    }
+
+    /// Records that are being acked by a send of the server's: whole messages.
+    pub fn acked_by(&self, mut bytes: &[u8]) -> Vec<u64> {
+        let mut marks = Vec::new();
+        while let Some((message, size)) = first(bytes) {
+            bytes = &bytes[size..];
+            if message.kind == ACK {
+                marks.extend(self.sent.get(&message.number).into_iter().flat_map(|sent| &sent.marks));
+            }
+        }
+        assert!(bytes.is_empty(), "a send ends in the middle of a message");
+        marks
+    }
+}
+
+/// All calls have been answered: by a `Goodbye`.
+pub const GONE: u32 = u32::MAX - 1;
+
+/// Takes the call that an answer is for out of those that wait.
+pub fn take_call(outstanding: &mut VecDeque<Call>, number: u32) -> bool {
+    let is_it = |call: &Call| matches!(call.kind, Kind::Native { number: of } if of == number);
+    let at = outstanding.iter().position(is_it);
+    at.map(|at| outstanding.remove(at)).is_some()
+}
+
+impl Oracle {
+    /// An ack has come that tells the number in the shard.
+    fn ack_unplaced(&mut self, mark: u64, told: (u32, u64), now: u64) {
+        self.acked += 1;
+        let attempt = &mut self.attempts[mark as usize];
+        assert_eq!(attempt.fate, Fate::Sent, "one answer for each try");
+        (attempt.fate, attempt.acked, attempt.told) = (Fate::Acked, now, Some(told));
+        let (place, told) = (attempt.place.clone(), attempt.told);
+        if let Some((shard, number)) = place {
+            check_told(told, shard, &number);
+        }
+    }
+
+    /// Everything has been read: what was acked has been.
+    pub fn check_all_found(&self, now: u64) {
+        for (mark, attempt) in self.attempts.iter().enumerate() {
+            let lost = attempt.fate == Fate::Acked && attempt.place.is_none();
+            assert!(!lost || self.may_vanish(mark as u64, now), "acked, and nowhere to be read: {mark:x} {attempt:?}");
+        }
+    }
+}
+
+/// A record is read under the number that its ack has told.
+pub fn check_told(told: Option<(u32, u64)>, shard: u32, number: &Number) {
+    let Some(told) = told else { return };
+    let read = SequenceNumber::parse(number.0.as_bytes()).expect("a number of the server's").number;
+    assert!(told == (shard, read), "acked as {told:?}, read in {shard} as {read}");
+}
+
+impl World<'_> {
+    /// A native client is being told what is durable.
+    pub(super) fn check_natively(&self, id: net::Id, bytes: &[u8]) {
+        let Some(client) = self.client_of(id) else { return };
+        let Role::Native(role) = &self.clients[client].role else { return };
+        for mark in role.acked_by(bytes) {
+            assert!(self.holds(mark), "an ack is sent before its record is durable: {mark:x}");
+        }
+    }
+}
