@@ -2,6 +2,8 @@
 //!
 //! `PENSTOCK_GOLDEN=write` writes what is said now over what was expected; read the difference before it is committed.
 
+mod change;
+mod memory;
 mod tree;
 
 use penstock::tune::check::{self, Host, Profile, Status};

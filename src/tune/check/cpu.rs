@@ -86,7 +86,7 @@ pub const CHECKS: &[Check] = &[
         },
         why: "any other clock is read by a system call, or over a slow bus, every turn",
         mend: "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource, if available_clocksource has it",
-        persist: Persist::KernelCommandLine,
+        persist: Persist::Systemd,
         risk: "wrong time where the TSC is not stable",
     },
     Check {

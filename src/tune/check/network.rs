@@ -204,7 +204,7 @@ fn megabits(text: &str) -> u64 {
 }
 
 /// Interrupts that carry packets: those with a number in their name that counts queues, as in mlx5_comp3, ens1f0np0-TxRx-3 or virtio0-input.3.
-fn packet_interrupts(nic: &Nic) -> Vec<&Interrupt> {
+pub fn packet_interrupts(nic: &Nic) -> Vec<&Interrupt> {
     let carries = |label: &str| {
         let label = label.split('@').next().unwrap_or(label).to_ascii_lowercase();
         let kinds = ["comp", "txrx", "input", "rx", "tx-rx"];
@@ -242,6 +242,12 @@ fn interrupts_are_near(host: &Host, nic: &Nic) -> Result<String, Unknown> {
         0 => format!("all at node {}", node.number),
         far => format!("{far} of {} elsewhere", interrupts.len()),
     })
+}
+
+/// Whether nothing needs to be said of where the interrupts of a NIC go; `None`: it is not known.
+pub fn interrupts_as_wanted(host: &Host, nic: &Nic) -> Option<bool> {
+    let near = interrupts_are_near(host, nic).ok()?.starts_with("all ");
+    Some(near && spread(nic).ok()? == "one core each")
 }
 
 fn spread(nic: &Nic) -> Result<String, Unknown> {

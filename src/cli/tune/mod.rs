@@ -1,4 +1,7 @@
-//! `penstock tune`: shows this host and where penstock would run on it, and checks what costs it latency or throughput. It changes nothing.
+//! `penstock tune`: shows this host and where penstock would run on it, checks what costs it latency or throughput, changes that, and puts it
+//! back. Only `apply` and `revert` write.
+
+mod change;
 
 use super::directory;
 use crate::tune::check::{self, Host, Profile, Status};
@@ -15,7 +18,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Read sys and proc of this directory, where those of another host were copied to
+    /// The directory that stands for /: a copy of another host's sys and proc, or where a host is mounted
     #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
     #[command(subcommand)]
@@ -43,6 +46,29 @@ enum What {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
+    /// Shows what `apply` would change: as a difference, or as a script. Nothing is written.
+    Plan {
+        #[command(flatten)]
+        which: change::Which,
+        /// As a script for a shell, which keeps no record of what was there before
+        #[arg(long)]
+        script: bool,
+    },
+    /// Changes what checks complain of and can be changed without harm, now and for later starts of the host; keeps what was there before in a
+    /// journal. Ends with 6 if something could not be changed.
+    Apply {
+        #[command(flatten)]
+        which: change::Which,
+        #[command(flatten)]
+        kept: change::Kept,
+    },
+    /// Puts back what was there before `apply`, byte for byte. What somebody else has changed since is told and stays, and it ends with 6.
+    Revert {
+        #[command(flatten)]
+        kept: change::Kept,
+        #[command(flatten)]
+        since: change::Since,
+    },
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -60,19 +86,28 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         Some(tree) => Root::recorded(tree)?,
         None => Root::host(),
     };
+    let here = args.root.is_none();
     match &args.what {
         What::Map { svg } => {
             map(&root, svg.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
         What::Check { profile, json, data } => {
-            let data = data_directory(data.as_deref(), args.root.is_none())?;
-            let profile = match profile {
-                Goal::Latency => Profile::Latency,
-                Goal::Throughput => Profile::Throughput,
-                Goal::Ci => Profile::Ci,
-            };
-            run_checks(&root, profile, *json, &data)
+            let data = data_directory(data.as_deref(), here)?;
+            run_checks(&root, profile.profile(), *json, &data)
+        }
+        What::Plan { which, script } => change::plan(&root, which, here, *script),
+        What::Apply { which, kept } => change::apply(&root, which, here, kept),
+        What::Revert { kept, since } => change::revert(&root, kept, since),
+    }
+}
+
+impl Goal {
+    fn profile(self) -> Profile {
+        match self {
+            Goal::Latency => Profile::Latency,
+            Goal::Throughput => Profile::Throughput,
+            Goal::Ci => Profile::Ci,
         }
     }
 }
