@@ -47,7 +47,10 @@ pub fn apply(hands: &mut dyn Hands, directory: &str, plan: &Plan) -> Result<Repo
     for Value { knob, .. } in &plan.values {
         match set(hands, &mut journal, knob)? {
             Ok(()) => taken.push(knob.clone()),
-            Err(why) => report.trouble.push((knob.path.clone(), why)),
+            Err(why) => {
+                forget(hands, &mut journal, &knob.path)?;
+                report.trouble.push((knob.path.clone(), why));
+            }
         }
     }
     report.done.extend(taken.iter().map(|knob| knob.path.clone()));
@@ -57,10 +60,24 @@ pub fn apply(hands: &mut dyn Hands, directory: &str, plan: &Plan) -> Result<Repo
     for change in changes {
         match make(hands, &mut journal, &change)? {
             Ok(()) => report.done.push(change.path().to_string()),
-            Err(error) => report.trouble.push((change.path().to_string(), error.to_string())),
+            Err(error) => {
+                forget(hands, &mut journal, change.path())?;
+                report.trouble.push((change.path().to_string(), error.to_string()));
+            }
         }
     }
     Ok(report)
+}
+
+/// Settles the last change if it is one of `path` that has changed nothing.
+fn forget(hands: &mut dyn Hands, journal: &mut Journal, path: &str) -> Result<(), String> {
+    match journal.open.last() {
+        Some(Entry { number, path: noted, what }) if noted == path => match look(hands, path, what) {
+            Ok(Now::Before) => journal.settle(hands, *number),
+            _ => Ok(()),
+        },
+        _ => Ok(()),
+    }
 }
 
 /// Gives a knob its value; the inner error is the knob's, the outer one the journal's.
@@ -150,8 +167,8 @@ fn explain(path: &str, error: &io::Error) -> String {
     }
 }
 
-/// What a change looks like when it is to be put back.
-enum Now {
+/// What a change looks like later.
+pub enum Now {
     /// Nothing to do.
     Before,
     /// As the change has left it.
@@ -240,7 +257,8 @@ fn undo(hands: &mut dyn Hands, path: &str, what: &What, foreign: Foreign, report
     }
 }
 
-fn look(hands: &mut dyn Hands, path: &str, what: &What) -> io::Result<Now> {
+/// What has become of a change.
+pub fn look(hands: &mut dyn Hands, path: &str, what: &What) -> io::Result<Now> {
     let there = hands.entry(path)?;
     Ok(match what {
         What::Value { old, new, form, interrupt } => {

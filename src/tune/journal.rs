@@ -84,26 +84,26 @@ impl Journal {
             return Err(format!("the journal {path} is no file"));
         };
         let (lines, damage, whole) = read(&text);
-        let Some(Line::Begun { version: VERSION, made }) = lines.first() else {
-            return Err(format!(
-                "the journal {path} does not begin as one of this version of penstock; it stays as it is"
-            ));
-        };
+        let made = begun(&path, &lines)?;
         if whole < text.len() {
             hands.cut(&path, whole as u64).map_err(failed)?;
         }
-        let (mut open, mut next): (Vec<Entry>, u64) = (Vec::new(), 1);
-        for line in &lines {
-            match line {
-                Line::Begun { .. } => {}
-                Line::Change(entry) => {
-                    next = next.max(entry.number + 1);
-                    open.push(entry.clone());
-                }
-                Line::Settled { number } => open.retain(|entry| entry.number != *number),
+        let (open, next) = unsettled(&lines);
+        Ok(Some(Journal { directory: directory.to_string(), made, open, damage, next }))
+    }
+
+    /// Changes that have not been settled, of the one in `directory`, and what is wrong with it; it is only looked at. `None`: there is none.
+    pub fn peek(hands: &mut dyn Hands, directory: &str) -> Result<Option<(Vec<Entry>, Vec<String>)>, Refusal> {
+        let path = file_in(directory);
+        match hands.entry(&path).map_err(|error| format!("the journal {path}: {error}"))? {
+            There::Absent => Ok(None),
+            There::File { text, .. } => {
+                let (lines, damage, _) = read(&text);
+                begun(&path, &lines)?;
+                Ok(Some((unsettled(&lines).0, damage)))
             }
+            _ => Err(format!("the journal {path} is no file")),
         }
-        Ok(Some(Journal { directory: directory.to_string(), made: made.clone(), open, damage, next }))
     }
 
     /// Begins one where there is none.
@@ -194,6 +194,30 @@ fn read(text: &str) -> (Vec<Line>, Vec<String>, usize) {
         at += line.len();
     }
     (lines, damage, whole)
+}
+
+/// Directories that were made for a journal that begins as it should.
+fn begun(path: &str, lines: &[Line]) -> Result<Vec<String>, Refusal> {
+    match lines.first() {
+        Some(Line::Begun { version: VERSION, made }) => Ok(made.clone()),
+        _ => Err(format!("the journal {path} does not begin as one of this version of penstock; it stays as it is")),
+    }
+}
+
+/// Changes that have not been settled, and the number of the next one.
+fn unsettled(lines: &[Line]) -> (Vec<Entry>, u64) {
+    let (mut open, mut next): (Vec<Entry>, u64) = (Vec::new(), 1);
+    for line in lines {
+        match line {
+            Line::Begun { .. } => {}
+            Line::Change(entry) => {
+                next = next.max(entry.number + 1);
+                open.push(entry.clone());
+            }
+            Line::Settled { number } => open.retain(|entry| entry.number != *number),
+        }
+    }
+    (open, next)
 }
 
 /// Directories that had to be made.

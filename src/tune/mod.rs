@@ -8,6 +8,7 @@ pub mod apply;
 pub mod check;
 pub mod cores;
 pub mod discover;
+pub mod drift;
 pub mod hands;
 pub mod journal;
 pub mod lasting;

@@ -5,6 +5,7 @@ use super::tree::Unfolded;
 use super::{DATA, HOSTS, entries, must_be, unfold};
 use penstock::tune::apply::{Foreign, Report, apply, revert};
 use penstock::tune::check::{self, Host, Profile, Status};
+use penstock::tune::drift::drift;
 use penstock::tune::hands::{Disk, Entry, Hands};
 use penstock::tune::placement::place;
 use penstock::tune::plan::{Choice, Plan, plan};
@@ -274,9 +275,14 @@ fn what_the_kernel_refuses_holds_nothing_else_back() {
     };
     let sysctl = text(&host, "/etc/sysctl.d/99-penstock.conf");
     assert!(!sysctl.contains("swappiness") && !sysctl.contains("stat_interval") && sysctl.contains("timer_migration"));
+    // What has been refused is no drift; that one file is gone, and that one holds something else.
+    let drifted: Vec<String> =
+        drift(&mut host, JOURNAL).expect("whole").drifted.into_iter().map(|found| found.0).collect();
+    assert_eq!(drifted, [steady.as_str()]);
     host.refused.clear();
     host.stubborn.clear();
     let report = reverted(&mut host, Foreign::Tell);
+    assert_eq!(host.tree[&swap], clean.tree[&swap]);
     // The value that the kernel would not give up is no longer as it was before, and not what was wanted.
     assert_eq!(report.trouble.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), [steady.as_str()]);
     reverted(&mut host, Foreign::Overwrite);
@@ -434,4 +440,53 @@ fn a_journal_of_others_is_refused() {
     first.lock(&format!("{JOURNAL}/journal")).expect("nobody has it");
     let why = revert(&mut disk(&tree.0), JOURNAL, Foreign::Tell).expect_err("another has it");
     assert!(why.contains("another apply or revert"), "{why}");
+}
+
+#[test]
+fn drift_is_an_exit_code_and_a_metric() {
+    let tree = unfold(&entries("virtio"), "watch");
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        let output = command.args(["tune", "--root"]).arg(&tree.0).args(more).output().expect("it runs");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+        )
+    };
+    let (code, text) = run(&["watch"]);
+    assert!(code == Some(0) && text.contains("nothing was applied"), "{text}");
+    assert_eq!(run(&["apply", "--data", DATA]).0, Some(0));
+    let applied = everything(&tree.0);
+    let (code, text) = run(&["watch"]);
+    assert!(code == Some(0) && text.starts_with("0 of "), "{text}");
+    std::fs::write(tree.0.join("proc/sys/vm/swappiness"), "60\n").expect("it can be written");
+    std::fs::write(tree.0.join("proc/sys/vm/stat_interval"), "3\n").expect("it can be written");
+    std::fs::remove_file(tree.0.join("etc/sysctl.d/99-penstock.conf")).expect("it is there");
+    let file = tree.0.join("drift.prom");
+    let (code, text) = run(&["watch", "--data", DATA, "--metrics", file.to_str().expect("text")]);
+    assert!(
+        code == Some(7) && text.contains("drifted: /proc/sys/vm/stat_interval: it holds \"3\"; \"10\" was set"),
+        "{text}"
+    );
+    let metrics = std::fs::read_to_string(&file).expect("it was written");
+    for line in [
+        "penstock_tune_drifted 3",
+        "penstock_tune_drift{path=\"/proc/sys/vm/swappiness\"} 1",
+        "penstock_tune_drift{path=\"/etc/sysctl.d/99-penstock.conf\"} 1",
+        "penstock_tune_check{check=\"swappiness\",status=\"warn\"} 1",
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line} is not in\n{metrics}");
+    }
+    let comments = metrics.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    assert_eq!(comments, 4);
+    assert_eq!(metrics.lines().filter(|line| line.starts_with("penstock_tune_check{")).count(), check::all().count());
+    let (code, text) = run(&["watch", "--data", DATA, "--metrics", "-"]);
+    assert!(code == Some(7) && text == metrics, "{text}");
+    // To look changes nothing.
+    std::fs::remove_file(&file).expect("it was written");
+    std::fs::write(tree.0.join("proc/sys/vm/swappiness"), "1\n").expect("it can be written");
+    std::fs::write(tree.0.join("proc/sys/vm/stat_interval"), "10\n").expect("it can be written");
+    let now = everything(&tree.0);
+    let differing: Vec<&String> = applied.keys().filter(|path| now.get(*path) != applied.get(*path)).collect();
+    assert_eq!(differing, ["/etc/sysctl.d/99-penstock.conf"]);
 }

@@ -126,7 +126,7 @@ fn made(root: &Root, which: &Which, here: bool, hands: &mut Disk) -> Result<Plan
     Ok(plan::plan(&host, hands, &choice))
 }
 
-fn journal(kept: &Kept) -> Result<String, String> {
+pub fn journal(kept: &Kept) -> Result<String, String> {
     let directory = kept.journal.trim_end_matches('/');
     match directory.starts_with('/') && directory.split('/').all(|part| part != "." && part != "..") {
         true => Ok(directory.to_string()),

@@ -2,6 +2,7 @@
 //! back. Only `apply` and `revert` write.
 
 mod change;
+mod watch;
 
 use super::directory;
 use crate::tune::check::{self, Host, Profile, Status};
@@ -69,6 +70,8 @@ enum What {
         #[command(flatten)]
         since: change::Since,
     },
+    /// Says whether what `apply` has changed still holds. Ends with 7 if something does not.
+    Watch(watch::Args),
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -98,6 +101,7 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         }
         What::Plan { which, script } => change::plan(&root, which, here, *script),
         What::Apply { which, kept } => change::apply(&root, which, here, kept),
+        What::Watch(args) => watch::run(&root, args, here),
         What::Revert { kept, since } => change::revert(&root, kept, since),
     }
 }

@@ -16,6 +16,9 @@ pub fn defragmentation(_: &Host) -> Mend {
     knobs([Knob::new("/sys/kernel/mm/transparent_hugepage/defrag", "defer+madvise", Lasts::Boot)])
 }
 
+/// Names of drives of virtual machines, which call themselves turning whatever they are.
+const VIRTUAL: &[&str] = &["vd", "xvd"];
+
 /// A file of the queue of every drive that has it. A drive that turns is left as it is: it profits from order.
 pub fn queues(host: &Host, file: &str, value: &str) -> Mend {
     let mut mend = Mend::default();
@@ -23,7 +26,8 @@ pub fn queues(host: &Host, file: &str, value: &str) -> Mend {
         let queue = format!("/sys/block/{}/queue", drive.name);
         let Ok(text) = host.root.text(&format!("{queue}/{file}")) else { continue };
         let offered = |text: &str| text.split_whitespace().any(|word| word.trim_matches(['[', ']']) == value);
-        if host.root.number(&format!("{queue}/rotational")).is_ok_and(|turns| turns == 1) {
+        let says = host.root.number(&format!("{queue}/rotational")).is_ok_and(|turns| turns == 1);
+        if says && !VIRTUAL.iter().any(|name| drive.name.starts_with(name)) {
             mend.left.push(format!("{} turns, and profits from being asked in order", drive.name));
         } else if file == "scheduler" && !offered(&text) {
             mend.left.push(format!("{} does not offer {value}, only {text}", drive.name));
