@@ -67,6 +67,9 @@ pub struct Journal {
     next: u64,
 }
 
+/// Changes that have not been settled, and what was found wrong.
+pub type Peek = (Vec<Entry>, Vec<String>);
+
 /// Why the journal cannot be used.
 pub type Refusal = String;
 
@@ -93,7 +96,7 @@ impl Journal {
     }
 
     /// Changes that have not been settled, of the one in `directory`, and what is wrong with it; it is only looked at. `None`: there is none.
-    pub fn peek(hands: &mut dyn Hands, directory: &str) -> Result<Option<(Vec<Entry>, Vec<String>)>, Refusal> {
+    pub fn peek(hands: &mut dyn Hands, directory: &str) -> Result<Option<Peek>, Refusal> {
         let path = file_in(directory);
         match hands.entry(&path).map_err(|error| format!("the journal {path}: {error}"))? {
             There::Absent => Ok(None),

@@ -3,6 +3,7 @@
 //! `PENSTOCK_GOLDEN=write` writes what is said now over what was expected; read the difference before it is committed.
 
 mod change;
+mod drive;
 mod memory;
 mod tree;
 

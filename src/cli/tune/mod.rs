@@ -1,7 +1,8 @@
 //! `penstock tune`: shows this host and where penstock would run on it, checks what costs it latency or throughput, changes that, and puts it
-//! back. Only `apply` and `revert` write.
+//! back. Only `apply` and `revert` change the host; `io` writes into a file of the data directory.
 
 mod change;
+mod io;
 mod watch;
 
 use super::directory;
@@ -70,6 +71,8 @@ enum What {
         #[command(flatten)]
         since: change::Since,
     },
+    /// Tries the drive under the data directory: what makes a write durable, what that takes, how many it does at once, what it keeps up.
+    Io(io::Args),
     /// Says whether what `apply` has changed still holds. Ends with 7 if something does not.
     Watch(watch::Args),
 }
@@ -101,6 +104,8 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         }
         What::Plan { which, script } => change::plan(&root, which, here, *script),
         What::Apply { which, kept } => change::apply(&root, which, here, kept),
+        What::Io(_) if !here => Err("io tries a drive of this host: --root has no place there".to_string()),
+        What::Io(args) => io::run(args),
         What::Watch(args) => watch::run(&root, args, here),
         What::Revert { kept, since } => change::revert(&root, kept, since),
     }
