@@ -9,6 +9,7 @@ pub mod check;
 pub mod cores;
 pub mod discover;
 pub mod drift;
+pub mod group;
 pub mod hands;
 pub mod journal;
 pub mod lasting;

@@ -81,6 +81,8 @@ pub fn plan(host: &Host, hands: &mut dyn Hands, choice: &Choice) -> Plan {
                 Err(error) => left.push(format!("{}: {error}", knob.path)),
             }
         }
+        // Two checks of one thing have one reason.
+        left.retain(|why| plan.left.iter().all(|told| told.why != *why || told.advice != advice));
         plan.left.extend(left.into_iter().map(|why| Left { check: id, why, advice }));
         for later in mend.later {
             if !plan.later.contains(&later) {

@@ -2,7 +2,7 @@
 
 use super::memory::{Last, Memory};
 use super::tree::Unfolded;
-use super::{DATA, HOSTS, entries, must_be, unfold};
+use super::{DATA, HOSTS, RUBBISH, entries, must_be, unfold};
 use penstock::tune::apply::{Foreign, Report, apply, revert};
 use penstock::tune::check::{self, Host, Profile, Status};
 use penstock::tune::drift::drift;
@@ -53,7 +53,8 @@ fn everything(top: &Path) -> BTreeMap<String, Entry> {
                 todo.push(path);
                 Entry::Directory
             } else {
-                let text = std::fs::read_to_string(&path).expect("text");
+                let bytes = std::fs::read(&path).expect("it can be read");
+                let text = String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().escape_ascii().to_string());
                 Entry::File { text, mode: meta.permissions().mode() & 0o7777, attribute: false }
             };
             found.insert(name, entry);
@@ -142,6 +143,28 @@ fn what_was_applied_is_mended_and_can_be_put_back_byte_for_byte() {
         assert!(report.trouble.is_empty(), "{host}: {:?}", report.trouble);
         assert!(everything(&tree.0) == before, "{host}");
         assert!(revert(&mut disk(&tree.0), JOURNAL, Foreign::Tell).expect("nothing to read").is_none());
+    }
+}
+
+/// Whatever the files hold.
+#[test]
+fn rubbish_is_put_back_as_well() {
+    for (name, bytes) in RUBBISH {
+        for host in ["xeon-mlx5", "virtio"] {
+            let entries = entries(host);
+            let tree = unfold(&entries, &format!("apply-{name}-{host}"));
+            // A part of the files only, so that checks still find something to complain of.
+            let files = entries.iter().filter(|(_, entry)| matches!(entry, super::tree::Entry::File(_)));
+            for (path, _) in files.step_by(3) {
+                std::fs::write(tree.0.join(path), bytes).expect("it was unfolded there");
+            }
+            let before = everything(&tree.0);
+            let plan = planned(&tree.0, Profile::Latency, &Choice::default());
+            let report = apply(&mut disk(&tree.0), JOURNAL, &plan).expect("it can be written");
+            assert!(!report.done.is_empty(), "{name} on {host}");
+            assert_eq!(reverted(&mut disk(&tree.0), Foreign::Tell).trouble, [], "{name} on {host}");
+            assert!(everything(&tree.0) == before, "{name} on {host}: {}", differing(&everything(&tree.0), &before));
+        }
     }
 }
 

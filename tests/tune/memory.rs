@@ -74,20 +74,23 @@ fn part(text: &str, last: Last) -> &str {
     }
 }
 
-/// What the kernel shows when `value` has been written to a file that showed `old`.
-fn shown(old: &str, value: &str) -> Option<String> {
+/// What the kernel shows when `value` has been written to a file that showed `old`; `None`: it does not take it.
+fn shown(path: &str, old: &str, value: &str) -> Option<String> {
     let value = value.trim();
-    let words: Vec<&str> = old.split_whitespace().map(|word| word.trim_matches(['[', ']'])).collect();
     if old.contains('[') {
+        let words: Vec<&str> = old.split_whitespace().map(|word| word.trim_matches(['[', ']'])).collect();
         let show = |word: &&str| if *word == value { format!("[{word}]") } else { word.to_string() };
         return words.contains(&value).then(|| words.iter().map(show).collect::<Vec<_>>().join(" ") + "\n");
     }
-    let mask = old.trim().len() >= 8 && old.trim().chars().all(|c| c.is_ascii_hexdigit() || c == ',');
-    Some(if mask {
-        format!("{:0>8}\n", value.trim_start_matches("00000000,"))
-    } else {
-        value.replace(' ', "\t") + "\n"
-    })
+    if path.ends_with("_cpus") || path.ends_with("/cpumask") {
+        // As many digits as the host has cores for, whatever was written.
+        let digits = old.trim().replace(',', "").len();
+        let mask = value.replace(',', "").trim_start_matches('0').to_string();
+        let mask = format!("{mask:0>digits$}").into_bytes();
+        let groups = mask.rchunks(8).rev().map(|group| String::from_utf8_lossy(group).into_owned());
+        return (mask.len() == digits).then(|| groups.collect::<Vec<_>>().join(",") + "\n");
+    }
+    Some(value.replace(' ', "\t") + "\n")
 }
 
 impl Hands for Memory {
@@ -112,7 +115,7 @@ impl Hands for Memory {
             };
             // A value is taken as a whole or not at all.
             if last == Last::Done {
-                *held = kept.or_else(|| shown(held, text)).ok_or(io::ErrorKind::InvalidInput)?;
+                *held = kept.or_else(|| shown(path, held, text)).ok_or(io::ErrorKind::InvalidInput)?;
             }
             Ok(())
         })

@@ -1,6 +1,7 @@
 //! Memory, drives and NICs.
 
 use super::super::check::{Host, interrupts_as_wanted, packet_interrupts};
+use super::super::cores::mask;
 use super::super::topology::{Nic, Thread};
 use super::{Form, Knob, Lasts, Mend, knobs};
 
@@ -97,6 +98,35 @@ pub fn receive_steering(host: &Host) -> Mend {
         let directory = format!("/sys/class/net/{}/queues", nic.name);
         for queue in host.root.numbered(&directory, "rx-").unwrap_or_default() {
             let knob = Knob::new(format!("{directory}/rx-{queue}/rps_cpus"), "0", Lasts::Boot);
+            mend.knobs.push(Knob { form: Form::Mask, ..knob });
+        }
+    }
+    mend
+}
+
+/// Each core in the mask of one queue, workers first, so that as many of them as there are queues have one each.
+pub fn transmit_steering(host: &Host) -> Mend {
+    let mut cores = host.worker_cores();
+    let others: Vec<usize> = host.topology.threads.iter().map(|thread| thread.number).collect();
+    cores.extend(others.into_iter().filter(|core| !host.worker_cores().contains(core)));
+    let mut mend = Mend::default();
+    if cores.is_empty() {
+        mend.left.push("no core is known".to_string());
+        return mend;
+    }
+    for nic in host.topology.nics.iter().filter(|nic| nic.driver.is_some() && nic.up && nic.transmit_queues > 1) {
+        let directory = format!("/sys/class/net/{}/queues", nic.name);
+        let queues = host.root.numbered(&directory, "tx-").unwrap_or_default();
+        let read = |queue: &usize| host.root.text(&format!("{directory}/tx-{queue}/xps_cpus"));
+        let empty = |queue: &usize| read(queue).is_ok_and(|text| Form::Mask.same(&text, "0"));
+        if !queues.iter().any(empty) {
+            continue;
+        }
+        for (index, queue) in queues.iter().enumerate() {
+            let own: Vec<usize> = cores.iter().skip(index).step_by(queues.len()).copied().collect();
+            // More queues than cores: some cores have several.
+            let own = if own.is_empty() { vec![cores[index % cores.len()]] } else { own };
+            let knob = Knob::new(format!("{directory}/tx-{queue}/xps_cpus"), mask(&own), Lasts::Boot);
             mend.knobs.push(Knob { form: Form::Mask, ..knob });
         }
     }

@@ -127,6 +127,7 @@ const REMEDIES: &[(&str, Remedy)] = &[
     ("nic-interrupts-spread", Remedy::Of(devices::interrupts)),
     ("irqbalance", Remedy::Of(|_| Mend { later: vec![Later::Mask("irqbalance.service")], ..Mend::default() })),
     ("receive-steering", Remedy::Of(devices::receive_steering)),
+    ("transmit-steering", Remedy::Of(devices::transmit_steering)),
     ("flow-steering", Remedy::Sysctl("net/core/rps_sock_flow_entries", "0")),
     ("packets-dropped", Remedy::Person("it counts what has been, and the cause may be any of several")),
     ("accept-backlog", Remedy::Sysctl("net/core/somaxconn", "4096")),
