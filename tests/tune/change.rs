@@ -13,7 +13,7 @@ use penstock::tune::root::Root;
 use penstock::tune::{discover, show};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const JOURNAL: &str = "/var/lib/penstock-tune";
@@ -102,6 +102,31 @@ fn numbers(seed: u64) -> impl FnMut(u64) -> u64 {
 
 fn reverted(host: &mut dyn Hands, foreign: Foreign) -> Report {
     revert(host, JOURNAL, foreign).expect("the journal is whole").expect("there is one")
+}
+
+/// A directory that goes when it is dropped.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new(name: &str) -> Scratch {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("scratch-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("a scratch directory");
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The unit that an apply makes, and its drop-in for penstock's.
+pub fn units() -> (String, String) {
+    let (tree, plan) = small("units");
+    apply(&mut disk(&tree.0), JOURNAL, &plan).expect("it can be written");
+    let read = |name: &str| std::fs::read_to_string(tree.0.join("etc/systemd/system").join(name)).expect("it was made");
+    (read("penstock-tune.service"), read("penstock.service.d/50-tune.conf"))
 }
 
 #[test]

@@ -1,22 +1,9 @@
 //! `penstock tune io`, on the drive that this is built on: that it answers, and leaves nothing.
 
+use super::change::Scratch;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-fn scratch(name: &str) -> Scratch {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("drive-{}-{name}", std::process::id()));
-    std::fs::create_dir_all(&path).expect("a scratch directory");
-    Scratch(path)
-}
 
 fn io(data: &Path, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
@@ -28,7 +15,7 @@ fn io(data: &Path, more: &[&str]) -> (Option<i32>, String, String) {
 
 #[test]
 fn a_drive_is_described_and_nothing_is_left_on_it() {
-    let data = scratch("described");
+    let data = Scratch::new("drive-described");
     let (code, text, told) = io(&data.0, &["--json"]);
     assert_eq!(code, Some(0), "{told}");
     let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
@@ -51,7 +38,7 @@ fn a_drive_is_described_and_nothing_is_left_on_it() {
 
 #[test]
 fn what_cannot_be_tried_is_refused_and_nothing_is_made() {
-    let data = scratch("refused");
+    let data = Scratch::new("drive-refused");
     let (code, _, told) = io(&data.0.join("missing"), &[]);
     assert!(code == Some(1) && told.contains("missing"), "{told}");
     let (code, _, told) = io(&data.0, &["--root", data.0.to_str().expect("text")]);

@@ -5,6 +5,7 @@
 mod change;
 mod drive;
 mod memory;
+mod service;
 mod tree;
 
 use penstock::tune::check::{self, Host, Profile, Status};
