@@ -4,6 +4,7 @@
 
 mod change;
 mod drive;
+mod guide;
 mod memory;
 mod service;
 mod tree;
