@@ -56,7 +56,7 @@ pub fn apply(hands: &mut dyn Hands, directory: &str, plan: &Plan) -> Result<Repo
     report.done.extend(taken.iter().map(|knob| knob.path.clone()));
     // What the kernel refuses now it would refuse at each start as well.
     let (changes, left) = lasting::changes(hands, &taken, &plan.later);
-    report.notes.extend(left);
+    report.trouble.extend(left);
     for change in changes {
         match make(hands, &mut journal, &change)? {
             Ok(()) => report.done.push(change.path().to_string()),

@@ -67,8 +67,11 @@ struct Frame {
     tail: &'static str,
 }
 
-/// Everything that has to hold later, as changes in their order; and what cannot be changed, with the reason.
-pub fn changes(hands: &mut dyn Hands, knobs: &[Knob], later: &[Later]) -> (Vec<Change>, Vec<String>) {
+/// A path that cannot be changed, and why.
+pub type Refused = (String, String);
+
+/// Everything that has to hold later, as changes in their order; and what cannot be changed.
+pub fn changes(hands: &mut dyn Hands, knobs: &[Knob], later: &[Later]) -> (Vec<Change>, Vec<Refused>) {
     let mut lines: Vec<Line> = knobs.iter().filter_map(line_of_knob).collect();
     lines.extend(later.iter().filter_map(line_of_later));
     let mut wanted: Vec<Change> = Vec::new();
@@ -80,9 +83,9 @@ pub fn changes(hands: &mut dyn Hands, knobs: &[Knob], later: &[Later]) -> (Vec<C
         }
         match file_with(hands, file, &lines) {
             Ok(change) => wanted.extend(change),
-            Err(why) => left.push(why),
+            Err(why) => left.push((file.to_string(), why)),
         }
-        if file == BOOT && left.iter().all(|why| !why.starts_with(BOOT)) {
+        if file == BOOT && left.iter().all(|(path, _)| path != BOOT) {
             let text = format!("{MADE_BY}{UNIT_TEXT}");
             wanted.push(Change::File { path: UNIT.into(), old: None, new: text });
             wanted.push(Change::Link { path: UNIT_WANTED.into(), target: UNIT.into() });
@@ -93,9 +96,9 @@ pub fn changes(hands: &mut dyn Hands, knobs: &[Knob], later: &[Later]) -> (Vec<C
     }
     let mut changes = Vec::new();
     for change in wanted {
-        match settle(hands, change, &mut changes) {
-            Ok(()) => {}
-            Err(why) => left.push(why),
+        let path = change.path().to_string();
+        if let Err(why) = settle(hands, change, &mut changes) {
+            left.push((path, why));
         }
     }
     (changes, left)
@@ -104,13 +107,13 @@ pub fn changes(hands: &mut dyn Hands, knobs: &[Knob], later: &[Later]) -> (Vec<C
 /// Adds the change, behind those that make its directories, if it is one.
 fn settle(hands: &mut dyn Hands, change: Change, changes: &mut Vec<Change>) -> Result<(), String> {
     let path = change.path().to_string();
-    let found = hands.entry(&path).map_err(|error| format!("{path}: {error}"))?;
+    let found = hands.entry(&path).map_err(|error| error.to_string())?;
     let change = match (change, found) {
         (change, Entry::Absent) => change,
         (Change::File { old: Some(old), new, path }, Entry::File { .. }) => Change::File { path, old: Some(old), new },
         (Change::File { new, .. }, Entry::File { text, .. }) if text == new => return Ok(()),
         (Change::Link { target, .. }, Entry::Link(there)) if target == there => return Ok(()),
-        _ => return Err(format!("{path} is there already and is something else; it stays as it is")),
+        _ => return Err("it is there already and is something else; it stays as it is".to_string()),
     };
     for at in path.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0) {
         let directory = Change::Directory { path: path[..at].to_string() };
@@ -133,15 +136,14 @@ impl Change {
 /// The change of a file that gives it these lines; `None` where it has them.
 fn file_with(hands: &mut dyn Hands, path: &str, lines: &[&Line]) -> Result<Option<Change>, String> {
     let Frame { head, tail } = frame(path);
-    let old = match hands.entry(path).map_err(|error| format!("{path}: {error}"))? {
+    let old = match hands.entry(path).map_err(|error| error.to_string())? {
         Entry::Absent => None,
         Entry::File { text, .. } => Some(text),
-        _ => return Err(format!("{path} is there already and is no file; it stays as it is")),
+        _ => return Err("it is there already and is no file; it stays as it is".to_string()),
     };
     let inner = old.as_deref().map_or(Some(""), |text| text.strip_prefix(&head)?.strip_suffix(tail));
-    let inner = inner.ok_or_else(|| {
-        format!("{path} was changed by somebody and stays as it is; move it away to have it written again")
-    })?;
+    let changed = "it was changed by somebody and stays as it is; move it away to have it written again";
+    let inner = inner.ok_or(changed)?;
     let mut have: Vec<String> = inner.lines().map(String::from).collect();
     for line in lines {
         match have.iter_mut().find(|other| other.starts_with(&line.key)) {

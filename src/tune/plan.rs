@@ -3,7 +3,7 @@
 
 use super::check::{self, Host, Status};
 use super::hands::{Entry, Hands};
-use super::lasting::{self, Change};
+use super::lasting::{self, Change, Refused};
 use super::mend::{self, Knob, Later};
 use std::collections::BTreeSet;
 
@@ -95,7 +95,7 @@ pub fn plan(host: &Host, hands: &mut dyn Hands, choice: &Choice) -> Plan {
 
 impl Plan {
     /// Changes that make it last, if every value can be set; and why some cannot be made.
-    pub fn lasting(&self, hands: &mut dyn Hands) -> (Vec<Change>, Vec<String>) {
+    pub fn lasting(&self, hands: &mut dyn Hands) -> (Vec<Change>, Vec<Refused>) {
         let knobs: Vec<Knob> = self.values.iter().map(|value| value.knob.clone()).collect();
         lasting::changes(hands, &knobs, &self.later)
     }

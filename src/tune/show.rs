@@ -1,10 +1,10 @@
 //! A plan as a difference between files, and as a script for a shell.
 
-use super::lasting::{Change, commands, quoted};
+use super::lasting::{Change, Refused, commands, quoted};
 use super::plan::{Left, Plan, Value};
 
 /// Unified differences, and below them what is left to a person.
-pub fn diff(plan: &Plan, lasting: &[Change], refused: &[String]) -> String {
+pub fn diff(plan: &Plan, lasting: &[Change], refused: &[Refused]) -> String {
     let mut out = String::new();
     for Value { check, knob, old } in &plan.values {
         out += &format!("# {check}\n");
@@ -23,7 +23,7 @@ pub fn diff(plan: &Plan, lasting: &[Change], refused: &[String]) -> String {
     for Left { check, why, advice } in &plan.left {
         out += &format!("# left to you: {check}: {why}\n#   {advice}\n");
     }
-    refused.iter().for_each(|why| out += &format!("# left to you: {why}\n"));
+    refused.iter().for_each(|(path, why)| out += &format!("# left to you: {path}: {why}\n"));
     let paths: Vec<&str> = lasting.iter().map(Change::path).collect();
     commands(&paths, false).iter().for_each(|command| out += &format!("# afterwards: {command}\n"));
     out

@@ -359,7 +359,8 @@ fn what_somebody_else_has_changed_is_told_and_stays() {
     // A later apply and revert end where somebody was, not where the first apply began.
     let mut later = host.clone();
     let report = apply(&mut later, JOURNAL, &plan).expect("nothing fails");
-    assert!(report.notes.iter().any(|note| note.contains("was changed by somebody")), "{:?}", report.notes);
+    assert_eq!(told(&report), [file]);
+    assert!(report.trouble[0].1.contains("was changed by somebody"), "{:?}", report.trouble);
     assert_eq!(told(&reverted(&mut later, Foreign::Tell)), [file, value]);
     assert!(matches!(&later.tree[value], Entry::File { text, .. } if text == "33\n"));
 
@@ -537,4 +538,41 @@ fn drift_is_an_exit_code_and_a_metric() {
     let now = everything(&tree.0);
     let differing: Vec<&String> = applied.keys().filter(|path| now.get(*path) != applied.get(*path)).collect();
     assert_eq!(differing, ["/etc/sysctl.d/99-penstock.conf"]);
+}
+
+/// In a network of its own, whose values are nobody's, where this may be had.
+#[test]
+fn a_real_kernel_gets_its_values_and_has_them_back() {
+    let scratch = Scratch::new("kernel");
+    let script = r#"
+        mount -t tmpfs none /etc/sysctl.d || exit 77
+        show() { sysctl -n net.ipv4.tcp_slow_start_after_idle net.ipv4.ip_local_port_range; ls /etc/sysctl.d; }
+        tune="$1 tune"
+        sysctl -q net.ipv4.tcp_slow_start_after_idle=1 net.ipv4.ip_local_port_range="32768 60999" || exit 77
+        show > "$2/before"
+        $tune apply --journal "$2/kept" --only slow-start --only local-ports || exit 1
+        show > "$2/applied"
+        $tune watch --journal "$2/kept" || exit 2
+        $tune apply --journal "$2/kept" --only slow-start --only local-ports > "$2/again" || exit 3
+        sysctl -q net.ipv4.tcp_slow_start_after_idle=1
+        $tune watch --journal "$2/kept"
+        [ $? = 7 ] || exit 4
+        $tune revert --journal "$2/kept" || exit 5
+        show > "$2/after"
+    "#;
+    let mut command = Command::new("unshare");
+    command.args(["--map-root-user", "--net", "--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_penstock")]);
+    let output = match command.arg(&scratch.0).output() {
+        Ok(output) => output,
+        Err(error) => return println!("SKIPPED: unshare: {error}"),
+    };
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    if output.status.code() == Some(77) || told.contains("unshare failed") {
+        return println!("SKIPPED: no network of its own: {told}");
+    }
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let read = |name: &str| std::fs::read_to_string(scratch.0.join(name)).expect("it was written");
+    assert_eq!(read("applied"), "0\n1024\t65535\n99-penstock.conf\n");
+    assert_eq!(read("again"), "nothing was changed\n");
+    assert_eq!((read("before"), scratch.0.join("kept").exists()), (read("after"), false));
 }
