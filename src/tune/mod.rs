@@ -7,6 +7,7 @@
 pub mod apply;
 pub mod check;
 pub mod cores;
+pub mod describe;
 pub mod discover;
 pub mod drift;
 pub mod group;

@@ -10,12 +10,14 @@ use penstock::tune::hands::{Disk, Entry, Hands};
 use penstock::tune::placement::place;
 use penstock::tune::plan::{Choice, Plan, plan};
 use penstock::tune::root::Root;
-use penstock::tune::{discover, show};
+use penstock::tune::{describe, discover, show};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Hosts that `tuning/hosts` describes.
+const DESCRIBED: &[&str] = &["xeon-mlx5", "epyc-nps4-bnxt", "smt-off", "ena", "no-nvme"];
 const JOURNAL: &str = "/var/lib/penstock-tune";
 
 fn disk(tree: &Path) -> Disk {
@@ -137,6 +139,24 @@ fn plans_of_known_hosts_are_as_they_were() {
         let (lasting, refused) = plan.lasting(&mut disk(&tree.0));
         must_be(&format!("{host}.plan"), &show::diff(&plan, &lasting, &refused));
     }
+}
+
+/// The hosts of `tuning/hosts` are those of this test.
+#[test]
+fn described_hosts_are_as_they_were() {
+    for host in DESCRIBED {
+        let tree = unfold(&entries(host), &format!("describe-{host}"));
+        let root = Root::recorded(&tree.0).expect("it has been unfolded");
+        let topology = discover::topology(&root);
+        let placement = place(&topology);
+        let profile = Profile::Latency;
+        let host_files = Host { root: &root, topology: &topology, placement: &placement, profile, data: DATA };
+        let plan = plan(&host_files, &mut disk(&tree.0), &Choice::default());
+        let head = "# Made up after a host of this kind, not taken from one; `penstock tune describe` prints yours.\n";
+        must_be(&format!("../../tuning/hosts/{host}.toml"), &(head.to_string() + &describe::text(&host_files, &plan)));
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tuning/hosts");
+    assert_eq!(std::fs::read_dir(folder).expect("it is there").count(), DESCRIBED.len());
 }
 
 #[test]

@@ -1,15 +1,15 @@
-//! `penstock tune plan`, `apply`, `revert`.
+//! `penstock tune plan`, `describe`, `apply`, `revert`.
 
 use super::{Goal, data_directory, print};
 use crate::tune::apply::{self, Foreign, Report};
 use crate::tune::check::Host;
-use crate::tune::discover;
 use crate::tune::hands::Disk;
 use crate::tune::lasting::commands;
 use crate::tune::placement::place;
 use crate::tune::plan::{self, Choice, Plan};
 use crate::tune::root::Root;
 use crate::tune::show;
+use crate::tune::{describe, discover};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -67,6 +67,12 @@ pub fn plan(root: &Root, which: &Which, here: bool, script: bool) -> Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
+pub fn describe(root: &Root, which: &Which, here: bool) -> Result<ExitCode, String> {
+    let mut hands = hands(root)?;
+    print(&with_plan(root, which, here, &mut hands, |host, plan| describe::text(host, &plan))?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 pub fn apply(root: &Root, which: &Which, here: bool, kept: &Kept) -> Result<ExitCode, String> {
     let directory = journal(kept)?;
     let mut hands = hands(root)?;
@@ -114,6 +120,17 @@ fn hands(root: &Root) -> Result<Disk, String> {
 }
 
 fn made(root: &Root, which: &Which, here: bool, hands: &mut Disk) -> Result<Plan, String> {
+    with_plan(root, which, here, hands, |_, plan| plan)
+}
+
+/// What `then` makes of the host and its plan.
+fn with_plan<T>(
+    root: &Root,
+    which: &Which,
+    here: bool,
+    hands: &mut Disk,
+    then: impl FnOnce(&Host, Plan) -> T,
+) -> Result<T, String> {
     let Which { profile, data, only, with, without } = which;
     let choice = Choice { only: only.clone(), with: with.clone(), without: without.clone() };
     if let Some(strange) = choice.strange().first() {
@@ -123,7 +140,8 @@ fn made(root: &Root, which: &Which, here: bool, hands: &mut Disk) -> Result<Plan
     let placement = place(&topology);
     let data = data_directory(data.as_deref(), here)?;
     let host = Host { root, topology: &topology, placement: &placement, profile: profile.profile(), data: &data };
-    Ok(plan::plan(&host, hands, &choice))
+    let plan = plan::plan(&host, hands, &choice);
+    Ok(then(&host, plan))
 }
 
 pub fn journal(kept: &Kept) -> Result<String, String> {

@@ -56,6 +56,11 @@ enum What {
         #[arg(long)]
         script: bool,
     },
+    /// Prints facts of this host, where penstock would run on it, and the values that `plan` would set, as TOML: to tell others of it, or to compare.
+    Describe {
+        #[command(flatten)]
+        which: change::Which,
+    },
     /// Changes what checks complain of and can be changed without harm, now and for later starts of the host; keeps what was there before in a
     /// journal. Ends with 6 if something could not be changed.
     Apply {
@@ -103,6 +108,7 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
             run_checks(&root, profile.profile(), *json, &data)
         }
         What::Plan { which, script } => change::plan(&root, which, here, *script),
+        What::Describe { which } => change::describe(&root, which, here),
         What::Apply { which, kept } => change::apply(&root, which, here, kept),
         What::Io(_) if !here => Err("io tries a drive of this host: --root has no place there".to_string()),
         What::Io(args) => io::run(args),
