@@ -8,6 +8,7 @@ pub mod directory;
 pub mod export;
 pub mod inspect;
 pub mod mirror;
+mod notify;
 pub mod rebalance;
 pub mod restore;
 pub mod serve;

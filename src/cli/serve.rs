@@ -3,7 +3,7 @@
 use super::banner::{self, Facts, Opened};
 use super::mirror::{self, Gathered};
 use super::tls::TlsArgs;
-use super::{access, admin, cores, size};
+use super::{access, admin, cores, notify, size};
 use crate::background::companion;
 use crate::front::Spoken;
 use crate::io::buffers::Buffers;
@@ -379,15 +379,23 @@ fn say(facts: Facts) -> Say {
                 let text = banner::text(&facts, &opened);
                 let mut out = io::stdout().lock();
                 let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+                supervisor_is_told(notify::READY);
             }
             log(&notice.to_string());
         }
     })
 }
 
+fn supervisor_is_told(state: &str) {
+    if let Err(error) = notify::tell(state) {
+        log(&format!("$NOTIFY_SOCKET cannot be told {state}: {error}"));
+    }
+}
+
 /// The first signal stops cleanly; the second one, or a stop that takes too long, ends the process.
 fn obey(signals: &Signals, peers: &Peers) {
     signals.wait();
+    supervisor_is_told(notify::STOPPING);
     log("stopping: requests under way are answered, then the log is closed");
     peers.stop();
     // One order may come twice: to the process, and to its group.

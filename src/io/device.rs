@@ -106,7 +106,7 @@ fn file_system(dir: &File) -> io::Result<(&'static str, bool)> {
 }
 
 /// `queue/` of the device, or of the disk that a partition lies on.
-fn queue_directory(number: &str) -> Option<PathBuf> {
+pub(super) fn queue_directory(number: &str) -> Option<PathBuf> {
     let device = PathBuf::from("/sys/dev/block").join(number);
     [device.join("queue"), device.join("../queue")].into_iter().find_map(|queue| queue.canonicalize().ok())
 }
@@ -121,7 +121,7 @@ fn durability(queue: Option<&Path>) -> Durability {
     }
 }
 
-fn read_number(path: &Path) -> Option<u32> {
+pub(super) fn read_number(path: &Path) -> Option<u32> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
@@ -138,34 +138,33 @@ enum Way {
 
 const WAYS: [Way; 3] = [Way::Single, Way::Durable, Way::Flushed];
 
-/// A file for trying things out.
+/// A file for trying things out. It has no name, so it goes with whoever has it open.
 struct Trial {
-    path: PathBuf,
     file: File,
 }
 
-impl Drop for Trial {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
+/// A file for direct writes in `data` that has no name.
+pub(super) fn nameless(data: &Path) -> io::Result<File> {
+    let path = data.join(format!("trial-{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_DIRECT);
+    let file = options.open(&path);
+    // An open that is refused for its flag has made the file all the same.
+    let removed = std::fs::remove_file(&path);
+    let file = file.map_err(|error| match error.raw_os_error() {
+        Some(libc::EINVAL) => io::Error::other("its file system does not do direct I/O (O_DIRECT); ext4 and xfs do"),
+        _ => error,
+    })?;
+    removed.map(|()| file)
 }
 
 /// Memory whose start is whole blocks of any device.
 #[repr(C, align(65536))]
-struct Aligned([u8; 65536]);
+pub(super) struct Aligned(pub [u8; 65536]);
 
 impl Trial {
     fn new(data: &Path) -> io::Result<Trial> {
-        let path = data.join(format!("trial-{}", std::process::id()));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_DIRECT);
-        let file = options.open(&path).map_err(|error| match error.raw_os_error() {
-            Some(libc::EINVAL) => {
-                io::Error::other("its file system does not do direct I/O (O_DIRECT); ext4 and xfs do")
-            }
-            _ => error,
-        })?;
-        Ok(Trial { path, file })
+        Ok(Trial { file: nameless(data)? })
     }
 
     /// Nanoseconds of one durable write; of a group of them in flight together; and of a group of plain writes with one flush behind them.

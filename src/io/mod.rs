@@ -5,6 +5,7 @@ pub mod clock;
 pub mod companion;
 pub mod cpu;
 pub mod device;
+pub mod drive;
 pub mod driver;
 mod files;
 mod flight;

@@ -405,6 +405,46 @@ pub(super) fn complete(ring: &mut IoUring, entries: &[squeue::Entry], expected: 
     }
 }
 
+/// Keeps entries in flight, one for each of `depth` slots: `next` gives the one for a slot, or none when it is over; `landed` hears of each that
+/// has completed with `expected`. What they point to outlives the call.
+pub(super) fn keep(
+    ring: &mut IoUring,
+    depth: u64,
+    expected: i32,
+    next: &mut dyn FnMut(u64) -> Option<squeue::Entry>,
+    landed: &mut dyn FnMut(u64),
+) -> io::Result<()> {
+    let mut idle: Vec<u64> = (0..depth).rev().collect();
+    let mut failed = None;
+    loop {
+        while let Some(slot) = idle.last().copied().filter(|_| failed.is_none()) {
+            let Some(entry) = next(slot) else { break };
+            // SAFETY: the caller holds the memory for the length of this call, which returns when nothing is in flight any more.
+            unsafe { ring.submission().push(&entry.user_data(slot)) }.map_err(io::Error::other)?;
+            idle.pop();
+        }
+        if idle.len() as u64 == depth {
+            break;
+        }
+        match ring.submit_and_wait(1) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+        for cqe in ring.completion() {
+            idle.push(cqe.user_data());
+            match cqe.result() {
+                result if result == expected => landed(cqe.user_data()),
+                result => failed = failed.or(Some(result)),
+            }
+        }
+    }
+    match failed {
+        None => Ok(()),
+        Some(errno) if errno < 0 => Err(io::Error::from_raw_os_error(-errno)),
+        Some(_) => Err(io::Error::other("a write was cut short")),
+    }
+}
+
 /// A descriptor that the kernel has answered an open with.
 pub(super) fn opened(fd: u32) -> OwnedFd {
     // SAFETY: the kernel has just made it for us, and nobody else knows it.

@@ -37,6 +37,14 @@ pub fn parse_mask(text: &str) -> Result<Vec<usize>, String> {
     Ok(cores)
 }
 
+/// The mask of cores: what [`parse_mask`] reads.
+pub fn mask(cores: &[usize]) -> String {
+    let groups = cores.iter().max().map_or(1, |highest| highest / 32 + 1);
+    let mut bits = vec![0u32; groups];
+    cores.iter().for_each(|core| bits[core / 32] |= 1 << (core % 32));
+    bits.iter().rev().map(|group| format!("{group:08x}")).collect::<Vec<_>>().join(",")
+}
+
 /// `0-3,6`.
 pub fn show<'a>(cores: impl IntoIterator<Item = &'a usize>) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
@@ -70,6 +78,8 @@ mod tests {
         assert_eq!(parse_mask("5"), Ok(vec![0, 2]));
         assert_eq!(parse_mask("1,80000000"), Ok(vec![31, 32]));
         assert_eq!(parse_mask("0"), Ok(vec![]));
+        assert_eq!((mask(&[31, 32]), mask(&[])), ("00000001,80000000".to_string(), "00000000".to_string()));
+        assert_eq!(parse_mask(&mask(&[0, 63, 64])), Ok(vec![0, 63, 64]));
         for text in ["", "x", "1,,1", "123456789", &"0,".repeat(1000)] {
             assert!(parse_mask(text).is_err(), "{text}");
         }

@@ -1,6 +1,7 @@
 //! The model of a host from its `/sys` and `/proc`. What is missing leaves its place empty, and a line in `unknown` where it matters.
 
 use super::cores::CORES_MAX;
+use super::group::group;
 use super::root::{Root, Unknown};
 use super::topology::{Cache, Drive, Interrupt, Nic, Node, Thread, Topology};
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,22 +68,11 @@ fn allowed(root: &Root, online: &[usize], unknown: &mut Vec<String>) -> Vec<usiz
         Ok(cores) => allowed.retain(|core| cores.contains(core)),
         Err(why) => unknown.push(format!("which cores this process may use: {why}")),
     }
-    if let Ok(cores) = root.cores(&format!("{}/cpuset.cpus.effective", control_group(root))) {
+    let listed = group(root, "cpuset").text(root, "cpuset.effective_cpus", "cpuset.cpus.effective");
+    if let Some(Ok(cores)) = listed.ok().map(|text| super::cores::parse(&text)) {
         allowed.retain(|core| cores.contains(core));
     }
     allowed
-}
-
-/// The directory of this process's control group (version 2).
-pub fn control_group(root: &Root) -> String {
-    let text = root.text("/proc/self/cgroup").unwrap_or_default();
-    let own = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or("/");
-    // Inside a container its own group may be mounted as the root of all.
-    let path = format!("/sys/fs/cgroup{}", own.trim_end_matches('/'));
-    match root.exists(&path) {
-        true => path,
-        false => "/sys/fs/cgroup".to_string(),
-    }
 }
 
 fn nodes(root: &Root, online: &[usize], unknown: &mut Vec<String>) -> Vec<Node> {

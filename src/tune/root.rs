@@ -6,7 +6,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Most files hold a line. The largest, `/proc/interrupts`, has eleven bytes a core and interrupt.
-const FILE_BYTES_MAX: u64 = 8 << 20;
+pub const FILE_BYTES_MAX: u64 = 8 << 20;
 /// Processes of a busy host are the most that a directory lists.
 const NAMES_MAX: usize = 1 << 16;
 
@@ -51,6 +51,11 @@ impl Root {
             return Err(format!("--root {}: it is no directory; name the one that has sys and proc", tree.display()));
         }
         Ok(Root { prefix })
+    }
+
+    /// The directory that stands for `/`.
+    pub fn prefix(&self) -> &Path {
+        &self.prefix
     }
 
     /// The text of a file, without the white space around it.

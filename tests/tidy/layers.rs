@@ -67,6 +67,7 @@ const RULES: &[Rule] = &[
             "src/main.rs",
             "src/stdx/spsc_tests.rs",
             "src/tune/root.rs",
+            "src/tune/hands.rs",
         ],
         word: &["std::fs", "std::net::Tcp", "std::net::Udp", "std::thread"],
         why: "the core is pure: I/O is ops",

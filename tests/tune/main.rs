@@ -2,6 +2,11 @@
 //!
 //! `PENSTOCK_GOLDEN=write` writes what is said now over what was expected; read the difference before it is committed.
 
+mod change;
+mod drive;
+mod guide;
+mod memory;
+mod service;
 mod tree;
 
 use penstock::tune::check::{self, Host, Profile, Status};
@@ -13,8 +18,30 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tree::{Entry, Unfolded, read, unfold};
 
-const HOSTS: &[&str] = &["xeon-mlx5", "xeon-tuned", "epyc-nps4-bnxt", "virtio", "container"];
+const HOSTS: &[&str] = &[
+    "xeon-mlx5",
+    "xeon-tuned",
+    "epyc-nps4-bnxt",
+    "bond-vlan",
+    "smt-off",
+    "offline-cores",
+    "no-nvme",
+    "ena",
+    "virtio",
+    "container",
+    "cgroup-v1",
+];
 const DATA: &str = "/var/lib/penstock";
+/// What files may hold.
+const RUBBISH: &[(&str, &[u8])] = &[
+    ("empty", b""),
+    ("binary", &[0, 255, 254, 10, 27, 128]),
+    ("control", b"\x1b[2J\x07 3"),
+    ("negative", b"-9223372036854775808\n"),
+    ("huge", b"99999999999999999999999999999999\n"),
+    ("many", b"0-4095\n"),
+    ("commas", b",,,,-,-:\n: - \n[\n]\n"),
+];
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tune")
@@ -116,16 +143,7 @@ fn a_profile_decides_what_weighs() {
 /// No content of a file ends the program, and none of these is taken for a good one.
 #[test]
 fn rubbish_is_unknown() {
-    let rubbish: &[(&str, &[u8])] = &[
-        ("empty", b""),
-        ("binary", &[0, 255, 254, 10, 27, 128]),
-        ("control", b"\x1b[2J\x07 3"),
-        ("negative", b"-9223372036854775808\n"),
-        ("huge", b"99999999999999999999999999999999\n"),
-        ("many", b"0-4095\n"),
-        ("commas", b",,,,-,-:\n: - \n[\n]\n"),
-    ];
-    for (name, bytes) in rubbish {
+    for (name, bytes) in RUBBISH {
         for host in ["xeon-mlx5", "virtio"] {
             let entries = entries(host);
             let tree = unfold(&entries, &format!("{name}-{host}"));

@@ -1,7 +1,7 @@
 //! Clock speed, sleep, and who else runs on the cores.
 
 use super::super::cores::parse_mask;
-use super::super::discover::control_group;
+use super::super::group::group;
 use super::super::map::some;
 use super::judge::{absent, each, files, listed, met, number, unknown, unmet, verdict, words};
 use super::{Check, FAIL, Finding, Host, INFO, JITTER, Persist, Profile, Status, TAIL, WARN};
@@ -86,7 +86,7 @@ pub const CHECKS: &[Check] = &[
         },
         why: "any other clock is read by a system call, or over a slow bus, every turn",
         mend: "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource, if available_clocksource has it",
-        persist: Persist::KernelCommandLine,
+        persist: Persist::Systemd,
         risk: "wrong time where the TSC is not stable",
     },
     Check {
@@ -119,7 +119,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         id: "cpu-quota",
         severity: FAIL,
-        judge: |host| match host.root.text(&format!("{}/cpu.max", control_group(host.root))) {
+        judge: |host| match group(host.root, "cpu").quota(host.root) {
             Ok(text) => verdict(text.starts_with("max"), text, "max"),
             Err(why) => root_group(host, why, "max"),
         },
@@ -280,15 +280,14 @@ fn root_group(host: &Host, why: super::super::root::Unknown, wanted: &str) -> Fi
 }
 
 fn throttled(host: &Host) -> Finding {
-    let path = format!("{}/cpu.stat", control_group(host.root));
-    let text = match host.root.text(&path) {
+    let text = match group(host.root, "cpu").text(host.root, "cpu.stat", "cpu.stat") {
         Ok(text) => text,
         Err(why) => return unknown(why, "0"),
     };
     let count = text.lines().find_map(|line| line.strip_prefix("nr_throttled ")).map(str::trim);
     match count.map(str::parse::<u64>) {
         Some(Ok(count)) => verdict(count == 0, format!("{count} times"), "0"),
-        Some(Err(_)) => unknown(format!("{path}: nr_throttled is no number"), "0"),
+        Some(Err(_)) => unknown("nr_throttled of cpu.stat is no number", "0"),
         None => absent("this group has no quota to exceed", "0"),
     }
 }

@@ -64,7 +64,7 @@ pub const CHECKS: &[Check] = &[
         },
         why: "a link that sleeps needs microseconds to wake for each burst",
         mend: "boot with pcie_aspm.policy=performance",
-        persist: Persist::KernelCommandLine,
+        persist: Persist::Systemd,
         risk: "more power",
     },
     Check {

@@ -14,7 +14,7 @@ pub const CHECKS: &[Check] = &[
         judge: |host| words(host, "/sys/kernel/mm/transparent_hugepage/enabled", &["madvise", "never"]),
         why: "the kernel stops whoever touches memory to look for, or make, large pages",
         mend: "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, or boot with transparent_hugepage=madvise",
-        persist: Persist::KernelCommandLine,
+        persist: Persist::Systemd,
         risk: "programs that count on it are slower",
     },
     Check {

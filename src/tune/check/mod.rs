@@ -7,6 +7,9 @@ mod judge;
 mod memory;
 mod network;
 
+pub use judge::chosen;
+pub use network::{interrupts_as_wanted, packet_interrupts};
+
 use super::placement::Placement;
 use super::root::Root;
 use super::topology::Topology;
@@ -170,7 +173,7 @@ impl Persist {
 
 impl Host<'_> {
     /// Cores with a worker on them.
-    fn worker_cores(&self) -> Vec<usize> {
+    pub fn worker_cores(&self) -> Vec<usize> {
         self.placement.workers.iter().map(|worker| worker.core).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! NICs, their queues and interrupts, and the kernel's network stack.
 
+use super::super::cores::parse_mask;
 use super::super::map::some;
 use super::super::root::Unknown;
 use super::super::topology::{Interrupt, Nic};
@@ -90,6 +91,15 @@ pub const CHECKS: &[Check] = &[
         mend: "echo 0 > /sys/class/net/NIC/queues/rx-N/rps_cpus",
         persist: Persist::Systemd,
         risk: "one core carries a NIC that has few queues",
+    },
+    Check {
+        id: "transmit-steering",
+        severity: TAIL,
+        judge: transmit_steering,
+        why: "a core without a queue of its own to send on takes any, and waits for the lock of whoever has it",
+        mend: "write a mask of cores to /sys/class/net/NIC/queues/tx-N/xps_cpus, such that each core is in one",
+        persist: Persist::Systemd,
+        risk: "none",
     },
     Check {
         id: "flow-steering",
@@ -204,7 +214,7 @@ fn megabits(text: &str) -> u64 {
 }
 
 /// Interrupts that carry packets: those with a number in their name that counts queues, as in mlx5_comp3, ens1f0np0-TxRx-3 or virtio0-input.3.
-fn packet_interrupts(nic: &Nic) -> Vec<&Interrupt> {
+pub fn packet_interrupts(nic: &Nic) -> Vec<&Interrupt> {
     let carries = |label: &str| {
         let label = label.split('@').next().unwrap_or(label).to_ascii_lowercase();
         let kinds = ["comp", "txrx", "input", "rx", "tx-rx"];
@@ -242,6 +252,12 @@ fn interrupts_are_near(host: &Host, nic: &Nic) -> Result<String, Unknown> {
         0 => format!("all at node {}", node.number),
         far => format!("{far} of {} elsewhere", interrupts.len()),
     })
+}
+
+/// Whether nothing needs to be said of where the interrupts of a NIC go; `None`: it is not known.
+pub fn interrupts_as_wanted(host: &Host, nic: &Nic) -> Option<bool> {
+    let near = interrupts_are_near(host, nic).ok()?.starts_with("all ");
+    Some(near && spread(nic).ok()? == "one core each")
 }
 
 fn spread(nic: &Nic) -> Result<String, Unknown> {
@@ -291,6 +307,24 @@ fn receive_steering(host: &Host) -> Finding {
         Ok(if on == 0 { "off".to_string() } else { format!("on for {on} queues") })
     });
     each(seen, NO_NIC, "off", |text| text == "off")
+}
+
+fn transmit_steering(host: &Host) -> Finding {
+    let mut seen = nics(host, |host, nic| {
+        let directory = format!("/sys/class/net/{}/queues", nic.name);
+        let mut without = 0;
+        for queue in host.root.numbered(&directory, "tx-")? {
+            let path = format!("{directory}/tx-{queue}/xps_cpus");
+            let cores = parse_mask(&host.root.text(&path)?);
+            let cores = cores.map_err(|why| Unknown::because(format!("{path}: {why}")))?;
+            without += cores.is_empty() as usize;
+        }
+        Ok(if without == 0 { "all".to_string() } else { format!("{without} of {} without", nic.transmit_queues) })
+    });
+    // One queue is everybody's, and the kernel shows no mask for it.
+    let single = |name: &String| host.topology.nics.iter().any(|nic| nic.name == *name && nic.transmit_queues == 1);
+    seen.retain(|(name, _)| !single(name));
+    each(seen, "no NIC with several queues to send on is up", "cores for each queue", |text| text == "all")
 }
 
 fn dropped(host: &Host) -> Finding {

@@ -1,4 +1,9 @@
-//! `penstock tune`: shows this host and where penstock would run on it, and checks what costs it latency or throughput. It changes nothing.
+//! `penstock tune`: shows this host and where penstock would run on it, checks what costs it latency or throughput, changes that, and puts it
+//! back. Only `apply` and `revert` change the host; `io` writes into a file of the data directory.
+
+mod change;
+mod io;
+mod watch;
 
 use super::directory;
 use crate::tune::check::{self, Host, Profile, Status};
@@ -15,7 +20,7 @@ use std::process::ExitCode;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Read sys and proc of this directory, where those of another host were copied to
+    /// The directory that stands for /: a copy of another host's sys and proc, or where a host is mounted
     #[arg(long, value_name = "DIR", global = true)]
     root: Option<PathBuf>,
     #[command(subcommand)]
@@ -43,6 +48,38 @@ enum What {
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
+    /// Shows what `apply` would change: as a difference, or as a script. Nothing is written.
+    Plan {
+        #[command(flatten)]
+        which: change::Which,
+        /// As a script for a shell, which keeps no record of what was there before
+        #[arg(long)]
+        script: bool,
+    },
+    /// Prints facts of this host, where penstock would run on it, and the values that `plan` would set, as TOML: to tell others of it, or to compare.
+    Describe {
+        #[command(flatten)]
+        which: change::Which,
+    },
+    /// Changes what checks complain of and can be changed without harm, now and for later starts of the host; keeps what was there before in a
+    /// journal. Ends with 6 if something could not be changed.
+    Apply {
+        #[command(flatten)]
+        which: change::Which,
+        #[command(flatten)]
+        kept: change::Kept,
+    },
+    /// Puts back what was there before `apply`, byte for byte. What somebody else has changed since is told and stays, and it ends with 6.
+    Revert {
+        #[command(flatten)]
+        kept: change::Kept,
+        #[command(flatten)]
+        since: change::Since,
+    },
+    /// Tries the drive under the data directory: what makes a write durable, what that takes, how many it does at once, what it keeps up.
+    Io(io::Args),
+    /// Says whether what `apply` has changed still holds. Ends with 7 if something does not.
+    Watch(watch::Args),
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -60,19 +97,32 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         Some(tree) => Root::recorded(tree)?,
         None => Root::host(),
     };
+    let here = args.root.is_none();
     match &args.what {
         What::Map { svg } => {
             map(&root, svg.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
         What::Check { profile, json, data } => {
-            let data = data_directory(data.as_deref(), args.root.is_none())?;
-            let profile = match profile {
-                Goal::Latency => Profile::Latency,
-                Goal::Throughput => Profile::Throughput,
-                Goal::Ci => Profile::Ci,
-            };
-            run_checks(&root, profile, *json, &data)
+            let data = data_directory(data.as_deref(), here)?;
+            run_checks(&root, profile.profile(), *json, &data)
+        }
+        What::Plan { which, script } => change::plan(&root, which, here, *script),
+        What::Describe { which } => change::describe(&root, which, here),
+        What::Apply { which, kept } => change::apply(&root, which, here, kept),
+        What::Io(_) if !here => Err("io tries a drive of this host: --root has no place there".to_string()),
+        What::Io(args) => io::run(args),
+        What::Watch(args) => watch::run(&root, args, here),
+        What::Revert { kept, since } => change::revert(&root, kept, since),
+    }
+}
+
+impl Goal {
+    fn profile(self) -> Profile {
+        match self {
+            Goal::Latency => Profile::Latency,
+            Goal::Throughput => Profile::Throughput,
+            Goal::Ci => Profile::Ci,
         }
     }
 }

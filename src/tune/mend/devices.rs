@@ -1,0 +1,134 @@
+//! Memory, drives and NICs.
+
+use super::super::check::{Host, interrupts_as_wanted, packet_interrupts};
+use super::super::cores::mask;
+use super::super::topology::{Nic, Thread};
+use super::{Form, Knob, Lasts, Mend, knobs};
+
+pub fn pcie_power_saving(_: &Host) -> Mend {
+    knobs([Knob::new("/sys/module/pcie_aspm/parameters/policy", "performance", Lasts::Boot)])
+}
+
+pub fn hugepages(_: &Host) -> Mend {
+    knobs([Knob::new("/sys/kernel/mm/transparent_hugepage/enabled", "madvise", Lasts::Boot)])
+}
+
+pub fn defragmentation(_: &Host) -> Mend {
+    knobs([Knob::new("/sys/kernel/mm/transparent_hugepage/defrag", "defer+madvise", Lasts::Boot)])
+}
+
+/// Names of drives of virtual machines, which call themselves turning whatever they are.
+const VIRTUAL: &[&str] = &["vd", "xvd"];
+
+/// A file of the queue of every drive that has it. A drive that turns is left as it is: it profits from order.
+pub fn queues(host: &Host, file: &str, value: &str) -> Mend {
+    let mut mend = Mend::default();
+    for drive in &host.topology.drives {
+        let queue = format!("/sys/block/{}/queue", drive.name);
+        let Ok(text) = host.root.text(&format!("{queue}/{file}")) else { continue };
+        let offered = |text: &str| text.split_whitespace().any(|word| word.trim_matches(['[', ']']) == value);
+        let says = host.root.number(&format!("{queue}/rotational")).is_ok_and(|turns| turns == 1);
+        if says && !VIRTUAL.iter().any(|name| drive.name.starts_with(name)) {
+            mend.left.push(format!("{} turns, and profits from being asked in order", drive.name));
+        } else if file == "scheduler" && !offered(&text) {
+            mend.left.push(format!("{} does not offer {value}, only {text}", drive.name));
+        } else {
+            mend.knobs.push(Knob::new(format!("{queue}/{file}"), value, Lasts::Udev));
+        }
+    }
+    mend
+}
+
+/// Each interrupt that carries packets to a core of its own, at the NIC's node.
+pub fn interrupts(host: &Host) -> Mend {
+    let mut mend = Mend::default();
+    for nic in host.topology.nics.iter().filter(|nic| nic.driver.is_some() && nic.up) {
+        if interrupts_as_wanted(host, nic) != Some(false) {
+            continue;
+        }
+        let (interrupts, cores) = (packet_interrupts(nic), cores_for(host, nic));
+        if cores.is_empty() {
+            mend.left.push(format!("no core of the node of {} is known", nic.name));
+            continue;
+        }
+        if interrupts.len() > cores.len() {
+            let (name, few) = (&nic.name, cores.len());
+            let many = interrupts.len();
+            mend.left.push(format!(
+                "{name} has {many} queues for {few} cores of its node: ethtool -L {name} combined {few}"
+            ));
+        }
+        for (interrupt, core) in interrupts.iter().zip(cores.iter().cycle()) {
+            let path = format!("/proc/irq/{}/smp_affinity_list", interrupt.number);
+            let knob = Knob::new(path, core.to_string(), Lasts::Boot);
+            mend.knobs.push(Knob { interrupt: Some(interrupt.label.clone()), ..knob });
+        }
+    }
+    mend
+}
+
+/// Cores for the interrupts of a NIC: beside each worker of its node the other thread of its core, where there is one; then other cores of
+/// the node, those of workers last.
+fn cores_for(host: &Host, nic: &Nic) -> Vec<usize> {
+    let near = |thread: &&Thread| match (host.topology.nodes.len(), nic.node) {
+        (0 | 1, _) => true,
+        (_, node) => node.is_some() && thread.node == node,
+    };
+    let near: Vec<&Thread> = host.topology.threads.iter().filter(near).collect();
+    let workers = host.worker_cores();
+    let beside = |core: &usize| {
+        let thread = near.iter().find(|thread| thread.number == *core)?;
+        Some(thread.siblings.iter().copied().find(|other| !workers.contains(other)).unwrap_or(*core))
+    };
+    let mut cores: Vec<usize> = Vec::new();
+    let free = near.iter().map(|thread| thread.number).filter(|core| !workers.contains(core));
+    let last = near.iter().map(|thread| thread.number);
+    for core in workers.iter().filter_map(beside).chain(free).chain(last) {
+        if !cores.contains(&core) {
+            cores.push(core);
+        }
+    }
+    cores
+}
+
+/// No queue passes packets on to another core.
+pub fn receive_steering(host: &Host) -> Mend {
+    let mut mend = Mend::default();
+    for nic in host.topology.nics.iter().filter(|nic| nic.driver.is_some() && nic.up) {
+        let directory = format!("/sys/class/net/{}/queues", nic.name);
+        for queue in host.root.numbered(&directory, "rx-").unwrap_or_default() {
+            let knob = Knob::new(format!("{directory}/rx-{queue}/rps_cpus"), "0", Lasts::Boot);
+            mend.knobs.push(Knob { form: Form::Mask, ..knob });
+        }
+    }
+    mend
+}
+
+/// Each core in the mask of one queue, workers first, so that as many of them as there are queues have one each.
+pub fn transmit_steering(host: &Host) -> Mend {
+    let mut cores = host.worker_cores();
+    let others: Vec<usize> = host.topology.threads.iter().map(|thread| thread.number).collect();
+    cores.extend(others.into_iter().filter(|core| !host.worker_cores().contains(core)));
+    let mut mend = Mend::default();
+    if cores.is_empty() {
+        mend.left.push("no core is known".to_string());
+        return mend;
+    }
+    for nic in host.topology.nics.iter().filter(|nic| nic.driver.is_some() && nic.up && nic.transmit_queues > 1) {
+        let directory = format!("/sys/class/net/{}/queues", nic.name);
+        let queues = host.root.numbered(&directory, "tx-").unwrap_or_default();
+        let read = |queue: &usize| host.root.text(&format!("{directory}/tx-{queue}/xps_cpus"));
+        let empty = |queue: &usize| read(queue).is_ok_and(|text| Form::Mask.same(&text, "0"));
+        if !queues.iter().any(empty) {
+            continue;
+        }
+        for (index, queue) in queues.iter().enumerate() {
+            let own: Vec<usize> = cores.iter().skip(index).step_by(queues.len()).copied().collect();
+            // More queues than cores: some cores have several.
+            let own = if own.is_empty() { vec![cores[index % cores.len()]] } else { own };
+            let knob = Knob::new(format!("{directory}/tx-{queue}/xps_cpus"), mask(&own), Lasts::Boot);
+            mend.knobs.push(Knob { form: Form::Mask, ..knob });
+        }
+    }
+    mend
+}
