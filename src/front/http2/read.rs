@@ -174,7 +174,7 @@ impl Http2 {
         let left = head.len - extra;
         match self.find(id, turn.streams) {
             None => self.on_closed(id),
-            Some(stream) if stream.is_reset => {}
+            Some(stream) if stream.is_reset => self.on_closed(id),
             Some(stream) => match stream.expect(head.len, extra) {
                 Ok(()) => {}
                 Err(code) => self.fail(id, code, turn.streams, turn.told),
@@ -301,7 +301,7 @@ impl Http2 {
             request::pass_over(block, &mut self.decoder).map_err(|hpack::Unreadable| Code::Compression)?;
             match self.find(id, turn.streams) {
                 None => self.on_closed(id),
-                Some(stream) if stream.is_reset => {}
+                Some(stream) if stream.is_reset => self.on_closed(id),
                 Some(stream) => match stream.incoming {
                     Incoming::Open(_) if ends => self.on_end(id, turn),
                     Incoming::Open(_) => self.fail(id, Code::Protocol, turn.streams, turn.told),
