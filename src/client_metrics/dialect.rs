@@ -71,8 +71,21 @@ impl Kind {
             Kind::UnknownOperation => ("UnknownOperationException", "InvalidAction"),
             Kind::Throttling => ("ThrottlingException", "Throttling"),
             Kind::Malformed => ("SerializationException", "MalformedInput"),
-            Kind::Refused(name) => (name, name),
+            Kind::Refused(name) => (name, in_query(name)),
         }
+    }
+}
+
+/// What the services that answer in XML call a refusal that newer ones call `name`: older names, which clients go by.
+const fn in_query(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        b"AccessDeniedException" => "AccessDenied",
+        b"InvalidSignatureException" => "SignatureDoesNotMatch",
+        b"IncompleteSignatureException" => "IncompleteSignature",
+        b"MissingAuthenticationTokenException" => "MissingAuthenticationToken",
+        b"UnrecognizedClientException" => "InvalidClientTokenId",
+        b"ExpiredTokenException" => "ExpiredToken",
+        _ => name,
     }
 }
 

@@ -101,9 +101,10 @@ pub struct Front {
     told: Completions,
     /// For the ring.
     asked: Ops,
-    /// Sockets of the ring in use, and those of them that are carriers.
+    /// Sockets of the ring in use, those of them that are carriers, and those of native clients beside them.
     open: usize,
     carried: usize,
+    natives: usize,
     tick: Mono,
     stopping: bool,
 }
@@ -124,6 +125,7 @@ impl Front {
             asked: Ops::new(),
             open: 0,
             carried: 0,
+            natives: 0,
             tick: Mono(0),
             stopping: false,
         }
@@ -132,6 +134,14 @@ impl Front {
     /// Sockets of the ring that the core does not know.
     pub fn carried(&self) -> usize {
         self.carried
+    }
+
+    /// So many native clients have come. They are none of its own, but have sockets of the ring.
+    pub fn note_natives(&mut self, came: usize) {
+        self.natives += came;
+        if came > 0 {
+            self.make_room();
+        }
     }
 
     /// Whether the core is to be told something in a next turn.
@@ -233,6 +243,10 @@ impl Front {
                     }
                     _ => false,
                 }
+            }
+            Completion::NativeClosed { .. } => {
+                self.natives -= 1;
+                false
             }
             _ => false,
         }
@@ -416,7 +430,7 @@ impl Front {
 
     /// Where the ring's sockets run out, an idle carrier ends; the core does the same with its own.
     fn make_room(&mut self) {
-        if self.open + SPARE > self.wires.len() {
+        if self.open + self.natives + SPARE > self.wires.len() {
             self.close_longest_idle();
         }
     }

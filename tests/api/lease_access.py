@@ -102,7 +102,7 @@ class LeaseAccess(unittest.TestCase):
         for service, path, headers, answered, part in [
             ("monitoring", "/", {"x-amz-target": METRICS, "content-type": json_}, json_, b'"AccessDeniedException"'),
             ("monitoring", f"/service/{metrics}/operation/PutMetricData", {"content-type": cbor}, cbor, b"AccessDeniedException"),
-            ("monitoring", "/", {"content-type": form}, xml, b"<Code>AccessDeniedException</Code>"),
+            ("monitoring", "/", {"content-type": form}, xml, b"<Code>AccessDenied</Code>"),
             ("dynamodb", "/", {"x-amz-target": "DynamoDB_20120810.ListTables", "content-type": json_}, json_, b'"AccessDeniedException"'),
         ]:
             with self.subTest(headers=headers):
