@@ -191,8 +191,11 @@ impl Disk {
             | Request::Read { file, .. }
             | Request::Fsync { file }
             | Request::Close { file } => {
-                let inode = self.open.get(&(who, file));
-                Some(*inode.unwrap_or_else(|| panic!("{file} is not open: {request:?}")))
+                let inode = self.open.get(&(who, file)).copied();
+                // Evidence is given to both halves of a mirror, whatever became of it on the one that is not there.
+                let unseen = self.dead && matches!(file, FileName::Quarantine { .. });
+                assert!(inode.is_some() || unseen, "{file} is not open: {request:?}");
+                inode
             }
             _ => None,
         }

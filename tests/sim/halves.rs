@@ -30,6 +30,8 @@ pub struct Halves {
     harmed: bool,
     /// This life has told that a half is not whole.
     told: bool,
+    /// This life has told that a drive has failed, or could not be read.
+    fell: bool,
 }
 
 impl Halves {
@@ -44,6 +46,7 @@ impl Halves {
             founded: false,
             harmed: false,
             told: false,
+            fell: false,
         }
     }
 }
@@ -61,7 +64,7 @@ impl World<'_> {
         self.twin.as_ref()?;
         let halves = &mut self.halves;
         let random = &mut halves.random;
-        (halves.told, halves.troubled) = (false, false);
+        (halves.told, halves.troubled, halves.fell) = (false, false, false);
         let (dies, missing, replaced) = (random.chance(300), random.chance(200), random.chance(150));
         halves.accepts = random.chance(700) || self.auditing;
         let founded = std::mem::take(&mut halves.founded);
@@ -136,8 +139,8 @@ impl World<'_> {
 
     /// The node serves. Where it has told nothing, all halves are whole, and another one may get into trouble.
     pub(super) fn halves_ready(&mut self) {
-        // By now every unit of an empty half says that it is being rebuilt.
-        self.halves.replaced &= !self.halves.accepts;
+        // By now every unit of an empty half says that it is being rebuilt, unless its drive has failed before.
+        self.halves.replaced &= !self.halves.accepts || self.halves.fell;
         if self.twin.is_none() || self.halves.told {
             return;
         }
@@ -157,11 +160,12 @@ impl World<'_> {
                 assert!(troubled && *half == self.halves.weak, "a sound half is left behind: {news}");
                 self.report.degraded += 1;
                 self.halves.out.insert(*unit);
-                self.halves.told = true;
+                (self.halves.told, self.halves.fell) = (true, true);
             }
             News::Alone { unit, .. } | News::Rebuilding { unit, .. } => {
                 self.halves.out.insert(*unit);
                 self.halves.told = true;
+                self.halves.fell |= matches!(news, News::Alone { .. });
             }
             News::Rebuilt { .. } => self.report.rebuilt += 1,
             News::RebuildWaits { errno, .. } => {
