@@ -419,9 +419,9 @@ class OtherServices(AccessTest):
         forger = Signed(self.server.host, self.server.port, Signer("AKIAAPP1", "guessed-0123456789", service="monitoring"))
         headers = forger.signer.headers(forger.host, body, **{"content-type": "application/x-www-form-urlencoded"})
         status, _, answer = forger.request("POST", "/", body, headers)
-        self.assertEqual((status, b"<Code>InvalidSignatureException</Code>" in answer), (400, True), answer)
+        self.assertEqual((status, b"<Code>SignatureDoesNotMatch</Code>" in answer), (400, True), answer)
         status, _, answer = forger.request("POST", "/", body, {name: headers[name] for name in ("host", "content-type")})
-        self.assertIn(b"<Code>MissingAuthenticationTokenException</Code>", answer)
+        self.assertIn(b"<Code>MissingAuthenticationToken</Code>", answer)
 
 
 class Reload(AccessTest):

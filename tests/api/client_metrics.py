@@ -101,7 +101,7 @@ class ClientMetrics(ApiTest):
         half = {"Authorization": "AWS4-HMAC-SHA256 Credential=x", "X-Amz-Date": "20260131T000000Z"}
         status, headers, answer = self.post("/", FORM | half, b"Action=PutMetricData")
         self.assertEqual((status, headers["Content-Type"]), (400, "text/xml"))
-        self.assertIn(b"<Code>IncompleteSignatureException</Code>", answer)
+        self.assertIn(b"<Code>IncompleteSignature</Code>", answer)
         for path, dialect, body in [("/", JSON, b"{}"), (PATH, CBOR, b"\xa0")]:
             status, headers, answer = self.post(path, dialect, body)
             self.assertEqual((status, headers["x-amzn-query-error"]), (400, "MissingParameter;Sender"))

@@ -186,13 +186,11 @@ impl Disk {
 
     /// The open file that a request works on.
     fn target(&self, who: Who, request: &Request) -> Option<usize> {
+        use Request::{Close, Fsync, Read, Write};
         match *request {
-            Request::Write { file, .. }
-            | Request::Read { file, .. }
-            | Request::Fsync { file }
-            | Request::Close { file } => {
+            Write { file, .. } | Read { file, .. } | Fsync { file } | Close { file } => {
                 let inode = self.open.get(&(who, file)).copied();
-                // Evidence is given to both halves of a mirror, whatever became of it on the one that is not there.
+                // Evidence is given to both halves of a mirror, and one may not be there.
                 let unseen = self.dead && matches!(file, FileName::Quarantine { .. });
                 assert!(inode.is_some() || unseen, "{file} is not open: {request:?}");
                 inode
