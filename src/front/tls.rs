@@ -120,8 +120,9 @@ impl Tls {
     /// `len` bytes of it have been read.
     pub fn took(&mut self, len: usize) {
         self.read += len;
-        if self.read == self.plain.len() {
-            self.plain.clear();
+        // What is left may be the beginning of a frame each time: what has been read must not stay for its sake.
+        if self.read > self.plain.len() / 2 {
+            self.plain.drain(..self.read);
             self.read = 0;
         }
     }

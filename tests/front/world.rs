@@ -16,7 +16,7 @@ use penstock::limits::Limits;
 const TURNS_MAX: u32 = 60_000;
 /// Turns in which all that is left must end when the clients have gone.
 const END_MAX: u32 = 3_000;
-/// What the front may hold beside its connections, and for each: a window of 2 MiB of bodies, and what waits in pipes, records and streams.
+/// What the front may hold beside its connections, and for each: a window of 2 MiB of bodies, and what waits in records and streams.
 const HELD_MAX: i64 = 256 << 10;
 const HELD_OF_EACH_MAX: i64 = 3 << 20;
 /// What it may keep when all connections are over: the room of lists.

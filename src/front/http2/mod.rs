@@ -71,8 +71,6 @@ pub(super) struct Http2 {
     /// Why input is left where it is.
     pub held: Held,
     greeted: bool,
-    /// The client knows the server's settings.
-    agreed: bool,
     going: Going,
     over: bool,
     /// Streams that the core has not let go of, in the order of their numbers.
@@ -146,7 +144,6 @@ impl Http2 {
             decoder: Decoder::new(),
             held: Held::No,
             greeted: false,
-            agreed: false,
             going: Going::No,
             over: false,
             streams: Vec::new(),
@@ -189,7 +186,9 @@ impl Http2 {
 
     /// Something of `stream` is to be looked at.
     pub fn stir(&mut self, stream: Socket) {
-        self.stirred.push(stream);
+        if self.stirred.last() != Some(&stream) {
+            self.stirred.push(stream);
+        }
     }
 
     /// Tells the client to ask nothing more; what it has asked is answered.
@@ -218,7 +217,8 @@ impl Http2 {
     /// After input has been read: tells the core of it, and the client that it has been; and has those streams send that can.
     pub fn settle(&mut self, turn: &mut Turn<'_, '_>) {
         let half = self.windows.receive_first as u32 / 2;
-        for socket in mem::take(&mut self.stirred) {
+        for nth in 0..self.stirred.len() {
+            let socket = self.stirred[nth];
             let Some(stream) = self.own(socket, turn.streams) else { continue };
             stream.tell(turn.step, turn.told);
             if stream.is_reset {
@@ -236,6 +236,7 @@ impl Http2 {
                 frame::put_window(&mut self.control, id, owed);
             }
         }
+        self.stirred.clear();
         if self.windows.owed >= CONNECTION_WINDOW / 2 {
             let owed = mem::take(&mut self.windows.owed);
             self.windows.receive += owed;
@@ -274,7 +275,7 @@ impl Http2 {
             Incoming::Ended | Incoming::Broken => {}
         }
         // The last one that is awaited may have been it.
-        self.stirred.push(stream.number);
+        self.stir(stream.number);
     }
 
     /// The stream with the number `socket`, if it is of this connection.

@@ -210,7 +210,7 @@ impl Http2 {
                     }
                     let (given, socket) = (stream.windows.owed - before, stream.number);
                     self.windows.owed += given as i64;
-                    self.stirred.push(socket);
+                    self.stir(socket);
                     if used == 0 {
                         return Ok(Step::Hold(Held::ForCore));
                     }
@@ -230,7 +230,7 @@ impl Http2 {
             // The end of chunks is to be given.
             Some(()) => {
                 stream.give(&[], turn.memory.buffers);
-                self.stirred.push(socket);
+                self.stir(socket);
             }
             None => self.fail(id, Code::Protocol, turn.streams, turn.told),
         }
@@ -254,7 +254,7 @@ impl Http2 {
         if let Some(stream) = self.find(id, streams) {
             let (forgotten, socket) = (stream.fail(told), stream.number);
             self.windows.owed += forgotten as i64;
-            self.stirred.push(socket);
+            self.stir(socket);
         }
     }
 
@@ -355,10 +355,9 @@ impl Http2 {
             if !payload.is_empty() {
                 return Err(Code::FrameSize);
             }
-            if !mem::replace(&mut self.agreed, true) {
-                let more = STREAM_WINDOW - mem::replace(&mut self.windows.receive_first, STREAM_WINDOW);
-                self.each_stream(turn, |stream| stream.windows.receive += more);
-            }
+            // The client knows the server's settings; a second time that changes nothing.
+            let more = STREAM_WINDOW - mem::replace(&mut self.windows.receive_first, STREAM_WINDOW);
+            self.each_stream(turn, |stream| stream.windows.receive += more);
             return Ok(());
         }
         if !payload.len().is_multiple_of(6) {
@@ -435,7 +434,7 @@ impl Http2 {
         match more {
             0 => self.fail(head.stream, Code::Protocol, turn.streams, turn.told),
             _ if room > frame::WINDOW_MAX => self.fail(head.stream, Code::FlowControl, turn.streams, turn.told),
-            _ => self.stirred.push(socket),
+            _ => self.stir(socket),
         }
         Ok(())
     }

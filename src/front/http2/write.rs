@@ -69,7 +69,7 @@ impl Http2 {
         } else if !stream.is_open() {
             // A client that has been answered may take back another request; and the core may wait for the end.
             self.resets = self.resets.saturating_sub(1);
-            self.stirred.push(socket);
+            self.stir(socket);
         }
     }
 
