@@ -102,6 +102,21 @@ class SelfSigned(ApiTest):
         answer = client.call("GetRecords", ShardIterator=self.api.iterator(name))
         self.assertEqual(wire.data_of(answer["Records"][0]), data)
 
+    def test_records_that_end_within_a_frame_leave_nothing_behind(self):
+        resident = lambda: int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text())[1]) << 10
+        client = frames.Connection(self.server.host, self.server.port, tls=trusting(self.authority, "h2"))
+        self.addCleanup(client.close)
+        client.agree()
+        before = resident()
+        ignored = frames.frame(frames.PRIORITY, 0, 1, bytes(5)) * 1_000
+        # From here on each record ends one byte into a frame.
+        client.send(ignored[:1])
+        for _ in range(10_000):
+            client.send(ignored[1:] + ignored[:1])
+        client.send(ignored[1 : len(ignored) // 1_000])
+        self.assertIn("StreamNames", client.call("ListStreams"))
+        self.assertLess(resident() - before, 32 << 20, "of 140 MB")
+
     def test_where_nothing_was_agreed_on_the_first_bytes_tell(self):
         name = self.stream()
         # In records of their own, so that each cut is seen; the last of them is whole.
