@@ -4,10 +4,23 @@ use super::checksum::crc;
 use super::footer::Summary;
 use super::format::{CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, round_up, stride};
 use super::index::Building;
+use super::producers::ENTRY_SIZE;
 use super::segment::Wait;
 use super::{FooterState, Log, OpenFrame, Phase, Refusal, Stamp};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::Mono;
+
+/// A frame without records; that of one that was given up.
+const NO_RECORDS: Stamp = Stamp {
+    kind: FrameKind::Void,
+    shard: ShardKey(0),
+    sequence: 0,
+    arrival: 0,
+    count: 0,
+    producer: 0,
+    number: 0,
+    body_crc: None,
+};
 
 impl From<Wait> for Refusal {
     fn from(wait: Wait) -> Refusal {
@@ -20,31 +33,41 @@ impl From<Wait> for Refusal {
 
 impl Log {
     /// Reserves a frame with a body of `body` bytes. Several may be open at once; they lie in the order of opening, and those of one
-    /// shard are closed in that order. Spans of frames read from log memory are void afterwards.
-    pub fn open_frame(&mut self, body: u32) -> Result<OpenFrame, Refusal> {
+    /// shard are closed in that order, those of a producer before another is opened. Spans of frames read from log memory are void afterwards.
+    pub fn open_frame(&mut self, body: u32, buffers: &mut Buffers) -> Result<OpenFrame, Refusal> {
         if self.failed.is_some() || !matches!(self.phase, Phase::Running) {
             return Err(Refusal::Failed);
         }
         let whole = round_up(HEADER as u64 + stride(body), self.settings.block as u64);
-        if whole > self.settings.commit_max.min(self.data_end()) as u64 {
+        let most = self.settings.commit_max.min(self.data_end().saturating_sub(self.table_room()));
+        if whole > most as u64 {
             return Err(Refusal::TooLarge);
         }
         let (whole, stride) = (whole as u32, stride(body) as u32);
         if !self.filling_takes(stride) {
             self.finish_commit();
             if !self.active || self.at + whole > self.data_end() || !self.building.has_room(self.open_frames) {
-                self.next_segment(self.reserve())?;
+                self.next_segment(self.reserve(), buffers)?;
             }
-            if !self.commits.place(whole) {
-                return Err(Refusal::Busy);
+            // It may have begun a commit.
+            if !self.filling_takes(stride) {
+                self.finish_commit();
+                if !self.commits.place(whole) {
+                    return Err(Refusal::Busy);
+                }
+                self.begin_commit(CommitKind::Data);
             }
-            self.begin_commit(CommitKind::Data);
         }
-        let at = self.commits.grow(stride).ok_or(Refusal::Busy)?;
+        self.lay_out(stride, body).ok_or(Refusal::Busy)
+    }
+
+    /// A frame at the end of the filling commit; `None` when the memory waits for the device.
+    fn lay_out(&mut self, stride: u32, body: u32) -> Option<OpenFrame> {
+        let at = self.commits.grow(stride)?;
         self.open_frames += 1;
         let commit = self.commits.newest().expect("a frame was just added to it");
         let position = Position(commit.position.0 + (at - commit.at) as u64);
-        Ok(OpenFrame { position, body: self.settings.memory.part(at + HEADER as u32, body) })
+        Some(OpenFrame { position, body: self.settings.memory.part(at + HEADER as u32, body) })
     }
 
     /// Where the body goes: payload, then index.
@@ -60,7 +83,13 @@ impl Log {
         let (incarnation, at) = ((frame.position.0 / size) as u32, (frame.position.0 % size) as u32);
         let left_behind = self.sealing.iter_mut().find(|(of, _)| *of == incarnation);
         left_behind.map_or(&mut self.building, |(_, building)| building).add(at, &header);
-        Position(frame.position.0 + header.stride as u64)
+        let end = Position(frame.position.0 + header.stride as u64);
+        if header.producer != 0 {
+            // The active segment has begun with a table that does not have it.
+            debug_assert_eq!(self.segments.back().map(|segment| segment.incarnation), Some(incarnation));
+            self.producers.stored(&header, end);
+        }
+        end
     }
 
     /// Gives the room back; free for the newest frame, a void frame in the log otherwise.
@@ -74,19 +103,9 @@ impl Log {
             self.open_frames -= 1;
             return self.commits.shrink(stride);
         }
-        let void = Stamp {
-            kind: FrameKind::Void,
-            shard: ShardKey(0),
-            sequence: 0,
-            arrival: 0,
-            count: 0,
-            producer: 0,
-            number: 0,
-            body_crc: None,
-        };
         buffers.bytes_mut(frame.body).fill(0);
         let body_crc = crc(buffers.bytes(frame.body));
-        self.stamp_frame(&frame, &void, body_crc, buffers);
+        self.stamp_frame(&frame, &NO_RECORDS, body_crc, buffers);
     }
 
     fn stamp_frame(&mut self, frame: &OpenFrame, stamp: &Stamp, body_crc: u32, buffers: &mut Buffers) -> FrameHeader {
@@ -139,9 +158,18 @@ impl Log {
         self.vouch_due = None;
     }
 
-    /// Goes on to a free segment, leaving `reserve` free ones, and seals the active one.
-    pub(super) fn next_segment(&mut self, reserve: u32) -> Result<(), Refusal> {
+    /// Goes on to a free segment, leaving `reserve` free ones, and seals the active one. Unless the table of producers is empty, the segment
+    /// begins with it: in a commit that is filling afterwards.
+    pub(super) fn next_segment(&mut self, reserve: u32, buffers: &mut Buffers) -> Result<(), Refusal> {
         let incarnation = self.next_incarnation;
+        if !self.producers.is_empty() {
+            if self.files.free() <= reserve {
+                return Err(Refusal::Full);
+            }
+            if !self.commits.place(self.table_room()) {
+                return Err(Refusal::Busy);
+            }
+        }
         let file = self.files.take(incarnation, reserve)?;
         self.seal_segment();
         self.next_incarnation += 1;
@@ -152,7 +180,30 @@ impl Log {
         if self.policy.awaits_segment {
             self.relocation_due = Mono::default();
         }
+        if !self.producers.is_empty() {
+            self.begin_commit(CommitKind::Data);
+            self.append_table(None, buffers).expect("there was memory for it");
+        }
         Ok(())
+    }
+
+    /// Bytes of a commit that holds the largest table of producers.
+    fn table_room(&self) -> u32 {
+        let most = (self.producers.most() * ENTRY_SIZE) as u32;
+        round_up(HEADER as u64 + stride(most), self.settings.block as u64) as u32
+    }
+
+    /// Adds the table of producers, or what it says of one shard, to the filling commit; gives the end of its frame. `None` when the memory waits
+    /// for the device.
+    fn append_table(&mut self, shard: Option<ShardKey>, buffers: &mut Buffers) -> Option<Position> {
+        let body = self.producers.encoded(shard) as u32;
+        let frame = self.lay_out(stride(body) as u32, body)?;
+        let out = buffers.bytes_mut(frame.body);
+        self.producers.encode(shard, out);
+        let body_crc = crc(out);
+        let stamp = Stamp { kind: FrameKind::Producers, shard: shard.unwrap_or(ShardKey(0)), ..NO_RECORDS };
+        let header = self.stamp_frame(&frame, &stamp, body_crc, buffers);
+        Some(Position(frame.position.0 + header.stride as u64))
     }
 
     /// The active segment takes no more commits. Frames of it may still be open: its index is completed when the turn ends.

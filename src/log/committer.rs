@@ -168,19 +168,19 @@ impl Log {
     }
 
     /// The commits without frames that are due: a vouch for what is durable, a `stopped` one at the end.
-    pub(super) fn append_bare_commits(&mut self, now: Now) {
+    pub(super) fn append_bare_commits(&mut self, now: Now, buffers: &mut Buffers) {
         if !self.commits.is_settled() {
             return;
         }
         match self.phase {
             Phase::Running if self.vouch_due.is_some_and(|due| due <= now.mono) => {
                 self.vouch_due = None;
-                self.append_bare(CommitKind::Vouch);
+                self.append_bare(CommitKind::Vouch, buffers);
             }
             Phase::Closing => {
                 self.phase = Phase::Stopping;
                 if !self.segments.is_empty() {
-                    self.append_bare(CommitKind::Stopped);
+                    self.append_bare(CommitKind::Stopped, buffers);
                 }
             }
             _ => {}
@@ -188,11 +188,12 @@ impl Log {
     }
 
     /// Appends a commit without frames. Without room for it the log does without: a start then reads more, and loses nothing.
-    fn append_bare(&mut self, kind: CommitKind) {
+    fn append_bare(&mut self, kind: CommitKind, buffers: &mut Buffers) {
         let block = self.settings.block;
-        if (!self.active || self.at + block > self.data_end()) && self.next_segment(0).is_err() {
+        if (!self.active || self.at + block > self.data_end()) && self.next_segment(0, buffers).is_err() {
             return;
         }
+        self.finish_commit();
         if self.commits.place(block) {
             self.begin_commit(kind);
             self.finish_commit();

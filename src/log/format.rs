@@ -98,6 +98,8 @@ pub enum FrameKind {
     Batch = 1,
     /// The same, encrypted at rest.
     Encrypted = 2,
+    /// The table of producers as it was here (`producers.rs`), or with a shard what is added to it. No records.
+    Producers = 4,
 }
 
 /// A kind in the header of a frame: of one that is stored, or of one that only travels.
@@ -117,6 +119,7 @@ impl HeaderKind for FrameKind {
             0 => Some(FrameKind::Void),
             1 => Some(FrameKind::Batch),
             2 => Some(FrameKind::Encrypted),
+            4 => Some(FrameKind::Producers),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@
 //! * `committer.rs`: commits to the device, and what follows when they arrive there
 //! * `commits.rs`: the log's memory; `segment.rs`: its files; `chain.rs`: its segments
 //! * `index.rs`, `footer.rs`, `extents.rs`: where a shard's frames lie, in the active segment, in a sealed one, in all of them
+//! * `producers.rs`: what is known of producers, so that a batch that is sent again is not stored again
 //! * `recover/`: following the chain at start; `reader.rs`: a shard's frames in order
 //! * `survey.rs`, `reclaim.rs`, `policy.rs`, `relocate.rs`: what is still good for something, giving segments back, when and how to make them
 //!   worth it
@@ -34,6 +35,7 @@ pub mod manifest;
 #[cfg(test)]
 pub(crate) mod memory_disk;
 mod policy;
+pub mod producers;
 pub mod reader;
 mod reclaim;
 mod recover;
@@ -53,7 +55,7 @@ mod tests;
 pub mod verify;
 
 use crate::io::buffers::{Buffers, Span};
-use crate::io::clock::{Mono, Now};
+use crate::io::clock::{Mono, Now, Wall};
 use crate::io::op::{Errno, FileName, Ops, Token};
 use crate::observe::counter::Counters;
 use chain::{FooterState, Segment};
@@ -63,6 +65,7 @@ use footer::{Summary, footer_room};
 use format::{FrameKind, Position, ShardKey};
 use index::{Building, Room};
 use policy::Policy;
+use producers::{Claim, Producers, Verdict, most_entries};
 pub use reclaim::{LiveSegment, Reclaim};
 use recover::Recovery;
 use relocate::Relocation;
@@ -240,6 +243,7 @@ pub struct Log {
     /// Nothing says yet that the end which recovery came to is durable.
     unvouched: bool,
     newest: Vec<Newest>,
+    producers: Producers,
     /// What only frames in damaged segments say of it; those are not in the chain, so their files may be used again.
     raised: Vec<Newest>,
     survey: Survey,
@@ -319,6 +323,7 @@ impl Log {
             vouch_due: None,
             unvouched: false,
             newest: Vec::new(),
+            producers: Producers::new(most_entries(size, settings.commit_max), settings.directory),
             raised: Vec::new(),
             survey: Survey::default(),
             policy: Policy::default(),
@@ -380,7 +385,7 @@ impl Log {
         debug_assert_eq!(self.open_frames, 0, "frames are closed or cancelled before the turn ends");
         self.seal_for_snapshot();
         self.complete_indexes();
-        self.append_bare_commits(now);
+        self.append_bare_commits(now, buffers);
         let (base, closing) = (self.settings.tokens, !matches!(self.phase, Phase::Running));
         // The last thing that a stopping log wants is a gigabyte of new segment.
         if !closing || !self.commits.is_settled() {
@@ -445,6 +450,21 @@ impl Log {
     /// After recovery: where each shard goes on, from its records and from what damage left of them.
     pub fn newest(&self) -> impl Iterator<Item = Newest> {
         self.newest.iter().copied()
+    }
+
+    /// Whether a batch of a producer is to be appended, or has been.
+    pub fn judge(&self, claim: &Claim, now: Wall) -> Verdict {
+        self.producers.judge(claim, now)
+    }
+
+    /// Forgets producers that have been silent for a day at `now`.
+    pub fn expire_producers(&mut self, now: Wall) {
+        self.producers.expire(now);
+    }
+
+    /// Nobody asks any more what producers have sent to the shards for which `gone` says so.
+    pub fn forget_producers(&mut self, gone: impl Fn(ShardKey) -> bool) {
+        self.producers.forget(gone);
     }
 
     /// Segments that hold something.

@@ -168,7 +168,7 @@ impl Log {
             Verdict::Turn => {
                 self.finish_commit();
                 // Where the next file is not ready, this is asked again.
-                let _ = self.next_segment(self.reserve());
+                let _ = self.next_segment(self.reserve(), buffers);
                 None
             }
             Verdict::NotNow => None,
@@ -410,7 +410,8 @@ impl Log {
         let fits = |log: &Log| {
             log.active && log.at + bytes <= log.data_end() && log.building.frames_max() > chosen.len() as u32 + 1
         };
-        let room = if fits(self) { Ok(()) } else { self.next_segment(self.relocation_reserve()) };
+        let room = if fits(self) { Ok(()) } else { self.next_segment(self.relocation_reserve(), buffers) };
+        self.finish_commit();
         if let Err(refusal) = room {
             buffers.give(slot);
             return Err(refusal);

@@ -43,6 +43,7 @@ codes! {
     Fenced = 11 NotStored,
     OutOfOrder = 12 NotStored,
     Throttled = 13 NotStored,
+    TooManyProducers = 14 NotStored,
     // Of a read or a subscription.
     Unreadable = 20 Nothing,
     ReaderBusy = 21 Nothing,

@@ -31,6 +31,7 @@ counters! {
     NativeNow "native_connections_now" "Open connections of the native protocol, which count among all.",
     NativeAccepted "native_connections_accepted_total" "Connections of the native protocol accepted.",
     NativeBatches "native_batches_total" "Batches that came over it.",
+    NativeRepeated "native_batches_repeated_total" "Those of them that were stored already, and are answered as before.",
     NativeBatchesRefused "native_batches_refused_total" "Those of them that were refused, or lost with their log.",
     NativeGoodbyes "native_goodbyes_total" "Connections of the native protocol that the server ended, for a fault of the client, a limit, or its own stop.",
     RefusedUnsigned "refused_unsigned_total" "Requests refused because they had no signature.",

@@ -64,7 +64,9 @@ impl Tell {
 
     /// Worker `worker` has been answered with `position` and waits for it.
     pub fn expects(&mut self, worker: u16, position: Position) {
-        self.asked[worker as usize] = position;
+        let asked = &mut self.asked[worker as usize];
+        // What was sent again may have been durable before what is waited for.
+        *asked = position.max(*asked);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::io::buffers::Span;
 use crate::io::clock::Mono;
 use crate::io::op::Ops;
 use crate::log::format::{FrameKind, Position, ShardKey};
+use crate::log::producers::{Claim, Verdict};
 use crate::log::{Refusal, Stamp};
 use crate::observe::counter::Counter;
 use crate::shard::Admission;
@@ -58,6 +59,16 @@ enum Outcome {
     /// For a reason of its shard.
     ShardWaits,
     Refused(PutRefusal),
+}
+
+impl Pending {
+    /// Of a native batch that has one; else 0.
+    fn producer(&self) -> u64 {
+        match self {
+            Pending::Local { .. } => 0,
+            Pending::Native { batch, .. } | Pending::Remote { batch, .. } => batch.producer,
+        }
+    }
 }
 
 impl Worker {
@@ -167,6 +178,24 @@ impl Worker {
         }
     }
 
+    /// What becomes of a batch of a producer, unless it is to be appended.
+    fn judged(&self, key: ShardKey, pending: &Pending) -> Option<Outcome> {
+        let (Pending::Native { batch, .. } | Pending::Remote { batch, .. }) = *pending else { return None };
+        let log = self.shards.get(key).filter(|_| batch.producer != 0)?.log;
+        let Batch { producer, number, count, body_crc, .. } = batch;
+        let body_crc = body_crc.expect("a native batch comes with one");
+        let claim = Claim { shard: key, producer, number, count: count as u32, body_crc };
+        let log = &self.logs[log];
+        match log.judge(&claim, self.retention.stamp(self.now)) {
+            Verdict::Next => None,
+            Verdict::Rejected(why) => Some(Outcome::Refused(PutRefusal::Producer(why))),
+            Verdict::Stored { first, arrival, position } => {
+                self.counters.add(Counter::NativeRepeated, 1);
+                Some(Outcome::Appended(Appended { log: log.settings().number, first, arrival, position }))
+            }
+        }
+    }
+
     fn append(&mut self, pending: Pending) -> Outcome {
         let key = self.shard_of(&pending);
         let (count, size, seen) = match pending {
@@ -187,6 +216,10 @@ impl Worker {
         if applied < seen {
             return Outcome::ShardWaits;
         }
+        // Also of a closed shard: what it has is answered as before.
+        if let Some(outcome) = self.judged(key, &pending) {
+            return outcome;
+        }
         let log = match self.shards.get(key).map(|shard| (shard.admission, shard.log)) {
             Some((Admission::Open, log)) => log,
             // Its last records are never durable: whether it closes or not, it takes nothing before a restart.
@@ -194,11 +227,14 @@ impl Worker {
                 return Outcome::Refused(PutRefusal::Failed);
             }
             Some((Admission::Closing { .. }, _)) => return Outcome::ShardWaits,
+            Some((Admission::Closed { .. }, _)) if pending.producer() != 0 => {
+                return Outcome::Refused(PutRefusal::Closed);
+            }
             Some((Admission::Closed { .. }, _)) | None => {
                 return Outcome::Refused(PutRefusal::Moved { change: applied });
             }
         };
-        let open = match self.logs[log].open_frame(size as u32) {
+        let open = match self.logs[log].open_frame(size as u32, &mut self.buffers) {
             Ok(open) => open,
             Err(Refusal::Busy) => return Outcome::LogWaits(log),
             Err(Refusal::Full) if self.options.when_full == WhenFull::Trim && !self.space[log].stuck => {

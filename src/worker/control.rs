@@ -489,6 +489,7 @@ impl Worker {
         self.follow_stream(stream);
         if matches!(change, Change::DeleteStream { .. } | Change::StreamGone { .. }) {
             self.space.iter_mut().for_each(|space| space.look = true);
+            self.logs.iter_mut().for_each(|log| log.forget_producers(|shard| shard.stream() == stream));
         }
     }
 

@@ -17,6 +17,7 @@ use crate::kinesis::error::Error;
 use crate::kinesis::object::Encoding;
 use crate::kinesis::request::Mutation;
 use crate::log::format::{Position, ShardKey};
+use crate::log::producers::Rejection;
 use crate::log::superblock::Superblock;
 use crate::stdx::spsc::{Receiver, Sender, channel};
 use std::sync::Arc;
@@ -67,6 +68,10 @@ pub enum PutRefusal {
     Full,
     /// The log has failed, or did not take the frame in time.
     Failed,
+    /// The shard is closed, durably so, and has no such batch: only of a producer's.
+    Closed,
+    /// It cannot be this producer's next batch.
+    Producer(Rejection),
 }
 
 /// A GetRecords call at the shard's owner.

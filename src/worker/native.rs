@@ -19,6 +19,7 @@ use crate::io::clock::Mono;
 use crate::io::op::{Op, Ops, Socket};
 use crate::limits::Limits;
 use crate::log::format::ShardKey;
+use crate::log::producers::KEPT;
 use crate::native::hello::STREAM_NAME_MAX;
 use crate::native::message::Header;
 use crate::native::proof::HASH;
@@ -148,6 +149,8 @@ pub(super) struct Native {
     /// The access key that was proved, by place.
     pub key: Option<u32>,
     pub stream: u32,
+    /// Id << 16 | epoch; 0: none.
+    pub producer: u64,
     pub underway: Option<Underway>,
     pub answers: VecDeque<Answer>,
     pub due: Due,
@@ -194,6 +197,7 @@ fn nobody() -> Native {
         expected: None,
         key: None,
         stream: 0,
+        producer: 0,
         underway: None,
         answers: VecDeque::new(),
         due: Due::default(),
@@ -211,6 +215,11 @@ impl Native {
             && self.answers.len() < UNANSWERED
             && self.due.pong.is_none()
             && self.due.done.is_none()
+    }
+
+    /// Whether as many batches of the shard are without an answer as the shard would remember of a producer.
+    pub fn is_ahead(&self, shard: ShardKey) -> bool {
+        self.producer != 0 && self.answers.iter().filter(|answer| answer.shard == shard).count() >= KEPT
     }
 
     pub fn is_open(&self) -> bool {

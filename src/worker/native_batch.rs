@@ -10,7 +10,7 @@ use super::native::{Answer, Phase, Settled, Stage, Underway};
 use crate::auth::ask::Resource;
 use crate::catalog::state::{ShardState, StreamStatus};
 use crate::io::buffers::Span;
-use crate::log::format::ShardKey;
+use crate::log::producers::Rejection;
 use crate::native::batch::check_body;
 use crate::native::message::Header;
 use crate::native::refusal::{Code, Fault};
@@ -22,6 +22,8 @@ pub(super) const ACTION: &str = "kinesis:PutRecords";
 const APPEND_MS: u64 = 20_000;
 /// When a client may try again what a full disk did not take.
 const FULL_WAIT_MS: u32 = 1_000;
+/// When a new producer may try again that there is no room for.
+const CROWDED_WAIT_MS: u32 = 60_000;
 
 const CLOSED: Fault = Fault { code: Code::ShardClosed, why: "The shard is closed: its hash keys are its children's." };
 const UNKNOWN: Fault = Fault { code: Code::UnknownShard, why: "The stream has no such shard." };
@@ -31,6 +33,26 @@ const UNAVAILABLE: Fault =
 const GONE: Fault = Fault { code: Code::StreamGone, why: "The stream was deleted." };
 const DENIED: Fault = Fault { code: Code::Denied, why: "The policies do not allow to put records into this stream." };
 const EXPIRED: Fault = Fault { code: Code::NotProved, why: "The session token of the access key has expired." };
+
+/// What is said of a producer's batch that is not its next one.
+fn rejected(why: Rejection) -> Fault {
+    let (code, why) = match why {
+        Rejection::Unknown => {
+            (Code::UnknownProducer, "The shard knows nothing of this producer: begin a new epoch, with batch 0.")
+        }
+        Rejection::Fenced => (Code::Fenced, "The producer has begun a higher epoch, maybe in another process."),
+        Rejection::OutOfOrder => {
+            (Code::OutOfOrder, "The batch is neither the producer's next one nor one of its last in this shard.")
+        }
+        Rejection::Other => {
+            (Code::OutOfOrder, "The shard has another batch of this number: two processes are one producer.")
+        }
+        Rejection::Crowded => {
+            (Code::TooManyProducers, "The log knows as many producers as it can; the one that was idle longest will go.")
+        }
+    };
+    Fault { code, why }
+}
 
 /// Where a batch goes.
 enum Way {
@@ -92,12 +114,16 @@ impl Worker {
         self.native_leave(place, fault);
     }
 
-    fn native_way(&self, shard: ShardKey) -> Way {
+    fn native_way(&self, batch: &Batch) -> Way {
+        let shard = batch.shard;
         let stream = self.state().stream_by_number(shard.stream());
         let Some(stream) = stream.filter(|stream| stream.status != StreamStatus::Deleting) else { return Way::Gone };
         match stream.shards.get(&shard.shard()) {
             None => Way::Refused(UNKNOWN),
-            Some(shard) if matches!(shard.state, ShardState::Closed { .. }) => Way::Refused(CLOSED),
+            // Where there is a producer its owner is asked: it may have the batch.
+            Some(shard) if matches!(shard.state, ShardState::Closed { .. }) && batch.producer == 0 => {
+                Way::Refused(CLOSED)
+            }
             Some(shard) => Way::Log(shard.log),
         }
     }
@@ -106,7 +132,7 @@ impl Worker {
     fn native_route(&mut self, place: u16) {
         let Some(underway) = &mut self.natives.slots[place as usize].underway else { return };
         let (batch, since) = (underway.batch, underway.since);
-        let log = match self.native_way(batch.shard) {
+        let log = match self.native_way(&batch) {
             Way::Log(log) => log,
             Way::Refused(fault) => return self.native_settled(place, Settled::Refused { fault, wait_ms: 0 }),
             Way::Gone => return self.native_give_up(place, GONE),
@@ -186,6 +212,9 @@ impl Worker {
             }
             PutRefusal::Full => (FULL, FULL_WAIT_MS),
             PutRefusal::Failed => (UNAVAILABLE, 0),
+            PutRefusal::Closed => (CLOSED, 0),
+            PutRefusal::Producer(Rejection::Crowded) => (rejected(Rejection::Crowded), CROWDED_WAIT_MS),
+            PutRefusal::Producer(why) => (rejected(why), 0),
         };
         self.native_settled(id.place, Settled::Refused { fault, wait_ms });
     }

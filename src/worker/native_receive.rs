@@ -70,6 +70,11 @@ impl Worker {
         while self.natives.slots[place as usize].reads() {
             let Some((header, body)) = self.native_message(place, ops) else { break };
             let native = &mut self.natives.slots[place as usize];
+            if header.kind == Kind::Batch && native.is_ahead(header.shard) {
+                // It is there, and looked at again when one of them has been answered.
+                native.receive_by = Mono(u64::MAX);
+                break;
+            }
             (native.header, native.since) = (None, None);
             match header.kind {
                 Kind::Batch => self.native_batch(place, &header, body),
@@ -146,7 +151,7 @@ impl Worker {
             return Err(Fault { code: Code::Malformed, why });
         }
         if header.kind == Kind::Batch {
-            check_header(&header, &Terms { stream: native.stream, producer: 0 })?;
+            check_header(&header, &Terms { stream: native.stream, producer: native.producer })?;
         }
         Ok(header)
     }
@@ -208,6 +213,7 @@ impl Worker {
             Err(fault) => return self.native_leave(place, fault),
         };
         let native = &mut self.natives.slots[place as usize];
+        native.producer = header.producer;
         native.name.0[..hello.stream.len()].copy_from_slice(hello.stream.as_bytes());
         native.name.1 = hello.stream.len() as u8;
         let Some(table) = self.gate.table().cloned() else { return self.native_welcome(place) };

@@ -129,7 +129,7 @@ impl Worker {
             let challenge = native.challenge;
             return encode_hash(self.buffers.bytes_mut(out), Kind::Challenge, &challenge);
         }
-        let stream = native.stream;
+        let (stream, producer) = (native.stream, native.producer);
         if !welcome {
             return 0;
         }
@@ -137,7 +137,7 @@ impl Worker {
         let welcome = Welcome {
             version: VERSION,
             features: 0,
-            producer: 0,
+            producer,
             largest: self.native_largest(),
             unanswered: (UNANSWERED as u32, 0),
             records: RECORDS_MAX,

@@ -120,7 +120,8 @@ impl Worker {
                 );
                 Error::new(Kind::ProvisionedThroughputExceeded, text)
             }
-            PutRefusal::Failed | PutRefusal::Moved { .. } => {
+            // The last two are for producers, which no put has.
+            PutRefusal::Failed | PutRefusal::Moved { .. } | PutRefusal::Closed | PutRefusal::Producer(_) => {
                 Error::new(Kind::InternalFailure, "Internal Service Failure")
             }
         }

@@ -126,7 +126,9 @@ impl Worker {
     /// Once a second: expiry is looked for, fullness is measured.
     pub(super) fn look_for_space(&mut self) {
         let (mut used, mut capacity, mut index) = (0, 0, 0);
+        let now = self.retention.stamp(self.now);
         for at in 0..self.logs.len() {
+            self.logs[at].expire_producers(now);
             let usage = self.logs[at].usage();
             (used, capacity) = (used + usage.live, capacity + usage.capacity);
             index += self.logs[at].index_memory();

@@ -4,7 +4,7 @@ use super::{At, Mode, Recovery, Step, WINDOW_BYTES, Window};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{Op, Ops};
 use crate::log::footer::Summary;
-use crate::log::format::{CommitHeader, CommitKind, Damage, Position};
+use crate::log::format::{CommitHeader, CommitKind, Damage, FrameKind, HEADER, Position, ShardKey};
 use crate::log::index::Building;
 use crate::log::scanner::{Found, Place, examine};
 use crate::log::{FooterState, Log, Segment};
@@ -22,6 +22,13 @@ impl Log {
                 Mode::Search { from, at, evidence_end } => self.search(r, from, at, evidence_end, buffers, ops),
                 Mode::Prove { from, at, next } => self.prove(r, from, at, next, buffers, ops),
                 Mode::Resume { from, at, until } => self.resume_chain(r, from, at, until, buffers, ops),
+                Mode::Tell { at, end } => self.tell_producers(r, at, end, buffers, ops),
+                Mode::End if r.by_footer.is_some() => {
+                    let (candidate, end) = r.by_footer.take().expect("it was there");
+                    r.mode = Mode::Tell { at: At { candidate, byte: 0 }, end };
+                    self.producers.clear();
+                    true
+                }
                 Mode::End => {
                     self.keep_sealed(r);
                     return self.copy_next(r, ops);
@@ -129,6 +136,7 @@ impl Log {
         if self.segments.back().is_none_or(|segment| segment.incarnation != header.incarnation) {
             self.begin_recovered(r, at.candidate, header.previous);
         }
+        self.note_producers(r, at, header, commit);
         for (frame_at, frame) in header.frames(commit).flatten().filter(|(_, frame)| frame.count > 0) {
             let frame_at = at.byte + frame_at as u32;
             r.used_up(frame.shard, frame.next(), frame.arrival);
@@ -158,6 +166,9 @@ impl Log {
         self.push_segment(file, incarnation, Summary { first_previous, ..Summary::default() }, FooterState::Open);
         self.active = true;
         self.at = 0;
+        // Of what was before it says itself what it needs.
+        self.producers.clear();
+        r.by_footer = None;
     }
 
     pub(super) fn seal_recovered(&mut self) {
@@ -203,6 +214,56 @@ impl Log {
         r.last = Some((CommitKind::Data, summary.epoch));
         r.end = self.position(incarnation, summary.end);
         r.vouched = r.vouched.max(r.end);
+        r.by_footer = Some((candidate, summary.end));
+        true
+    }
+
+    /// What the frames of a commit say of producers.
+    fn note_producers(&mut self, r: &mut Recovery, at: At, header: &CommitHeader, commit: &[u8]) {
+        for (frame_at, frame) in header.frames(commit).flatten() {
+            match frame.kind {
+                FrameKind::Producers => {
+                    let body = frame_at + HEADER;
+                    let body = &commit[body..body + frame.body as usize];
+                    if frame.shard == ShardKey(0) {
+                        self.producers.clear();
+                    }
+                    // Durable, as all that recovery accepts.
+                    if frame.check_body(body).is_err() || !self.producers.decode(body, Position(0)) {
+                        self.producers.clear();
+                        let position = Position(header.position.0 + frame_at as u64);
+                        let why = "the table of producers is damaged: they have to begin a new epoch".to_owned();
+                        self.damaged(r, r.candidates[at.candidate].file, position, why);
+                    }
+                }
+                _ if header.kind != CommitKind::Moved && frame.producer != 0 && frame.count > 0 => {
+                    self.producers.stored(&frame, Position(0));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Goes through the last segment once more, which was accepted by its footer.
+    fn tell_producers(&mut self, r: &mut Recovery, at: At, end: u32, buffers: &Buffers, ops: &mut Ops) -> bool {
+        if at.byte >= end {
+            r.mode = Mode::End;
+            return true;
+        }
+        let Some(found) = self.look(r, at, false, buffers, ops) else { return false };
+        let bytes = match found {
+            Found::Commit { header, .. } => {
+                let span = self.window(r, at).expect("it was just examined there").first(header.bytes);
+                self.note_producers(r, at, &header, buffers.bytes(span));
+                header.bytes
+            }
+            // Readers and scrubbing will tell of it. What it said of producers is not known, so what they go on from is not either.
+            _ => {
+                self.producers.clear();
+                self.next_block_to_look_at(r, at, buffers) - at.byte
+            }
+        };
+        r.mode = Mode::Tell { at: At { byte: at.byte + bytes, ..at }, end };
         true
     }
 

@@ -13,7 +13,7 @@ impl Log {
         let (from, to) = match r.mode {
             Mode::Search { from, at, .. } | Mode::Resume { from, at, .. } => (from, at.candidate),
             Mode::Prove { from, .. } => (from, from.candidate),
-            Mode::Follow(_) | Mode::Cross { .. } | Mode::End => return false,
+            Mode::Follow(_) | Mode::Cross { .. } | Mode::Tell { .. } | Mode::End => return false,
         };
         let judged = r.candidates.iter().take(to + 1).skip(from.candidate);
         let Some(file) = judged.map(|candidate| candidate.file).find(|file| !r.asked.contains(file)) else {

@@ -106,6 +106,8 @@ enum Mode {
     Prove { from: At, at: At, next: usize },
     /// It was durable at `from`, and to `until`: the next whole commit from `at` on belongs to it.
     Resume { from: At, at: At, until: Position },
+    /// It has ended with segment `at.candidate`, which has a footer: its frames say what is known of producers, up to byte `end`.
+    Tell { at: At, end: u32 },
     /// It ends.
     End,
 }
@@ -158,6 +160,8 @@ pub(super) struct Recovery {
     window: Option<Window>,
     /// The file whose footer is being read.
     reading: usize,
+    /// The last segment of the chain so far, and the byte behind its last commit, where it was accepted by its footer.
+    by_footer: Option<(usize, u32)>,
     /// Of the last commit accepted.
     last: Option<(CommitKind, u32)>,
     /// The highest position that anything read has called durable.
@@ -233,6 +237,7 @@ impl Log {
             mode: Mode::Follow(At { candidate: 0, byte: 0 }),
             window: None,
             reading: 0,
+            by_footer: None,
             last: None,
             vouched: Position(0),
             end: Position(0),

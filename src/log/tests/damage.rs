@@ -16,7 +16,7 @@ fn filled(commits: u32, len: usize) -> Rig {
     rig
 }
 
-fn change(disk: &mut Disk, file: FileName, at: usize, with: impl Fn(u8) -> u8, len: usize) {
+pub(super) fn change(disk: &mut Disk, file: FileName, at: usize, with: impl Fn(u8) -> u8, len: usize) {
     let file = disk.files.get_mut(&file).expect("the file is there");
     for byte in at..at + len {
         file.bytes[byte] = with(file.bytes[byte]);

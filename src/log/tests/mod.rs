@@ -6,13 +6,14 @@ mod disk;
 mod footer;
 mod kept;
 mod policy;
+mod producers;
 mod random;
 mod relocation;
 mod rules;
 mod snapshot;
 mod verify;
 
-use super::format::{Entry, FrameKind, Position, ShardKey, body_size, records, write_index};
+use super::format::{Entry, FrameHeader, FrameKind, Position, ShardKey, body_size, records, write_index};
 use super::reader::{Reader, Step};
 use super::{Canary, Event, Fate, LiveSegment, Log, Reclaim, Refusal, Settings, Stamp};
 use crate::io::buffers::{Buffers, Layouts, Pool, Span};
@@ -270,7 +271,7 @@ impl Rig {
         let datas: Vec<Vec<u8>> =
             (first..first + count as u64).map(|sequence| content(self.run, shard, sequence, len)).collect();
         let payload: usize = datas.iter().map(|data| data.len() + 3).sum();
-        let frame = self.log.open_frame(body_size(payload, count as usize) as u32)?;
+        let frame = self.log.open_frame(body_size(payload, count as usize) as u32, &mut self.buffers)?;
         let body = self.buffers.bytes_mut(self.log.body(&frame));
         let (mut at, mut entries) = (0, Vec::new());
         for data in &datas {

@@ -222,20 +222,20 @@ fn several_frames_may_be_open_and_any_of_them_cancelled() {
     let mut rig = Rig::new(false);
     rig.boot();
     rig.append(0, 1, 10);
-    let middle = rig.log.open_frame(1000).unwrap();
-    let newest = rig.log.open_frame(500).unwrap();
+    let middle = rig.log.open_frame(1000, &mut rig.buffers).unwrap();
+    let newest = rig.log.open_frame(500, &mut rig.buffers).unwrap();
     rig.log.cancel_frame(newest, &mut rig.buffers);
     rig.append(1, 2, 300);
     rig.log.cancel_frame(middle, &mut rig.buffers);
     rig.settle();
     rig.check();
-    let only = rig.log.open_frame(100).unwrap();
+    let only = rig.log.open_frame(100, &mut rig.buffers).unwrap();
     rig.log.cancel_frame(only, &mut rig.buffers);
     rig.end_turn();
     assert!(rig.pending.is_empty(), "a commit without frames is not written");
     // Frames that stay open over a segment's end.
     for round in 0..12 {
-        let frames: Vec<_> = (0..3).map(|_| rig.log.open_frame(9000).unwrap()).collect();
+        let frames: Vec<_> = (0..3).map(|_| rig.log.open_frame(9000, &mut rig.buffers).unwrap()).collect();
         for (shard, frame) in frames.into_iter().enumerate() {
             if (round + shard) % 3 == 0 {
                 rig.log.cancel_frame(frame, &mut rig.buffers);
