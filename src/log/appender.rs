@@ -182,9 +182,26 @@ impl Log {
         }
         if !self.producers.is_empty() {
             self.begin_commit(CommitKind::Data);
-            self.append_table(None, buffers).expect("there was memory for it");
+            self.append_table(buffers).expect("there was memory for it");
         }
         Ok(())
+    }
+
+    /// Adds what another log knows of the producers of `shard`; durable below what is given back.
+    pub fn adopt_producers(
+        &mut self,
+        shard: ShardKey,
+        table: &[u8],
+        buffers: &mut Buffers,
+    ) -> Result<Position, Refusal> {
+        let frame = self.open_frame(table.len() as u32, buffers)?;
+        buffers.bytes_mut(frame.body).copy_from_slice(table);
+        let stamp = Stamp { kind: FrameKind::Producers, shard, ..NO_RECORDS };
+        let header = self.stamp_frame(&frame, &stamp, crc(table), buffers);
+        let end = Position(frame.position.0 + header.stride as u64);
+        let sound = self.producers.decode(table, end);
+        debug_assert!(sound, "the other log has made it");
+        Ok(end)
     }
 
     /// Bytes of a commit that holds the largest table of producers.
@@ -193,17 +210,15 @@ impl Log {
         round_up(HEADER as u64 + stride(most), self.settings.block as u64) as u32
     }
 
-    /// Adds the table of producers, or what it says of one shard, to the filling commit; gives the end of its frame. `None` when the memory waits
-    /// for the device.
-    fn append_table(&mut self, shard: Option<ShardKey>, buffers: &mut Buffers) -> Option<Position> {
-        let body = self.producers.encoded(shard) as u32;
+    /// Adds the table of producers to the filling commit; `None` when the memory waits for the device.
+    fn append_table(&mut self, buffers: &mut Buffers) -> Option<()> {
+        let body = self.producers.encoded(None) as u32;
         let frame = self.lay_out(stride(body) as u32, body)?;
         let out = buffers.bytes_mut(frame.body);
-        self.producers.encode(shard, out);
+        self.producers.encode(None, out);
         let body_crc = crc(out);
-        let stamp = Stamp { kind: FrameKind::Producers, shard: shard.unwrap_or(ShardKey(0)), ..NO_RECORDS };
-        let header = self.stamp_frame(&frame, &stamp, body_crc, buffers);
-        Some(Position(frame.position.0 + header.stride as u64))
+        self.stamp_frame(&frame, &Stamp { kind: FrameKind::Producers, ..NO_RECORDS }, body_crc, buffers);
+        Some(())
     }
 
     /// The active segment takes no more commits. Frames of it may still be open: its index is completed when the turn ends.

@@ -462,6 +462,13 @@ impl Log {
         self.producers.expire(now);
     }
 
+    /// What is known of the producers of `shard`, as [`Log::adopt_producers`] of another log takes it; empty where that is nothing.
+    pub fn producers_of(&self, shard: ShardKey) -> Vec<u8> {
+        let mut table = vec![0; self.producers.encoded(Some(shard))];
+        self.producers.encode(Some(shard), &mut table);
+        table
+    }
+
     /// Nobody asks any more what producers have sent to the shards for which `gone` says so.
     pub fn forget_producers(&mut self, gone: impl Fn(ShardKey) -> bool) {
         self.producers.forget(gone);

@@ -79,7 +79,11 @@ pub enum Verdict {
     /// It is the next one.
     Next,
     /// It is stored: number of its first record and arrival (µs); durable when the log is below the position.
-    Stored { first: u64, arrival: u64, position: Position },
+    Stored {
+        first: u64,
+        arrival: u64,
+        position: Position,
+    },
     Rejected(Rejection),
 }
 
@@ -144,9 +148,9 @@ fn id_of(shard: ShardKey, producer: u64) -> Id {
     Id(shard, producer >> 16)
 }
 
-/// Entries of the table of a log with such segments and commits: so many that what a segment begins with is a small part of it.
+/// Entries of the table of a log with such segments and commits: so many that what a segment begins with is a small part of it, yet a few.
 pub fn most_entries(segment_size: u64, commit_max: u32) -> usize {
-    let bytes = (segment_size / 64).min(commit_max as u64 / 4);
+    let bytes = (segment_size / 64).max(4096).min(commit_max as u64 / 4);
     (bytes / ENTRY_SIZE as u64).min(ENTRIES_MAX) as usize
 }
 

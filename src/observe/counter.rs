@@ -32,6 +32,7 @@ counters! {
     NativeAccepted "native_connections_accepted_total" "Connections of the native protocol accepted.",
     NativeBatches "native_batches_total" "Batches that came over it.",
     NativeRepeated "native_batches_repeated_total" "Those of them that were stored already, and are answered as before.",
+    NativeHandoversFailed "native_handovers_failed_total" "Shards that moved to a log which could not take what was known of their producers.",
     NativeBatchesRefused "native_batches_refused_total" "Those of them that were refused, or lost with their log.",
     NativeGoodbyes "native_goodbyes_total" "Connections of the native protocol that the server ended, for a fault of the client, a limit, or its own stop.",
     RefusedUnsigned "refused_unsigned_total" "Requests refused because they had no signature.",

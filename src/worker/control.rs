@@ -515,15 +515,18 @@ impl Worker {
     pub(super) fn tell_ends(&mut self) {
         use crate::shard::Admission;
         let mut ended: Vec<(ShardKey, Option<(u64, Wall)>)> = Vec::new();
-        for (key, shard) in self.shards.iter_mut() {
+        for (key, shard) in self.shards.iter() {
             let log = &self.logs[shard.log];
             let durable = log.durable() >= shard.end;
             if shard.admission == (Admission::Closing { told: false }) && (durable || log.failed().is_some()) {
-                shard.admission = Admission::Closing { told: true };
                 ended.push((key, durable.then_some((shard.next - 1, Wall(shard.arrival)))));
             }
         }
         for (shard, end) in ended {
+            if end.is_some() && !self.is_handed_over(shard) {
+                continue;
+            }
+            self.shards.get_mut(shard).expect("just seen").admission = Admission::Closing { told: true };
             if self.control.is_some() {
                 self.note_end(shard, end);
             } else if self.mail.offer(0, Message::ShardEnd { shard, end }).is_err() {

@@ -6,6 +6,7 @@
 
 use super::errand::{Errand, Outcome};
 use super::fanout;
+use super::handover;
 use super::latest::Latest;
 use super::rebalance;
 use super::snapshot::Letter;
@@ -204,6 +205,7 @@ pub enum Message {
     Rebalance(rebalance::Letter),
     Snapshot(Letter),
     Fanout(fanout::Letter),
+    Handover(handover::Letter),
     /// A clean stop: no more requests will come from me.
     Stopping,
 }

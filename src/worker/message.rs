@@ -77,6 +77,7 @@ impl Worker {
             }
             Message::Rebalance(letter) => self.on_rebalance_letter(from, letter, ops),
             Message::Fanout(letter) => self.on_fanout_letter(from, letter, ops),
+            Message::Handover(letter) => self.on_handover_letter(from, letter),
             Message::Snapshot(letter) => self.on_snapshot_letter(from, letter, ops),
             Message::Stopping => self.stopped_workers[from as usize] = true,
         }

@@ -19,7 +19,8 @@ pub mod event;
 pub mod fanout;
 pub mod get;
 mod get_answer;
-pub mod hang;
+pub mod handover;
+mod hang;
 pub mod latest;
 pub mod mailbox;
 pub mod message;
@@ -69,6 +70,7 @@ use connection::Connections;
 use control::Control;
 use fanout::Fanout;
 use get::{GET_TOKEN, Gets};
+use handover::Handovers;
 use hang::Hang;
 use mailbox::{ConnectionId, Mailboxes, Message};
 use native::Natives;
@@ -138,6 +140,7 @@ pub struct Worker {
     found: BTreeMap<ShardKey, (u64, u64)>,
     connections: Connections,
     natives: Natives,
+    handovers: Handovers,
     gate: Gate,
     puts: Puts,
     pending: VecDeque<Pending>,
@@ -239,6 +242,7 @@ impl Worker {
             self.append_waiting(ops);
         }
         self.relocate(ops);
+        self.handovers_turn();
         for log in &mut self.logs {
             log.end_turn(self.now, &mut self.buffers, ops);
         }
@@ -345,6 +349,7 @@ impl Worker {
             || self.applied_untold.is_some()
             || self.boot_waits()
             || self.rebalance_goes_on()
+            || self.handovers.goes_on()
             || soon
             || native_soon
             || self.subscriptions.wait_for_changes()

@@ -47,9 +47,10 @@ fn rejected(why: Rejection) -> Fault {
         Rejection::Other => {
             (Code::OutOfOrder, "The shard has another batch of this number: two processes are one producer.")
         }
-        Rejection::Crowded => {
-            (Code::TooManyProducers, "The log knows as many producers as it can; the one that was idle longest will go.")
-        }
+        Rejection::Crowded => (
+            Code::TooManyProducers,
+            "The log knows as many producers as it can; the one that was idle longest will go.",
+        ),
     };
     Fault { code, why }
 }

@@ -5,6 +5,7 @@ use super::ack::Acks;
 use super::connection::Connections;
 use super::fanout::Fanout;
 use super::get::Gets;
+use super::handover::Handovers;
 use super::mailbox::Mailboxes;
 use super::native::Natives;
 use super::pinning::Pinning;
@@ -128,6 +129,7 @@ impl Worker {
             found: BTreeMap::new(),
             connections: Connections::new(&limits),
             natives: Natives::new(&limits),
+            handovers: Handovers::default(),
             gate: Gate::default(),
             puts: Puts::new(limits.puts, limits.sockets() as usize),
             pending: VecDeque::with_capacity(limits.puts * 8 + limits.natives as usize),

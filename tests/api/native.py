@@ -70,7 +70,7 @@ class Storing(NativeTest):
         stream = self.stream(shards=5)
         connection = self.connect(stream, producer=7 << 16)
         welcome = connection.welcome
-        self.assertEqual((welcome.version, welcome.features, welcome.producer), (1, 0, 0))
+        self.assertEqual((welcome.version, welcome.features, welcome.producer), (1, 0, 7 << 16))
         self.assertEqual((welcome.largest, welcome.records, welcome.record), (12_582_848, 65_535, 1 << 20))
         self.assertEqual((welcome.workers, welcome.worker in (0, 1)), (2, True))
         shards = self.api.shards(stream)

@@ -162,7 +162,8 @@ class Connection:
 
     def batch(self, records, shard=0, number=0, **forged):
         """The bytes of a batch for this connection's stream."""
-        return message(BATCH, body_of(records), count=len(records), shard=self.wire_shard(shard), number=number, **forged)
+        fields = {"producer": self.welcome.producer, **forged}
+        return message(BATCH, body_of(records), count=len(records), shard=self.wire_shard(shard), number=number, **fields)
 
     def put(self, records, shard=0, number=0):
         """Sends a batch, and gives its answer."""

@@ -1,16 +1,20 @@
 //! The role that stores over the native protocol: its own messages, written here, so that an error in the server's is not an error in both.
+//! As a producer it sends again, on the next connection, what had no answer on the last one; a record that is then stored twice, or not at all
+//! though it was acked, the oracle finds.
 //!
 //! A `Goodbye`, and each refusal, says what became of what was sent; the oracle holds the server to it. An ack tells the number in the shard
 //! alone: the place of the record is what a reader says, and by the end of the audit every one that was acked must have been read.
 
 use super::call::{Call, Kind};
 use super::client::{Role, Shared};
+use super::clock::SECOND;
 use super::net;
 use super::oracle::{Fate, Life, Number, Oracle};
 use super::random::Random;
 use super::world::World;
 use md5::{Digest, Md5};
 use penstock::kinesis::sequence::SequenceNumber;
+use penstock::worker::WhenFull;
 use std::collections::{BTreeMap, VecDeque};
 
 const BATCH: u8 = 1;
@@ -54,6 +58,14 @@ fn message(kind: u8, body: &[u8], count: u32, shard: u64, number: u32) -> Vec<u8
     bytes
 }
 
+/// The message, of a producer.
+fn produced(mut bytes: Vec<u8>, producer: u64) -> Vec<u8> {
+    bytes[40..48].copy_from_slice(&producer.to_le_bytes());
+    let sum = crc32c::crc32c(&bytes[..60]);
+    bytes[60..64].copy_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
@@ -88,24 +100,56 @@ enum State {
     Over,
 }
 
-/// A line of the map: open, and its hash keys.
-type Line = (bool, u128, u128);
+/// A shard of the map: open, and its hash keys.
+type Mapped = (bool, u128, u128);
 
 struct Sent {
     shard: u32,
+    number: u32,
     marks: Vec<u64>,
+    /// The message, to be sent again.
+    bytes: Vec<u8>,
+    /// It was sent on an earlier connection too, and what is on its way there may still come.
+    repeated: bool,
 }
+
+/// What a producer knows of one shard.
+#[derive(Default)]
+struct Line {
+    next: u32,
+    /// The lowest number that was refused: it is the next one, when all behind it has been answered.
+    again: Option<u32>,
+    /// Without an answer when the connection was lost, in order.
+    doubts: VecDeque<Sent>,
+    /// When something was acked last.
+    heard: u64,
+}
+
+struct Producer {
+    id: u64,
+    epoch: u64,
+    lines: BTreeMap<u32, Line>,
+    /// A new epoch begins with the next connection.
+    ends: bool,
+}
+
+/// Batches of a shard that may be without an answer.
+const UNANSWERED: usize = 8;
+/// A full table forgets nobody who has been heard within this time.
+const REMEMBERED: u64 = 3600 * SECOND;
 
 pub struct NativeWriter {
     prefix: usize,
     state: State,
     stream: usize,
     stream_number: u64,
-    map: BTreeMap<u32, Line>,
+    map: BTreeMap<u32, Mapped>,
     asks_map: bool,
     held: Vec<u8>,
     next: u32,
+    /// By the number of the call.
     sent: BTreeMap<u32, Sent>,
+    producer: Option<Producer>,
 }
 
 impl NativeWriter {
@@ -120,6 +164,13 @@ impl NativeWriter {
             held: Vec::new(),
             next: 0,
             sent: BTreeMap::new(),
+            // Two thirds of them are one.
+            producer: (!prefix.is_multiple_of(3)).then(|| Producer {
+                id: 40 + prefix as u64,
+                epoch: 0,
+                lines: BTreeMap::new(),
+                ends: false,
+            }),
         }
     }
 
@@ -134,26 +185,70 @@ impl NativeWriter {
                 Some((message(MAP, &[], 0, 0, 0), Kind::Native { number: NO_BATCH }))
             }
             State::Open if self.asks_map => None,
-            State::Open if random.chance(10) => {
+            State::Open if self.ends() && !idle => None,
+            State::Open if self.ends() || random.chance(10) => {
                 self.state = State::Over;
                 Some((message(GOODBYE, &[], 0, 0, 0), Kind::Native { number: NO_BATCH }))
             }
-            State::Open => self.batch(random, shared),
+            State::Open => self.resend().or_else(|| self.batch(random, shared)),
         }
     }
 
-    fn hello(&mut self, random: &mut Random, shared: &Shared) -> Option<(Vec<u8>, Kind)> {
-        let streams = &shared.oracle.streams;
-        let live: Vec<usize> = (0..streams.len()).filter(|at| streams[*at].life == Life::Live).collect();
+    fn ends(&self) -> bool {
+        self.producer.as_ref().is_some_and(|producer| producer.ends)
+    }
+
+    /// The next batch that has been sent before, of any shard.
+    fn resend(&mut self) -> Option<(Vec<u8>, Kind)> {
+        let lines = &mut self.producer.as_mut()?.lines;
+        let sent = lines.values_mut().find_map(|line| line.doubts.pop_front())?;
+        let sent = Sent { repeated: true, ..sent };
+        let (call, bytes) = (self.next, sent.bytes.clone());
+        self.next += 1;
+        self.sent.insert(call, sent);
+        Some((bytes, Kind::Native { number: call }))
+    }
+
+    /// The number of the producer's next batch for `shard`, if it may send one.
+    fn next_number(&mut self, shard: u32) -> Option<u32> {
+        let Some(producer) = &mut self.producer else { return Some(self.next) };
+        let line = producer.lines.entry(shard).or_default();
+        let waiting = self.sent.values().filter(|sent| sent.shard == shard).count();
+        if waiting >= UNANSWERED || line.again.is_some() && waiting > 0 {
+            return None;
+        }
+        line.next = line.again.take().unwrap_or(line.next);
+        line.next += 1;
+        Some(line.next - 1)
+    }
+
+    fn hello(&mut self, random: &mut Random, shared: &mut Shared) -> Option<(Vec<u8>, Kind)> {
+        let streams = shared.oracle.streams.iter().enumerate();
+        let live: Vec<usize> = streams.filter(|(_, stream)| stream.life == Life::Live).map(|(at, _)| at).collect();
         if live.is_empty() {
             return None;
         }
-        self.stream = *random.pick(&live);
+        self.begin(random, &live, shared);
         self.state = State::Greeting;
-        let name = streams[self.stream].name.as_bytes();
+        let producer = self.producer.as_ref().map_or(0, |producer| producer.id << 16 | producer.epoch);
+        let name = shared.oracle.streams[self.stream].name.as_bytes();
         let mut body = vec![1, 0, 1, 0, 0, 0, 0, 0, name.len() as u8, 0, 0, 0, 0, 0, 0, 0];
         body.extend_from_slice(name);
-        Some((message(HELLO, &body, 0, 0, 0), Kind::Native { number: NO_BATCH }))
+        Some((produced(message(HELLO, &body, 0, 0, 0), producer), Kind::Native { number: NO_BATCH }))
+    }
+
+    /// Which stream the connection is for: as before where something is in doubt. A new epoch gives that up.
+    fn begin(&mut self, random: &mut Random, live: &[usize], shared: &mut Shared) {
+        let doubts = |producer: &Producer| producer.lines.values().any(|line| !line.doubts.is_empty());
+        if let Some(producer) = &mut self.producer {
+            if doubts(producer) && live.contains(&self.stream) && !producer.ends && !random.chance(40) {
+                return;
+            }
+            let given_up = std::mem::take(&mut producer.lines).into_values().flat_map(|line| line.doubts);
+            given_up.flat_map(|sent| sent.marks).for_each(|mark| shared.oracle.settle(mark, Fate::Unknown));
+            (producer.epoch, producer.ends) = (producer.epoch + 1, false);
+        }
+        self.stream = *random.pick(live);
     }
 
     fn batch(&mut self, random: &mut Random, shared: &mut Shared) -> Option<(Vec<u8>, Kind)> {
@@ -165,6 +260,7 @@ impl NativeWriter {
             self.asks_map = true;
             return None;
         };
+        let number = self.next_number(shard)?;
         let (mut payload, mut index, mut marks) = (Vec::new(), Vec::new(), Vec::new());
         let count = *random.pick(&[1u32, 1, 2, 5, 12]);
         for _ in 0..count {
@@ -180,11 +276,13 @@ impl NativeWriter {
         }
         let root = [(-(index.len() as i32)).to_le_bytes(), count.to_le_bytes()].concat();
         let body = [payload, index, root].concat();
-        let number = self.next;
+        let call = self.next;
         self.next += 1;
-        self.sent.insert(number, Sent { shard, marks });
+        let producer = self.producer.as_ref().map_or(0, |producer| producer.id << 16 | producer.epoch);
         let bytes = message(BATCH, &body, count, self.stream_number << 32 | shard as u64, number);
-        Some((bytes, Kind::Native { number }))
+        let bytes = produced(bytes, producer);
+        self.sent.insert(call, Sent { shard, number, marks, bytes: bytes.clone(), repeated: false });
+        Some((bytes, Kind::Native { number: call }))
     }
 
     /// Bytes have come: the numbers of the calls that they answer.
@@ -214,12 +312,16 @@ impl NativeWriter {
                 }
             }
             ACK | REFUSED => {
-                let sent = self.sent.remove(&number).unwrap_or_else(|| panic!("an answer to no batch: {number}"));
-                assert_eq!(shard, self.stream_number << 32 | sent.shard as u64, "the answer is for another shard");
-                let earlier = self.sent.range(..number).find(|(_, other)| other.shard == sent.shard);
-                assert!(earlier.is_none(), "batch {number} is answered before {:?}", earlier.map(|(number, _)| number));
+                let call = self.call_of(shard, number);
+                let call = call.unwrap_or_else(|| panic!("an answer to no batch: {number} for {shard:x}"));
+                let sent = self.sent.remove(&call).expect("just found");
+                let earlier = self.sent.range(..call).find(|(_, other)| other.shard == sent.shard);
+                assert!(earlier.is_none(), "batch {call} is answered before {:?}", earlier.map(|(call, _)| call));
                 match kind {
                     ACK => {
+                        if let Some(producer) = &mut self.producer {
+                            producer.lines.entry(sent.shard).or_default().heard = shared.now;
+                        }
                         for (mark, sequence) in sent.marks.iter().zip(sequence..) {
                             shared.oracle.ack_unplaced(*mark, (sent.shard, sequence), shared.now);
                             shared.natively += 1;
@@ -227,15 +329,46 @@ impl NativeWriter {
                     }
                     _ => self.refused(&sent, body, shared),
                 }
-                answered.push(number);
+                answered.push(call);
             }
             GOODBYE => self.goodbye(body, shared, answered),
             other => panic!("a message that nobody has asked for: {other}"),
         }
     }
 
+    /// The call that an answer is for.
+    fn call_of(&self, shard: u64, number: u32) -> Option<u32> {
+        let is_it = |sent: &Sent| self.stream_number << 32 | sent.shard as u64 == shard && sent.number == number;
+        self.sent.iter().find(|(_, sent)| is_it(sent)).map(|(call, _)| *call)
+    }
+
+    /// A batch of a producer was not taken for its number: right behind one that was refused, or where nothing is known any more.
+    fn renumbered(&mut self, sent: &Sent, code: u16, shared: &Shared) -> Option<Fate> {
+        let producer = self.producer.as_mut()?;
+        let line = producer.lines.entry(sent.shard).or_default();
+        match code {
+            10 | 12 if line.again.is_some_and(|again| again < sent.number) => Some(Fate::Refused),
+            10 => {
+                let forgotten = shared.now.saturating_sub(line.heard) >= REMEMBERED;
+                // A log that is full learns of nobody when a shard comes to it.
+                let lost = shared.moves_asked > 0 && shared.settings.when_full == WhenFull::Reject;
+                let excused = forgotten || lost || shared.lenient || shared.oracle.damaged;
+                assert!(excused, "a producer is forgotten: batch {} for shard {}", sent.number, sent.shard);
+                producer.ends = true;
+                Some(Fate::Unknown)
+            }
+            14 if sent.number == 0 => Some(Fate::Refused),
+            _ => None,
+        }
+    }
+
     fn refused(&mut self, sent: &Sent, body: &[u8], shared: &mut Shared) {
         let (code, outcome) = (u16::from_le_bytes([body[0], body[1]]), body[2]);
+        if outcome == NOT_STORED
+            && let Some(fate) = self.renumbered(sent, code, shared)
+        {
+            return self.settle(sent, fate, shared);
+        }
         let fate = match (code, outcome) {
             // The shard is closed, or has gone since: the map says who goes on.
             (1 | 2, NOT_STORED) => {
@@ -252,7 +385,18 @@ impl NativeWriter {
             }
             _ => panic!("a right batch was refused with {code}: {}", String::from_utf8_lossy(&body[8..])),
         };
+        self.settle(sent, fate, shared);
+    }
+
+    /// A batch was not acked: its number is not used up. What an earlier connection may still bring is stored or not, for all that is known, and
+    /// no other batch may have its number.
+    fn settle(&mut self, sent: &Sent, fate: Fate, shared: &mut Shared) {
+        let fate = if sent.repeated { Fate::Unknown } else { fate };
         sent.marks.iter().for_each(|mark| shared.oracle.settle(*mark, fate));
+        let Some(producer) = &mut self.producer else { return };
+        producer.ends |= fate == Fate::Unknown;
+        let line = producer.lines.entry(sent.shard).or_default();
+        line.again = Some(line.again.map_or(sent.number, |again| again.min(sent.number)));
     }
 
     fn goodbye(&mut self, body: &[u8], shared: &mut Shared, answered: &mut Vec<u32>) {
@@ -270,10 +414,12 @@ impl NativeWriter {
             _ => false,
         };
         assert!(right, "a Goodbye with {code}: {}", String::from_utf8_lossy(&body[8..]));
-        let fate = if outcome == NOT_STORED { Fate::Refused } else { Fate::Unknown };
-        for sent in std::mem::take(&mut self.sent).into_values() {
-            sent.marks.iter().for_each(|mark| shared.oracle.settle(*mark, fate));
+        if outcome == NOT_STORED {
+            for sent in std::mem::take(&mut self.sent).into_values() {
+                self.settle(&sent, Fate::Refused, shared);
+            }
         }
+        self.doubt(shared);
         self.state = State::Over;
         answered.push(NO_BATCH);
         answered.push(GONE);
@@ -281,8 +427,19 @@ impl NativeWriter {
 
     /// The connection is gone.
     pub fn lost(&mut self, shared: &mut Shared) {
-        for sent in std::mem::replace(self, NativeWriter::new(self.prefix)).sent.into_values() {
-            sent.marks.iter().for_each(|mark| shared.oracle.settle(*mark, Fate::Unknown));
+        self.doubt(shared);
+        let again =
+            NativeWriter { producer: self.producer.take(), stream: self.stream, ..NativeWriter::new(self.prefix) };
+        *self = again;
+    }
+
+    /// What has no answer may be stored or not. A producer sends it again, and all behind it that it has not sent again yet.
+    fn doubt(&mut self, shared: &mut Shared) {
+        for (_, sent) in std::mem::take(&mut self.sent).into_iter().rev() {
+            match &mut self.producer {
+                Some(producer) => producer.lines.entry(sent.shard).or_default().doubts.push_front(sent),
+                None => sent.marks.iter().for_each(|mark| shared.oracle.settle(*mark, Fate::Unknown)),
+            }
         }
     }
 
@@ -292,7 +449,8 @@ impl NativeWriter {
         while let Some((message, size)) = first(bytes) {
             bytes = &bytes[size..];
             if message.kind == ACK {
-                marks.extend(self.sent.get(&message.number).into_iter().flat_map(|sent| &sent.marks));
+                let call = self.call_of(message.shard, message.number);
+                marks.extend(call.and_then(|call| self.sent.get(&call)).into_iter().flat_map(|sent| &sent.marks));
             }
         }
         assert!(bytes.is_empty(), "a send ends in the middle of a message");
