@@ -205,7 +205,7 @@ impl Log {
     }
 
     /// Bytes of a commit that holds the largest table of producers.
-    fn table_room(&self) -> u32 {
+    pub(super) fn table_room(&self) -> u32 {
         let most = (self.producers.most() * ENTRY_SIZE) as u32;
         round_up(HEADER as u64 + stride(most), self.settings.block as u64) as u32
     }

@@ -191,23 +191,29 @@ impl Commits {
         self.head = at + self.block;
     }
 
-    /// Begins a commit that is complete and lies at `span`. `(used, frames)`: bytes, header counted. `(file, file_at)`: where it goes.
+    /// Whether one more commit may be begun that lies elsewhere: it takes no memory of the ring, which alone bounds how many are remembered.
+    pub fn has_place_elsewhere(&mut self) -> bool {
+        while self.queue.len() >= (self.memory / self.block) as usize && self.first < self.durable {
+            self.queue.pop_front();
+            self.first += 1;
+        }
+        self.queue.len() < (self.memory / self.block) as usize
+    }
+
+    /// Begins a commit that lies at `span`, all its frames there already. `(used, frames)`: bytes, header counted. `(file, file_at)`: where it goes.
     pub fn begin_elsewhere(
         &mut self,
+        kind: CommitKind,
         position: Position,
         span: Span,
         (used, frames): (u32, u32),
         (file, file_at): (u32, u32),
         incarnation: u32,
     ) {
-        // Such commits take no memory of the ring, which alone bounds how many are remembered.
-        while self.queue.len() >= (self.memory / self.block) as usize && self.first < self.durable {
-            self.queue.pop_front();
-            self.first += 1;
-        }
+        self.has_place_elsewhere();
         self.queue.push_back(Commit {
             position,
-            kind: CommitKind::Moved,
+            kind,
             at: self.head,
             used,
             frames,
@@ -223,9 +229,18 @@ impl Commits {
         });
     }
 
+    /// Lets the newest commit, which lies elsewhere, take a frame in that lies right behind it.
+    pub fn extend_elsewhere(&mut self, stride: u32) {
+        let commit = self.queue.back_mut().expect("it was just looked at");
+        let span = commit.elsewhere.as_mut().expect("it lies elsewhere");
+        span.len += stride;
+        commit.used += stride;
+        commit.frames += 1;
+    }
+
     /// Whether the newest commit could be `stride` bytes longer without leaving the memory, `bytes_max`.
     pub fn could_grow(&self, stride: u32, bytes_max: u32) -> bool {
-        self.filling().is_some_and(|commit| {
+        self.filling().filter(|commit| commit.elsewhere.is_none()).is_some_and(|commit| {
             let bytes = self.blocks(commit.used + stride);
             bytes <= bytes_max && commit.at as u64 + bytes as u64 <= self.memory as u64
         })

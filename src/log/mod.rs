@@ -4,7 +4,7 @@
 //! completions in. A turn calls, in this order: `on_done` for each completion; `open_frame`, `close_frame` as requests want; `end_turn`;
 //! then `durable` and `event` until it has none.
 //!
-//! * `appender.rs`: frames into the filling commit, and on to the next segment
+//! * `appender.rs`: frames into the filling commit, and on to the next segment; `bulk.rs`: frames that stay where they were received
 //! * `committer.rs`: commits to the device, and what follows when they arrive there
 //! * `commits.rs`: the log's memory; `segment.rs`: its files; `chain.rs`: its segments
 //! * `index.rs`, `footer.rs`, `extents.rs`: where a shard's frames lie, in the active segment, in a sealed one, in all of them
@@ -17,6 +17,7 @@
 //! * `format.rs`: the bytes
 
 mod appender;
+pub mod bulk;
 mod chain;
 pub mod checksum;
 mod commits;
@@ -228,6 +229,8 @@ pub struct Log {
     /// Frames of the active segment that are neither closed nor cancelled.
     open_frames: u32,
     commits: Commits,
+    /// Byte of the header of the last frame, in the newest commit that lies where it was received.
+    last_in_place: u32,
     /// Of the commits that this run writes.
     epoch: u32,
     /// CRC of the newest sealed commit.
@@ -314,6 +317,7 @@ impl Log {
             sealing: Vec::new(),
             open_frames: 0,
             commits: Commits::new(settings.memory.len, block),
+            last_in_place: 0,
             epoch: settings.epoch,
             last_crc: 0,
             next_incarnation: 1,

@@ -14,7 +14,7 @@
 //! last one took: acks that stand behind one in the chain do not wait long.
 
 use super::extents::Extent;
-use super::format::{FrameHeader, FrameKind, HEADER, Position, ShardKey, round_up, stride};
+use super::format::{CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, round_up, stride};
 use super::policy::Verdict;
 use super::scanner::{Found, Place, examine};
 use super::{Event, Fate, Log, Phase, Pin, Purpose, Refusal, token};
@@ -435,7 +435,14 @@ impl Log {
             at += header.stride;
         }
         let position = self.position(incarnation, file_at);
-        self.commits.begin_elsewhere(position, out, (at, chosen.len() as u32), (file, file_at), incarnation);
+        self.commits.begin_elsewhere(
+            CommitKind::Moved,
+            position,
+            out,
+            (at, chosen.len() as u32),
+            (file, file_at),
+            incarnation,
+        );
         self.at += bytes;
         self.vouch_due = None;
         r.stage = Stage::Writing { end: Position(position.0 + bytes as u64), out, extents };

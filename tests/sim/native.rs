@@ -349,11 +349,17 @@ impl NativeWriter {
         match code {
             10 | 12 if line.again.is_some_and(|again| again < sent.number) => Some(Fate::Refused),
             10 => {
-                let forgotten = shared.now.saturating_sub(line.heard) >= REMEMBERED;
+                // At a start the wall clock says how much time has passed.
+                let forgotten = shared.settings.clock_steps || shared.now.saturating_sub(line.heard) >= REMEMBERED;
                 // A log that is full learns of nobody when a shard comes to it.
                 let lost = shared.moves_asked > 0 && shared.settings.when_full == WhenFull::Reject;
                 let excused = forgotten || lost || shared.lenient || shared.oracle.damaged;
                 assert!(excused, "a producer is forgotten: batch {} for shard {}", sent.number, sent.shard);
+                producer.ends = true;
+                Some(Fate::Unknown)
+            }
+            // What was stored last is lost.
+            12 if shared.oracle.damaged => {
                 producer.ends = true;
                 Some(Fate::Unknown)
             }

@@ -1,5 +1,6 @@
 //! The log over a disk in memory.
 
+mod bulk;
 mod bytes;
 mod damage;
 mod disk;
