@@ -53,6 +53,8 @@ pub struct Limits {
     pub commits_in_flight: usize,
     /// (slots, bytes) for superblock, journal, segment heads and footers.
     pub block: (u16, u32),
+    /// (slots, bytes) that bulk connections receive into, two of them each; touched only when used.
+    pub bulk: (u16, u32),
     /// PutRecords requests of one worker between their scan and their ack.
     pub puts: usize,
     /// GetRecords requests that an owner works on at once.
@@ -82,6 +84,7 @@ impl Limits {
             commit_bytes: COMMIT_MAX,
             commits_in_flight: 4,
             block: (64, 64 << 10),
+            bulk: (64, 1 << 20),
             puts: 1024,
             gets: 256,
             subscriptions: 4096,
@@ -106,6 +109,7 @@ impl Limits {
             commit_bytes: 32 << 10,
             commits_in_flight: 3,
             block: (16, 16 << 10),
+            bulk: (6, 16 << 10),
             puts: 8,
             gets: 4,
             subscriptions: 8,
@@ -138,6 +142,7 @@ impl Limits {
             (1, self.log_bytes),
             self.wire,
             self.block,
+            self.bulk,
         ];
         Layouts(pools)
     }

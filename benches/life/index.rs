@@ -101,6 +101,7 @@ impl Rig {
                 (1, 128 << 20),
                 (0, BLOCK),
                 (1, BLOCK),
+                (0, BLOCK),
             ]),
         );
         let settings = Settings {

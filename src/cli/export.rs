@@ -61,6 +61,7 @@ fn layouts() -> Layouts {
         (1, 3 * limits.commit_bytes),
         (0, 4096),
         (1, limits.block.1),
+        (0, 4096),
     ])
 }
 

@@ -27,11 +27,22 @@ pub enum Pool {
     Wire,
     /// Single blocks and short runs of them: superblock, journal, heads of segments, footers.
     Block,
+    /// What bulk connections receive, and the log writes from there.
+    Bulk,
 }
 
-pub const POOLS: usize = 8;
-pub const ALL_POOLS: [Pool; POOLS] =
-    [Pool::Connection, Pool::Reply, Pool::Small, Pool::Medium, Pool::Large, Pool::Log, Pool::Wire, Pool::Block];
+pub const POOLS: usize = 9;
+pub const ALL_POOLS: [Pool; POOLS] = [
+    Pool::Connection,
+    Pool::Reply,
+    Pool::Small,
+    Pool::Medium,
+    Pool::Large,
+    Pool::Log,
+    Pool::Wire,
+    Pool::Block,
+    Pool::Bulk,
+];
 
 /// A range of a slot of a pool of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -266,7 +277,17 @@ mod tests {
     fn buffers() -> Buffers {
         Buffers::new(
             3,
-            Layouts([(2, 4096), (2, 4096), (2, 8192), (1, 16384), (1, 32768), (1, 4096), (0, 4096), (2, 4096)]),
+            Layouts([
+                (2, 4096),
+                (2, 4096),
+                (2, 8192),
+                (1, 16384),
+                (1, 32768),
+                (1, 4096),
+                (0, 4096),
+                (2, 4096),
+                (0, 4096),
+            ]),
         )
     }
 

@@ -66,6 +66,7 @@ impl Bench {
             (1, 1 << 20),
             (0, 4096),
             (8, 65536),
+            (0, 4096),
         ];
         let buffers = Buffers::new(0, Layouts(layouts));
         let scratch = Scratch::new();

@@ -71,7 +71,7 @@ impl Log {
     }
 
     /// Whether a frame at `span` goes into the newest commit: right behind its last one, with room in segment, index and commit.
-    fn goes_on_at(&self, span: Span) -> bool {
+    pub fn goes_on_at(&self, span: Span) -> bool {
         let Some(commit) = self.commits.filling() else { return false };
         let Some(before) = commit.elsewhere else { return false };
         let behind = Span { at: before.at + before.len, len: span.len, ..before };

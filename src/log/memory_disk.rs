@@ -89,7 +89,10 @@ pub struct MemoryDisk {
 
 /// Memory for one machine or two: block slots of two blocks, so that larger writes go in pieces.
 pub fn buffers() -> Buffers {
-    Buffers::new(0, Layouts([(1, 4096), (1, 4096), (1, 4096), (1, 4096), (1, 4096), (1, 4096), (0, 4096), (4, 8192)]))
+    Buffers::new(
+        0,
+        Layouts([(1, 4096), (1, 4096), (1, 4096), (1, 4096), (1, 4096), (1, 4096), (0, 4096), (4, 8192), (0, 4096)]),
+    )
 }
 
 impl MemoryDisk {

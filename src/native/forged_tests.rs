@@ -119,7 +119,7 @@ fn a_flipped_bit_is_found_wherever_it_is() {
     for bit in 0..whole * 8 {
         let mut sent = out.clone();
         sent[bit / 8] ^= 1 << (bit % 8);
-        let Ok(header) = message::from_client(header_at(&sent, 0).expect("a header"), LARGEST) else { continue };
+        let Ok(header) = message::from_client(header_at(&sent, 0).expect("a header"), LARGEST, false) else { continue };
         assert!(bit >= HEADER * 8, "bit {bit} of the header");
         let found = check_body(&header, &sent[HEADER..whole], RECORD_MAX).map_err(|fault| fault.code);
         assert_eq!(found, Err(Code::BadChecksum), "bit {bit}");
@@ -153,7 +153,7 @@ fn counts_and_sizes_are_bounded() {
         let mut bytes = [0; HEADER];
         let header = Header { body: body as u32, stride: stride(body as u32) as u32, ..blank(kind) };
         header.encode(&mut bytes);
-        message::from_client(&bytes, LARGEST).map(|header| header.stride).map_err(|fault| fault.code)
+        message::from_client(&bytes, LARGEST, false).map(|header| header.stride).map_err(|fault| fault.code)
     };
     assert_eq!(taken(Kind::Batch, LARGEST as u64 - 64), Ok(LARGEST));
     assert_eq!(taken(Kind::Batch, LARGEST as u64 - 63), Err(Code::Malformed));
@@ -173,7 +173,7 @@ fn a_header_of_another_length_version_or_kind_ends_the_connection() {
         change(&mut bytes);
         let sum = crc(&bytes[..60]).to_le_bytes();
         bytes[60..].copy_from_slice(&sum);
-        message::from_client(&bytes, LARGEST).expect_err("refused").code
+        message::from_client(&bytes, LARGEST, false).expect_err("refused").code
     };
     assert_eq!(refused(&|bytes| bytes[0] = b'P'), Code::Malformed);
     assert_eq!(refused(&|bytes| bytes[2] = 2), Code::Version);

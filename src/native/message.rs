@@ -6,6 +6,8 @@ use crate::log::format::{self, Damage, HEADER, HeaderKind, ShardKey, stride};
 
 /// The only version of the protocol.
 pub const VERSION: u16 = 1;
+/// On a bulk connection a message takes up whole blocks of so many bytes, and 64 zeros come before its header.
+pub const BLOCK: u32 = 4096;
 /// Whatever is no batch is at most this long, header and padding counted.
 pub const CONTROL_MAX: u32 = 8 << 10;
 
@@ -115,9 +117,9 @@ pub fn seal_header(out: &mut [u8], header: Header) -> usize {
     seal(out, header, 0)
 }
 
-/// The header of a message from a client; `largest`: of a batch, with header and padding. What is refused here ends the connection, as nobody
+/// The header of a message from a client; `largest`: of a batch, with header and padding; `bulk`: of a bulk connection. What is refused here ends the connection, as nobody
 /// knows where the next message begins.
-pub fn from_client(bytes: &[u8; HEADER], largest: u32) -> Result<Header, Fault> {
+pub fn from_client(bytes: &[u8; HEADER], largest: u32, bulk: bool) -> Result<Header, Fault> {
     let malformed = |why| Fault { code: Code::Malformed, why };
     let header = Header::decode(bytes).map_err(|damage| match damage {
         Damage::Version { .. } => Fault { code: Code::Version, why: "The header is of a version that is not served." },
@@ -129,7 +131,15 @@ pub fn from_client(bytes: &[u8; HEADER], largest: u32) -> Result<Header, Fault> 
     if !header.kind.is_for_server() {
         return Err(malformed("A client does not send messages of this kind."));
     }
-    if header.stride as u64 != stride(header.body) {
+    if bulk {
+        let fits =
+            header.stride.is_multiple_of(BLOCK) && header.stride as u64 >= 2 * HEADER as u64 + header.body as u64;
+        if !fits {
+            return Err(malformed(
+                "On a bulk connection a message takes up whole blocks, 128 bytes and its body at least.",
+            ));
+        }
+    } else if header.stride as u64 != stride(header.body) {
         return Err(malformed("A message takes up 64 bytes and its body, rounded up to a multiple of 64, no more."));
     }
     let most = if header.kind == Kind::Batch { largest } else { CONTROL_MAX };

@@ -195,7 +195,7 @@ fn what_was_encoded_is_decoded_to_the_same() {
 #[test]
 fn a_batch_is_taken_and_what_is_stored_of_it_is_a_frame_of_the_log() {
     let sent = batch(false);
-    let header = message::from_client(header_at(&sent, 0).expect("a header"), LARGEST).expect("a message");
+    let header = message::from_client(header_at(&sent, 0).expect("a header"), LARGEST, false).expect("a message");
     check_header(&header, &Terms { stream: 1, producer: 0 }).expect("as agreed");
     let body = &sent[HEADER..HEADER + header.body as usize];
     assert_eq!(check_body(&header, body, 1 << 20), Ok(12));

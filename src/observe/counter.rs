@@ -31,6 +31,7 @@ counters! {
     NativeNow "native_connections_now" "Open connections of the native protocol, which count among all.",
     NativeAccepted "native_connections_accepted_total" "Connections of the native protocol accepted.",
     NativeBatches "native_batches_total" "Batches that came over it.",
+    NativeInPlace "native_batches_in_place_total" "Those of them that were written from where they were received.",
     NativeRepeated "native_batches_repeated_total" "Those of them that were stored already, and are answered as before.",
     NativeHandoversFailed "native_handovers_failed_total" "Shards that moved to a log which could not take what was known of their producers.",
     NativeBatchesRefused "native_batches_refused_total" "Those of them that were refused, or lost with their log.",

@@ -6,17 +6,21 @@
 use super::WhenFull;
 use super::Worker;
 use super::mailbox::{Asker, Batch, Message, NativeId, PutId, PutRefusal};
-use crate::io::buffers::Span;
+use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::Ops;
-use crate::log::format::{FrameKind, Position, ShardKey};
+use crate::log::bulk::ROOM;
+use crate::log::format::{FrameKind, Position, ShardKey, round_up};
 use crate::log::producers::{Claim, Verdict};
 use crate::log::{Refusal, Stamp};
+use crate::native::message::BLOCK;
 use crate::observe::counter::Counter;
 use crate::shard::Admission;
 
 /// How long an owner keeps a frame of another worker waiting.
 pub const HELD_MS: u64 = 15_000;
+/// A frame by itself is written from where it was received if it is this part of the buffer there, or more.
+const IN_PLACE_PART: u32 = 16;
 
 /// A frame that waits to be appended.
 #[derive(Clone, Copy, Debug)]
@@ -196,6 +200,59 @@ impl Worker {
         }
     }
 
+    /// The log has not taken a frame.
+    fn not_taken(&mut self, log: usize, refusal: Refusal) -> Outcome {
+        match refusal {
+            Refusal::Busy => Outcome::LogWaits(log),
+            Refusal::Full if self.options.when_full == WhenFull::Trim && !self.space[log].stuck => {
+                self.space[log].wants_trim = true;
+                Outcome::LogWaits(log)
+            }
+            Refusal::Full => {
+                self.counters.add(Counter::LogFull, 1);
+                Outcome::Refused(PutRefusal::Full)
+            }
+            Refusal::Failed | Refusal::TooLarge => Outcome::Refused(PutRefusal::Failed),
+        }
+    }
+
+    /// The blocks of a batch that is written from where it lies: one of some size, or right behind one that is. Small ones by themselves are
+    /// gathered in log memory, where others' come as well: a copy costs less than a write.
+    fn in_place(&self, batch: &Batch, log: usize) -> Option<Span> {
+        let body = Some(batch.body).filter(|_| batch.in_place)?;
+        let len = round_up((ROOM + body.len) as u64, BLOCK as u64) as u32;
+        let span = Span { at: body.at - ROOM, len, ..body };
+        let large = len >= self.buffers.slot_size(Pool::Bulk) / IN_PLACE_PART;
+        (large || self.logs[log].goes_on_at(span)).then_some(span)
+    }
+
+    /// Appends a batch of a bulk connection from where it was received.
+    fn append_in_place(&mut self, id: NativeId, batch: &Batch, span: Span, log: usize) -> Outcome {
+        let &Batch { shard: key, count, body, producer, number, body_crc, .. } = batch;
+        let mut shard = *self.shards.get(key).expect("its log was looked up");
+        let (first, arrival) = shard.assign(count as u32, self.retention.stamp(self.now));
+        let stamp = Stamp {
+            kind: FrameKind::Batch,
+            shard: key,
+            sequence: first,
+            arrival,
+            count: count as u32,
+            producer,
+            number,
+            body_crc,
+        };
+        let position = match self.logs[log].append_in_place(span, body.len, &stamp, &mut self.buffers) {
+            Ok(position) => position,
+            Err(refusal) => return self.not_taken(log, refusal),
+        };
+        shard.end = position;
+        *self.shards.get_mut(key).expect("just looked at") = shard;
+        self.native_in_place(id.place, body, log, position);
+        self.counters.add(Counter::NativeInPlace, 1);
+        self.fanout.appended(log, position, key);
+        Outcome::Appended(Appended { log: self.logs[log].settings().number, first, arrival, position })
+    }
+
     fn append(&mut self, pending: Pending) -> Outcome {
         let key = self.shard_of(&pending);
         let (count, size, seen) = match pending {
@@ -234,18 +291,14 @@ impl Worker {
                 return Outcome::Refused(PutRefusal::Moved { change: applied });
             }
         };
+        if let Pending::Native { id, batch, .. } = pending
+            && let Some(span) = self.in_place(&batch, log)
+        {
+            return self.append_in_place(id, &batch, span, log);
+        }
         let open = match self.logs[log].open_frame(size as u32, &mut self.buffers) {
             Ok(open) => open,
-            Err(Refusal::Busy) => return Outcome::LogWaits(log),
-            Err(Refusal::Full) if self.options.when_full == WhenFull::Trim && !self.space[log].stuck => {
-                self.space[log].wants_trim = true;
-                return Outcome::LogWaits(log);
-            }
-            Err(Refusal::Full) => {
-                self.counters.add(Counter::LogFull, 1);
-                return Outcome::Refused(PutRefusal::Full);
-            }
-            Err(Refusal::Failed | Refusal::TooLarge) => return Outcome::Refused(PutRefusal::Failed),
+            Err(refusal) => return self.not_taken(log, refusal),
         };
         let to = self.logs[log].body(&open);
         let (producer, number, body_crc) = self.fill(pending, to);

@@ -58,6 +58,8 @@ pub struct Batch {
     pub producer: u64,
     pub number: u32,
     pub body_crc: Option<u32>,
+    /// It may be written from where it lies, by the worker whose memory that is.
+    pub in_place: bool,
 }
 
 /// Why a frame was not appended.

@@ -27,6 +27,7 @@ pub mod message;
 mod mirror;
 mod native;
 mod native_batch;
+mod native_bulk;
 mod native_receive;
 mod native_send;
 pub mod notice;

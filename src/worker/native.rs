@@ -14,6 +14,7 @@ use super::append::Appended;
 use super::connection::{Connection, Phase as Slot};
 use super::connections::free;
 use super::mailbox::{Batch, NativeId};
+use super::native_bulk::Bulk;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Op, Ops, Socket};
@@ -151,6 +152,9 @@ pub(super) struct Native {
     pub stream: u32,
     /// Id << 16 | epoch; 0: none.
     pub producer: u64,
+    pub wants_bulk: bool,
+    /// What it receives into, where it is a bulk connection.
+    pub bulk: Option<Box<Bulk>>,
     pub underway: Option<Underway>,
     pub answers: VecDeque<Answer>,
     pub due: Due,
@@ -172,6 +176,8 @@ pub(super) struct Natives {
     pub waiting: VecDeque<u16>,
     /// Those with answers that have not been sent.
     pub answering: Vec<u16>,
+    /// Those that have gone, and whose buffers are being written still.
+    pub parting: Vec<u16>,
     challenges: u64,
 }
 
@@ -198,6 +204,8 @@ fn nobody() -> Native {
         key: None,
         stream: 0,
         producer: 0,
+        wants_bulk: false,
+        bulk: None,
         underway: None,
         answers: VecDeque::new(),
         due: Due::default(),
@@ -248,6 +256,7 @@ impl Natives {
             stirred: VecDeque::with_capacity(count as usize),
             waiting: VecDeque::with_capacity(count as usize),
             answering: Vec::with_capacity(count as usize),
+            parting: Vec::with_capacity(count as usize),
             challenges: 0,
         }
     }
@@ -355,6 +364,9 @@ impl Worker {
         let native = &mut self.natives.slots[place as usize];
         native.phase = Phase::Closing;
         native.into.take().into_iter().for_each(|span| self.buffers.give(span));
+        if native.bulk.is_some() {
+            self.natives.parting.push(place);
+        }
         self.native_free(place);
     }
 
@@ -365,10 +377,15 @@ impl Worker {
         if !closed || native.underway.as_ref().is_some_and(|underway| underway.stage == Stage::Lent) {
             return;
         }
+        if native.bulk.as_mut().is_some_and(|bulk| !bulk.ends(&self.logs, &mut self.buffers)) {
+            return;
+        }
+        native.bulk = None;
         let owned = native.underway.take().and_then(|underway| underway.owned);
         owned.into_iter().for_each(|span| self.buffers.give(span));
         native.answers.clear();
         native.phase = Phase::Free;
+        self.natives.parting.retain(|other| *other != place);
         self.natives.free.push(place);
         self.counters.set(Counter::NativeNow, self.natives.in_use() as u64);
     }

@@ -79,6 +79,7 @@ impl Worker {
             producer: header.producer,
             number: header.number,
             body_crc: Some(header.body_crc),
+            in_place: native.bulk.is_some(),
         };
         let since = self.now.mono;
         native.underway = Some(Underway { batch, owned, in_slot, payload: 0, stage: Stage::Unlent, since });
@@ -167,7 +168,8 @@ impl Worker {
     fn native_lend(&mut self, place: u16) -> Option<Batch> {
         let Worker { natives, buffers, .. } = self;
         let underway = natives.slots[place as usize].underway.as_mut()?;
-        if underway.owned.is_none() {
+        // A bulk connection's buffer is kept for as long as it is lent.
+        if underway.owned.is_none() && !underway.batch.in_place {
             let len = underway.batch.body.len;
             let buffer = buffers.take_for(len as usize)?;
             let (from, to) = buffers.pair(underway.batch.body, buffer.first(len));

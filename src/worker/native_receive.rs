@@ -11,6 +11,7 @@ use crate::io::op::{Errno, Op, Ops, Socket};
 use crate::kinesis::error::Kind as Refused;
 use crate::log::format::{HEADER, header_at};
 use crate::native::batch::{Terms, check_header};
+use crate::native::hello::feature::BULK;
 use crate::native::hello::{self, Hello};
 use crate::native::message::{self, Header, Kind};
 use crate::native::proof::{self, HASH};
@@ -52,6 +53,7 @@ impl Worker {
 
     /// Lets those go on that have been stirred, and tries again what waits.
     pub(super) fn natives_turn(&mut self, ops: &mut Ops) {
+        self.natives_part();
         for _ in 0..self.natives.waiting.len() {
             let Some(place) = self.natives.waiting.pop_front() else { break };
             self.natives.slots[place as usize].waiting = false;
@@ -68,7 +70,11 @@ impl Worker {
     /// Takes every message that is whole, as long as there is room for answers; then sends what is to be sent.
     pub(super) fn native_go_on(&mut self, place: u16, ops: &mut Ops) {
         while self.natives.slots[place as usize].reads() {
-            let Some((header, body)) = self.native_message(place, ops) else { break };
+            let message = match self.natives.slots[place as usize].bulk {
+                Some(_) => self.native_bulk_message(place, ops),
+                None => self.native_message(place, ops),
+            };
+            let Some((header, body)) = message else { break };
             let native = &mut self.natives.slots[place as usize];
             if header.kind == Kind::Batch && native.is_ahead(header.shard) {
                 // It is there, and looked at again when one of them has been answered.
@@ -114,9 +120,7 @@ impl Worker {
         let size = header.stride;
         if size > slot.len && native.into.is_none() {
             let Some(buffer) = take_body(&mut self.buffers, size as usize, |_, _| true) else {
-                native.since = native.since.or(Some(self.now.mono));
-                native.receive_by = message_by(native.since, size, self.now.mono);
-                self.natives.wait(place);
+                self.native_waits_for_buffer(place, size);
                 return None;
             };
             let (from, to) = self.buffers.pair(slot.part(native.start, there), buffer.first(there));
@@ -136,10 +140,18 @@ impl Worker {
         Some((header, from.part(HEADER as u32, header.body)))
     }
 
+    /// Looks again in a later turn; a message of `size` bytes has been begun.
+    pub(super) fn native_waits_for_buffer(&mut self, place: u16, size: u32) {
+        let native = &mut self.natives.slots[place as usize];
+        native.since = native.since.or(Some(self.now.mono));
+        native.receive_by = message_by(native.since, size, self.now.mono);
+        self.natives.wait(place);
+    }
+
     /// The header of the next message, if that may come now.
-    fn native_header(&self, place: u16, bytes: &[u8; HEADER]) -> Result<Header, Fault> {
+    pub(super) fn native_header(&self, place: u16, bytes: &[u8; HEADER]) -> Result<Header, Fault> {
         let native = &self.natives.slots[place as usize];
-        let header = message::from_client(bytes, self.native_largest())?;
+        let header = message::from_client(bytes, self.native_largest(), native.bulk.is_some())?;
         let expected = match native.phase {
             Phase::Hello => header.kind == Kind::Hello,
             Phase::Proof => header.kind == Kind::Proof,
@@ -162,14 +174,16 @@ impl Worker {
     }
 
     /// Receives more, unless that is being done.
-    fn native_receive(&mut self, place: u16, ops: &mut Ops) {
+    pub(super) fn native_receive(&mut self, place: u16, ops: &mut Ops) {
         let native = &mut self.natives.slots[place as usize];
         if std::mem::replace(&mut native.receiving, true) {
             return;
         }
         let slot = self.buffers.whole(Pool::Connection, native.socket);
         let now = self.now.mono;
+        let inbox = native.bulk.as_ref().and_then(|bulk| bulk.inbox);
         let into = match (native.into, native.header) {
+            _ if let Some(inbox) = inbox => inbox.part(native.filled, inbox.len - native.filled),
             (Some(buffer), Some(header)) => buffer.part(native.into_filled, header.stride - native.into_filled),
             _ => {
                 // What is there of a message comes to the front, so that the rest of it has room.
@@ -179,7 +193,7 @@ impl Worker {
                 slot.part(native.filled, slot.len - native.filled)
             }
         };
-        let begun = native.into.is_some() || native.filled > 0;
+        let begun = native.into.is_some() || native.filled > native.start;
         native.since = native.since.or(begun.then_some(now));
         native.receive_by = message_by(native.since, native.header.map_or(0, |header| header.stride), now);
         ops.push(Op::Recv { socket: Socket(native.socket as u32), into });
@@ -213,6 +227,7 @@ impl Worker {
             Err(fault) => return self.native_leave(place, fault),
         };
         let native = &mut self.natives.slots[place as usize];
+        native.wants_bulk = hello.wanted & BULK != 0;
         native.producer = header.producer;
         native.name.0[..hello.stream.len()].copy_from_slice(hello.stream.as_bytes());
         native.name.1 = hello.stream.len() as u8;
@@ -263,6 +278,9 @@ impl Worker {
                 (native.stream, native.phase) = (number, Phase::Open);
                 native.begun_by = Mono(u64::MAX);
                 (native.due.welcome, native.due.map) = (true, Some(0));
+                if native.wants_bulk {
+                    self.native_begin_bulk(place);
+                }
                 return;
             }
             Err(error) if error.kind == Refused::AccessDenied => {

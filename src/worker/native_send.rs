@@ -10,6 +10,7 @@ use crate::io::op::{Op, Ops, Socket};
 use crate::log::format::{HEADER, ShardKey};
 use crate::native::batch::{Ack, RECORDS_MAX};
 use crate::native::hello::encode_hash;
+use crate::native::hello::feature::BULK;
 use crate::native::message::{Header, Kind, VERSION, blank, seal_header};
 use crate::native::reading::Done;
 use crate::native::refusal::{Code, Fault, REFUSAL_MAX, Refusal};
@@ -59,6 +60,7 @@ impl Worker {
         for at in (0..self.natives.answering.len()).rev() {
             let place = self.natives.answering[at];
             self.native_flush(place, ops);
+            self.native_release_bulk(place);
             // With room for answers again its next batches may be looked at.
             let native = &mut self.natives.slots[place as usize];
             if native.reads() && !native.receiving {
@@ -130,13 +132,14 @@ impl Worker {
             return encode_hash(self.buffers.bytes_mut(out), Kind::Challenge, &challenge);
         }
         let (stream, producer) = (native.stream, native.producer);
+        let features = if native.bulk.is_some() { BULK } else { 0 };
         if !welcome {
             return 0;
         }
         let record = self.state().stream_by_number(stream).map_or(0, |stream| stream.max_record_kib * 1024);
         let welcome = Welcome {
             version: VERSION,
-            features: 0,
+            features,
             producer,
             largest: self.native_largest(),
             unanswered: (UNANSWERED as u32, 0),

@@ -34,7 +34,8 @@ impl Worker {
                 put.lent = Some((buffer, put.lent.map_or(0, |(_, n)| n) + 1));
                 let seen = self.state().applied;
                 let asker = Asker::Put { put: id, frame: frame as u16 };
-                let batch = Batch { shard: f.shard, count: f.count, body, producer: 0, number: 0, body_crc: None };
+                let (shard, count) = (f.shard, f.count);
+                let batch = Batch { shard, count, body, producer: 0, number: 0, body_crc: None, in_place: false };
                 self.mail.ask(owner, Message::Put { asker, batch, seen });
             }
             if self.puts.slots[id.0 as usize].lent.is_none() {

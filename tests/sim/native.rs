@@ -58,6 +58,20 @@ fn message(kind: u8, body: &[u8], count: u32, shard: u64, number: u32) -> Vec<u8
     bytes
 }
 
+/// The message as a bulk connection takes it: with 64 zeros before it, and whole blocks, sometimes more than it needs.
+fn in_blocks(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+    let body = u32_at(bytes, 8) as usize;
+    let spare = if random.chance(100) { 4096 } else { 0 };
+    let size = (128 + body).next_multiple_of(4096) + spare;
+    let mut blocks = vec![0; 64];
+    blocks.extend_from_slice(&bytes[..64 + body]);
+    blocks.resize(size, 0);
+    blocks[68..72].copy_from_slice(&(size as u32).to_le_bytes());
+    let sum = crc32c::crc32c(&blocks[64..124]);
+    blocks[124..128].copy_from_slice(&sum.to_le_bytes());
+    blocks
+}
+
 /// The message, of a producer.
 fn produced(mut bytes: Vec<u8>, producer: u64) -> Vec<u8> {
     bytes[40..48].copy_from_slice(&producer.to_le_bytes());
@@ -150,6 +164,8 @@ pub struct NativeWriter {
     /// By the number of the call.
     sent: BTreeMap<u32, Sent>,
     producer: Option<Producer>,
+    /// The server takes whole blocks.
+    bulk: bool,
 }
 
 impl NativeWriter {
@@ -164,6 +180,7 @@ impl NativeWriter {
             held: Vec::new(),
             next: 0,
             sent: BTreeMap::new(),
+            bulk: false,
             // Two thirds of them are one.
             producer: (!prefix.is_multiple_of(3)).then(|| Producer {
                 id: 40 + prefix as u64,
@@ -176,6 +193,11 @@ impl NativeWriter {
 
     /// What it says next.
     pub fn next(&mut self, random: &mut Random, shared: &mut Shared, idle: bool) -> Option<(Vec<u8>, Kind)> {
+        let (bytes, kind) = self.say(random, shared, idle)?;
+        Some((if self.bulk { in_blocks(&bytes, random) } else { bytes }, kind))
+    }
+
+    fn say(&mut self, random: &mut Random, shared: &mut Shared, idle: bool) -> Option<(Vec<u8>, Kind)> {
         match self.state {
             State::Silent => self.hello(random, shared),
             State::Greeting | State::Over => None,
@@ -232,7 +254,8 @@ impl NativeWriter {
         self.state = State::Greeting;
         let producer = self.producer.as_ref().map_or(0, |producer| producer.id << 16 | producer.epoch);
         let name = shared.oracle.streams[self.stream].name.as_bytes();
-        let mut body = vec![1, 0, 1, 0, 0, 0, 0, 0, name.len() as u8, 0, 0, 0, 0, 0, 0, 0];
+        let wants_bulk = random.chance(500) as u8;
+        let mut body = vec![1, 0, 1, 0, wants_bulk, 0, 0, 0, name.len() as u8, 0, 0, 0, 0, 0, 0, 0];
         body.extend_from_slice(name);
         Some((produced(message(HELLO, &body, 0, 0, 0), producer), Kind::Native { number: NO_BATCH }))
     }
@@ -301,7 +324,10 @@ impl NativeWriter {
     fn on_message(&mut self, message: &Message<'_>, shared: &mut Shared, answered: &mut Vec<u32>) {
         let Message { kind, shard, sequence, number, body } = *message;
         match kind {
-            WELCOME => self.stream_number = u32_at(body, 36) as u64,
+            WELCOME => {
+                self.stream_number = u32_at(body, 36) as u64;
+                self.bulk = u32_at(body, 4) == 1;
+            }
             SHARDS => {
                 for line in body.chunks_exact(48) {
                     self.map.insert(u32_at(line, 0), (line[4] == 1, u128_at(line, 16), u128_at(line, 32)));

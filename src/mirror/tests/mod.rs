@@ -80,7 +80,8 @@ struct Model {
 
 fn layer(accept_degraded: bool) -> (Mirror, Buffers) {
     let most = SLOTS as u32 * COMMIT;
-    let layouts = [(1, 4096), (1, 4096), (1, 4096), (4, 16 << 10), (4, 16 << 10), (1, most), (0, 4096), (4, 2 * BLOCK)];
+    let (some, none, pages) = ((4, 16 << 10), (0, 4096), (1, 4096));
+    let layouts = [pages, pages, pages, some, some, (1, most), none, (4, 2 * BLOCK), none];
     let mut buffers = Buffers::new(0, Layouts(layouts));
     let settings = Settings {
         blocks: vec![BLOCK],
