@@ -14,6 +14,8 @@ use super::append::Appended;
 use super::connection::{Connection, Phase as Slot};
 use super::connections::free;
 use super::mailbox::{Batch, NativeId};
+use super::native_read::Readers;
+use super::native_read_send::Outgoing;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Op, Ops, Socket};
@@ -23,6 +25,7 @@ use crate::log::producers::KEPT;
 use crate::native::hello::STREAM_NAME_MAX;
 use crate::native::message::Header;
 use crate::native::proof::HASH;
+use crate::native::reading::Done;
 use crate::native::refusal::{Code, Fault};
 use crate::observe::counter::Counter;
 use sha2::{Digest, Sha256};
@@ -115,8 +118,8 @@ pub(super) struct Due {
     pub map: Option<u32>,
     /// The number of the ping.
     pub pong: Option<u32>,
-    /// A read that is not served: its shard, and the number that it asked for.
-    pub done: Option<(ShardKey, u64)>,
+    /// The end of a read that cannot begin.
+    pub done: Option<Done>,
     pub goodbye: Option<Fault>,
 }
 
@@ -154,6 +157,10 @@ pub(super) struct Native {
     pub underway: Option<Underway>,
     pub answers: VecDeque<Answer>,
     pub due: Due,
+    /// What it reads; what of that is being sent, and since when.
+    pub readers: Readers,
+    pub outgoing: Option<Outgoing>,
+    pub sending_since: Mono,
     /// It is in the lists of `Natives`.
     pub stirred: bool,
     pub waiting: bool,
@@ -172,6 +179,8 @@ pub(super) struct Natives {
     pub waiting: VecDeque<u16>,
     /// Those with answers that have not been sent.
     pub answering: Vec<u16>,
+    /// Readers, and pulls of those that have gone which have not been answered.
+    pub readers: usize,
     challenges: u64,
 }
 
@@ -201,6 +210,9 @@ fn nobody() -> Native {
         underway: None,
         answers: VecDeque::new(),
         due: Due::default(),
+        readers: Readers::default(),
+        outgoing: None,
+        sending_since: Mono(0),
         stirred: false,
         waiting: false,
         answering: false,
@@ -228,7 +240,7 @@ impl Native {
 
     fn is_idle(&self) -> bool {
         let waits = self.underway.is_some() || !self.answers.is_empty() || self.header.is_some();
-        self.is_open() && !waits && self.filled == self.start
+        self.is_open() && !waits && self.filled == self.start && self.readers.of.is_empty()
     }
 
     pub fn stream_name(&self) -> &str {
@@ -248,6 +260,7 @@ impl Natives {
             stirred: VecDeque::with_capacity(count as usize),
             waiting: VecDeque::with_capacity(count as usize),
             answering: Vec::with_capacity(count as usize),
+            readers: 0,
             challenges: 0,
         }
     }
@@ -347,11 +360,12 @@ impl Worker {
     }
 
     /// The socket has no connection any more, and is free for another one.
-    pub(super) fn on_native_closed(&mut self, socket: Socket) {
+    pub(super) fn on_native_closed(&mut self, socket: Socket, ops: &mut Ops) {
         let place = self.natives.at(socket.0 as u16);
         self.on_closed(socket);
         self.natives.place_of[socket.0 as usize] = NOWHERE;
         let Some(place) = place else { return };
+        self.native_readers_drop(place, ops);
         let native = &mut self.natives.slots[place as usize];
         native.phase = Phase::Closing;
         native.into.take().into_iter().for_each(|span| self.buffers.give(span));
@@ -379,6 +393,7 @@ impl Worker {
         if !matches!(native.phase, Phase::Free | Phase::Closing) {
             native.phase = Phase::Closing;
             let socket = native.socket;
+            self.native_readers_drop(place, ops);
             self.close(socket, ops);
         }
     }
@@ -454,6 +469,8 @@ impl Worker {
             if matches!(native.phase, Phase::Free | Phase::Closing) {
                 continue;
             }
+            self.native_readers_ask(place, ops);
+            let native = &self.natives.slots[place as usize];
             let slow = native.answers.iter().any(|answer| answer.since.plus_ms(DURABLE_MS) < now);
             let idle = native.is_open() && native.since.is_none();
             // Bytes, or a buffer for them, are waited for.

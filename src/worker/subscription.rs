@@ -4,6 +4,7 @@
 //! does not read holds these two and its position.
 
 use super::Worker;
+use super::event::{Mode, Who};
 use super::fanout::{Letter, Outcome, Pull};
 use super::registrar::{Claim, SubscriptionId};
 use crate::catalog::state::StreamStatus;
@@ -177,7 +178,17 @@ impl Worker {
         let Some(shard) = state.shard(key) else { return self.stream_gone(slot) };
         let part = shard.part_from(next, floor.max(self.horizon(key.stream())));
         let sequence = next.max(part.first);
-        let pull = Pull { id, shard: key, log: part.log, sequence, floor, seen: state.applied };
+        let pull = Pull {
+            who: Who::Subscription(id),
+            mode: Mode::Event,
+            bytes: 0,
+            records: 0,
+            shard: key,
+            log: part.log,
+            sequence,
+            floor,
+            seen: state.applied,
+        };
         let owner = self.owner_of(part.log);
         self.subscriptions.slots[slot as usize].as_mut().expect("just seen").pulls = true;
         match owner == self.id {
@@ -212,6 +223,9 @@ impl Worker {
             Outcome::Gone => self.stream_gone(id.slot),
             Outcome::Failed(text) => {
                 self.stream_ends(id.slot, Some(Error::new(Kind::InternalFailure, text)), Counter::SubscriptionsFailed)
+            }
+            Outcome::Frames { .. } | Outcome::Nothing { .. } | Outcome::News | Outcome::Unreadable { .. } => {
+                unreachable!("what is answered to native readers alone")
             }
         }
         self.stream_go_on(id.slot, ops);
@@ -354,6 +368,12 @@ impl Worker {
             if let Some(since) = held.sending.filter(|since| lent && since.plus_ms(HASTE_MS) <= self.now.mono) {
                 longest = Some(longest.map_or((since, slot), |other| other.min((since, slot))));
             }
+        }
+        let native = self.native_longest(worker, HASTE_MS);
+        if let Some((since, place)) = native
+            && longest.is_none_or(|(other, _)| since <= other)
+        {
+            return self.native_shed(place, ops);
         }
         if let Some((_, slot)) = longest {
             self.subscription_over(slot, Counter::SubscriptionsShed);
