@@ -83,7 +83,8 @@ class Reading(ReadingTest):
         found, done = connection.read(sequence=5, count=1)
         self.assertEqual((found[0].sequence, done.sequence), (4, 7))
         self.assertEqual(connection.read(sequence=31)[1].done(), (ENDED, 31, 0))
-        self.assertEqual(connection.read(sequence=LATEST)[1].done(), (ENDED, 31, 0))
+        for records in (0, 1, (1 << 32) - 1):
+            self.assertEqual(connection.read(sequence=LATEST, count=records)[1].done(), (ENDED, 31, 0))
         at = connection.read(sequence=13, count=1)[0][0].arrival
         found, done = connection.read(floor=at)
         self.assertTrue(found and all(batch.arrival >= at for batch in found))

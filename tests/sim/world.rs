@@ -152,10 +152,10 @@ fn roles(settings: &Settings) -> Vec<Client> {
     if settings.moves > 0 {
         add(Role::Mover(Mover), 300);
     }
-    for number in 1..=settings.natives {
+    for number in 1..=settings.natives.0 {
         add(Role::Native(NativeWriter::new(number)), 500 + number);
     }
-    for number in 1..=settings.native_readers {
+    for number in 1..=settings.natives.1 {
         add(Role::NativeReader(NativeReader::new()), 600 + number);
     }
     for number in 1..=settings.lessees {
