@@ -88,7 +88,7 @@ impl Worker {
         let (key, records, next) = (get.call.shard, get.made.records(), get.next);
         let stands = next == get.call.sequence;
         let again = GetCall { sequence: next, floor: get.floor_asked, ..get.call };
-        let arrival = get.arrival;
+        let (arrival, since, caught_up) = (get.arrival, get.first_arrival, end == End::CaughtUp);
         let shard = self.shard_of_get(&again);
         let ends = end == End::CaughtUp && shard.is_some_and(Shard::is_closed);
         let created = shard.map_or(0, |shard| shard.created);
@@ -128,7 +128,8 @@ impl Worker {
         self.counters.add(Counter::EventsEncoded, 1);
         self.fanout.lend(span, event.takers.len());
         for taker in event.takers {
-            self.deliver(taker.worker, taker.who, Outcome::Event { span, records, next, ends }, ops);
+            let outcome = Outcome::Event { span, records, next, caught_up, ends, since };
+            self.deliver(taker.worker, taker.who, outcome, ops);
         }
     }
 

@@ -49,8 +49,9 @@ pub struct Pull {
 /// What a call for an event is answered with.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A frame and its line end, lent until it is returned; `next`: the first number behind it. `ends`: nothing will follow.
-    Event { span: Span, records: u32, next: u64, ends: bool },
+    /// A frame and its line end, lent until it is returned; `next`: the first number behind it. `caught_up`: it has all that is durable;
+    /// `ends`: nothing will follow; `since`: when its first record arrived (µs).
+    Event { span: Span, records: u32, next: u64, caught_up: bool, ends: bool, since: u64 },
     /// What comes next, from number `next` on, is elsewhere by change `change` of the catalog.
     Moved { change: u64, next: u64 },
     /// The shard or its stream is not there any more.

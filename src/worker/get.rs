@@ -59,7 +59,9 @@ pub(super) struct Get {
     pub(super) bytes: usize,
     /// Most of them, unless the first record is larger. Of an event the bytes that are sent count, which fit one buffer.
     pub(super) bytes_max: usize,
+    /// Of its last record (µs), and of its first.
     pub(super) arrival: u64,
+    pub(super) first_arrival: u64,
     frames: usize,
     /// Bytes read from segments.
     bytes_read: usize,
@@ -299,6 +301,7 @@ impl Worker {
             bytes: 0,
             bytes_max,
             arrival: 0,
+            first_arrival: 0,
             frames: 0,
             bytes_read: 0,
             read,

@@ -108,6 +108,9 @@ impl Worker {
                 }
                 get.made.answer().push(out, &run, record.ordinal, Wall(arrival), record.key, record.data);
                 get.bytes += size;
+                if get.first_arrival == 0 {
+                    get.first_arrival = arrival;
+                }
                 get.arrival = arrival;
                 get.next = number + 1;
                 ordinal = record.ordinal + 1;

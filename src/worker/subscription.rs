@@ -16,6 +16,7 @@ use crate::kinesis::event_stream::{LAST_CHUNK, exception_chunk, write_chunk_size
 use crate::kinesis::subscribe_to_shard::SubscribeToShard;
 use crate::limits::Limits;
 use crate::observe::counter::Counter;
+use crate::observe::latency::Latency;
 
 /// How long its last bytes may take.
 const LAST_MS: u64 = 60_000;
@@ -40,6 +41,8 @@ pub(super) enum Stage {
 struct Arrived {
     span: Span,
     records: u32,
+    /// When its first record arrived (µs), where the subscriber had all before it.
+    live_since: Option<u64>,
 }
 
 /// What a stream ends with, and what that counts as.
@@ -65,6 +68,9 @@ pub(super) struct Subscription {
     /// It asks again when this change of the catalog has been applied here.
     waits: Option<u64>,
     queued: Option<Arrived>,
+    /// It has been given all that was durable; what is on its way arrived then (µs).
+    caught_up: bool,
+    live_since: Option<u64>,
     /// Since when something has been on its way.
     pub sending: Option<Mono>,
     last: Option<Last>,
@@ -83,6 +89,8 @@ impl Subscription {
             pulls: false,
             waits: None,
             queued: None,
+            caught_up: false,
+            live_since: None,
             sending: None,
             last: None,
         }
@@ -208,8 +216,10 @@ impl Worker {
         };
         held.pulls = false;
         match outcome {
-            Outcome::Event { span, records, next, ends } => {
-                held.queued = Some(Arrived { span, records });
+            Outcome::Event { span, records, next, caught_up, ends, since } => {
+                let live_since = (held.caught_up && records > 0).then_some(since);
+                held.queued = Some(Arrived { span, records, live_since });
+                held.caught_up = caught_up;
                 held.next = next + skipped;
                 held.floor = if records > 0 { 0 } else { held.floor };
                 if ends && held.last.is_none() {
@@ -298,7 +308,8 @@ impl Worker {
         if held.sending.is_none() {
             let whole = self.buffers.whole(Pool::Reply, slot);
             let c = &mut self.connections.slots[slot as usize];
-            if let Some(Arrived { span, records }) = held.queued.take() {
+            if let Some(Arrived { span, records, live_since }) = held.queued.take() {
+                held.live_since = live_since;
                 self.counters.add(Counter::SubscriptionEvents, 1);
                 self.counters.add(Counter::SubscriptionRecords, records as u64);
                 self.counters.add(Counter::SubscriptionBytes, span.len as u64);
@@ -325,6 +336,10 @@ impl Worker {
     pub(super) fn stream_sent(&mut self, slot: u16, sent: bool, ops: &mut Ops) {
         let held = self.subscriptions.slots[slot as usize].as_mut().expect("a stream is a subscription's");
         held.sending = None;
+        if let Some(since) = held.live_since.take().filter(|_| sent) {
+            let micros = self.now.wall.0.saturating_sub(since);
+            self.counters.latencies.record(Latency::Delivered, micros.saturating_mul(1_000));
+        }
         if !sent {
             return self.close(slot, ops);
         }
