@@ -36,6 +36,8 @@ pub struct Limits {
     pub reply_bytes: u32,
     /// Clients of the native protocol among them; each may have so many batches unanswered as `worker/native.rs` says, in some 5 KiB.
     pub natives: u16,
+    /// Shards that native clients of a worker read at once, each in some 200 bytes; half of them may be one client's.
+    pub native_readers: usize,
     /// Streams of HTTP/2 of a worker; to the core each is a connection.
     pub streams: u16,
     /// (slots, bytes) for connections that carry HTTP/2.
@@ -75,6 +77,7 @@ impl Limits {
             connection_bytes: 16 << 10,
             reply_bytes: 4 << 10,
             natives: 1024,
+            native_readers: 16_384,
             streams: 4096,
             wire: (2048, 192 << 10),
             small: (1024, 64 << 10),
@@ -100,6 +103,7 @@ impl Limits {
             connection_bytes: 8 << 10,
             reply_bytes: 4 << 10,
             natives: 5,
+            native_readers: 14,
             streams: 0,
             wire: (0, 4 << 10),
             small: (6, 16 << 10),

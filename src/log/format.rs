@@ -107,6 +107,10 @@ pub trait HeaderKind: Copy {
     fn byte(self) -> u8;
     /// `None`: there is no such kind.
     fn of_byte(byte: u8) -> Option<Self>;
+    /// Whether `sequence` and `count` are of records that follow.
+    fn has_records(self) -> bool {
+        true
+    }
 }
 
 impl HeaderKind for FrameKind {
@@ -298,7 +302,7 @@ impl<K: HeaderKind> Header<K> {
         if !fits {
             return Err(Damage::Field { what: "stride of a frame" });
         }
-        if header.sequence.checked_add(header.count as u64).is_none() {
+        if kind.has_records() && header.sequence.checked_add(header.count as u64).is_none() {
             return Err(Damage::Field { what: "sequence of a frame" });
         }
         Ok(header)

@@ -68,6 +68,11 @@ impl HeaderKind for Kind {
     fn of_byte(byte: u8) -> Option<Kind> {
         KINDS.into_iter().find(|kind| *kind as u8 == byte)
     }
+
+    /// Of a read, they are what is wanted.
+    fn has_records(self) -> bool {
+        matches!(self, Kind::Batch | Kind::Encrypted)
+    }
 }
 
 impl Kind {

@@ -48,6 +48,7 @@ codes! {
     Unreadable = 20 Nothing,
     ReaderBusy = 21 Nothing,
     NotServed = 22 Nothing,
+    ReadersFull = 23 Nothing,
     // Of a connection: what is said is of the batches that it has not answered.
     Malformed = 32 NotStored,
     Version = 33 NotStored,

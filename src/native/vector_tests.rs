@@ -4,7 +4,7 @@ use super::batch::{Ack, LARGEST, RECORDS_MAX, Terms, check_body, check_header};
 use super::hello::{self, Hello};
 use super::message::{self, Header, KINDS, Kind, blank, seal, seal_header};
 use super::proof;
-use super::reading::{Credit, Done, Want};
+use super::reading::{Credit, Done, LATEST, Want};
 use super::refusal::{CODES, Code, Fault, Outcome, Refusal};
 use super::welcome::{ShardLine, ShardState, Welcome, decode_shards, encode_shards};
 use crate::log::checksum::crc;
@@ -128,8 +128,14 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         ("ping", made(|out| seal_header(out, Header { number: 9, ..blank(Kind::Ping) }))),
         ("subscribe", made(|out| want().encode(out, Kind::Subscribe))),
         ("credit", made(|out| Credit { shard: SHARD, bytes: 64 << 10 }.encode(out))),
+        ("read", made(|out| latest().encode(out, Kind::Read))),
+        ("unsubscribe", made(|out| seal_header(out, Header { shard: SHARD, ..blank(Kind::Unsubscribe) }))),
         ("done", made(|out| done.encode(out))),
     ]
+}
+
+fn latest() -> Want {
+    Want { sequence: LATEST, records: 7, bytes: 1 << 20, ..want() }
 }
 
 /// The vectors of the page: name, and the message in hexadecimal digits.
@@ -188,6 +194,8 @@ fn what_was_encoded_is_decoded_to_the_same() {
     assert_eq!(Want::decode(&header, body), Some(want()));
     let (header, body) = find("credit");
     assert_eq!(Credit::decode(&header, body), Some(Credit { shard: SHARD, bytes: 64 << 10 }));
+    let (header, body) = find("read");
+    assert_eq!(Want::decode(&header, body), Some(latest()));
     let (header, body) = find("done");
     assert_eq!(Done::decode(&header, body).map(|done| (done.next, done.code)), Some((42, Ok(Code::Ended))));
 }

@@ -37,6 +37,8 @@ latencies! {
     Durable Stage "durable",
     // From when an answer is handed to the kernel until the kernel has it all.
     Sent Stage "sent",
+    // From a record's arrival until the kernel has it all for a subscriber that had everything before it.
+    Delivered Stage "delivered",
     PutRecord Operation "PutRecord",
     PutRecords Operation "PutRecords",
     GetRecords Operation "GetRecords",

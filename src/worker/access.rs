@@ -294,6 +294,21 @@ impl Worker {
         resource: Resource<'_>,
         request_tags: Option<&Tags>,
     ) -> Result<(), Error> {
+        let weighed = self.weigh(slot, action, resource, request_tags);
+        if weighed.as_ref().is_err_and(|error| error.kind == Kind::AccessDenied) {
+            self.counters.add(counter(Reason::Denied), 1);
+        }
+        weighed
+    }
+
+    /// The same, where a refusal is not counted, as the request may be permitted for another reason.
+    pub(super) fn weigh(
+        &self,
+        slot: u16,
+        action: &str,
+        resource: Resource<'_>,
+        request_tags: Option<&Tags>,
+    ) -> Result<(), Error> {
         let Some(table) = &self.gate.table else { return Ok(()) };
         let c = &self.connections.slots[slot as usize];
         let Pass::User(user) = c.pass else { return Err(Refused::unsigned().error) };
@@ -318,7 +333,6 @@ impl Worker {
             Verdict::DeniedByIdentity => "with an explicit deny in an identity-based policy".to_owned(),
             Verdict::DeniedByResource => "with an explicit deny in a resource-based policy".to_owned(),
         };
-        self.counters.add(counter(Reason::Denied), 1);
         let (user, resource) = (principal.as_str(), arn.as_str());
         let text = format!("User: {user} is not authorized to perform: {action} on resource: {resource} {why}");
         Err(Error::new(Kind::AccessDenied, text))

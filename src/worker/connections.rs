@@ -175,9 +175,9 @@ impl Connections {
         ConnectionId { slot, generation: self.slots[slot as usize].generation }
     }
 
-    /// Whether `id` is still there and waits for a reply.
+    /// Whether `id` is still there and waits for a reply; a native client may wait at any time.
     pub fn awaits(&self, id: ConnectionId) -> bool {
         let c = &self.slots[id.slot as usize];
-        c.generation == id.generation && c.phase == Phase::Working
+        c.generation == id.generation && matches!(c.phase, Phase::Working | Phase::Native)
     }
 }

@@ -3,7 +3,9 @@
 use super::Worker;
 use super::fanout::Outcome;
 use super::get::End;
+use super::get_answer::Made;
 use super::mailbox::{ConnectionId, GetCall};
+use super::native_read::ReaderId;
 use super::registrar::SubscriptionId;
 use crate::catalog::state::Shard;
 use crate::io::buffers::{Pool, Span};
@@ -15,11 +17,35 @@ use crate::kinesis::get_records::{ChildShard, Next};
 use crate::kinesis::sequence::{DIGITS, SequenceNumber};
 use crate::observe::counter::Counter;
 
-/// Who an event is for.
+/// Who wants what comes next of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    Subscription(SubscriptionId),
+    Reader(ReaderId),
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// An event, as soon as there is one.
+    Event,
+    /// Frames, as soon as there are some.
+    Frames,
+    /// Frames, as far as there are some now.
+    FramesNow,
+    /// Word that there are some: no memory is taken for one that watches.
+    Watch,
+}
+
+/// Who an event, or what was made instead, is for.
 #[derive(Clone, Copy, Debug)]
 pub struct Taker {
     pub worker: u16,
-    pub id: SubscriptionId,
+    pub who: Who,
+    pub mode: Mode,
+    /// Of frames: what it may have of them, but at least one.
+    pub bytes: u32,
+    pub records: u32,
     /// When it asked.
     pub since: Mono,
 }
@@ -29,6 +55,8 @@ pub(super) struct Event {
     pub takers: Vec<Taker>,
     /// It is sent without a record as well.
     pub due: bool,
+    /// Frames are wanted, of so many bytes.
+    pub bytes: Option<u32>,
 }
 
 impl Worker {
@@ -53,11 +81,14 @@ impl Worker {
     pub(super) fn event_finish(&mut self, slot: usize, end: End, ops: &mut Ops) {
         let behind = self.get_behind(slot, end);
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
+        if matches!(get.made, Made::Frames(..)) {
+            return self.frames_finish(slot, end, ops);
+        }
         let event = get.event.take().expect("it is an event");
-        let (key, records, next) = (get.call.shard, get.answer.records(), get.next);
+        let (key, records, next) = (get.call.shard, get.made.records(), get.next);
         let stands = next == get.call.sequence;
         let again = GetCall { sequence: next, floor: get.floor_asked, ..get.call };
-        let arrival = get.arrival;
+        let (arrival, since, caught_up) = (get.arrival, get.first_arrival, end == End::CaughtUp);
         let shard = self.shard_of_get(&again);
         let ends = end == End::CaughtUp && shard.is_some_and(Shard::is_closed);
         let created = shard.map_or(0, |shard| shard.created);
@@ -70,7 +101,7 @@ impl Worker {
                 if moved {
                     let change = self.state().applied;
                     for taker in event.takers {
-                        self.deliver(taker, Outcome::Moved { change, next }, ops);
+                        self.deliver(taker.worker, taker.who, Outcome::Moved { change, next }, ops);
                     }
                     return;
                 }
@@ -87,7 +118,7 @@ impl Worker {
         let goes_on = if ends { Next::Nothing } else { Next::Continuation(&continuation) };
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
         let out = self.buffers.bytes_mut(get.out);
-        let payload_end = get.answer.finish(out, goes_on, behind, &children);
+        let payload_end = get.made.answer().finish(out, goes_on, behind, &children);
         let len = close_event(out, payload_end);
         if end == End::Full {
             self.get_keep(slot, ops);
@@ -97,7 +128,8 @@ impl Worker {
         self.counters.add(Counter::EventsEncoded, 1);
         self.fanout.lend(span, event.takers.len());
         for taker in event.takers {
-            self.deliver(taker, Outcome::Event { span, records, next, ends }, ops);
+            let outcome = Outcome::Event { span, records, next, caught_up, ends, since };
+            self.deliver(taker.worker, taker.who, outcome, ops);
         }
     }
 
@@ -108,7 +140,7 @@ impl Worker {
                 Kind::ResourceNotFound => Outcome::Gone,
                 _ => Outcome::Failed(error.message.clone()),
             };
-            self.deliver(taker, outcome, ops);
+            self.deliver(taker.worker, taker.who, outcome, ops);
         }
     }
 }

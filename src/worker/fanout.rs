@@ -9,8 +9,9 @@
 //! calls of that shard are looked at in the same turn.
 
 use super::Worker;
-use super::event::{Event, Taker};
+use super::event::{Event, Mode, Taker, Who};
 use super::mailbox::{GetCall, Message};
+use super::native_read::ReaderId;
 use super::registrar::{Claim, SubscriptionId, Verdict};
 use crate::catalog::change::Change;
 use crate::io::buffers::{Pool, Span};
@@ -27,10 +28,14 @@ const QUIET_MS: u64 = 3_900;
 /// Rounds of a turn in which calls are looked at: a subscriber here that takes an event asks for the next one at once.
 const ROUNDS: usize = 3;
 
-/// The next event of a shard, wanted by a subscription.
+/// What comes next of a shard, wanted by a subscription, or by a reader of a native client.
 #[derive(Clone, Copy, Debug)]
 pub struct Pull {
-    pub id: SubscriptionId,
+    pub who: Who,
+    pub mode: Mode,
+    /// Of frames: as many as these, but at least one.
+    pub bytes: u32,
+    pub records: u32,
     pub shard: ShardKey,
     /// Number of the log that has it, by the asker's catalog.
     pub log: u32,
@@ -44,14 +49,24 @@ pub struct Pull {
 /// What a call for an event is answered with.
 #[derive(Debug)]
 pub enum Outcome {
-    /// A frame and its line end, lent until it is returned; `next`: the first number behind it. `ends`: nothing will follow.
-    Event { span: Span, records: u32, next: u64, ends: bool },
+    /// A frame and its line end, lent until it is returned; `next`: the first number behind it. `caught_up`: it has all that is durable;
+    /// `ends`: nothing will follow; `since`: when its first record arrived (µs).
+    Event { span: Span, records: u32, next: u64, caught_up: bool, ends: bool, since: u64 },
     /// What comes next, from number `next` on, is elsewhere by change `change` of the catalog.
     Moved { change: u64, next: u64 },
     /// The shard or its stream is not there any more.
     Gone,
     /// A segment could not be read.
     Failed(String),
+    /// To native readers. Frames as they are stored, one behind the other, lent until they are returned; `next`: the first number behind them.
+    /// `caught_up`: they are all that is durable; `ends`: nothing will follow; `behind_ms`: how far the last one is behind the newest.
+    Frames { span: Span, next: u64, caught_up: bool, ends: bool, behind_ms: u64 },
+    /// No frame, up to number `next`: of one that does not wait, or has waited for long.
+    Nothing { next: u64, caught_up: bool, ends: bool },
+    /// There may be something, for one that watches.
+    News,
+    /// What is wanted is damaged; what lies behind it begins at `next`.
+    Unreadable { next: u64 },
 }
 
 /// What workers tell each other about subscriptions.
@@ -76,8 +91,13 @@ pub enum Letter {
     },
     Pull(Pull),
     Outcome {
-        id: SubscriptionId,
+        who: Who,
         outcome: Outcome,
+    },
+    /// A reader has gone: its pull, if it waits, is to be answered at once.
+    Forget {
+        shard: ShardKey,
+        id: ReaderId,
     },
     /// My buffers are held by events that are not taken: end a subscription that does not.
     Shed,
@@ -201,14 +221,51 @@ impl Worker {
         if self.state().applied < pull.seen {
             return self.fanout.early.push_back((worker, pull));
         }
-        let Pull { id, shard, log, sequence, floor, .. } = pull;
-        // Where nothing has been assigned that it wants, nothing needs to be read to know that it waits.
-        let waits = self.shards.get(shard).is_some_and(|owned| {
+        let Pull { who, mode, bytes, records, shard, log, sequence, floor, .. } = pull;
+        let owned = self.shards.get(shard).filter(|owned| {
             let open = !matches!(owned.admission, Admission::Closed { .. });
-            open && sequence >= owned.next && self.logs[owned.log].settings().number == log
+            open && self.logs[owned.log].settings().number == log
         });
-        let taker = Taker { worker, id, since: self.now.mono };
+        let taker = Taker { worker, who, mode, bytes, records, since: self.now.mono };
+        // Where nothing has been assigned that it wants, nothing needs to be read to know that it waits.
+        let mut waits = mode != Mode::FramesNow && owned.is_some_and(|owned| sequence >= owned.next);
+        if let Some(owned) = owned.filter(|_| mode == Mode::Watch && !waits)
+            && self.logs[owned.log].durable() < owned.end
+        {
+            // It has read what is durable.
+            waits = true;
+            self.fanout.news_at(owned.log, owned.end, shard);
+        }
         self.fanout.wait(shard, Waiter { taker, log, sequence, floor, look: !waits, due: false });
+    }
+
+    /// A reader of worker `worker` has gone: its place is free there when its pull is answered.
+    fn forgotten(&mut self, worker: u16, shard: ShardKey, id: ReaderId, ops: &mut Ops) {
+        let is_it = |who: Who| who == Who::Reader(id);
+        let early = self.fanout.early.iter().position(|(from, pull)| *from == worker && is_it(pull.who));
+        if early.and_then(|at| self.fanout.early.remove(at)).is_some() {
+            let outcome = Outcome::Nothing { next: 0, caught_up: false, ends: false };
+            return self.deliver(worker, Who::Reader(id), outcome, ops);
+        }
+        let Some(waiters) = self.fanout.waiting.get_mut(&shard) else { return };
+        let Some(at) = waiters.iter().position(|waiter| waiter.taker.worker == worker && is_it(waiter.taker.who))
+        else {
+            return;
+        };
+        waiters.swap_remove(at);
+        if waiters.is_empty() {
+            self.fanout.waiting.remove(&shard);
+        }
+        let outcome = Outcome::Nothing { next: 0, caught_up: false, ends: false };
+        self.deliver(worker, Who::Reader(id), outcome, ops);
+    }
+
+    /// A native reader here has gone while owner `owner` had its pull.
+    pub(super) fn forget_pull(&mut self, owner: u16, shard: ShardKey, id: ReaderId, ops: &mut Ops) {
+        match owner == self.id {
+            true => self.forgotten(owner, shard, id, ops),
+            false => self.fanout.owe(owner, Letter::Forget { shard, id }),
+        }
     }
 
     /// Calls that found nothing wait, or go on waiting; those that have found no buffer (`starved`) are looked at again soon.
@@ -253,6 +310,7 @@ impl Worker {
             let shards: Vec<ShardKey> = self.fanout.waiting.range(range).map(|(shard, _)| *shard).collect();
             shards.into_iter().for_each(|shard| self.fanout.look_at(shard));
             self.subscriptions_follow(stream, ops);
+            self.native_readers_follow(stream);
         }
         for _ in 0..self.fanout.early.len() {
             let Some((worker, pull)) = self.fanout.early.pop_front() else { break };
@@ -290,9 +348,12 @@ impl Worker {
         if waiters.is_empty() {
             self.fanout.waiting.remove(&shard);
         }
-        calls.sort_by_key(|call| (call.sequence, call.floor, call.log));
-        let same = |a: &Waiter, b: &Waiter| (a.sequence, a.floor, a.log) == (b.sequence, b.floor, b.log);
-        for calls in calls.chunk_by(same) {
+        for call in calls.extract_if(.., |call| call.taker.mode == Mode::Watch) {
+            self.deliver(call.taker.worker, call.taker.who, Outcome::News, ops);
+        }
+        let key = |call: &Waiter| (call.sequence, call.floor, call.log, call.taker.mode);
+        calls.sort_by_key(key);
+        for calls in calls.chunk_by(|a, b| key(a) == key(b)) {
             let Waiter { log, sequence, floor, .. } = calls[0];
             let Some(out) = self.gets.has_room().then(|| self.event_buffer()).flatten() else {
                 // They keep their place: the next turn looks at them again.
@@ -300,11 +361,18 @@ impl Worker {
                 self.starves(shard);
                 continue;
             };
-            let limit = GET_RECORDS_MAX as u32;
+            let takers: Vec<Taker> = calls.iter().map(|call| call.taker).collect();
+            let mode = takers[0].mode;
+            // Of frames each takes what it may; the most that one of them may are read.
+            let bytes = takers.iter().map(|taker| taker.bytes).max().filter(|_| mode != Mode::Event);
+            let limit = match mode {
+                Mode::Event => GET_RECORDS_MAX as u32,
+                _ => takers.iter().map(|taker| taker.records).max().expect("one at least"),
+            };
             let seen = self.state().applied;
             let call = GetCall { shard, log, sequence, floor, limit, seen, encoding: Encoding::Json };
-            let due = calls.iter().any(|call| call.due);
-            let event = Event { takers: calls.iter().map(|call| call.taker).collect(), due };
+            let due = mode == Mode::FramesNow || calls.iter().any(|call| call.due);
+            let event = Event { takers, due, bytes };
             self.event_begin(call, event, out, ops);
         }
     }
@@ -329,11 +397,23 @@ impl Worker {
         let now = self.now.mono;
         self.registrar.sweep(now);
         let Fanout { waiting, ready, .. } = &mut self.fanout;
-        for (shard, waiters) in waiting.iter_mut() {
-            for waiter in waiters.iter_mut().filter(|waiter| waiter.taker.since.plus_ms(QUIET_MS) <= now) {
-                (waiter.look, waiter.due) = (true, true);
-                ready.insert(*shard);
+        let mut quiet = Vec::new();
+        waiting.retain(|shard, waiters| {
+            let waited = |waiter: &mut Waiter| waiter.taker.since.plus_ms(QUIET_MS) <= now;
+            for waiter in waiters.iter_mut().filter(|waiter| waiter.taker.mode == Mode::Event) {
+                if waited(waiter) {
+                    (waiter.look, waiter.due) = (true, true);
+                    ready.insert(*shard);
+                }
             }
+            let native = |waiter: &mut Waiter| waiter.taker.mode != Mode::Event && waited(waiter);
+            quiet.extend(waiters.extract_if(.., native));
+            !waiters.is_empty()
+        });
+        for waiter in quiet {
+            // It asks again, if it is still there; nothing is sent.
+            let outcome = Outcome::Nothing { next: waiter.sequence, caught_up: true, ends: false };
+            self.deliver(waiter.taker.worker, waiter.taker.who, outcome, ops);
         }
         if self.fanout.starved_since.is_some_and(|since| since.plus_ms(1_000) <= now) {
             for worker in (0..self.workers).filter(|worker| *worker != self.id) {
@@ -343,11 +423,12 @@ impl Worker {
         }
     }
 
-    /// Answers a call for an event.
-    pub(super) fn deliver(&mut self, taker: Taker, outcome: Outcome, ops: &mut Ops) {
-        match taker.worker == self.id {
-            true => self.outcome_arrived(taker.id, outcome, ops),
-            false => self.fanout.owe(taker.worker, Letter::Outcome { id: taker.id, outcome }),
+    /// Answers a pull of worker `worker`.
+    pub(super) fn deliver(&mut self, worker: u16, who: Who, outcome: Outcome, ops: &mut Ops) {
+        match (worker == self.id, who) {
+            (true, Who::Subscription(id)) => self.outcome_arrived(id, outcome, ops),
+            (true, Who::Reader(id)) => self.reader_outcome(id, outcome, ops),
+            (false, _) => self.fanout.owe(worker, Letter::Outcome { who, outcome }),
         }
     }
 
@@ -361,7 +442,8 @@ impl Worker {
             Letter::Ousted { id } => self.ousted(id, ops),
             Letter::Over { claim, id } => self.registrar.over(claim, from, id),
             Letter::Pull(pull) => self.pulled(from, pull),
-            Letter::Outcome { id, outcome } => self.outcome_arrived(id, outcome, ops),
+            Letter::Outcome { who, outcome } => self.deliver(self.id, who, outcome, ops),
+            Letter::Forget { shard, id } => self.forgotten(from, shard, id, ops),
             Letter::Shed => self.shed(from, ops),
         }
     }
@@ -374,7 +456,8 @@ mod tests {
     const SHARD: ShardKey = ShardKey::new(1, 2);
 
     fn waiter(number: u64, look: bool) -> Waiter {
-        let taker = Taker { worker: 0, id: SubscriptionId { slot: 1, number }, since: Mono(0) };
+        let who = Who::Subscription(SubscriptionId { slot: 1, number });
+        let taker = Taker { worker: 0, who, mode: Mode::Event, bytes: 0, records: 0, since: Mono(0) };
         Waiter { taker, log: 0, sequence: 7, floor: 0, look, due: false }
     }
 

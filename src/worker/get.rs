@@ -9,6 +9,7 @@
 use super::Worker;
 use super::ahead::{Ahead, Aheads, Wanted};
 use super::event::Event;
+use super::get_answer::Made;
 use super::mailbox::{ConnectionId, GetCall, Message};
 use super::notice::Notice;
 use super::serve::Reply;
@@ -20,7 +21,6 @@ use crate::io::clock::Wall;
 use crate::io::op::{Errno, FileName, Op, Ops, Token};
 use crate::kinesis::error::{Error, Kind};
 use crate::kinesis::event_stream::EVENT_PAYLOAD_AT;
-use crate::kinesis::get_records::Answer;
 use crate::kinesis::iterator::ShardIterator;
 use crate::limits::GET_BYTES_MAX;
 use crate::log::format::{Position, ShardKey};
@@ -53,13 +53,15 @@ pub(super) struct Get {
     pub(super) floor_asked: u64,
     pub(super) reader: Reader,
     pub(super) out: Span,
-    pub(super) answer: Answer,
+    pub(super) made: Made,
     /// First number that has not been looked at.
     pub(super) next: u64,
     pub(super) bytes: usize,
     /// Most of them, unless the first record is larger. Of an event the bytes that are sent count, which fit one buffer.
     pub(super) bytes_max: usize,
+    /// Of its last record (µs), and of its first.
     pub(super) arrival: u64,
+    pub(super) first_arrival: u64,
     frames: usize,
     /// Bytes read from segments.
     bytes_read: usize,
@@ -79,7 +81,7 @@ pub(super) struct Get {
 impl Get {
     /// Whether what was read last will not be all: for this call, or for the next one of a consumer that comes back.
     pub(super) fn needs_more(&self) -> bool {
-        let records = self.answer.records() as usize;
+        let records = self.made.records() as usize;
         let (bytes, more) = (self.bytes.max(1), self.reader.bytes_read());
         let fits = bytes + more < self.bytes_max && records * (bytes + more) / bytes < self.call.limit as usize;
         self.follows || records > 0 && fits
@@ -279,11 +281,13 @@ impl Worker {
         let resumed = self.get_resumed(&call, slot);
         let follows = resumed.is_some();
         let (reader, read, ahead) = resumed.unwrap_or_else(|| (self.get_reader(&call), None, None));
-        let (at, bytes_max) = match event {
-            Some(_) => (EVENT_PAYLOAD_AT, self.buffers.slot_size(Pool::Medium) as usize),
-            None => (0, GET_BYTES_MAX),
+        let medium = self.buffers.slot_size(Pool::Medium) as usize;
+        let bytes = self.buffers.bytes_mut(out);
+        let (made, bytes_max) = match &event {
+            Some(Event { bytes: Some(most), .. }) => (Made::Frames(0, 0), medium.min(*most as usize)),
+            Some(_) => (Made::records_at(call.encoding, bytes, EVENT_PAYLOAD_AT), medium),
+            None => (Made::records_at(call.encoding, bytes, 0), GET_BYTES_MAX),
         };
-        let answer = Answer::begin(call.encoding, self.buffers.bytes_mut(out), at);
         let get = Get {
             asker,
             to,
@@ -292,11 +296,12 @@ impl Worker {
             floor_asked,
             reader,
             out,
-            answer,
+            made,
             next: call.sequence,
             bytes: 0,
             bytes_max,
             arrival: 0,
+            first_arrival: 0,
             frames: 0,
             bytes_read: 0,
             read,
@@ -365,7 +370,7 @@ impl Worker {
                 }
                 Step::Read { len, .. } => {
                     let most = 2 * get.bytes + READ_BESIDE_MAX;
-                    let (records, much) = (get.answer.records(), get.bytes_read + len as usize > most);
+                    let (records, much) = (get.made.records(), get.bytes_read + len as usize > most);
                     if records > 0 && much || records >= get.call.limit {
                         return self.get_finish(slot, End::Full, ops);
                     }
@@ -383,9 +388,12 @@ impl Worker {
                     if get.repair != Repair::Done(file) && self.repair_from_other_half(file) {
                         return self.get_waits_for_repair(slot, file);
                     }
-                    let get = self.gets.slots[slot].as_mut().expect("a call under way");
-                    get.next = get.next.max(get.reader.sequence());
                     self.tell_damage(file, position, why);
+                    let get = self.gets.slots[slot].as_mut().expect("a call under way");
+                    if matches!(get.made, Made::Frames(..)) {
+                        return self.frames_damaged(slot, ops);
+                    }
+                    get.next = get.next.max(get.reader.sequence());
                 }
                 Step::PassedOver { file, position, why } => self.tell_passed_over(file, position, why),
             }
@@ -459,7 +467,7 @@ impl Worker {
         }
         let Some(span) = get.read else {
             // What it holds may be what others wait for, so it waits only where it has nothing to answer with.
-            if get.answer.records() > 0 {
+            if get.made.records() > 0 {
                 get.wants = None;
                 return self.get_finish(slot, End::Full, ops);
             }

@@ -9,11 +9,50 @@ use crate::io::buffers::Span;
 use crate::io::clock::Wall;
 use crate::io::op::Ops;
 use crate::kinesis::error::Error;
-use crate::kinesis::get_records::{ChildShard, Next, size_max};
+use crate::kinesis::get_records::{Answer, ChildShard, Next, size_max};
 use crate::kinesis::iterator::{ShardIterator, TOKEN_LEN};
+use crate::kinesis::object::Encoding;
 use crate::kinesis::sequence::{Run, SequenceNumber};
 use crate::log::format::{self, FrameHeader};
 use crate::observe::counter::Counter;
+
+/// What a call has come to so far.
+pub(super) enum Made {
+    /// Records, encoded.
+    Records(Answer),
+    /// Whole frames as they are stored: their bytes, and records in them.
+    Frames(u32, u32),
+}
+
+impl Made {
+    /// Records that are encoded from byte `at` of `out` on.
+    pub(super) fn records_at(encoding: Encoding, out: &mut [u8], at: usize) -> Made {
+        Made::Records(Answer::begin(encoding, out, at))
+    }
+
+    pub(super) fn records(&self) -> u32 {
+        match self {
+            Made::Records(answer) => answer.records(),
+            Made::Frames(_, records) => *records,
+        }
+    }
+
+    /// Bytes of its buffer that are written.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Made::Records(answer) => answer.len(),
+            Made::Frames(bytes, _) => *bytes as usize,
+        }
+    }
+
+    /// The answer to a call that wants records.
+    pub(super) fn answer(&mut self) -> &mut Answer {
+        match self {
+            Made::Records(answer) => answer,
+            Made::Frames(..) => unreachable!("frames are not encoded"),
+        }
+    }
+}
 
 /// Room that the end of an answer may need: iterator, lag, child shards of a split or merge.
 const TAIL_MAX: usize = 2048;
@@ -22,6 +61,9 @@ impl Worker {
     /// Appends the records of a frame to the answer; `false`: a limit was met.
     pub(super) fn get_encode(&mut self, slot: usize, header: &FrameHeader, body: Span) -> bool {
         let get = self.gets.slots[slot].as_ref().expect("a call under way");
+        if matches!(get.made, Made::Frames(..)) {
+            return self.frames_gather(slot, header, body);
+        }
         let created = self.state().shard(get.call.shard).map_or(0, |shard| shard.created);
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
         if header.next() <= get.next {
@@ -49,14 +91,14 @@ impl Worker {
                     ordinal = record.ordinal + 1;
                     continue;
                 }
-                if get.answer.records() >= get.call.limit || get.bytes > 0 && get.bytes + size > get.bytes_max {
+                if get.made.records() >= get.call.limit || get.bytes > 0 && get.bytes + size > get.bytes_max {
                     return false;
                 }
                 let room = size_max(record.key.map_or(0, <[u8]>::len), record.data.len());
-                let shares = get.event.is_some() && get.answer.records() > 0;
+                let shares = get.event.is_some() && get.made.records() > 0;
                 let end = if shares { out.len().min(get.bytes_max) } else { out.len() };
-                if get.answer.len() + room + TAIL_MAX > end {
-                    need = get.answer.len() + room + TAIL_MAX;
+                if get.made.len() + room + TAIL_MAX > end {
+                    need = get.made.len() + room + TAIL_MAX;
                     break;
                 }
                 let number = header.sequence + record.ordinal as u64;
@@ -64,8 +106,11 @@ impl Worker {
                 if run.first.at != at {
                     run = Run::new(SequenceNumber { at, ..first });
                 }
-                get.answer.push(out, &run, record.ordinal, Wall(arrival), record.key, record.data);
+                get.made.answer().push(out, &run, record.ordinal, Wall(arrival), record.key, record.data);
                 get.bytes += size;
+                if get.first_arrival == 0 {
+                    get.first_arrival = arrival;
+                }
                 get.arrival = arrival;
                 get.next = number + 1;
                 ordinal = record.ordinal + 1;
@@ -81,16 +126,16 @@ impl Worker {
     }
 
     /// Moves the answer to a buffer of at least `need` bytes; `false`: there is none, so the answer ends here.
-    fn get_grow(&mut self, slot: usize, need: usize) -> bool {
+    pub(super) fn get_grow(&mut self, slot: usize, need: usize) -> bool {
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
         let need = need.max(get.out.len as usize + 1);
-        let larger = match (&get.event, get.answer.records()) {
+        let larger = match (&get.event, get.made.records()) {
             (Some(_), records) => self.event_grow(need, records),
             (None, _) => self.buffers.take_for(need),
         };
         let Some(larger) = larger else { return false };
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
-        let used = get.answer.len() as u32;
+        let used = get.made.len() as u32;
         let (from, to) = self.buffers.pair(get.out.first(used), larger.first(used));
         to.copy_from_slice(from);
         self.buffers.give(std::mem::replace(&mut get.out, larger));
@@ -124,7 +169,7 @@ impl Worker {
         let mut token = [0u8; TOKEN_LEN];
         let next = (!(closed && end == End::CaughtUp)).then(|| {
             self.nonce += 1;
-            let floor = if get.answer.records() > 0 { 0 } else { get.floor_asked };
+            let floor = if get.made.records() > 0 { 0 } else { get.floor_asked };
             let it = ShardIterator {
                 stream: key.stream(),
                 shard: key.shard(),
@@ -143,8 +188,8 @@ impl Worker {
         };
         let get = self.gets.slots[slot].as_mut().expect("a call under way");
         let out = self.buffers.bytes_mut(get.out);
-        let len = get.answer.finish(out, next.map_or(Next::Nothing, Next::Iterator), behind, &children);
-        self.counters.add(Counter::RecordsRead, get.answer.records() as u64);
+        let len = get.made.answer().finish(out, next.map_or(Next::Nothing, Next::Iterator), behind, &children);
+        self.counters.add(Counter::RecordsRead, get.made.records() as u64);
         self.counters.add(Counter::BytesRead, get.bytes as u64);
         if end == End::Full {
             self.get_keep(slot, ops);

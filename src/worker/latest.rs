@@ -14,7 +14,7 @@ pub enum LatestRefusal {
     /// The shard is not here any more: ask again with the catalog as of `change`.
     Moved { shard: ShardKey, change: u64 },
     /// What was assigned to the shard will never be durable: its log has failed.
-    Lost,
+    Lost { shard: ShardKey },
 }
 
 /// The shard, and its first number that is not durable.
@@ -85,6 +85,9 @@ impl Worker {
             let Some((to, shard, change)) = self.latest_moved.pop_front() else { break };
             match self.state().applied >= change {
                 _ if !self.connections.awaits(to) => {}
+                true if self.natives.at(to.slot).is_some() => {
+                    self.native_latest(to.slot, Err(LatestRefusal::Moved { shard, change }), ops)
+                }
                 true if self.is_subscribing(to.slot) => self.subscribe_again(to.slot, ops),
                 true => self.iterator_again(to.slot, shard, ops),
                 false => self.latest_moved.push_back((to, shard, change)),
@@ -97,7 +100,7 @@ impl Worker {
     }
 
     pub(super) fn latest_is_lost(&mut self, wait: LatestWait, ops: &mut Ops) {
-        self.latest_answer(wait.worker, wait.to, Err(LatestRefusal::Lost), ops);
+        self.latest_answer(wait.worker, wait.to, Err(LatestRefusal::Lost { shard: wait.shard }), ops);
     }
 
     fn latest_answer(&mut self, worker: u16, to: ConnectionId, result: Latest, ops: &mut Ops) {
@@ -114,10 +117,11 @@ impl Worker {
         }
         match result {
             Err(LatestRefusal::Moved { shard, change }) => self.latest_moved.push_back((to, shard, change)),
+            result if self.natives.at(to.slot).is_some() => self.native_latest(to.slot, result, ops),
             result if self.is_subscribing(to.slot) => {
                 self.subscribe_latest(to.slot, result.ok().map(|(_, number)| number), ops)
             }
-            Err(LatestRefusal::Lost) => {
+            Err(LatestRefusal::Lost { .. }) => {
                 let text = "The shard's log has failed: it has no latest record before a restart.";
                 self.reply(to.slot, Reply::error(&Error::new(Kind::InternalFailure, text)), ops);
             }

@@ -28,6 +28,9 @@ mod mirror;
 mod native;
 mod native_batch;
 mod native_bulk;
+mod native_read;
+mod native_read_gather;
+mod native_read_send;
 mod native_receive;
 mod native_send;
 pub mod notice;
@@ -269,7 +272,7 @@ impl Worker {
         match completion {
             Completion::Accepted(result) => self.on_accepted(result, ops),
             Completion::NativeAccepted { socket, peer } => self.on_native_accepted(socket, peer, ops),
-            Completion::NativeClosed { socket } => self.on_native_closed(socket),
+            Completion::NativeClosed { socket } => self.on_native_closed(socket, ops),
             Completion::Received { socket, result } => self.on_received(socket, result, ops),
             Completion::Sent { socket, result } => self.on_sent(socket, result, ops),
             Completion::Closed { socket } => self.on_closed(socket),

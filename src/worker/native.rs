@@ -15,6 +15,8 @@ use super::connection::{Connection, Phase as Slot};
 use super::connections::free;
 use super::mailbox::{Batch, NativeId};
 use super::native_bulk::Bulk;
+use super::native_read::Readers;
+use super::native_read_send::Outgoing;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Op, Ops, Socket};
@@ -24,6 +26,7 @@ use crate::log::producers::KEPT;
 use crate::native::hello::STREAM_NAME_MAX;
 use crate::native::message::Header;
 use crate::native::proof::HASH;
+use crate::native::reading::Done;
 use crate::native::refusal::{Code, Fault};
 use crate::observe::counter::Counter;
 use sha2::{Digest, Sha256};
@@ -116,8 +119,8 @@ pub(super) struct Due {
     pub map: Option<u32>,
     /// The number of the ping.
     pub pong: Option<u32>,
-    /// A read that is not served: its shard, and the number that it asked for.
-    pub done: Option<(ShardKey, u64)>,
+    /// The end of a read that cannot begin.
+    pub done: Option<Done>,
     pub goodbye: Option<Fault>,
 }
 
@@ -158,6 +161,10 @@ pub(super) struct Native {
     pub underway: Option<Underway>,
     pub answers: VecDeque<Answer>,
     pub due: Due,
+    /// What it reads; what of that is being sent, and since when.
+    pub readers: Readers,
+    pub outgoing: Option<Outgoing>,
+    pub sending_since: Mono,
     /// It is in the lists of `Natives`.
     pub stirred: bool,
     pub waiting: bool,
@@ -178,6 +185,8 @@ pub(super) struct Natives {
     pub answering: Vec<u16>,
     /// Those that have gone, and whose buffers are being written still.
     pub parting: Vec<u16>,
+    /// Readers, and pulls of those that have gone which have not been answered.
+    pub readers: usize,
     challenges: u64,
 }
 
@@ -209,6 +218,9 @@ fn nobody() -> Native {
         underway: None,
         answers: VecDeque::new(),
         due: Due::default(),
+        readers: Readers::default(),
+        outgoing: None,
+        sending_since: Mono(0),
         stirred: false,
         waiting: false,
         answering: false,
@@ -236,7 +248,7 @@ impl Native {
 
     fn is_idle(&self) -> bool {
         let waits = self.underway.is_some() || !self.answers.is_empty() || self.header.is_some();
-        self.is_open() && !waits && self.filled == self.start
+        self.is_open() && !waits && self.filled == self.start && self.readers.of.is_empty()
     }
 
     pub fn stream_name(&self) -> &str {
@@ -257,6 +269,7 @@ impl Natives {
             waiting: VecDeque::with_capacity(count as usize),
             answering: Vec::with_capacity(count as usize),
             parting: Vec::with_capacity(count as usize),
+            readers: 0,
             challenges: 0,
         }
     }
@@ -356,11 +369,12 @@ impl Worker {
     }
 
     /// The socket has no connection any more, and is free for another one.
-    pub(super) fn on_native_closed(&mut self, socket: Socket) {
+    pub(super) fn on_native_closed(&mut self, socket: Socket, ops: &mut Ops) {
         let place = self.natives.at(socket.0 as u16);
         self.on_closed(socket);
         self.natives.place_of[socket.0 as usize] = NOWHERE;
         let Some(place) = place else { return };
+        self.native_readers_drop(place, ops);
         let native = &mut self.natives.slots[place as usize];
         native.phase = Phase::Closing;
         native.into.take().into_iter().for_each(|span| self.buffers.give(span));
@@ -396,6 +410,7 @@ impl Worker {
         if !matches!(native.phase, Phase::Free | Phase::Closing) {
             native.phase = Phase::Closing;
             let socket = native.socket;
+            self.native_readers_drop(place, ops);
             self.close(socket, ops);
         }
     }
@@ -471,6 +486,8 @@ impl Worker {
             if matches!(native.phase, Phase::Free | Phase::Closing) {
                 continue;
             }
+            self.native_readers_ask(place, ops);
+            let native = &self.natives.slots[place as usize];
             let slow = native.answers.iter().any(|answer| answer.since.plus_ms(DURABLE_MS) < now);
             let idle = native.is_open() && native.since.is_none();
             // Bytes, or a buffer for them, are waited for.

@@ -30,9 +30,10 @@ const UNKNOWN: Fault = Fault { code: Code::UnknownShard, why: "The stream has no
 const FULL: Fault = Fault { code: Code::Full, why: "The log is full: records must expire first, or a stream go." };
 const UNAVAILABLE: Fault =
     Fault { code: Code::Unavailable, why: "The shard's log has failed, or did not take the batch in time." };
-const GONE: Fault = Fault { code: Code::StreamGone, why: "The stream was deleted." };
+pub(super) const GONE: Fault = Fault { code: Code::StreamGone, why: "The stream was deleted." };
 const DENIED: Fault = Fault { code: Code::Denied, why: "The policies do not allow to put records into this stream." };
-const EXPIRED: Fault = Fault { code: Code::NotProved, why: "The session token of the access key has expired." };
+pub(super) const EXPIRED: Fault =
+    Fault { code: Code::NotProved, why: "The session token of the access key has expired." };
 
 /// What is said of a producer's batch that is not its next one.
 fn rejected(why: Rejection) -> Fault {

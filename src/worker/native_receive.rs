@@ -5,6 +5,8 @@ use super::access::Pass;
 use super::connection::take_body;
 use super::native::{IDLE_MS, Phase};
 use super::native_batch::ACTION;
+use super::native_read::{READS, SUBSCRIBES};
+use crate::auth::ask::Resource;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Errno, Op, Ops, Socket};
@@ -58,6 +60,7 @@ impl Worker {
             let Some(place) = self.natives.waiting.pop_front() else { break };
             self.natives.slots[place as usize].waiting = false;
             self.native_retry(place);
+            self.native_readers_retry(place, ops);
             self.natives.stir(place);
         }
         for _ in 0..self.natives.stirred.len() {
@@ -86,11 +89,11 @@ impl Worker {
                 Kind::Batch => self.native_batch(place, &header, body),
                 _ => {
                     native.start += header.stride;
-                    self.native_control(place, &header, body);
+                    self.native_control(place, &header, body, ops);
                 }
             }
         }
-        self.native_flush(place, ops);
+        self.native_readers_go_on(place, ops);
     }
 
     /// The next message, if it is whole; if not, more is received.
@@ -200,7 +203,7 @@ impl Worker {
     }
 
     /// A message that is no batch.
-    fn native_control(&mut self, place: u16, header: &Header, body: Span) {
+    fn native_control(&mut self, place: u16, header: &Header, body: Span, ops: &mut Ops) {
         let native = &mut self.natives.slots[place as usize];
         if header.check_body(self.buffers.bytes(body)).is_err() {
             let why = "The checksum of a message's body is wrong.";
@@ -213,9 +216,9 @@ impl Worker {
             Kind::Ping => native.due.pong = Some(header.number),
             Kind::Pong => {}
             Kind::Goodbye => self.native_leave(place, Fault { code: Code::Ended, why: "" }),
-            // Not served yet, and said so.
-            Kind::Read | Kind::Subscribe => native.due.done = Some((header.shard, header.sequence)),
-            Kind::Credit | Kind::Unsubscribe => {}
+            Kind::Read | Kind::Subscribe => self.native_wants(place, header, body, ops),
+            Kind::Credit => self.native_credit(place, header, body),
+            Kind::Unsubscribe => self.native_unsubscribe(place, header, ops),
             _ => unreachable!("from_client lets no other kind through"),
         }
     }
@@ -271,7 +274,14 @@ impl Worker {
     /// The client is who it says: looks for its stream.
     fn native_welcome(&mut self, place: u16) {
         let native = &self.natives.slots[place as usize];
-        let found = self.permitted_stream(native.socket, ACTION, Some(native.stream_name()), None);
+        // Whoever may do any of what the protocol has is let in; each message is judged by what it asks for.
+        let (socket, name) = (native.socket, native.stream_name());
+        let may = |action| self.weigh(socket, action, Resource::Stream(name), None);
+        let permitted = may(ACTION).or_else(|_| may(READS)).or_else(|_| may(SUBSCRIBES));
+        if permitted.is_err() {
+            self.counters.add(Counter::RefusedDenied, 1);
+        }
+        let found = permitted.and_then(|()| self.resolve_stream(Some(name), None));
         let fault = match found.map(|stream| stream.number) {
             Ok(number) => {
                 let native = &mut self.natives.slots[place as usize];
@@ -283,9 +293,10 @@ impl Worker {
                 }
                 return;
             }
-            Err(error) if error.kind == Refused::AccessDenied => {
-                Fault { code: Code::Denied, why: "The policies do not allow to put records into this stream." }
-            }
+            Err(error) if error.kind == Refused::AccessDenied => Fault {
+                code: Code::Denied,
+                why: "The policies allow neither to put records into this stream nor to read them.",
+            },
             Err(_) => Fault { code: Code::UnknownStream, why: "There is no such stream." },
         };
         self.native_leave(place, fault);

@@ -12,7 +12,6 @@ use crate::native::batch::{Ack, RECORDS_MAX};
 use crate::native::hello::encode_hash;
 use crate::native::hello::feature::BULK;
 use crate::native::message::{Header, Kind, VERSION, blank, seal_header};
-use crate::native::reading::Done;
 use crate::native::refusal::{Code, Fault, REFUSAL_MAX, Refusal};
 use crate::native::welcome::{LINES_MAX, SHARDS_MAX, ShardLine, ShardState as Line, Welcome, encode_shards};
 use crate::observe::counter::{Counter, Counters};
@@ -34,7 +33,10 @@ impl Worker {
         };
         let native = &mut self.natives.slots[place as usize];
         native.sending = false;
-        match native.phase {
+        if sent && !matches!(native.phase, Phase::Free | Phase::Closing) {
+            self.native_frames_sent(place);
+        }
+        match self.natives.slots[place as usize].phase {
             Phase::Free | Phase::Closing => {}
             _ if !sent => self.native_close(place, ops),
             Phase::Parting => self.native_drain(place, ops),
@@ -79,22 +81,25 @@ impl Worker {
     pub(super) fn native_flush(&mut self, place: u16, ops: &mut Ops) {
         let native = &self.natives.slots[place as usize];
         let speaks = matches!(native.phase, Phase::Hello | Phase::Proof | Phase::Open | Phase::Leaving);
+        let gone = !native.is_open() && !native.readers.of.is_empty();
         if native.sending || !speaks {
             return;
         }
+        if gone {
+            self.native_readers_drop(place, ops);
+        }
+        let native = &self.natives.slots[place as usize];
         let socket = native.socket;
         let whole = self.buffers.whole(Pool::Reply, socket);
         let mut len = self.native_begin(place);
         len = self.native_map(place, len);
+        len = self.native_dones(place, len);
         let Worker { natives, buffers, acks, counters, now, .. } = self;
         let native = &mut natives.slots[place as usize];
         let out = buffers.bytes_mut(whole);
-        let Due { pong, done, .. } = &mut native.due;
+        let Due { pong, .. } = &mut native.due;
         if let Some(number) = pong.take_if(|_| len + HEADER <= out.len()) {
             len += seal_header(&mut out[len..], Header { number, ..blank(Kind::Pong) });
-        }
-        if let Some((shard, next)) = done.take_if(|_| len + 2 * HEADER <= out.len()) {
-            len += Done { shard, next, code: Ok(Code::NotServed), behind_ms: 0 }.encode(&mut out[len..]);
         }
         let mut blocked = Blocked { shards: [ShardKey(0); UNANSWERED], count: 0 };
         native.answers.retain(|answer| {
@@ -114,11 +119,18 @@ impl Worker {
             len += Refusal::of(&fault, 0).goodbye(&mut out[len..]);
             native.phase = Phase::Parting;
         }
-        if len > 0 {
-            native.sending = true;
-            native.send_by = now.mono.plus_ms(SEND_MS);
-            ops.push(Op::Send { socket: Socket(socket as u32), from: whole.first(len as u32), then: None });
-        }
+        let open = native.is_open();
+        let frames = if open { self.native_next_frames(place) } else { None };
+        let (from, then) = match (len > 0, frames) {
+            (false, None) => return,
+            (false, Some(frames)) => (frames, None),
+            (true, then) => (whole.first(len as u32), then),
+        };
+        let now = self.now.mono;
+        let native = &mut self.natives.slots[place as usize];
+        native.sending = true;
+        (native.sending_since, native.send_by) = (now, now.plus_ms(SEND_MS));
+        ops.push(Op::Send { socket: Socket(socket as u32), from, then });
     }
 
     /// What a connection begins with.

@@ -4,6 +4,7 @@
 //! does not read holds these two and its position.
 
 use super::Worker;
+use super::event::{Mode, Who};
 use super::fanout::{Letter, Outcome, Pull};
 use super::registrar::{Claim, SubscriptionId};
 use crate::catalog::state::StreamStatus;
@@ -15,6 +16,7 @@ use crate::kinesis::event_stream::{LAST_CHUNK, exception_chunk, write_chunk_size
 use crate::kinesis::subscribe_to_shard::SubscribeToShard;
 use crate::limits::Limits;
 use crate::observe::counter::Counter;
+use crate::observe::latency::Latency;
 
 /// How long its last bytes may take.
 const LAST_MS: u64 = 60_000;
@@ -39,6 +41,8 @@ pub(super) enum Stage {
 struct Arrived {
     span: Span,
     records: u32,
+    /// When its first record arrived (µs), where the subscriber had all before it.
+    live_since: Option<u64>,
 }
 
 /// What a stream ends with, and what that counts as.
@@ -64,6 +68,9 @@ pub(super) struct Subscription {
     /// It asks again when this change of the catalog has been applied here.
     waits: Option<u64>,
     queued: Option<Arrived>,
+    /// It has been given all that was durable; what is on its way arrived then (µs).
+    caught_up: bool,
+    live_since: Option<u64>,
     /// Since when something has been on its way.
     pub sending: Option<Mono>,
     last: Option<Last>,
@@ -82,6 +89,8 @@ impl Subscription {
             pulls: false,
             waits: None,
             queued: None,
+            caught_up: false,
+            live_since: None,
             sending: None,
             last: None,
         }
@@ -177,7 +186,17 @@ impl Worker {
         let Some(shard) = state.shard(key) else { return self.stream_gone(slot) };
         let part = shard.part_from(next, floor.max(self.horizon(key.stream())));
         let sequence = next.max(part.first);
-        let pull = Pull { id, shard: key, log: part.log, sequence, floor, seen: state.applied };
+        let pull = Pull {
+            who: Who::Subscription(id),
+            mode: Mode::Event,
+            bytes: 0,
+            records: 0,
+            shard: key,
+            log: part.log,
+            sequence,
+            floor,
+            seen: state.applied,
+        };
         let owner = self.owner_of(part.log);
         self.subscriptions.slots[slot as usize].as_mut().expect("just seen").pulls = true;
         match owner == self.id {
@@ -197,8 +216,10 @@ impl Worker {
         };
         held.pulls = false;
         match outcome {
-            Outcome::Event { span, records, next, ends } => {
-                held.queued = Some(Arrived { span, records });
+            Outcome::Event { span, records, next, caught_up, ends, since } => {
+                let live_since = (held.caught_up && records > 0).then_some(since);
+                held.queued = Some(Arrived { span, records, live_since });
+                held.caught_up = caught_up;
                 held.next = next + skipped;
                 held.floor = if records > 0 { 0 } else { held.floor };
                 if ends && held.last.is_none() {
@@ -212,6 +233,9 @@ impl Worker {
             Outcome::Gone => self.stream_gone(id.slot),
             Outcome::Failed(text) => {
                 self.stream_ends(id.slot, Some(Error::new(Kind::InternalFailure, text)), Counter::SubscriptionsFailed)
+            }
+            Outcome::Frames { .. } | Outcome::Nothing { .. } | Outcome::News | Outcome::Unreadable { .. } => {
+                unreachable!("what is answered to native readers alone")
             }
         }
         self.stream_go_on(id.slot, ops);
@@ -284,7 +308,8 @@ impl Worker {
         if held.sending.is_none() {
             let whole = self.buffers.whole(Pool::Reply, slot);
             let c = &mut self.connections.slots[slot as usize];
-            if let Some(Arrived { span, records }) = held.queued.take() {
+            if let Some(Arrived { span, records, live_since }) = held.queued.take() {
+                held.live_since = live_since;
                 self.counters.add(Counter::SubscriptionEvents, 1);
                 self.counters.add(Counter::SubscriptionRecords, records as u64);
                 self.counters.add(Counter::SubscriptionBytes, span.len as u64);
@@ -311,6 +336,10 @@ impl Worker {
     pub(super) fn stream_sent(&mut self, slot: u16, sent: bool, ops: &mut Ops) {
         let held = self.subscriptions.slots[slot as usize].as_mut().expect("a stream is a subscription's");
         held.sending = None;
+        if let Some(since) = held.live_since.take().filter(|_| sent) {
+            let micros = self.now.wall.0.saturating_sub(since);
+            self.counters.latencies.record(Latency::Delivered, micros.saturating_mul(1_000));
+        }
         if !sent {
             return self.close(slot, ops);
         }
@@ -354,6 +383,12 @@ impl Worker {
             if let Some(since) = held.sending.filter(|since| lent && since.plus_ms(HASTE_MS) <= self.now.mono) {
                 longest = Some(longest.map_or((since, slot), |other| other.min((since, slot))));
             }
+        }
+        let native = self.native_longest(worker, HASTE_MS);
+        if let Some((since, place)) = native
+            && longest.is_none_or(|(other, _)| since <= other)
+        {
+            return self.native_shed(place, ops);
         }
         if let Some((_, slot)) = longest {
             self.subscription_over(slot, Counter::SubscriptionsShed);

@@ -9,6 +9,7 @@ HEADER = struct.Struct("<2sBBIIIQQQQIII")
 BATCH, HELLO, CHALLENGE, PROOF, WELCOME, MAP, SHARDS, ACK, REFUSED, GOODBYE, PING, PONG = 1, *range(64, 75)
 READ, DONE, SUBSCRIBE, CREDIT, UNSUBSCRIBE = range(80, 85)
 NOT_STORED, STORED, UNKNOWN = 1, 2, 3
+LATEST = (1 << 64) - 1
 
 
 def _table():
@@ -52,6 +53,17 @@ def body_of(records):
     return bytes(payload + index + struct.pack("<iI", -len(index), len(records)))
 
 
+def records_of(message):
+    """(key or None, data) of each record of a batch that has been read."""
+    count, body = message.count, message.body
+    assert struct.unpack("<iI", body[-8:]) == (-16 * count, count), body[-8:]
+    found = []
+    for at in range(len(body) - 8 - 16 * count, len(body) - 8, 16):
+        position, data, key, flags, _ = struct.unpack("<IIHHI", body[at : at + 16])
+        found.append((None if flags & 1 else body[position : position + key].decode(), body[position + key : position + key + data]))
+    return found
+
+
 def hello_body(stream, key_id="", token="", versions=(1, 1), wanted=0):
     texts = [text.encode() for text in (stream, key_id, token)]
     return struct.pack("<HHIHHHH", *versions, wanted, *map(len, texts), 0) + b"".join(texts)
@@ -75,6 +87,13 @@ class Message:
         code, outcome, zero, wait = struct.unpack("<HBBI", self.body[:8])
         assert zero == 0
         return code, outcome, wait, self.body[8:].decode()
+
+
+    def done(self):
+        """(code, where to go on, how many ms behind) of a Done."""
+        code, *zeros, behind = struct.unpack("<HHIQ", self.body)
+        assert zeros == [0, 0]
+        return code, self.sequence, behind
 
 
 class Welcome:
@@ -169,3 +188,25 @@ class Connection:
         """Sends a batch, and gives its answer."""
         self.socket.sendall(self.batch(records, shard, number))
         return self.receive()
+
+    def want(self, kind, shard=0, sequence=0, size=1 << 20, floor=0, count=0):
+        """Sends a Read or a Subscribe."""
+        self.send(kind, struct.pack("<IIQ", size, 0, floor), shard=self.wire_shard(shard), sequence=sequence, count=count)
+
+    def credit(self, size, shard=0):
+        self.send(CREDIT, struct.pack("<II", size, 0), shard=self.wire_shard(shard))
+
+    def unsubscribe(self, shard=0):
+        self.send(UNSUBSCRIBE, shard=self.wire_shard(shard))
+
+    def read(self, shard=0, sequence=0, **wanted):
+        """The batches of a Read, and its Done."""
+        self.want(READ, shard, sequence, **wanted)
+        return self.until_done()
+
+    def until_done(self):
+        batches = []
+        while (came := self.receive()).kind == BATCH:
+            batches.append(came)
+        assert came.kind == DONE, came.kind
+        return batches, came

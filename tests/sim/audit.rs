@@ -125,9 +125,8 @@ impl World<'_> {
         let oracle = &self.shared.oracle;
         let records = value["Records"].as_array().expect("a list of records");
         for data in records.iter().filter_map(|record| from_base64(record["Data"].as_str()?)) {
-            let digits = data.get(MARK.len()..MARKED).and_then(|digits| std::str::from_utf8(digits).ok());
-            let mark = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-            let mark = mark.filter(|mark| (*mark as usize) < oracle.attempts.len()).expect("a record that was put");
+            let mark =
+                mark_of(&data).filter(|mark| (*mark as usize) < oracle.attempts.len()).expect("a record that was put");
             assert!(self.holds(mark), "a record is shown before it is durable: {mark:x}");
         }
     }
@@ -138,4 +137,10 @@ impl World<'_> {
         let attempt = &oracle.attempts[mark as usize];
         self.is_durable(mark, &attempt.data) || oracle.damaged || oracle.may_vanish(mark, self.shared.now)
     }
+}
+
+/// The number of the try that put a record with this data.
+pub fn mark_of(data: &[u8]) -> Option<u64> {
+    let digits = data.get(MARK.len()..MARKED).and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| u64::from_str_radix(digits, 16).ok())
 }

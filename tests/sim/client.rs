@@ -7,6 +7,7 @@ use super::clock::{MILLISECOND, SECOND};
 use super::lessee::{Lease, Lessee};
 use super::mover::Mover;
 use super::native::{GONE, NativeWriter, take_call};
+use super::native_reader::NativeReader;
 use super::net;
 use super::oracle::{Fate, Oracle};
 use super::random::Random;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub subscribed: u64,
     /// Records that were acked over the native protocol.
     pub natively: u64,
+    /// Records that were read over it.
+    pub read_natively: u64,
     pub lease: Lease,
     /// Calls answered, and calls lost.
     pub answered: u64,
@@ -56,6 +59,7 @@ pub enum Role {
     Mover(Mover),
     Lessee(Lessee),
     Native(NativeWriter),
+    NativeReader(NativeReader),
     Auditor(Auditor),
     Subscriber(Subscriber),
 }
@@ -130,13 +134,18 @@ impl Client {
     }
 
     pub fn is_native(&self) -> bool {
-        matches!(self.role, Role::Native(_))
+        matches!(self.role, Role::Native(_) | Role::NativeReader(_))
     }
 
     fn think_natively(&mut self, shared: &mut Shared) -> Act {
         let (idle, waiting) = (self.idle(), self.outstanding.len());
-        let Role::Native(role) = &mut self.role else { return Act::Nothing };
-        let wish = if waiting < 5 { role.next(&mut self.random, shared, idle) } else { None };
+        let wish = match &mut self.role {
+            Role::Native(role) if waiting < 5 => role.next(&mut self.random, shared, idle),
+            Role::NativeReader(role) if waiting < 9 => {
+                role.next(&mut self.random, shared).map(|(bytes, number)| (bytes, Kind::Native { number }))
+            }
+            _ => None,
+        };
         let Some((bytes, kind)) = wish else { return Act::Nothing };
         let call = self.first + waiting as u64;
         self.outstanding.push_back(Call { operation: "native", body: String::new(), kind, issued: shared.now });
@@ -144,8 +153,12 @@ impl Client {
     }
 
     fn receive_natively(&mut self, bytes: &[u8], shared: &mut Shared) {
-        let Role::Native(role) = &mut self.role else { return };
-        for number in role.receive(bytes, shared) {
+        let answered = match &mut self.role {
+            Role::Native(role) => role.receive(bytes, shared),
+            Role::NativeReader(role) => role.receive(bytes, shared),
+            _ => return,
+        };
+        for number in answered {
             let taken = match number {
                 GONE => std::mem::take(&mut self.outstanding).len(),
                 number => take_call(&mut self.outstanding, number) as usize,
@@ -175,7 +188,7 @@ impl Client {
             Role::Keeper(role) => role.next(shared),
             Role::Mover(role) => role.next(random, shared),
             Role::Lessee(role) => role.next(random, shared),
-            Role::Native(_) => unreachable!("it has its own messages"),
+            Role::Native(_) | Role::NativeReader(_) => unreachable!("it has its own messages"),
             Role::Auditor(role) => role.next(random, shared),
             Role::Subscriber(role) => role.next(random, shared),
         };
@@ -229,7 +242,7 @@ impl Client {
             Role::Keeper(role) => role.reply(status, &value, shared),
             Role::Mover(role) => role.reply(&call, status, &value, shared),
             Role::Lessee(role) => role.reply(call, status, &value, shared),
-            Role::Native(_) => unreachable!("it has its own messages"),
+            Role::Native(_) | Role::NativeReader(_) => unreachable!("it has its own messages"),
             Role::Auditor(role) => role.reply(call, status, &value, shared),
             Role::Subscriber(role) => role.reply(call, status, &value, random, shared),
         }
@@ -241,8 +254,10 @@ impl Client {
         self.half_closed = false;
         self.replies = Replies::default();
         self.first += self.outstanding.len() as u64;
-        if let Role::Native(role) = &mut self.role {
-            role.lost(shared);
+        match &mut self.role {
+            Role::Native(role) => role.lost(shared),
+            Role::NativeReader(role) => role.lost(),
+            _ => {}
         }
         for call in std::mem::take(&mut self.outstanding) {
             shared.lost += 1;
@@ -253,7 +268,7 @@ impl Client {
                 Role::Writer(role) => role.lost(call),
                 Role::Reader(role) => role.lost(call, &mut self.random),
                 Role::Administrator(role) => role.lost(call),
-                Role::Keeper(_) | Role::Mover(_) | Role::Lessee(_) | Role::Native(_) => {}
+                Role::Keeper(_) | Role::Mover(_) | Role::Lessee(_) | Role::Native(_) | Role::NativeReader(_) => {}
                 Role::Auditor(role) => role.lost(call),
                 Role::Subscriber(role) => role.lost(call, &mut self.random),
             }

@@ -18,31 +18,33 @@ use penstock::worker::WhenFull;
 use std::collections::{BTreeMap, VecDeque};
 
 const BATCH: u8 = 1;
-const HELLO: u8 = 64;
-const WELCOME: u8 = 67;
+pub const HELLO: u8 = 64;
+pub const WELCOME: u8 = 67;
 const MAP: u8 = 68;
-const SHARDS: u8 = 69;
+pub const SHARDS: u8 = 69;
 const ACK: u8 = 70;
 const REFUSED: u8 = 71;
-const GOODBYE: u8 = 72;
+pub const GOODBYE: u8 = 72;
 
 const NOT_STORED: u8 = 1;
 const UNKNOWN: u8 = 3;
 
 /// The number of the call that is no batch.
-const NO_BATCH: u32 = u32::MAX;
+pub const NO_BATCH: u32 = u32::MAX;
 /// Data and keys of one batch, at most.
 const BATCH_MAX: u64 = 20_000;
 
-struct Message<'a> {
-    kind: u8,
-    shard: u64,
-    sequence: u64,
-    number: u32,
-    body: &'a [u8],
+pub struct Message<'a> {
+    pub kind: u8,
+    pub count: u32,
+    pub shard: u64,
+    pub sequence: u64,
+    pub arrival: u64,
+    pub number: u32,
+    pub body: &'a [u8],
 }
 
-fn message(kind: u8, body: &[u8], count: u32, shard: u64, number: u32) -> Vec<u8> {
+pub fn message(kind: u8, body: &[u8], count: u32, shard: u64, number: u32) -> Vec<u8> {
     let size = (64 + body.len()).next_multiple_of(64);
     let mut bytes = vec![0; size];
     bytes[..4].copy_from_slice(&[b'p', b'f', 1, kind]);
@@ -80,11 +82,11 @@ fn produced(mut bytes: Vec<u8>, producer: u64) -> Vec<u8> {
     bytes
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
@@ -93,7 +95,7 @@ fn u128_at(bytes: &[u8], at: usize) -> u128 {
 }
 
 /// The message that begins the bytes, if it is whole, and its length.
-fn first(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
+pub fn first(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
     let head = bytes.get(..64)?;
     assert!(head[..3] == *b"pf\x01" && u32_at(head, 60) == crc32c::crc32c(&head[..60]), "no header: {head:02x?}");
     let body = bytes.get(64..64 + u32_at(head, 8) as usize)?;
@@ -101,7 +103,8 @@ fn first(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
     let size = (64 + body.len()).next_multiple_of(64);
     bytes.get(..size)?;
     let (shard, sequence, number) = (u64_at(head, 16), u64_at(head, 24), u32_at(head, 48));
-    Some((Message { kind: head[3], shard, sequence, number, body }, size))
+    let (count, arrival) = (u32_at(head, 12), u64_at(head, 32));
+    Some((Message { kind: head[3], count, shard, sequence, arrival, number, body }, size))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -322,7 +325,7 @@ impl NativeWriter {
     }
 
     fn on_message(&mut self, message: &Message<'_>, shared: &mut Shared, answered: &mut Vec<u32>) {
-        let Message { kind, shard, sequence, number, body } = *message;
+        let Message { kind, shard, sequence, number, body, .. } = *message;
         match kind {
             WELCOME => {
                 self.stream_number = u32_at(body, 36) as u64;
@@ -533,7 +536,7 @@ impl World<'_> {
     /// A native client is being told what is durable.
     pub(super) fn check_natively(&self, id: net::Id, bytes: &[u8]) {
         let Some(client) = self.client_of(id) else { return };
-        let Role::Native(role) = &self.clients[client].role else { return };
+        let Role::Native(role) = &self.clients[client].role else { return self.check_read_natively(id, bytes) };
         for mark in role.acked_by(bytes) {
             assert!(self.holds(mark), "an ack is sent before its record is durable: {mark:x}");
         }

@@ -36,6 +36,8 @@ pub struct Report {
     pub subscribed: u64,
     /// Records that were acked over the native protocol.
     pub natively: u64,
+    /// Records that were read over it.
+    pub read_natively: u64,
     /// Subscriptions that ended by their time, or were ended for their memory.
     pub expired: u64,
     pub shed: u64,
@@ -87,6 +89,7 @@ impl Report {
         self.moved += other.moved;
         self.subscribed += other.subscribed;
         self.natively += other.natively;
+        self.read_natively += other.read_natively;
         self.expired += other.expired;
         self.shed += other.shed;
         self.resumed += other.resumed;

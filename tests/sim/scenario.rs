@@ -93,8 +93,8 @@ pub struct Settings {
     pub mirrored: bool,
     /// Clients that race for a lease.
     pub lessees: usize,
-    /// Clients that store over the native protocol.
-    pub natives: usize,
+    /// Clients that store over the native protocol, and that read over it.
+    pub natives: (usize, usize),
 }
 
 fn subscribers(seed: u64) -> usize {
@@ -155,7 +155,7 @@ impl Settings {
             room_varies: false,
             mirrored: false,
             lessees: 0,
-            natives: 0,
+            natives: (0, 0),
         };
         if settings.changing_workers {
             // One worker at first, whose logs are three later: each part of its log memory must hold two of the largest commits.
@@ -180,7 +180,8 @@ impl Settings {
         self.accepts_clock = r.chance(300);
         self.no_companion = r.chance(50);
         self.lessees = *Random::stream(self.seed, "lessees").pick(&[0, 1, 3]);
-        self.natives = *Random::stream(self.seed, "natives").pick(&[0, 1, 2, 3]);
+        self.natives.0 = *Random::stream(self.seed, "natives").pick(&[0, 1, 2, 3]);
+        self.natives.1 = *Random::stream(self.seed, "native readers").pick(&[0, 1, 2, 2]);
     }
 
     /// Some devices have larger blocks. Then, and on some others, commits and segments are so large that a read brings more than a run.

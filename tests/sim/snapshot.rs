@@ -94,7 +94,7 @@ impl World<'_> {
                 workers: self.shared.settings.workers,
                 writers: 0,
                 readers: 0,
-                natives: 0,
+                natives: (0, 0),
                 drives: self.disk.superblock_of(&kept.pieces).directories.len() as u8,
                 mirrored: false,
                 clock_steps: self.shared.settings.clock_steps,

@@ -9,6 +9,7 @@ use super::lessee::{Lease, Lessee};
 use super::mounting::Mounting;
 use super::mover::Mover;
 use super::native::NativeWriter;
+use super::native_reader::NativeReader;
 use super::net::{self, Net};
 use super::node::Node;
 use super::oracle::Oracle;
@@ -151,8 +152,11 @@ fn roles(settings: &Settings) -> Vec<Client> {
     if settings.moves > 0 {
         add(Role::Mover(Mover), 300);
     }
-    for number in 1..=settings.natives {
+    for number in 1..=settings.natives.0 {
         add(Role::Native(NativeWriter::new(number)), 500 + number);
+    }
+    for number in 1..=settings.natives.1 {
+        add(Role::NativeReader(NativeReader::new()), 600 + number);
     }
     for number in 1..=settings.lessees {
         add(Role::Lessee(Lessee::default()), 400 + number);
@@ -186,6 +190,7 @@ impl<'a> World<'a> {
             moved: 0,
             subscribed: 0,
             natively: 0,
+            read_natively: 0,
             lease: Lease::default(),
             answered: 0,
             lost: 0,
@@ -261,6 +266,7 @@ impl<'a> World<'a> {
         self.report.moved = self.shared.moved;
         self.report.subscribed = self.shared.subscribed;
         self.report.natively = self.shared.natively;
+        self.report.read_natively = self.shared.read_natively;
         (self.report.leases_taken, self.report.leases_refused) = (self.shared.lease.taken, self.shared.lease.refused);
         self.report.rotated_full = self.disk.rotated_full;
         self.report.scrubbed = self.scrubs.found;
