@@ -54,13 +54,21 @@ pub fn kinesalite() -> Option<(Peer, u16)> {
 
 /// Figure `name` of a run of the program that `PENSTOCK_LIMITS` names.
 pub fn probe(arguments: &[&str], name: &str) -> Option<f64> {
+    probes(arguments, &[name]).map(|figures| figures[0])
+}
+
+/// Several of them, of one run.
+pub fn probes(arguments: &[&str], names: &[&str]) -> Option<Vec<f64>> {
     let program = std::env::var_os("PENSTOCK_LIMITS")?;
     let dir = directory("probe")?;
     let ran = Command::new(program).args(arguments).current_dir(&dir).output();
     let _ = std::fs::remove_dir_all(&dir);
     let text = String::from_utf8(ran.ok()?.stdout).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
-    line.split(' ').next()?.parse().ok()
+    let figure = |name: &&str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+        line.split(' ').next()?.parse().ok()
+    };
+    names.iter().map(figure).collect()
 }
 
 /// Records a second of `batch` XADDs a round trip over `clients` connections; `None` where there is no redis-server.

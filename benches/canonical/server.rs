@@ -22,16 +22,29 @@ pub struct Server {
     pub data: PathBuf,
     flags: Vec<String>,
     pub port: u16,
+    /// Of the native protocol; 0: not served.
+    pub native: u16,
 }
 
 impl Server {
     pub fn start(disk: &str, flags: &[&str]) -> Server {
+        Server::with(disk, flags, "off")
+    }
+
+    /// One that serves the native protocol, too.
+    #[allow(dead_code, reason = "most benchmarks have no use for it")]
+    pub fn start_native(disk: &str, flags: &[&str]) -> Server {
+        Server::with(disk, flags, "127.0.0.1:0")
+    }
+
+    fn with(disk: &str, flags: &[&str], native: &str) -> Server {
         let target = Path::new(env!("CARGO_BIN_EXE_penstock")).parent().expect("a binary lies in a directory");
         let number = NEXT.fetch_add(1, Relaxed);
         let data = target.join(format!("bench-{}-{number}", std::process::id()));
-        let flags = ["--disk", disk].into_iter().chain(flags.iter().copied()).map(str::to_string).collect();
-        let (child, port) = launch(&data, &flags, 0);
-        Server { child, data, flags, port }
+        let flags =
+            ["--disk", disk, "--native", native].into_iter().chain(flags.iter().copied()).map(str::to_string).collect();
+        let (child, native, port) = launch(&data, &flags, 0);
+        Server { child, data, flags, port, native }
     }
 
     fn end(&mut self, signal: &str) {
@@ -44,7 +57,7 @@ impl Server {
     pub fn restart(&mut self, signal: &str) -> Duration {
         self.end(signal);
         let began = Instant::now();
-        (self.child, self.port) = launch(&self.data, &self.flags, self.port);
+        (self.child, self.native, self.port) = launch(&self.data, &self.flags, self.port);
         began.elapsed()
     }
 
@@ -118,9 +131,9 @@ impl Drop for Server {
 }
 
 /// Starts the server; returns when it has said that it is ready.
-fn launch(data: &Path, flags: &Vec<String>, port: u16) -> (Child, u16) {
+fn launch(data: &Path, flags: &Vec<String>, port: u16) -> (Child, u16, u16) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_penstock"))
-        .args(["serve", "--native", "off", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+        .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
         .arg(data)
         .args(flags)
         .stdout(Stdio::piped())
@@ -128,12 +141,16 @@ fn launch(data: &Path, flags: &Vec<String>, port: u16) -> (Child, u16) {
         .spawn()
         .expect("the server starts");
     let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut native = 0;
     for line in lines.map_while(Result::ok) {
+        if let Some((_, port)) = line.trim().strip_prefix("native").and_then(|rest| rest.rsplit_once(':')) {
+            native = port.parse().unwrap_or(0);
+        }
         let named =
             line.split_once("AWS_ENDPOINT_URL_KINESIS=http").and_then(|(_, rest)| rest.split_once("://127.0.0.1:"));
         if let Some((_, rest)) = named {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            return (child, digits.parse().expect("a port"));
+            return (child, native, digits.parse().expect("a port"));
         }
     }
     panic!("the server did not start: {:?}", child.wait());

@@ -210,3 +210,12 @@ class Connection:
             batches.append(came)
         assert came.kind == DONE, came.kind
         return batches, came
+
+
+def in_blocks(message, spare=0):
+    """The message as a bulk connection takes it: 64 zeros, then whole blocks of 4,096 bytes; `spare` more of them than it needs."""
+    length = struct.unpack("<I", message[8:12])[0]
+    size = (128 + length + 4095) // 4096 * 4096 + spare * 4096
+    head = message[:4] + struct.pack("<I", size) + message[8:60]
+    head += struct.pack("<I", crc32c(head))
+    return bytes(64) + head + message[64 : 64 + length] + bytes(size - 128 - length)
