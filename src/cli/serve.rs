@@ -59,7 +59,7 @@ pub struct Args {
     /// Address of the HTTP endpoint; outside loopback with --credentials only. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4567")]
     listen: SocketAddr,
-    /// Address of the native protocol, or `off`; outside loopback with --credentials and --plaintext only. Port 0 takes a free one.
+    /// Address of the native protocol, or `off`; outside loopback with --credentials only, and TLS or --plaintext. Port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4605", value_parser = parse_native)]
     native: Native,
     #[command(flatten)]
@@ -146,7 +146,7 @@ fn parse_region(text: &str) -> Result<String, String> {
 impl Args {
     /// What is listened on: the flag, the address, whether there is TLS.
     fn addresses(&self) -> Vec<(&'static str, SocketAddr, bool)> {
-        let native = self.native.0.map(|address| ("--native", address, false));
+        let native = self.native.0.map(|address| ("--native", address, self.tls.is_on()));
         [("--listen", self.listen, self.tls.is_on())].into_iter().chain(native).collect()
     }
 }

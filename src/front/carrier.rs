@@ -42,6 +42,8 @@ pub(super) struct Carrier {
     pub idle_since: Mono,
     pub core: Core,
     peer: Option<IpAddr>,
+    /// A client of the native protocol: its bytes are the core's own, whatever it has agreed on.
+    pub native: bool,
 }
 
 /// What the core knows of the socket.
@@ -107,6 +109,7 @@ impl Carrier {
             idle_since: now,
             core: Core::Has,
             peer,
+            native: false,
         }
     }
 
@@ -233,7 +236,7 @@ impl Carrier {
     /// Keys have been agreed on, and as soon as it is known what is spoken: where it is HTTP/2, for the core the client has gone.
     fn agree(&mut self, told: &mut Completions) {
         let (Speaks::Unknown(core), Some(tls)) = (&mut self.speaks, &self.tls) else { return };
-        let is_http2 = tls.is_http2();
+        let is_http2 = if self.native { Some(false) } else { tls.is_http2() };
         if is_http2 != Some(true) {
             // From here on it is for the core to wait.
             self.begun_by = Mono(u64::MAX);

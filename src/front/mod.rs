@@ -88,6 +88,8 @@ pub struct Front {
     wires: Vec<Wire>,
     /// The address at the other end of each.
     peers: Vec<Option<IpAddr>>,
+    /// Which of them are native clients, whose protocol is carried as HTTP/1.1 is.
+    native: Vec<bool>,
     streams: Streams,
     /// Carriers that are to go on at the end of the turn.
     stirred: Vec<Socket>,
@@ -115,6 +117,7 @@ impl Front {
         Front {
             wires: (0..limits.connections).map(|_| Wire::Closed).collect(),
             peers: vec![None; limits.connections as usize],
+            native: vec![false; limits.connections as usize],
             streams: Streams::new(first, limits.streams as u32),
             stirred: Vec::new(),
             held: Vec::new(),
@@ -136,7 +139,12 @@ impl Front {
         self.carried
     }
 
-    /// So many native clients have come. They are none of its own, but have sockets of the ring.
+    /// Whether native clients are its own, too: as they speak TLS.
+    pub fn takes_natives(&self) -> bool {
+        self.spoken.tls.is_some()
+    }
+
+    /// So many native clients have come that are none of its own, but have sockets of the ring.
     pub fn note_natives(&mut self, came: usize) {
         self.natives += came;
         if came > 0 {
@@ -198,6 +206,13 @@ impl Front {
                 self.told.push(completion.clone());
                 true
             }
+            Completion::NativeAccepted { socket, peer } => {
+                self.wires[socket.0 as usize] = Wire::Fresh { into: None, held: 0 };
+                (self.native[socket.0 as usize], self.peers[socket.0 as usize]) = (true, peer);
+                self.note_natives(1);
+                self.told.push(completion.clone());
+                true
+            }
             Completion::Client { socket, peer, .. } => {
                 self.peers[socket.0 as usize] = peer;
                 self.told.push(completion.clone());
@@ -236,17 +251,24 @@ impl Front {
             },
             Completion::Closed { socket } => {
                 self.open -= 1;
-                match mem::replace(&mut self.wires[socket.0 as usize], Wire::Closed) {
-                    Wire::Carried(carrier) => {
-                        self.ended(*carrier, memory);
-                        true
-                    }
-                    _ => false,
-                }
+                self.closed(socket, memory)
             }
-            Completion::NativeClosed { .. } => {
+            Completion::NativeClosed { socket } => {
                 self.natives -= 1;
-                false
+                let taken = self.closed(socket, memory);
+                self.native[socket.0 as usize] = false;
+                taken
+            }
+            _ => false,
+        }
+    }
+
+    /// The ring has closed a socket; whether the core is not told of it so.
+    fn closed(&mut self, socket: Socket, memory: &mut Memory<'_>) -> bool {
+        match mem::replace(&mut self.wires[socket.0 as usize], Wire::Closed) {
+            Wire::Carried(carrier) => {
+                self.ended(*carrier, memory);
+                true
             }
             _ => false,
         }
@@ -255,12 +277,17 @@ impl Front {
     /// The first `held` bytes of a connection lie at the beginning of `into`. Gives whether the core is not told of them.
     fn look(&mut self, socket: Socket, into: Span, held: u32, now: Mono, memory: &mut Memory<'_>) -> bool {
         let begins = memory.bytes(into.first(held.min(HTTP2_PREFACE.len() as u32)));
-        let (is_tls, is_http2) = (begins[0] == tls::HANDSHAKE, HTTP2_PREFACE.starts_with(begins));
+        let native = self.native[socket.0 as usize];
+        let (is_tls, is_http2) = (begins[0] == tls::HANDSHAKE, !native && HTTP2_PREFACE.starts_with(begins));
         match &self.spoken.tls {
             Some(config) if is_tls => {
                 let tls = Tls::new(config.clone()).map(|tls| (tls, into));
                 let may = tls.is_some();
                 self.carry(socket, into, held, tls, may, now, memory);
+            }
+            Some(_) if !self.spoken.plaintext && native => {
+                self.wires[socket.0 as usize] = Wire::Plain;
+                self.told.push(Completion::Received { socket, result: Ok(0) });
             }
             Some(_) if !self.spoken.plaintext => {
                 let text = memory.buffers.whole(Pool::Reply, socket.0 as u16).first(SPEAK_TLS.len() as u32);
@@ -310,7 +337,9 @@ impl Front {
         to.copy_from_slice(from);
         self.stirred.push(socket);
         let peer = self.peers[socket.0 as usize];
-        let carrier = Carrier::new(socket, peer, room, held, tls, now);
+        let native = self.native[socket.0 as usize];
+        let mut carrier = Carrier::new(socket, peer, room, held, tls, now);
+        carrier.native = native;
         self.wires[socket.0 as usize] = Wire::Carried(Box::new(carrier));
     }
 
@@ -404,14 +433,15 @@ impl Front {
 
     /// The ring has let go of a carrier's socket.
     fn ended(&mut self, mut carrier: Carrier, memory: &mut Memory<'_>) {
-        let Front { streams, told, step, scratch, .. } = self;
+        let Front { streams, told, step, scratch, carried, .. } = self;
         if let Some(http2) = carrier.http2() {
             http2.end(&mut Turn { memory, streams, told, step: *step, scratch });
         }
         memory.buffers.give(carrier.memory);
         match carrier.core {
-            Core::Gone => self.carried -= 1,
-            Core::Closing => self.told.push(Completion::Closed { socket: carrier.socket }),
+            Core::Gone => *carried -= 1,
+            Core::Closing if carrier.native => told.push(Completion::NativeClosed { socket: carrier.socket }),
+            Core::Closing => told.push(Completion::Closed { socket: carrier.socket }),
             Core::Has => debug_assert!(false, "a socket that the core has is closed by the core"),
         }
     }

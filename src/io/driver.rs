@@ -156,10 +156,12 @@ impl Driver {
         }
         let came = !self.done.is_empty();
         let now = Clock.now();
-        // They are none of the front's, and come behind what it tells of connections that had their numbers before.
-        let is_native = |completion: &mut Completion| matches!(completion, Completion::NativeAccepted { .. });
-        self.natives.extend(self.done.extract_if(.., is_native));
-        self.front.note_natives(self.natives.len());
+        // Without TLS they are none of the front's, and come behind what it tells of connections that had their numbers before.
+        if !self.front.takes_natives() {
+            let is_native = |completion: &mut Completion| matches!(completion, Completion::NativeAccepted { .. });
+            self.natives.extend(self.done.extract_if(.., is_native));
+            self.front.note_natives(self.natives.len());
+        }
         self.front.receive(now, &mut self.done, &mut self.worker.memory());
         self.done.append(&mut self.natives);
         self.worker.note_carriers(self.front.carried());

@@ -95,6 +95,11 @@ impl Natives {
 impl Worker {
     /// Makes the connection one of bulk, if that can be.
     pub(super) fn native_begin_bulk(&mut self, place: u16) {
+        let native = &self.natives.slots[place as usize];
+        if self.connections.slots[native.socket as usize].secure {
+            // What is decrypted is copied anyway.
+            return;
+        }
         let blocks = self.logs.iter().all(|log| log.settings().block <= BLOCK);
         if blocks && self.natives.bulks_left(&self.buffers) > 0 {
             self.natives.slots[place as usize].bulk = Some(Box::default());
