@@ -79,6 +79,9 @@ pub struct Args {
     /// Account in ARNs, 12 digits; kept in the directory [default: as the directory says, 000000000000 in a new one]
     #[arg(long, value_parser = parse_account)]
     account: Option<String>,
+    /// Hash the keys of native batches, and refuse those whose records belong to another shard than they name
+    #[arg(long)]
+    verify_keys: bool,
     /// Believe the wall clock at this start, also if nothing synchronises it or it has gone back: retention goes on from it
     #[arg(long)]
     accept_clock: bool,
@@ -182,6 +185,7 @@ pub fn run(args: Args) -> Result<(), String> {
         segment: None,
         random: random()?,
         admin_key,
+        verify_keys: args.verify_keys,
         clock_synchronised: process::clock_is_synchronised(),
         accept_clock: args.accept_clock,
         scrub: (args.scrub_days > 0.0).then_some((args.scrub_days * DAY_NS) as u64),

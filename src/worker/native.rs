@@ -29,6 +29,7 @@ use crate::native::proof::HASH;
 use crate::native::reading::Done;
 use crate::native::refusal::{Code, Fault};
 use crate::observe::counter::Counter;
+use crate::route::md5::Lanes;
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -188,6 +189,8 @@ pub(super) struct Natives {
     /// Readers, and pulls of those that have gone which have not been answered.
     pub readers: usize,
     challenges: u64,
+    /// For the keys of a batch, where they are verified.
+    pub lanes: Lanes,
 }
 
 fn nobody() -> Native {
@@ -271,6 +274,7 @@ impl Natives {
             parting: Vec::with_capacity(count as usize),
             readers: 0,
             challenges: 0,
+            lanes: Lanes::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::native::{Answer, Phase, Settled, Stage, Underway};
 use crate::auth::ask::Resource;
 use crate::catalog::state::{ShardState, StreamStatus};
 use crate::io::buffers::Span;
+use crate::log::format::records;
 use crate::log::producers::Rejection;
 use crate::native::batch::check_body;
 use crate::native::message::Header;
@@ -34,6 +35,9 @@ pub(super) const GONE: Fault = Fault { code: Code::StreamGone, why: "The stream 
 const DENIED: Fault = Fault { code: Code::Denied, why: "The policies do not allow to put records into this stream." };
 pub(super) const EXPIRED: Fault =
     Fault { code: Code::NotProved, why: "The session token of the access key has expired." };
+
+const ELSEWHERE: Fault =
+    Fault { code: Code::BadBatch, why: "The partition key of a record belongs to another shard than the batch names." };
 
 /// What is said of a producer's batch that is not its next one.
 fn rejected(why: Rejection) -> Fault {
@@ -98,7 +102,7 @@ impl Worker {
     }
 
     /// Whether the batch is one, and its client may put it here; gives its bytes of keys and data.
-    fn native_check(&self, place: u16, header: &Header, body: Span) -> Result<u32, Fault> {
+    fn native_check(&mut self, place: u16, header: &Header, body: Span) -> Result<u32, Fault> {
         let native = &self.natives.slots[place as usize];
         let stream = self.state().stream_by_number(native.stream).ok_or(GONE)?;
         let payload = check_body(header, self.buffers.bytes(body), stream.max_record_kib * 1024)?;
@@ -108,7 +112,27 @@ impl Worker {
             }
             self.authorize(native.socket, ACTION, Resource::Stream(&stream.name)).map_err(|_| DENIED)?;
         }
+        if self.options.verify_keys {
+            self.native_check_keys(header, body)?;
+        }
         Ok(payload)
+    }
+
+    /// Whether all records belong to the shard; those without a key do.
+    fn native_check_keys(&mut self, header: &Header, body: Span) -> Result<(), Fault> {
+        let state = if let Some(control) = &self.control { control.catalog.state() } else { &self.view };
+        // What is not there is refused as such, behind this.
+        let Some(range) = state.shard(header.shard).map(|shard| shard.range) else { return Ok(()) };
+        let Worker { natives, buffers, .. } = self;
+        let mut all_here = true;
+        let mut look = |_, hash| all_here &= (range.first..=range.last).contains(&hash);
+        let records = records(buffers.bytes(body), header.count).expect("it was checked");
+        records.filter_map(|record| record.key).for_each(|key| natives.lanes.push(0, key, &mut look));
+        natives.lanes.flush(&mut look);
+        match all_here {
+            true => Ok(()),
+            false => Err(ELSEWHERE),
+        }
     }
 
     /// The connection ends, and the batch, which nobody has taken, with it: what the `Goodbye` says holds for it.

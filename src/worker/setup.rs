@@ -62,6 +62,8 @@ pub struct Options {
     pub random: [u8; 32],
     /// Who may ask for snapshots and moves of shards knows it: from a file that only those can read who can read the data.
     pub admin_key: [u8; 16],
+    /// Records of native batches must be of the shard that the batch names.
+    pub verify_keys: bool,
     /// The kernel calls the wall clock synchronised.
     pub clock_synchronised: bool,
     /// The operator wants the wall clock to be believed at start whatever the kernel and the last run say.

@@ -1,5 +1,6 @@
 """Bulk connections of the native protocol: batches in whole blocks, written from where the server receives them."""
 
+import hashlib
 import random
 import socket
 import unittest
@@ -10,7 +11,7 @@ from native_client import ACK, BATCH, GOODBYE, MAP, NOT_STORED, PING, PONG, REFU
 from wire import data_of
 
 BULK = 1
-MALFORMED, BAD_CHECKSUM, SHARD_CLOSED = 32, 6, 1
+MALFORMED, BAD_BATCH, BAD_CHECKSUM, SHARD_CLOSED = 32, 5, 6, 1
 # Of the server: bulk connections of one worker at once.
 CONNECTIONS = 32
 
@@ -162,6 +163,28 @@ class Bulk(BulkTest):
         connection.socket.sendall(in_blocks(connection.batch([("k", bytes(100_000))])))
         answer = connection.receive()
         self.assertEqual((answer.kind, answer.error()[:2]), (REFUSED, (SHARD_CLOSED, NOT_STORED)))
+
+
+@unittest.skipIf(FOREIGN, "a protocol of penstock")
+class VerifiedKeys(BulkTest):
+    flags = ("--cores", "0,1", "--verify-keys")
+
+    def test_records_of_another_shard_are_refused_and_those_without_a_key_are_not(self):
+        stream = self.stream(shards=3)
+        connection = self.connect(stream)
+        by_shard = {shard: [] for shard in range(3)}
+        for number in range(120):
+            key = f"key {number} " + "x" * (number % 70)
+            hash = int(hashlib.md5(key.encode()).hexdigest(), 16)
+            shard = next(line.shard for line in connection.map.values() if line.first <= hash <= line.last)
+            by_shard[shard].append((key, b"%d" % number))
+        for shard, records in by_shard.items():
+            self.assertEqual(connection.put(records + [(None, b"anywhere")], shard).kind, ACK)
+            other = by_shard[(shard + 1) % 3][-1]
+            for place in (0, len(records) // 2, len(records)):
+                answer = connection.put(records[:place] + [other] + records[place:], shard)
+                self.assertEqual((answer.kind, answer.error()[:2]), (REFUSED, (BAD_BATCH, NOT_STORED)))
+            self.assertEqual(self.read(stream, shard), records + [(None, b"anywhere")])
 
 
 @unittest.skipIf(FOREIGN, "a protocol of penstock")

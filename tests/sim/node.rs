@@ -78,6 +78,7 @@ impl Node {
             segment: Some(settings.segment),
             random: bytes,
             admin_key: wire::ADMIN_KEY.to_be_bytes(),
+            verify_keys: true,
             clock_synchronised: true,
             accept_clock: settings.accepts_clock,
             scrub: settings.scrub,
