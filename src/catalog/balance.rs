@@ -143,7 +143,8 @@ mod tests {
             assert_eq!(state.streams[&planned.stream].shards[&planned.shard].log, planned.from);
             let change = Change::MoveShard { stream, shard: planned.shard, to: planned.to };
             state.apply(state.applied + 1, &change);
-            let end = state.stream_by_number(stream).and_then(|s| s.end_of_move((0, Wall(0)), 0, &places([0; 16])));
+            let end =
+                state.stream_by_number(stream).and_then(|s| s.end_of_move((0, Wall(0)), false, 0, &places([0; 16])));
             state.apply(state.applied + 1, &end.expect("it is moving"));
         }
     }

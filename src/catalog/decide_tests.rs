@@ -66,7 +66,7 @@ pub(super) fn random_change(state: &State, random: &mut Random, now: Wall) -> Op
             let key = ShardKey::new(stream?.number, moving.shard);
             let held = state.resume.get(&key).copied().unwrap_or(Resume { next: 1, arrival: 0 });
             let drained = (held.next - 1 + random.below(3), Wall(held.arrival + random.below(100)));
-            stream?.end_of_move(drained, random.below(300), &LOGS)
+            stream?.end_of_move(drained, random.below(4) == 0, random.below(300), &LOGS)
         }
         15 => stream?.forget_formers(random.below(300)),
         16 if random.below(2) == 0 => stream?.end_of_stranded_move(random.below(300)),

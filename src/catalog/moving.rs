@@ -176,11 +176,17 @@ impl Decide<'_> {
 
 impl Stream {
     /// The end of the move under way, when all that the old owner has assigned is durable: `last` is the number of the last record (0: there
-    /// was none), `arrival` when it arrived.
-    pub fn end_of_move(&self, (last, arrival): (u64, Wall), horizon: u64, logs: &[LogPlace]) -> Option<Change> {
+    /// was none), `arrival` when it arrived. `stays`: the other log cannot take it.
+    pub fn end_of_move(
+        &self,
+        (last, arrival): (u64, Wall),
+        stays: bool,
+        horizon: u64,
+        logs: &[LogPlace],
+    ) -> Option<Change> {
         let Moving { shard, to } = self.moving?;
         let failed = logs.get(to as usize).is_none_or(|place| place.failed);
-        let to = if failed { self.shards.get(&shard)?.log } else { to };
+        let to = if failed || stays { self.shards.get(&shard)?.log } else { to };
         let moved = Moved { shard, to, next: last + 1, arrival: arrival.0, horizon };
         Some(Change::MovedShard { stream: self.number, moved })
     }
@@ -230,7 +236,7 @@ mod tests {
     fn moved(state: &mut State, to: u32, last: u64, arrival: u64, horizon: u64) {
         let change = decided(state, to, horizon, &LOGS).expect("it may move");
         state.apply(state.applied + 1, &change);
-        let end = state.stream("s").and_then(|stream| stream.end_of_move((last, Wall(arrival)), horizon, &LOGS));
+        let end = state.stream("s").and_then(|stream| stream.end_of_move((last, Wall(arrival)), false, horizon, &LOGS));
         state.apply(state.applied + 1, &end.expect("it is moving"));
     }
 
@@ -285,7 +291,8 @@ mod tests {
         state.apply(2, &change);
         assert!(refused(&state, 1).contains("not ACTIVE"), "one move at a time");
         logs[1].failed = true;
-        let end = state.stream("s").and_then(|stream| stream.end_of_move((7, Wall(70)), 0, &logs)).expect("it ends");
+        let end =
+            state.stream("s").and_then(|stream| stream.end_of_move((7, Wall(70)), false, 0, &logs)).expect("it ends");
         state.apply(3, &end);
         let stream = state.stream("s").expect("there");
         assert_eq!((stream.status, shard(&state).is_open(), shard(&state).log), (StreamStatus::Active, true, 0));

@@ -4,7 +4,7 @@ use super::checksum::crc;
 use super::footer::Summary;
 use super::format::{CommitKind, FrameHeader, FrameKind, HEADER, Position, ShardKey, round_up, stride};
 use super::index::Building;
-use super::producers::ENTRY_SIZE;
+use super::producers::{ENTRY_SIZE, OF_SHARD};
 use super::segment::Wait;
 use super::{FooterState, Log, OpenFrame, Phase, Refusal, Stamp};
 use crate::io::buffers::{Buffers, Span};
@@ -187,18 +187,22 @@ impl Log {
         Ok(())
     }
 
-    /// Adds what another log knows of the producers of `shard`; durable below what is given back.
+    /// Of the producers of `shard` the log knows from now on what another one did, and nothing else; durable below what is given back.
     pub fn adopt_producers(
         &mut self,
         shard: ShardKey,
         table: &[u8],
         buffers: &mut Buffers,
     ) -> Result<Position, Refusal> {
+        if table.is_empty() && self.producers.encoded(Some(shard)) == 0 {
+            return Ok(Position(0));
+        }
         let frame = self.open_frame(table.len() as u32, buffers)?;
         buffers.bytes_mut(frame.body).copy_from_slice(table);
-        let stamp = Stamp { kind: FrameKind::Producers, shard, ..NO_RECORDS };
+        let stamp = Stamp { kind: FrameKind::Producers, shard, number: OF_SHARD, ..NO_RECORDS };
         let header = self.stamp_frame(&frame, &stamp, crc(table), buffers);
         let end = Position(frame.position.0 + header.stride as u64);
+        self.producers.forget(|of| of == shard);
         let sound = self.producers.decode(table, end);
         debug_assert!(sound, "the other log has made it");
         Ok(end)

@@ -98,7 +98,7 @@ pub enum FrameKind {
     Batch = 1,
     /// The same, encrypted at rest.
     Encrypted = 2,
-    /// The table of producers as it was here (`producers.rs`), or with a shard what is added to it. No records.
+    /// The table of producers as it was here (`producers.rs`), or with a shard what is known of its producers from here on. No records.
     Producers = 4,
 }
 

@@ -25,6 +25,8 @@ const IDLE_US: u64 = 3600 * 1_000_000;
 const ENTRIES_MAX: u64 = 8192;
 /// Bytes of an entry in a frame.
 pub const ENTRY_SIZE: usize = size_of::<ArchivedEntryV1>();
+/// `number` of a frame that says what is known of the producers of one shard; 0: of all. (Every shard's key may be one, 0 as well.)
+pub const OF_SHARD: u32 = 1;
 const NONE: u32 = u32::MAX;
 
 // Archived types are never edited: a second version would be a frame of another kind.

@@ -33,7 +33,7 @@ counters! {
     NativeBatches "native_batches_total" "Batches that came over it.",
     NativeInPlace "native_batches_in_place_total" "Those of them that were written from where they were received.",
     NativeRepeated "native_batches_repeated_total" "Those of them that were stored already, and are answered as before.",
-    NativeHandoversFailed "native_handovers_failed_total" "Shards that moved to a log which could not take what was known of their producers.",
+    NativeHandoversFailed "native_handovers_failed_total" "Shards that were to move, and stayed: the log there was full.",
     NativeBatchesRefused "native_batches_refused_total" "Those of them that were refused, or lost with their log.",
     NativeReadersNow "native_readers_now" "Shards that native clients read.",
     NativeGathered "native_gathered_total" "Answers made for native readers: those that want the same share one.",

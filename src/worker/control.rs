@@ -1,6 +1,7 @@
 //! Changes of the catalog: decided and journaled at worker 0, applied by every worker in order.
 
 use super::Worker;
+use super::handover::Handover;
 use super::mailbox::{ConnectionId, Message};
 use super::notice::Notice;
 use super::rebalance::Wanted;
@@ -88,6 +89,8 @@ pub struct Control {
     journals: VecDeque<(u64, u16, u32)>,
     /// Closing or moving shards whose owner has said how they end: as in `Message::ShardEnd`.
     pub(super) ends: BTreeMap<ShardKey, Option<(u64, Wall)>>,
+    /// A shard that is moving to a log which cannot take it.
+    pub(super) stays: Option<ShardKey>,
     resharding: Vec<(u32, Asker, Mono)>,
     deleting: BTreeMap<u32, Asker>,
     /// Nothing can be journaled any more.
@@ -105,6 +108,7 @@ impl Control {
             thens: VecDeque::new(),
             journals: VecDeque::new(),
             ends: BTreeMap::new(),
+            stays: None,
             resharding: Vec::new(),
             deleting: BTreeMap::new(),
             failed: false,
@@ -200,7 +204,7 @@ impl Worker {
     }
 
     /// Worker 0: the owner of a closing or moving shard says how it ends.
-    pub(super) fn note_end(&mut self, shard: ShardKey, end: Option<(u64, Wall)>) {
+    pub(super) fn note_end(&mut self, shard: ShardKey, end: Option<(u64, Wall)>, stays: bool) {
         let control = self.control.as_mut().expect("closings go to worker 0");
         // A stream that was deleted meanwhile waits for nothing.
         let Some(of) = control.catalog.state().stream_by_number(shard.stream()) else { return };
@@ -211,6 +215,7 @@ impl Worker {
             (None, None) => return,
         };
         control.ends.insert(shard, end);
+        control.stays = stays.then_some(shard).or(control.stays);
         control.wishes.push_back(wish);
     }
 
@@ -523,13 +528,15 @@ impl Worker {
             }
         }
         for (shard, end) in ended {
-            if end.is_some() && !self.is_handed_over(shard) {
+            let handover = end.map_or(Handover::Done, |_| self.hand_over(shard));
+            if handover == Handover::Waits {
                 continue;
             }
+            let stays = handover == Handover::Refused;
             self.shards.get_mut(shard).expect("just seen").admission = Admission::Closing { told: true };
             if self.control.is_some() {
-                self.note_end(shard, end);
-            } else if self.mail.offer(0, Message::ShardEnd { shard, end }).is_err() {
+                self.note_end(shard, end, stays);
+            } else if self.mail.offer(0, Message::ShardEnd { shard, end, stays }).is_err() {
                 self.shards.get_mut(shard).expect("just seen").admission = Admission::Closing { told: false };
             }
         }

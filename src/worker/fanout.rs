@@ -412,7 +412,8 @@ impl Worker {
         });
         for waiter in quiet {
             // It asks again, if it is still there; nothing is sent.
-            let outcome = Outcome::Nothing { next: waiter.sequence, caught_up: true, ends: false };
+            // One that waits for a buffer has not come to the end.
+            let outcome = Outcome::Nothing { next: waiter.sequence, caught_up: !waiter.look, ends: false };
             self.deliver(waiter.taker.worker, waiter.taker.who, outcome, ops);
         }
         if self.fanout.starved_since.is_some_and(|since| since.plus_ms(1_000) <= now) {

@@ -1,5 +1,6 @@
 //! What a log knows of a shard's producers goes with the shard when that moves to another log: before the move ends, the new log has it,
-//! durably. Where the new log cannot take it, the move ends all the same: producers then begin a new epoch, as after a day of silence.
+//! durably. Where the new log cannot take it, the shard stays where it was: a log that was left behind with what it knew would take for new what
+//! has been stored since, if the shard came back.
 
 use super::mailbox::Message;
 use super::{WhenFull, Worker};
@@ -12,8 +13,17 @@ use crate::observe::counter::Counter;
 pub enum Letter {
     /// To the owner of log `log`, where `shard` goes: let it know these producers. Answered by `Adopted`.
     Adopt { shard: ShardKey, log: u32, table: Vec<u8> },
-    /// It does, durably, or cannot.
-    Adopted { shard: ShardKey },
+    /// It does, durably, or (`known`: false) cannot.
+    Adopted { shard: ShardKey, known: bool },
+}
+
+/// How far that is for a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Handover {
+    Waits,
+    /// The other log knows them, or there is no other log.
+    Done,
+    Refused,
 }
 
 /// A table on its way into a log of this worker.
@@ -36,8 +46,8 @@ const FULL_MS: u64 = 5_000;
 /// Shards are moved one at a time, so each of these is one, or none.
 #[derive(Default)]
 pub(super) struct Handovers {
-    /// A shard of this worker that leaves its log, and whether the other one knows its producers.
-    leaving: Option<(ShardKey, bool)>,
+    /// A shard of this worker that leaves its log.
+    leaving: Option<(ShardKey, Handover)>,
     coming: Vec<Adoption>,
 }
 
@@ -50,39 +60,37 @@ impl Handovers {
 
 impl Worker {
     /// Whether the log that `shard`, all of it durable, is moving to knows its producers, if it is moving; if not, that is asked for.
-    pub(super) fn is_handed_over(&mut self, shard: ShardKey) -> bool {
+    pub(super) fn hand_over(&mut self, shard: ShardKey) -> Handover {
         let stream = self.state().stream_by_number(shard.stream());
         let Some(moving) = stream.and_then(|stream| stream.moving).filter(|moving| moving.shard == shard.shard())
         else {
-            return true;
+            return Handover::Done;
         };
         match self.handovers.leaving {
-            Some((leaving, known)) if leaving == shard => {
-                if known {
+            Some((leaving, state)) if leaving == shard => {
+                if state != Handover::Waits {
                     self.handovers.leaving = None;
                 }
-                return known;
+                return state;
             }
+            Some((_, Handover::Waits)) => return Handover::Waits,
             // What it was for ended in another way.
-            Some((_, true)) => self.handovers.leaving = None,
-            Some((_, false)) => return false,
+            Some(_) => self.handovers.leaving = None,
             None => {}
         }
         let Some(table) = self.shards.get(shard).map(|owned| self.logs[owned.log].producers_of(shard)) else {
-            return true;
+            return Handover::Done;
         };
         let owner = self.owner_of(moving.to);
-        if table.is_empty() {
-            return true;
-        } else if owner == self.id {
+        self.handovers.leaving = Some((shard, Handover::Waits));
+        if owner == self.id {
             self.adopt(owner, shard, moving.to, table);
         } else if self.mail.may_ask(owner, 1) {
             self.mail.ask(owner, Message::Handover(Letter::Adopt { shard, log: moving.to, table }));
         } else {
-            return false;
+            self.handovers.leaving = None;
         }
-        self.handovers.leaving = Some((shard, false));
-        false
+        Handover::Waits
     }
 
     fn adopt(&mut self, worker: u16, shard: ShardKey, log: u32, table: Vec<u8>) {
@@ -91,32 +99,32 @@ impl Worker {
                 let deadline = self.now.mono.plus_ms(FULL_MS);
                 self.handovers.coming.push(Adoption { worker, shard, log, table, end: None, deadline });
             }
-            None => self.adopted(worker, shard),
+            None => self.adopted(worker, shard, false),
         }
     }
 
     pub(super) fn on_handover_letter(&mut self, from: u16, letter: Letter) {
         match letter {
             Letter::Adopt { shard, log, table } => self.adopt(from, shard, log, table),
-            Letter::Adopted { shard } => {
+            Letter::Adopted { shard, known } => {
                 self.mail.answered(from);
-                self.is_known_there(shard);
+                self.handed_over(shard, known);
             }
         }
     }
 
-    fn is_known_there(&mut self, shard: ShardKey) {
-        if let Some((leaving, known)) = &mut self.handovers.leaving
+    fn handed_over(&mut self, shard: ShardKey, known: bool) {
+        if let Some((leaving, state)) = &mut self.handovers.leaving
             && *leaving == shard
         {
-            *known = true;
+            *state = if known { Handover::Done } else { Handover::Refused };
         }
     }
 
-    fn adopted(&mut self, worker: u16, shard: ShardKey) {
+    fn adopted(&mut self, worker: u16, shard: ShardKey, known: bool) {
         match worker == self.id {
-            true => self.is_known_there(shard),
-            false => self.mail.answer(worker, Message::Handover(Letter::Adopted { shard })),
+            true => self.handed_over(shard, known),
+            false => self.mail.answer(worker, Message::Handover(Letter::Adopted { shard, known })),
         }
     }
 
@@ -126,27 +134,28 @@ impl Worker {
             let mut adoption = self.handovers.coming.remove(0);
             let log = &mut self.logs[adoption.log];
             let over = match adoption.end {
-                Some(end) => log.durable() >= end || log.failed().is_some(),
+                Some(end) if log.durable() >= end => Some(true),
+                Some(_) => log.failed().map(|_| false),
                 None => match log.adopt_producers(adoption.shard, &adoption.table, &mut self.buffers) {
                     Ok(end) => {
                         adoption.end = Some(end);
-                        false
+                        None
                     }
-                    Err(Refusal::Busy) => false,
+                    Err(Refusal::Busy) => None,
                     Err(Refusal::Full) if self.now.mono < adoption.deadline && !self.stopping => {
                         let space = &mut self.space[adoption.log];
                         space.wants_trim |= self.options.when_full == WhenFull::Trim && !space.stuck;
-                        false
+                        None
                     }
                     Err(Refusal::Full | Refusal::Failed | Refusal::TooLarge) => {
                         self.counters.add(Counter::NativeHandoversFailed, 1);
-                        true
+                        Some(false)
                     }
                 },
             };
             match over {
-                true => self.adopted(adoption.worker, adoption.shard),
-                false => self.handovers.coming.push(adoption),
+                Some(known) => self.adopted(adoption.worker, adoption.shard, known),
+                None => self.handovers.coming.push(adoption),
             }
         }
     }

@@ -157,6 +157,8 @@ pub enum Message {
     ShardEnd {
         shard: ShardKey,
         end: Option<(u64, Wall)>,
+        /// It was to move, and the log there cannot take it.
+        stays: bool,
     },
     /// Append a frame whose body is lent. Answered by `Appended` or `PutRefused`; the loan ends with the answer.
     Put {

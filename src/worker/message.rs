@@ -50,7 +50,7 @@ impl Worker {
                 self.journaled(log, done);
             }
             Message::Scrubbed(change) => self.keep_scrubs(*change, ops),
-            Message::ShardEnd { shard, end } => self.note_end(shard, end),
+            Message::ShardEnd { shard, end, stays } => self.note_end(shard, end, stays),
             Message::Put { asker, batch, seen } => {
                 let deadline = self.now.mono.plus_ms(HELD_MS);
                 self.append_or_wait(Pending::Remote { worker: from, asker, batch, seen, deadline });

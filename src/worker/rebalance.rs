@@ -363,8 +363,10 @@ impl Worker {
         let control = self.control.as_mut().expect("worker 0");
         let of = control.catalog.ahead().stream_by_number(stream);
         let Some((of, moving)) = of.and_then(|of| Some((of, of.moving?))) else { return };
-        let change = match control.ends.remove(&ShardKey::new(stream, moving.shard)) {
-            Some(Some(drained)) => of.end_of_move(drained, horizon, &self.places),
+        let shard = ShardKey::new(stream, moving.shard);
+        let stays = control.stays.take_if(|stays| *stays == shard).is_some();
+        let change = match control.ends.remove(&shard) {
+            Some(Some(drained)) => of.end_of_move(drained, stays, horizon, &self.places),
             Some(None) => of.end_of_stranded_move(horizon),
             None => None,
         };
@@ -386,7 +388,8 @@ impl Worker {
         current.ended = Some(match found.and_then(|stream| stream.shards.get(&current.wanted.shard)) {
             Some(shard) if shard.log == current.wanted.to => Ok(()),
             Some(_) if failed(current.wanted.to) => Err(format!("log {} has failed meanwhile", current.wanted.to)),
-            Some(_) => Err(format!("its log {from} has failed meanwhile: it stays there")),
+            Some(_) if failed(from) => Err(format!("its log {from} has failed meanwhile: it stays there")),
+            Some(_) => Err(format!("log {} is full: it stays in log {from}", current.wanted.to)),
             None => Err("its stream was deleted meanwhile".to_string()),
         });
     }

@@ -4,6 +4,7 @@ use super::call::{Call, Kind, list, shard_id};
 use super::client::{Shared, Wish};
 use super::oracle::Life;
 use super::random::Random;
+use penstock::worker::WhenFull;
 use serde_json::{Value, json};
 
 /// Reasons for which a move is not made while nothing is wrong.
@@ -49,7 +50,9 @@ impl Mover {
         }
         for told in list(value, "not_moved") {
             let why = told["why"].as_str().unwrap_or_else(|| panic!("no reason: {value}"));
-            let right = disturbed || CALM.iter().any(|text| why.contains(text));
+            // Where producers have been active.
+            let full = why.contains(" is full: it stays") && shared.settings.when_full == WhenFull::Reject;
+            let right = disturbed || full || CALM.iter().any(|text| why.contains(text));
             assert!(right, "not moved: {why}: {}", call.body);
         }
         if !call.body.contains("\"dry_run\":true") {

@@ -14,7 +14,6 @@ use super::random::Random;
 use super::world::World;
 use md5::{Digest, Md5};
 use penstock::kinesis::sequence::SequenceNumber;
-use penstock::worker::WhenFull;
 use std::collections::{BTreeMap, VecDeque};
 
 const BATCH: u8 = 1;
@@ -380,9 +379,7 @@ impl NativeWriter {
             10 => {
                 // At a start the wall clock says how much time has passed.
                 let forgotten = shared.settings.clock_steps || shared.now.saturating_sub(line.heard) >= REMEMBERED;
-                // A log that is full learns of nobody when a shard comes to it.
-                let lost = shared.moves_asked > 0 && shared.settings.when_full == WhenFull::Reject;
-                let excused = forgotten || lost || shared.lenient || shared.oracle.damaged;
+                let excused = forgotten || shared.lenient || shared.oracle.damaged;
                 assert!(excused, "a producer is forgotten: batch {} for shard {}", sent.number, sent.shard);
                 producer.ends = true;
                 Some(Fate::Unknown)

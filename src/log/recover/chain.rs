@@ -4,8 +4,9 @@ use super::{At, Mode, Recovery, Step, WINDOW_BYTES, Window};
 use crate::io::buffers::{Buffers, Span};
 use crate::io::op::{Op, Ops};
 use crate::log::footer::Summary;
-use crate::log::format::{CommitHeader, CommitKind, Damage, FrameKind, HEADER, Position, ShardKey};
+use crate::log::format::{CommitHeader, CommitKind, Damage, FrameKind, HEADER, Position};
 use crate::log::index::Building;
+use crate::log::producers::OF_SHARD;
 use crate::log::scanner::{Found, Place, examine};
 use crate::log::{FooterState, Log, Segment};
 
@@ -225,9 +226,8 @@ impl Log {
                 FrameKind::Producers => {
                     let body = frame_at + HEADER;
                     let body = &commit[body..body + frame.body as usize];
-                    if frame.shard == ShardKey(0) {
-                        self.producers.clear();
-                    }
+                    let whole = frame.number != OF_SHARD;
+                    self.producers.forget(|shard| whole || shard == frame.shard);
                     // Durable, as all that recovery accepts.
                     if frame.check_body(body).is_err() || !self.producers.decode(body, Position(0)) {
                         self.producers.clear();
