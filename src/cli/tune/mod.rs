@@ -3,6 +3,7 @@
 
 mod change;
 mod io;
+mod ready;
 mod watch;
 
 use super::directory;
@@ -78,6 +79,9 @@ enum What {
     },
     /// Tries the drive under the data directory: what makes a write durable, what that takes, how many it does at once, what it keeps up.
     Io(io::Args),
+    /// Tries which ways around copies and around the kernel's network this host could go, and what is in the way of each. No packet is taken
+    /// from whoever it is for, and nothing is changed; some of it takes root.
+    Ready(ready::Args),
     /// Says whether what `apply` has changed still holds. Ends with 7 if something does not.
     Watch(watch::Args),
 }
@@ -112,6 +116,8 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         What::Apply { which, kept } => change::apply(&root, which, here, kept),
         What::Io(_) if !here => Err("io tries a drive of this host: --root has no place there".to_string()),
         What::Io(args) => io::run(args),
+        What::Ready(_) if !here => Err("ready tries what this host does: --root has no place there".to_string()),
+        What::Ready(args) => ready::run(&root, args),
         What::Watch(args) => watch::run(&root, args, here),
         What::Revert { kept, since } => change::revert(&root, kept, since),
     }
