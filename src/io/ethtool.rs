@@ -212,6 +212,41 @@ mod tests {
         assert_eq!((text(&[9], Kind::Switch), text(&[1, 2], Kind::Number)), (None, None));
     }
 
+    /// What the test below runs in a network of its own, whose loopback device is nobody's.
+    #[test]
+    #[ignore = "changes the loopback device: run by another test where that harms nobody"]
+    fn a_feature_goes_off_and_on_again() {
+        let state = || {
+            let said = ask("lo", FEATURES).expect("netlink is there");
+            said.into_iter().find(|(name, _)| name == "rx-gro").map(|(_, state)| state)
+        };
+        for wanted in ["off", "on"] {
+            set("lo", FEATURES, "rx-gro", wanted).expect("it can be set");
+            assert_eq!(state().as_deref(), Some(wanted));
+        }
+        assert!(set("lo", FEATURES, "rx-gro", "perhaps").is_err());
+        // The kernel has no such feature, and the loopback device has no rings.
+        assert!(set("lo", FEATURES, "no-such-feature", "on").is_err());
+        let refused = set("lo", "rings", "rx", "64").expect_err("it has none");
+        assert_eq!(refused.raw_os_error(), Some(libc::EOPNOTSUPP));
+    }
+
+    #[test]
+    fn a_driver_has_values_set() {
+        let name = "io::ethtool::tests::a_feature_goes_off_and_on_again";
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--map-root-user", "--net"]).arg(std::env::current_exe().expect("this is a program"));
+        let output = match command.args(["--exact", name, "--ignored"]).output() {
+            Ok(output) => output,
+            Err(error) => return println!("SKIPPED: unshare: {error}"),
+        };
+        let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        if told.contains("unshare failed") {
+            return println!("SKIPPED: no network of its own: {told}");
+        }
+        assert!(output.status.success() && told.contains("1 passed"), "{told}");
+    }
+
     #[test]
     fn the_loopback_device_tells_its_features_and_no_rings() {
         let said = match ask("lo", FEATURES) {

@@ -7,8 +7,10 @@ mod ready;
 mod watch;
 
 use super::directory;
+use crate::io::ethtool;
 use crate::tune::check::{self, Host, Profile, Status};
 use crate::tune::discover;
+use crate::tune::drivers::Drivers;
 use crate::tune::map;
 use crate::tune::placement::place;
 use crate::tune::report;
@@ -99,7 +101,7 @@ enum Goal {
 pub fn run(args: &Args) -> Result<ExitCode, String> {
     let root = match &args.root {
         Some(tree) => Root::recorded(tree)?,
-        None => Root::host(),
+        None => Root::host().with_drivers(Drivers { ask: ethtool::ask, set: ethtool::set }),
     };
     let here = args.root.is_none();
     match &args.what {
