@@ -10,6 +10,7 @@ pub mod driver;
 pub mod ethtool;
 mod files;
 mod flight;
+pub mod gauge;
 pub mod link;
 pub mod netlink;
 pub mod op;

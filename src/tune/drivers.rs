@@ -20,11 +20,14 @@ pub const FEATURES: [&str; 8] = [
     "tx-tcp6-segmentation",
 ];
 
+/// Names and values.
+pub type Said = Vec<(String, String)>;
+
 /// Who asks a host's drivers.
 #[derive(Debug, Clone, Copy)]
 pub struct Drivers {
     /// All that the driver of a NIC says of a group; `EOPNOTSUPP`: nothing.
-    pub ask: fn(&str, &str) -> io::Result<Vec<(String, String)>>,
+    pub ask: fn(&str, &str) -> io::Result<Said>,
     /// Has the driver of a NIC set the value of this name in a group.
     pub set: fn(&str, &str, &str, &str) -> io::Result<()>,
 }

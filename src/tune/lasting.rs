@@ -182,6 +182,7 @@ fn frame(path: &str) -> Frame {
 fn line_of_knob(knob: &Knob) -> Option<Line> {
     let Knob { path, value, .. } = knob;
     Some(match knob.lasts {
+        Lasts::Never => return None,
         Lasts::Sysctl => {
             let key = format!("{} = ", path.strip_prefix("/proc/sys/")?.replace('/', "."));
             Line { file: SYSCTL, text: format!("{key}{value}"), key }

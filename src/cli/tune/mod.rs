@@ -3,6 +3,7 @@
 
 mod change;
 mod io;
+mod prove;
 mod ready;
 mod watch;
 
@@ -81,6 +82,9 @@ enum What {
     },
     /// Tries the drive under the data directory: what makes a write durable, what that takes, how many it does at once, what it keeps up.
     Io(io::Args),
+    /// Measures whether the values that one check wants have an effect here: in turn without them and with them, and what the differences say. What
+    /// was there is put back, whatever ends it; after a crash by the next `prove` or `revert`.
+    Prove(prove::Args),
     /// Tries which ways around copies and around the kernel's network this host could go, and what is in the way of each. No packet is taken
     /// from whoever it is for, and nothing is changed; some of it takes root.
     Ready(ready::Args),
@@ -118,6 +122,7 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         What::Apply { which, kept } => change::apply(&root, which, here, kept),
         What::Io(_) if !here => Err("io tries a drive of this host: --root has no place there".to_string()),
         What::Io(args) => io::run(args),
+        What::Prove(args) => prove::run(&root, args, here),
         What::Ready(_) if !here => Err("ready tries what this host does: --root has no place there".to_string()),
         What::Ready(args) => ready::run(&root, args),
         What::Watch(args) => watch::run(&root, args, here),

@@ -46,6 +46,8 @@ pub enum Lasts {
     Udev,
     /// A script that a unit runs.
     Boot,
+    /// Nothing: it is tried only.
+    Never,
 }
 
 /// What holds later.
