@@ -92,8 +92,9 @@ enum What {
     Watch(watch::Args),
 }
 
+/// What a host is for, as the command line names it.
 #[derive(ValueEnum, Clone, Copy, Debug)]
-enum Goal {
+pub enum Goal {
     /// The shortest tail of acknowledgements, whatever the power costs
     Latency,
     /// The most bytes a second
@@ -131,7 +132,7 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
 }
 
 impl Goal {
-    fn profile(self) -> Profile {
+    pub fn profile(self) -> Profile {
         match self {
             Goal::Latency => Profile::Latency,
             Goal::Throughput => Profile::Throughput,
