@@ -6,6 +6,7 @@ mod change;
 mod drive;
 mod guide;
 mod memory;
+mod package;
 mod prove;
 mod ready;
 mod service;
