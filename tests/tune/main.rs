@@ -5,6 +5,7 @@
 mod change;
 mod drive;
 mod guide;
+mod machine;
 mod memory;
 mod package;
 mod prove;
