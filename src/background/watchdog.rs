@@ -1,6 +1,8 @@
 //! A hang must become a stall: glommio 0.9 can, in a rare window, park an executor although one of its operations has completed. While a
 //! job runs, a plain thread looks every 100 ms whether it has been polled since; if not, it wakes the job through a foreign waker, and
 //! counts it when that let the job go on.
+//!
+//! And what a supervisor's watchdog is told by: whether every worker still takes turns.
 
 use crate::observe::counter::{Counter, Counters};
 use std::future::Future;
@@ -14,6 +16,30 @@ use std::time::Duration;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long the thread sleeps when no job runs and nobody unparks it.
 const REST: Duration = Duration::from_secs(60);
+
+/// Whether all workers take turns, as an outside watchdog wants to know: a worker that has nothing to do takes one a second at least.
+pub struct Turning {
+    counters: Vec<Counters>,
+    /// Turns of each when all had last taken one.
+    seen: Vec<u64>,
+}
+
+impl Turning {
+    pub fn new(counters: &[Counters]) -> Turning {
+        let seen = counters.iter().map(|counters| counters.get(Counter::Turns)).collect();
+        Turning { counters: counters.to_vec(), seen }
+    }
+
+    /// Whether every worker has taken a turn since this last said so.
+    pub fn all(&mut self) -> bool {
+        let now: Vec<u64> = self.counters.iter().map(|counters| counters.get(Counter::Turns)).collect();
+        let all = now.iter().zip(&self.seen).all(|(now, seen)| now != seen);
+        if all {
+            self.seen = now;
+        }
+        all
+    }
+}
 
 struct Watch {
     /// Of the job that runs; put there, replaced and dropped only by its own thread.
@@ -162,6 +188,19 @@ fn lock(waker: &Mutex<Option<Waker>>) -> MutexGuard<'_, Option<Waker>> {
 mod tests {
     use super::*;
     use std::task::Wake;
+
+    #[test]
+    fn one_worker_that_stands_still_is_enough_for_alarm() {
+        let counters = [Counters::default(), Counters::default()];
+        let mut turning = Turning::new(&counters);
+        assert!(!turning.all());
+        counters[0].add(Counter::Turns, 5);
+        assert!(!turning.all(), "the other one stands");
+        counters[1].add(Counter::Turns, 1);
+        assert!(turning.all() && !turning.all(), "each turn counts once");
+        counters.iter().for_each(|counters| counters.add(Counter::Turns, 1));
+        assert!(turning.all());
+    }
 
     struct Unpark(thread::Thread);
 

@@ -5,6 +5,7 @@ use crate::io::device::Device;
 use crate::worker::notice::Share;
 use crate::worker::scrub::{RATE_MAX, rate_for, show_time};
 use crate::worker::setup::WhenFull;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,6 +21,8 @@ pub struct Facts {
     pub cores: Vec<usize>,
     /// Of the companion of each worker.
     pub companions: Vec<usize>,
+    /// Why the cores are these, a sentence each, and whether they are kept awake.
+    pub reasons: Vec<String>,
     /// The data directories, the home first, and the device of each.
     pub data: Vec<PathBuf>,
     /// The second halves of all of them, or none.
@@ -74,7 +77,13 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         format!("penstock {}", env!("CARGO_PKG_VERSION")),
         format!("  endpoint  {scheme}://{endpoint} ({signed})"),
         format!("  native    {native}"),
-        format!("  cores     {} ({workers} worker{})", cores::show(&facts.cores), if workers == 1 { "" } else { "s" }),
+        format!(
+            "  cores     {} ({workers} worker{}; companions on {}): {}",
+            cores::show(&facts.cores),
+            if workers == 1 { "" } else { "s" },
+            companions(&facts.companions),
+            facts.reasons.join("; ")
+        ),
         format!("  data      {}{mirror} ({state})", data[0].display()),
         format!(
             "  space     {disk}: 24 h at {rate}/s, in {} log(s) of {} segments; {full}",
@@ -95,6 +104,12 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
             .to_string(),
     ];
     lines.join("\n")
+}
+
+/// Cores that companions run on, each once.
+fn companions(cores: &[usize]) -> String {
+    let all: BTreeSet<usize> = cores.iter().copied().collect();
+    cores::show(&all)
 }
 
 /// How often what is stored is verified, and whether that can be.
@@ -148,7 +163,8 @@ mod tests {
             native: Some("127.0.0.1:4605".parse().expect("an address")),
             tls: false,
             cores: vec![0, 1],
-            companions: vec![0, 1],
+            companions: vec![3, 2, 3],
+            reasons: vec!["one for each physical core".to_string(), "eth0 is at node 0".to_string()],
             data: vec!["/var/lib/penstock".into(), "/mnt/b".into()],
             seconds: Vec::new(),
             devices: vec![device.clone(), Device { number: "259:2".to_string(), flush: true, ..device }],
@@ -176,7 +192,7 @@ mod tests {
             "device    /mnt/b: 1 log(s), 12 GB; 259:2 on ext4: volatile cache, passed by each commit (FUA); one flush",
             "http://127.0.0.1:4567 ",
             "  native    127.0.0.1:4605\n",
-            "0-1 (2 workers)",
+            "0-1 (2 workers; companions on 2-3): one for each physical core; eth0 is at node 0\n",
             "/var/lib/penstock (opened: 3 streams, 12 records)",
             "36 GB: 24 h at 417 KB/s",
             "(FUA)",
@@ -209,6 +225,7 @@ mod tests {
                 tls: false,
                 cores,
                 companions: Vec::new(),
+                reasons: Vec::new(),
                 data: vec!["/d".into()],
                 seconds: Vec::new(),
                 devices: vec![device],

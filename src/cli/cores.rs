@@ -17,6 +17,8 @@ pub struct Chosen {
     pub companions: Vec<usize>,
     /// The NUMA node of each worker's core, where the kernel tells it.
     pub nodes: Vec<Option<u32>>,
+    /// Why it is so, a sentence each.
+    pub reasons: Vec<String>,
 }
 
 /// The cores for workers: those asked for, if this process may use them, else those of `penstock tune map`.
@@ -31,10 +33,17 @@ pub fn choose(asked: Option<Vec<usize>>) -> Result<Chosen, String> {
     }
     // Where /proc is hidden the kernel has still said this.
     let topology = Topology { allowed: ours.into_iter().collect(), ..discover::topology(&Root::host()) };
-    let default = || place(&topology).workers.iter().map(|worker| worker.core).collect();
-    let workers = asked.unwrap_or_else(default);
+    let (workers, reasons) = match asked {
+        Some(workers) => (workers, vec!["as --cores says".to_string()]),
+        None => {
+            let placement = place(&topology);
+            let workers: Vec<usize> = placement.workers.iter().map(|worker| worker.core).collect();
+            (workers, [vec!["one for each physical core".to_string()], placement.reasons].concat())
+        }
+    };
     let node = |core: &usize| topology.thread(*core)?.node?.try_into().ok();
-    Ok(Chosen { companions: companions(&topology, &workers), nodes: workers.iter().map(node).collect(), workers })
+    let nodes = workers.iter().map(node).collect();
+    Ok(Chosen { companions: companions(&topology, &workers), nodes, workers, reasons })
 }
 
 #[cfg(test)]
@@ -51,6 +60,9 @@ mod tests {
     fn the_default_is_cores_of_ours_each_with_a_companion() {
         let chosen = choose(None).expect("this process runs somewhere");
         assert!(!chosen.workers.is_empty() && chosen.companions.len() == chosen.workers.len());
-        assert_eq!(choose(Some(chosen.workers.clone())), Ok(chosen));
+        assert!(chosen.reasons[0].contains("physical core"), "{:?}", chosen.reasons);
+        let asked = choose(Some(chosen.workers.clone())).expect("they are ours");
+        assert_eq!(asked.reasons, ["as --cores says"]);
+        assert_eq!(Chosen { reasons: chosen.reasons.clone(), ..asked }, chosen);
     }
 }

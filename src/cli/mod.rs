@@ -6,6 +6,7 @@ pub mod banner;
 pub mod cores;
 pub mod directory;
 pub mod export;
+mod host;
 pub mod inspect;
 pub mod mirror;
 mod notify;

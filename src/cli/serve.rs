@@ -3,8 +3,10 @@
 use super::banner::{self, Facts, Opened};
 use super::mirror::{self, Gathered};
 use super::tls::TlsArgs;
-use super::{access, admin, cores, notify, size};
+use super::tune::Goal;
+use super::{access, admin, cores, host, notify, size};
 use crate::background::companion;
+use crate::background::watchdog::Turning;
 use crate::front::Spoken;
 use crate::io::buffers::Buffers;
 use crate::io::clock::Clock;
@@ -19,10 +21,12 @@ use crate::log::Canary;
 use crate::log::directories::logs_wanted;
 use crate::observe::counter::Counters;
 use crate::observe::expose;
+use crate::tune::check::Profile;
 use crate::worker::mailbox;
 use crate::worker::notice::Notice;
 use crate::worker::setup::{Options, Setup, WhenFull};
 use clap::ValueEnum;
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -67,6 +71,9 @@ pub struct Args {
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
+    /// What this host is for: `latency` keeps cores from deep sleep for as long as it serves (/dev/cpu_dma_latency); which checks are told of
+    #[arg(long, value_enum, default_value = "throughput")]
+    profile: Goal,
     /// Space for records in all directories, as 512M or 4G; divided by the room of each [default: half of the free space of a new directory]
     #[arg(long, value_name = "SIZE", value_parser = size::parse)]
     disk: Option<u64>,
@@ -193,12 +200,16 @@ pub fn run(args: Args) -> Result<(), String> {
         canary: Canary::default(),
         no_epoch_bump: false,
     };
+    let profile = args.profile.profile();
+    let mut reasons = chosen.reasons;
+    let _awake = keep_awake(profile, &mut reasons);
     let facts = Facts {
         endpoint,
         native,
         tls: args.tls.is_on(),
         cores: chosen.workers,
         companions: chosen.companions,
+        reasons,
         data: gathered.data.clone(),
         seconds: gathered.seconds.clone(),
         devices: (0..gathered.data.len()).map(|place| gathered.device(place)).collect(),
@@ -210,21 +221,48 @@ pub fn run(args: Args) -> Result<(), String> {
     let signals = Signals::block().map_err(|error| format!("signals cannot be blocked: {error}"))?;
     let peers =
         Peers::new(facts.cores.len() as u16).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
-    if let Some(credentials) = credentials {
-        peers.set_access(credentials.access.clone());
-        let hangup = Signals::block_hangup().map_err(|error| format!("signals cannot be blocked: {error}"))?;
-        let peers = peers.clone();
-        let watch = move || credentials.watch(&hangup, &peers, log);
-        thread::Builder::new().name("credentials".to_string()).spawn(watch).map_err(no_thread)?;
-    }
+    credentials.map(|credentials| watch_credentials(credentials, peers.clone())).transpose()?;
     let spoken = args.tls.spoken(gathered.present(0), endpoint, args.access.plaintext)?;
     let counters: Vec<_> = facts.cores.iter().map(|_| Counters::default()).collect();
+    watch_over(profile, gathered.present(0).to_path_buf(), &counters)?;
     let threads = start(&facts, &gathered, options, &spoken, listeners, &peers, &counters)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)?;
     tell_latencies(&counters);
     Ok(())
+}
+
+fn watch_credentials(credentials: access::Credentials, peers: Arc<Peers>) -> Result<(), String> {
+    peers.set_access(credentials.access.clone());
+    let hangup = Signals::block_hangup().map_err(|error| format!("signals cannot be blocked: {error}"))?;
+    let watch = move || credentials.watch(&hangup, &peers, log);
+    thread::Builder::new().name("credentials".to_string()).spawn(watch).map(|_| ()).map_err(no_thread)
+}
+
+/// What keeps cores awake, if the profile asks for it: that it does is one of the reasons that the banner gives.
+fn keep_awake(profile: Profile, reasons: &mut Vec<String>) -> Option<File> {
+    match host::keep_awake(profile) {
+        Ok(held) => {
+            reasons.extend(held.is_some().then(|| "kept from deep sleep".to_string()));
+            held
+        }
+        Err(why) => {
+            log(&format!("WARNING: {why}"));
+            None
+        }
+    }
+}
+
+/// What is said of the host once, and what a supervisor is told for as long as the workers take turns; neither holds up the start.
+fn watch_over(profile: Profile, data: PathBuf, counters: &[Counters]) -> Result<(), String> {
+    let check = move || host::checks(profile, &data, &log);
+    thread::Builder::new().name("checks".to_string()).spawn(check).map_err(no_thread)?;
+    let Some(patience) = notify::watchdog() else { return Ok(()) };
+    let turning = Turning::new(counters);
+    let failed = |error: &io::Error| log(&format!("$NOTIFY_SOCKET cannot be told that all is well: {error}"));
+    let feed = move || notify::feed(patience, turning, &failed);
+    thread::Builder::new().name("alive".to_string()).spawn(feed).map(|_| ()).map_err(no_thread)
 }
 
 /// One of each for each worker; none for native clients where they are not served.
@@ -268,6 +306,7 @@ fn listeners(flag: &str, address: SocketAddr, count: usize) -> Result<(SocketAdd
 }
 
 fn warn(devices: &[(PathBuf, Device)]) {
+    host::caches(devices).iter().for_each(|line| log(line));
     for (at, (path, device)) in devices.iter().enumerate() {
         let (path, system) = (path.display(), device.file_system);
         if device.durability == Durability::Memory {

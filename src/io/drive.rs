@@ -28,6 +28,8 @@ pub const DEPTHS: [u64; 6] = [1, 2, 4, 8, 16, 32];
 /// What ends a part: so many writes, or so long.
 const WRITES_MAX: u64 = 4000;
 const PART_NS_MAX: u64 = 3_000_000_000;
+/// Between looks at whether to stop.
+const LOOK_EVERY_NS: u64 = 200_000_000;
 /// Longer ones count as this long.
 const LATENCY_NS_MAX: u64 = 60_000_000_000;
 /// RWF_ATOMIC: all of a write reaches the medium, or none.
@@ -125,6 +127,21 @@ impl Drive {
     /// One small durable write after the other.
     pub fn durable(&mut self) -> io::Result<Spread> {
         Ok(self.small(1)?.latency)
+    }
+
+    /// The same for so long; `stop` ends it early.
+    pub fn durable_for(&mut self, ns: u64, stop: &dyn Fn() -> bool) -> io::Result<Spread> {
+        let mut seen = histogram();
+        let begin = Clock.now().mono;
+        loop {
+            let left = ns.saturating_sub(Clock.now().mono - begin);
+            if left == 0 || stop() {
+                return Ok(spread(&seen));
+            }
+            let ns_max = left.min(LOOK_EVERY_NS);
+            let run = Run { size: SMALL, depth: 1, from: 0, over: PREPARED_BYTES, writes_max: u64::MAX, ns_max };
+            self.run(&run, libc::RWF_DSYNC, &mut |ns| seen.saturating_record(ns))?;
+        }
     }
 
     /// Flushes, each behind one small write: what they take by themselves.
@@ -254,11 +271,11 @@ impl Drive {
     }
 }
 
-fn histogram() -> Histogram<u64> {
+pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, 3).expect("the bounds are valid")
 }
 
-fn spread(seen: &Histogram<u64>) -> Spread {
+pub(super) fn spread(seen: &Histogram<u64>) -> Spread {
     let at = |share: f64| seen.value_at_quantile(share);
     Spread { count: seen.len(), p50: at(0.5), p99: at(0.99), p999: at(0.999), max: seen.max() }
 }

@@ -1,6 +1,7 @@
 //! A host as a text of facts and chosen values, in TOML: what is told to others of it, and what differs between two of them.
 
 use super::check::Host;
+use super::drivers;
 use super::plan::Plan;
 use super::topology::{Drive, Nic};
 use std::collections::BTreeSet;
@@ -25,7 +26,7 @@ pub fn text(host: &Host, plan: &Plan) -> String {
         out += &format!("distances = {}\n", numbers(&distances));
         out += &node.memory_bytes.map_or(String::new(), |bytes| format!("memory_bytes = {bytes}\n"));
     }
-    topology.nics.iter().for_each(|each| out += &nic(each));
+    topology.nics.iter().for_each(|each| out += &(nic(each) + &driver(host, each)));
     topology.drives.iter().for_each(|each| out += &drive(host, each));
     let workers: Vec<usize> = host.placement.workers.iter().map(|worker| worker.core).collect();
     let companions: Vec<usize> = host.placement.workers.iter().map(|worker| worker.companion).collect();
@@ -57,6 +58,20 @@ fn nic(nic: &Nic) -> String {
     out += &format!("receive_queues = {}\ntransmit_queues = {}\n", nic.receive_queues, nic.transmit_queues);
     let lower: Vec<String> = nic.lower.iter().map(|name| quoted(name)).collect();
     if lower.is_empty() { out } else { out + &format!("over = [{}]\n", lower.join(", ")) }
+}
+
+/// What the driver says, a table for each group.
+fn driver(host: &Host, nic: &Nic) -> String {
+    let mut out = String::new();
+    for group in drivers::GROUPS.iter().filter(|_| nic.driver.is_some()) {
+        let mut said = host.root.driver_group(&nic.name, group).unwrap_or_default();
+        said.retain(|name, _| *group != "features" || drivers::FEATURES.contains(&name.as_str()));
+        if !said.is_empty() {
+            out += &format!("[nic.{group}]\n");
+        }
+        said.iter().for_each(|(name, value)| out += &format!("{} = {}\n", quoted(name), quoted(value)));
+    }
+    out
 }
 
 fn drive(host: &Host, drive: &Drive) -> String {

@@ -1,6 +1,7 @@
 //! What a change does to a host, one step each: whoever wants to know what happens when a step fails, or is the last one, takes the place of
 //! [`Disk`].
 
+use super::drivers::Place;
 use super::root::{FILE_BYTES_MAX, Root};
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
@@ -82,6 +83,13 @@ impl Hands for Disk {
         if path == "/" {
             return Ok(Entry::Directory);
         }
+        if let (Some(Place { nic, group, name }), Some(drivers)) = (Place::of(path), self.root.drivers()) {
+            return Ok(match drivers.group(nic, group) {
+                Ok(said) => said.get(name).map_or(Entry::Absent, |value| value_of_driver(value)),
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Entry::Absent,
+                Err(error) => return Err(error),
+            });
+        }
         let absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
         let real = match self.place(path) {
             Err(error) if absent(&error) => return Ok(Entry::Absent),
@@ -109,6 +117,9 @@ impl Hands for Disk {
     }
 
     fn set(&mut self, path: &str, text: &str) -> io::Result<()> {
+        if let (Some(Place { nic, group, name }), Some(drivers)) = (Place::of(path), self.root.drivers()) {
+            return (drivers.set)(nic, group, name, text.trim());
+        }
         let mut file = OpenOptions::new().write(true).open(self.place(path)?)?;
         // The kernel takes each call as a whole value, so a second one for a rest would be another value.
         match file.write(text.as_bytes())? {
@@ -189,6 +200,11 @@ impl Hands for Disk {
         }
         Ok(())
     }
+}
+
+/// As if it were a file of the kernel.
+fn value_of_driver(value: &str) -> Entry {
+    Entry::File { text: format!("{value}\n"), mode: 0o644, attribute: true }
 }
 
 fn text_of(path: &str, bytes: Vec<u8>) -> io::Result<String> {

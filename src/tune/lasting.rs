@@ -1,6 +1,7 @@
 //! Files that set everything again when the host has started. Each is a head, lines of which each has a key, and a tail; a new line takes the
 //! place of the one with its key, and what an earlier change has written stays. A file that does not have this form was changed by somebody.
 
+use super::drivers::Place;
 use super::hands::{Entry, Hands};
 use super::mend::{Knob, Lasts, Later};
 
@@ -27,6 +28,17 @@ interrupt() { # its name in /proc/interrupts, cores
   for number in $(awk -v name="$1" '$NF == name { sub(":", "", $1); print $1 }' /proc/interrupts); do
     put "/proc/irq/$number/smp_affinity_list" "$2"
   done
+}
+"#;
+/// What sets a value of a driver in a shell script that has `put`, which takes a file and a value.
+pub const DRIVER: &str = r#"driver() { # NIC, group, name, value
+  case $2 in
+    channels) flag=-L ;;
+    rings) flag=-G ;;
+    coalesce) flag=-C ;;
+    *) flag=-K ;;
+  esac
+  ethtool "$flag" "$1" "$3" "$4" || failed=1
 }
 "#;
 const BOOT_TAIL: &str = "exit $failed\n";
@@ -162,13 +174,15 @@ fn frame(path: &str) -> Frame {
         _ => ("", ""),
     };
     let shell = if path == BOOT { "#!/bin/sh\n" } else { "" };
-    Frame { head: format!("{shell}{MADE_BY}{more}"), tail }
+    let driver = if path == BOOT { DRIVER } else { "" };
+    Frame { head: format!("{shell}{MADE_BY}{more}{driver}"), tail }
 }
 
 /// How a knob is set again; `None`: nothing can be said that would find it.
 fn line_of_knob(knob: &Knob) -> Option<Line> {
     let Knob { path, value, .. } = knob;
     Some(match knob.lasts {
+        Lasts::Never => return None,
         Lasts::Sysctl => {
             let key = format!("{} = ", path.strip_prefix("/proc/sys/")?.replace('/', "."));
             Line { file: SYSCTL, text: format!("{key}{value}"), key }
@@ -179,9 +193,10 @@ fn line_of_knob(knob: &Knob) -> Option<Line> {
             Line { file: UDEV, text: format!("{key}\"{value}\""), key }
         }
         Lasts::Boot => {
-            let key = match &knob.interrupt {
-                Some(name) => format!("interrupt {} ", quoted(name)),
-                None => format!("put {} ", quoted(path)),
+            let key = match (&knob.interrupt, Place::of(path)) {
+                (Some(name), _) => format!("interrupt {} ", quoted(name)),
+                (_, Some(Place { nic, group, name })) => format!("driver {} {group} {name} ", quoted(nic)),
+                (None, None) => format!("put {} ", quoted(path)),
             };
             Line { file: BOOT, text: format!("{key}{}", quoted(value)), key }
         }

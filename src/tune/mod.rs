@@ -1,8 +1,8 @@
 //! What this host is, where penstock would run on it, what about it costs latency or throughput, and how that is changed and put back.
 //!
-//! Only `root` and `hands` touch files. `topology` is the model of a host and does not know where it comes from; `discover` fills it from `/sys`
+//! Only `root` and `hands` touch files, and ask drivers of NICs, which `drivers` has as files. `topology` is the model of a host and does not know where it comes from; `discover` fills it from `/sys`
 //! and `/proc`; `placement` says which thread runs where; `map` shows all of it; `check` holds the table of checks. `mend` says what each of
-//! them wants of which file, `plan` what of that differs, `lasting` what keeps it over a restart; `apply` does it, with `journal` before it.
+//! them wants of which file, `plan` what of that differs, `lasting` what keeps it over a restart; `apply` does it, with `journal` before it; `prove` says whether it had an effect.
 
 pub mod apply;
 pub mod check;
@@ -10,6 +10,7 @@ pub mod cores;
 pub mod describe;
 pub mod discover;
 pub mod drift;
+pub mod drivers;
 pub mod group;
 pub mod hands;
 pub mod journal;
@@ -18,6 +19,7 @@ pub mod map;
 pub mod mend;
 pub mod placement;
 pub mod plan;
+pub mod prove;
 pub mod report;
 pub mod root;
 pub mod show;

@@ -4,7 +4,7 @@
 use super::check::{self, Host, Status};
 use super::hands::{Entry, Hands};
 use super::lasting::{self, Change, Refused};
-use super::mend::{self, Knob, Later};
+use super::mend::{self, Knob, Lasts, Later};
 use std::collections::BTreeSet;
 
 /// Which checks are mended.
@@ -94,6 +94,13 @@ pub fn plan(host: &Host, hands: &mut dyn Hands, choice: &Choice) -> Plan {
 }
 
 impl Plan {
+    /// Only values that can be set now, and nothing that makes them last.
+    pub fn for_a_moment(mut self) -> Plan {
+        self.values.iter_mut().for_each(|value| value.knob.lasts = Lasts::Never);
+        self.later.clear();
+        self
+    }
+
     /// Changes that make it last, if every value can be set; and why some cannot be made.
     pub fn lasting(&self, hands: &mut dyn Hands) -> (Vec<Change>, Vec<Refused>) {
         let knobs: Vec<Knob> = self.values.iter().map(|value| value.knob.clone()).collect();

@@ -1,6 +1,8 @@
 //! The files of a host: its own, or those of a recorded tree. The kernel's files may be missing, hidden, empty, or hold anything: whatever
 //! cannot be used is `Unknown`, with the reason.
 
+use super::drivers::{Drivers, TOP};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ const NAMES_MAX: usize = 1 << 16;
 #[derive(Debug, Clone)]
 pub struct Root {
     prefix: PathBuf,
+    /// Who answers for drivers; without it files of the tree do.
+    drivers: Option<Drivers>,
 }
 
 /// Why something cannot be said.
@@ -41,7 +45,7 @@ impl fmt::Display for Unknown {
 impl Root {
     /// The host that this runs on.
     pub fn host() -> Root {
-        Root { prefix: PathBuf::from("/") }
+        Root { prefix: PathBuf::from("/"), drivers: None }
     }
 
     /// A tree that has `sys` and `proc` in it.
@@ -50,7 +54,31 @@ impl Root {
         if !prefix.is_dir() {
             return Err(format!("--root {}: it is no directory; name the one that has sys and proc", tree.display()));
         }
-        Ok(Root { prefix })
+        Ok(Root { prefix, drivers: None })
+    }
+
+    /// The same, where drivers can be asked.
+    pub fn with_drivers(self, drivers: Drivers) -> Root {
+        Root { drivers: Some(drivers), ..self }
+    }
+
+    pub fn drivers(&self) -> Option<Drivers> {
+        self.drivers
+    }
+
+    /// What the driver of `nic` says of `group`, by name; nothing, where it says nothing.
+    pub fn driver_group(&self, nic: &str, group: &str) -> Result<BTreeMap<String, String>, Unknown> {
+        if let Some(drivers) = &self.drivers {
+            let said = drivers.group(nic, group);
+            return said.map_err(|error| Unknown::because(format!("the driver of {nic} cannot be asked: {error}")));
+        }
+        if !self.exists(&format!("{TOP}/{nic}")) {
+            return Err(Unknown::because(format!("what the driver of {nic} says is not known")));
+        }
+        let directory = format!("{TOP}/{nic}/{group}");
+        let names = self.names(&directory).or_else(|why| if why.missing { Ok(Vec::new()) } else { Err(why) })?;
+        let value = |name: String| self.text(&format!("{directory}/{name}")).map(|text| (name, text));
+        names.into_iter().map(value).collect()
     }
 
     /// The directory that stands for `/`.

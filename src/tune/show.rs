@@ -1,6 +1,7 @@
 //! A plan as a difference between files, and as a script for a shell.
 
-use super::lasting::{Change, Refused, commands, quoted};
+use super::drivers::Place;
+use super::lasting::{Change, DRIVER, Refused, commands, quoted};
 use super::plan::{Left, Plan, Value};
 
 /// Unified differences, and below them what is left to a person.
@@ -58,8 +59,18 @@ put() { # file, value
 /// The same for a shell.
 pub fn script(plan: &Plan, lasting: &[Change]) -> String {
     let mut out = SCRIPT_HEAD.to_string();
+    if plan.values.iter().any(|value| Place::of(&value.knob.path).is_some()) {
+        out += DRIVER;
+    }
     for Value { check, knob, .. } in &plan.values {
-        out += &format!("put {} {} # {check}\n", quoted(&knob.path), quoted(&knob.value));
+        let (path, value) = (quoted(&knob.path), quoted(&knob.value));
+        out += &match Place::of(&knob.path) {
+            None => format!("put {path} {value} # {check}\n"),
+            Some(Place { nic, group, name }) => {
+                let real = format!("driver {} {group} {name} {value}", quoted(nic));
+                format!("if [ -n \"$root\" ]; then put {path} {value}; else {real}; fi # {check}\n")
+            }
+        };
     }
     for change in lasting {
         let path = format!("\"$root\"{}", quoted(change.path()));

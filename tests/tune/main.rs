@@ -5,7 +5,11 @@
 mod change;
 mod drive;
 mod guide;
+mod machine;
 mod memory;
+mod package;
+mod prove;
+mod ready;
 mod service;
 mod tree;
 

@@ -31,6 +31,11 @@ impl Drop for Server {
 impl Server {
     /// `before`: what is to run it, if anything.
     fn start(scratch: &Path, before: &[&str]) -> Server {
+        Server::start_with(scratch, before, &[])
+    }
+
+    /// `more`: further flags.
+    fn start_with(scratch: &Path, before: &[&str], more: &[&str]) -> Server {
         let socket = scratch.join("notify");
         let told = UnixDatagram::bind(&socket).expect("the path is free");
         told.set_read_timeout(Some(PATIENCE)).expect("a time");
@@ -38,7 +43,7 @@ impl Server {
         let mut command = Command::new(before.first().unwrap_or(&program));
         command.args(before.iter().skip(1)).args(before.first().map(|_| program));
         command.args(["serve", "--listen", "127.0.0.1:0", "--disk", "1G", "--cores", "0", "--data"]);
-        command.arg(scratch.join("data")).env("NOTIFY_SOCKET", &socket);
+        command.arg(scratch.join("data")).args(more).env("NOTIFY_SOCKET", &socket);
         let out = std::fs::File::create(scratch.join("out")).expect("it can be made");
         let err = std::fs::File::create(scratch.join("err")).expect("it can be made");
         let child = command.stdout(out).stderr(err).stdin(Stdio::null()).spawn().expect("it starts");
@@ -116,6 +121,56 @@ fn it_serves(scratch: &Path, before: &[&str]) {
 fn a_supervisor_hears_when_it_is_ready_and_when_it_stops() {
     let scratch = Scratch::new("notify");
     it_serves(&scratch.0, &[]);
+}
+
+#[test]
+fn a_watchdog_is_told_that_all_is_well_until_the_stop() {
+    let scratch = Scratch::new("watchdog");
+    let mut server = Server::start(&scratch.0, &["env", "WATCHDOG_USEC=2000000"]);
+    // A look may come before it is ready.
+    let mut heard: Vec<String> = Vec::new();
+    while heard.iter().filter(|state| *state == "WATCHDOG=1").count() < 4 || !heard.contains(&"READY=1".to_string()) {
+        heard.push(server.hear());
+        assert!(heard.len() < 1000, "{heard:?}");
+    }
+    assert_eq!(server.terminate(), Some(0));
+    heard.extend(std::iter::from_fn(|| Some(server.hear())).take_while(|state| state != "STOPPING=1").take(1000));
+    assert!(heard.iter().all(|state| state == "WATCHDOG=1" || state == "READY=1"), "{heard:?}");
+    // That of another process is not ours to feed.
+    let scratch = Scratch::new("watchdog-other");
+    let mut server = Server::start(&scratch.0, &["env", "WATCHDOG_USEC=200000", "WATCHDOG_PID=1"]);
+    assert_eq!(server.hear(), "READY=1");
+    std::thread::sleep(Duration::from_millis(500));
+    server.terminate();
+    assert_eq!(server.hear(), "STOPPING=1");
+}
+
+/// The file says what holds for the whole host: the least that anybody asks for.
+fn kept_awake_us() -> Option<i32> {
+    let mut bytes = [0; 4];
+    std::fs::File::open("/dev/cpu_dma_latency").ok()?.read_exact(&mut bytes).ok()?;
+    Some(i32::from_ne_bytes(bytes))
+}
+
+#[test]
+fn cores_are_kept_awake_where_that_is_asked_for_and_the_banner_says_why_they_are_these() {
+    let before = kept_awake_us();
+    for profile in ["throughput", "latency"] {
+        let scratch = Scratch::new(profile);
+        let mut server = Server::start_with(&scratch.0, &[], &["--profile", profile]);
+        assert_eq!(server.hear(), "READY=1");
+        let out = std::fs::read_to_string(scratch.0.join("out")).expect("it was made");
+        let line = out.lines().find(|line| line.trim().starts_with("cores")).expect("it is in the banner");
+        assert!(line.contains("as --cores says") && line.contains("companions on "), "{line}");
+        let err = std::fs::read_to_string(scratch.0.join("err")).expect("it was made");
+        let kept = line.contains("kept from deep sleep");
+        match (profile, before) {
+            ("latency", Some(_)) if kept => assert!(kept_awake_us().is_some_and(|us| us <= 3)),
+            ("latency", _) => assert!(!kept && err.contains("WARNING: /dev/cpu_dma_latency"), "{line}\n{err}"),
+            _ => assert!(!kept && !err.contains("cpu_dma_latency"), "{line}\n{err}"),
+        }
+        assert_eq!(server.terminate(), Some(0));
+    }
 }
 
 /// What the unit's filter lets through, one name a line; `None` where systemd does not say.

@@ -56,6 +56,14 @@ pub struct Since {
     keep: bool,
 }
 
+impl Which {
+    /// What one check wants, though it weighs little.
+    pub fn only(profile: Goal, data: Option<PathBuf>, check: &str) -> Which {
+        let check = vec![check.to_string()];
+        Which { profile, data, only: check.clone(), with: check, without: Vec::new() }
+    }
+}
+
 pub fn plan(root: &Root, which: &Which, here: bool, script: bool) -> Result<ExitCode, String> {
     let mut hands = hands(root)?;
     let plan = made(root, which, here, &mut hands)?;
@@ -100,7 +108,11 @@ pub fn revert(root: &Root, kept: &Kept, since: &Since) -> Result<ExitCode, Strin
         (_, true) => Foreign::Keep,
         _ => Foreign::Tell,
     };
-    let Some(report) = apply::revert(&mut hands(root)?, &directory, foreign)? else {
+    let mut hands = hands(root)?;
+    // What a trial has set goes before what was there when it began.
+    let tried = apply::revert(&mut hands, &format!("{directory}-prove"), foreign)?;
+    let applied = apply::revert(&mut hands, &directory, foreign)?;
+    let Some(report) = both(tried, applied) else {
         print(&format!("nothing to put back: there is no journal in {directory}\n"))?;
         return Ok(ExitCode::SUCCESS);
     };
@@ -115,7 +127,18 @@ pub fn revert(root: &Root, kept: &Kept, since: &Since) -> Result<ExitCode, Strin
     Ok(code(&report))
 }
 
-fn hands(root: &Root) -> Result<Disk, String> {
+fn both(first: Option<Report>, second: Option<Report>) -> Option<Report> {
+    let (mut all, second) = match (first, second) {
+        (Some(first), Some(second)) => (first, second),
+        (one, other) => return one.or(other),
+    };
+    all.done.extend(second.done);
+    all.trouble.extend(second.trouble);
+    all.notes.extend(second.notes);
+    Some(all)
+}
+
+pub fn hands(root: &Root) -> Result<Disk, String> {
     Disk::new(root.clone()).map_err(|error| format!("{}: {error}", root.prefix().display()))
 }
 
@@ -124,7 +147,7 @@ fn made(root: &Root, which: &Which, here: bool, hands: &mut Disk) -> Result<Plan
 }
 
 /// What `then` makes of the host and its plan.
-fn with_plan<T>(
+pub fn with_plan<T>(
     root: &Root,
     which: &Which,
     here: bool,

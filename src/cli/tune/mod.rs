@@ -3,11 +3,15 @@
 
 mod change;
 mod io;
+mod prove;
+mod ready;
 mod watch;
 
 use super::directory;
+use crate::io::ethtool;
 use crate::tune::check::{self, Host, Profile, Status};
 use crate::tune::discover;
+use crate::tune::drivers::Drivers;
 use crate::tune::map;
 use crate::tune::placement::place;
 use crate::tune::report;
@@ -78,12 +82,19 @@ enum What {
     },
     /// Tries the drive under the data directory: what makes a write durable, what that takes, how many it does at once, what it keeps up.
     Io(io::Args),
+    /// Measures whether the values that one check wants have an effect here: in turn without them and with them, and what the differences say. What
+    /// was there is put back, whatever ends it; after a crash by the next `prove` or `revert`.
+    Prove(prove::Args),
+    /// Tries which ways around copies and around the kernel's network this host could go, and what is in the way of each. No packet is taken
+    /// from whoever it is for, and nothing is changed; some of it takes root.
+    Ready(ready::Args),
     /// Says whether what `apply` has changed still holds. Ends with 7 if something does not.
     Watch(watch::Args),
 }
 
+/// What a host is for, as the command line names it.
 #[derive(ValueEnum, Clone, Copy, Debug)]
-enum Goal {
+pub enum Goal {
     /// The shortest tail of acknowledgements, whatever the power costs
     Latency,
     /// The most bytes a second
@@ -95,7 +106,7 @@ enum Goal {
 pub fn run(args: &Args) -> Result<ExitCode, String> {
     let root = match &args.root {
         Some(tree) => Root::recorded(tree)?,
-        None => Root::host(),
+        None => Root::host().with_drivers(Drivers { ask: ethtool::ask, set: ethtool::set }),
     };
     let here = args.root.is_none();
     match &args.what {
@@ -112,13 +123,16 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         What::Apply { which, kept } => change::apply(&root, which, here, kept),
         What::Io(_) if !here => Err("io tries a drive of this host: --root has no place there".to_string()),
         What::Io(args) => io::run(args),
+        What::Prove(args) => prove::run(&root, args, here),
+        What::Ready(_) if !here => Err("ready tries what this host does: --root has no place there".to_string()),
+        What::Ready(args) => ready::run(&root, args),
         What::Watch(args) => watch::run(&root, args, here),
         What::Revert { kept, since } => change::revert(&root, kept, since),
     }
 }
 
 impl Goal {
-    fn profile(self) -> Profile {
+    pub fn profile(self) -> Profile {
         match self {
             Goal::Latency => Profile::Latency,
             Goal::Throughput => Profile::Throughput,

@@ -3,10 +3,12 @@
 mod cpu;
 mod devices;
 mod disk;
+mod driver;
 mod judge;
 mod memory;
 mod network;
 
+pub use driver::{COALESCING_US_MAX, OFFLOADS, RING_LEAST, RING_MOST};
 pub use judge::chosen;
 pub use network::{interrupts_as_wanted, packet_interrupts};
 
@@ -108,7 +110,7 @@ const JITTER: [Status; 3] = [Status::Warn, Status::Info, Status::Warn];
 
 /// Every check, in the order in which they are shown.
 pub fn all() -> impl Iterator<Item = &'static Check> {
-    [cpu::CHECKS, devices::CHECKS, memory::CHECKS, disk::CHECKS, network::CHECKS].into_iter().flatten()
+    [cpu::CHECKS, devices::CHECKS, memory::CHECKS, disk::CHECKS, network::CHECKS, driver::CHECKS].into_iter().flatten()
 }
 
 /// Makes every check.

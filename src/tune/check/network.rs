@@ -178,7 +178,7 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-const NO_NIC: &str = "no NIC is up that has hardware behind it";
+pub const NO_NIC: &str = "no NIC is up that has hardware behind it";
 
 /// Where no NIC can be looked at: whether there is one.
 pub fn without_nic(host: &Host, wanted: impl Into<String>) -> Finding {
@@ -201,7 +201,7 @@ fn hidden_nic(host: &Host) -> Option<Unknown> {
 }
 
 /// Something of every NIC that is up.
-fn nics(host: &Host, read: impl Fn(&Host, &Nic) -> Result<String, Unknown>) -> Vec<Seen> {
+pub fn nics(host: &Host, read: impl Fn(&Host, &Nic) -> Result<String, Unknown>) -> Vec<Seen> {
     if let Some(why) = hidden_nic(host) {
         return vec![("NICs".to_string(), Err(why))];
     }

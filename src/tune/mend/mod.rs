@@ -3,6 +3,7 @@
 
 mod cpu;
 mod devices;
+mod driver;
 
 use super::check::{self, Host};
 
@@ -45,6 +46,8 @@ pub enum Lasts {
     Udev,
     /// A script that a unit runs.
     Boot,
+    /// Nothing: it is tried only.
+    Never,
 }
 
 /// What holds later.
@@ -122,7 +125,7 @@ const REMEDIES: &[(&str, Remedy)] = &[
     ("mount-options", Remedy::Person("a mistake in /etc/fstab keeps a host from starting")),
     ("link", Remedy::Person(HARDWARE)),
     ("link-changes", Remedy::Person(HARDWARE)),
-    ("nic-queues", Remedy::Person("the link goes down for a moment")),
+    ("nic-queues", Remedy::Asked(driver::channels, "the link goes down for a moment")),
     ("nic-interrupts", Remedy::Of(devices::interrupts)),
     ("nic-interrupts-spread", Remedy::Of(devices::interrupts)),
     ("irqbalance", Remedy::Of(|_| Mend { later: vec![Later::Mask("irqbalance.service")], ..Mend::default() })),
@@ -130,6 +133,12 @@ const REMEDIES: &[(&str, Remedy)] = &[
     ("transmit-steering", Remedy::Of(devices::transmit_steering)),
     ("flow-steering", Remedy::Sysctl("net/core/rps_sock_flow_entries", "0")),
     ("packets-dropped", Remedy::Person("it counts what has been, and the cause may be any of several")),
+    ("nic-rings", Remedy::Asked(driver::rings, "the queues are made anew, and packets may be lost meanwhile")),
+    ("nic-coalescing", Remedy::Of(driver::coalescing)),
+    ("nic-offloads", Remedy::Of(driver::offloads)),
+    ("nic-spreading", Remedy::Person("whoever steers flows by hand has left queues out on purpose")),
+    ("nic-filters", Remedy::Asked(driver::filters, "nothing steers flows yet")),
+    ("nic-pause", Remedy::Person("the switch has to agree")),
     ("accept-backlog", Remedy::Sysctl("net/core/somaxconn", "4096")),
     ("handshake-backlog", Remedy::Sysctl("net/ipv4/tcp_max_syn_backlog", "4096")),
     ("syn-cookies", Remedy::Sysctl("net/ipv4/tcp_syncookies", "1")),

@@ -1,0 +1,69 @@
+#!/bin/busybox sh
+# The first program of a virtual machine: looks at it with penstock, applies what is wanted, and puts it back. What the test asserts is in lines that
+# begin with "= "; all else is for whoever reads why it failed.
+/bin/busybox mkdir -p /proc /sys /dev /tmp /etc /var/lib/penstock /root
+/bin/busybox --install -s /bin
+export PATH=/bin RUST_BACKTRACE=1
+mount -t proc none /proc
+mount -t sysfs none /sys
+mount -t devtmpfs none /dev
+mount -t tmpfs none /tmp
+echo "= up"
+while read -r module; do
+  insmod "/modules/$module" || echo "$module: not loaded"
+done </modules/order
+ip link set lo up
+ip link set eth0 up
+link() { # a driver that makes its rings anew takes the link down for a moment
+  tries=0
+  until [ "$(cat /sys/class/net/eth0/operstate)" = up ] || [ $tries -gt 200 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+  done
+}
+tune() { # arguments: what it says, and how it ends
+  penstock tune "$@"
+  echo "= $1 ended with $?"
+}
+# Every value that can be set, all that drivers say, and all files that last. What changes by itself is left out.
+everything() {
+  link
+  find /proc/sys /proc/irq /sys/block/nvme0n1/ /sys/devices/system /sys/devices/virtual/workqueue /sys/kernel/mm /sys/module/pcie_aspm \
+    /sys/class/net/eth0/ -type f -perm -600 2>/dev/null | grep -v -e ns_last_pid -e random/ -e /power/ -e uevent -e byte_queue_limits/limit | sort | xargs grep -s ''
+  penstock tune describe | sed -n '/^\[nic/,/^$/p'
+  find /etc /var | sort
+}
+# Values that are not as wanted, where a kernel begins with good ones.
+echo 1 >/proc/sys/vm/zone_reclaim_mode
+echo always >/sys/kernel/mm/transparent_hugepage/defrag
+echo 32768 >/proc/sys/net/core/rps_sock_flow_entries
+echo f >/sys/class/net/eth0/queues/rx-0/rps_cpus
+for number in $(awk '$NF ~ /^eth0/ { sub(":", "", $1); print $1 }' /proc/interrupts); do
+  echo 0 >/proc/irq/$number/smp_affinity_list
+done
+link
+tune map
+everything >/tmp/before
+tune apply --with nic-rings --with merging --with flow-steering
+everything >/tmp/applied
+tune watch
+link
+penstock tune check | grep -e nic- -e swappiness -e numa-balancing
+cmp -s /tmp/before /tmp/applied && echo "= nothing has changed" || echo "= something has changed"
+tune revert
+everything >/tmp/after
+cmp -s /tmp/before /tmp/after && echo "= all is as before" || diff /tmp/before /tmp/after
+diff /tmp/before /tmp/applied | grep -e '^[-+]"rx"' -e '^[-+].*swappiness' -e '^[-+].*nomerges'
+# Killed somewhere on the way, and then there and back again.
+for part in 1 2 4; do
+  penstock tune apply --with nic-rings >/dev/null &
+  sleep 0.0$part
+  kill -9 $!
+  wait $!
+  penstock tune revert >/dev/null
+  echo "= revert after a kill ended with $?"
+done
+everything >/tmp/after
+cmp -s /tmp/before /tmp/after && echo "= all is as before again" || diff /tmp/before /tmp/after
+echo "= over"
+poweroff -f
