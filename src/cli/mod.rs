@@ -7,6 +7,7 @@ pub mod cores;
 pub mod directory;
 pub mod export;
 pub mod inspect;
+pub mod load;
 pub mod mirror;
 mod notify;
 pub mod rebalance;
@@ -42,6 +43,8 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Makes a data directory from a snapshot.
     Restore(restore::Args),
+    /// Puts a server under load, and says what it has done and what that proves.
+    Load(load::Args),
     /// Shows this host as penstock would use it, and checks what about it costs latency or throughput.
     Tune(tune::Args),
 }
@@ -57,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Rebalance(args) => rebalance::run(&args).map(done),
         Command::Snapshot(args) => snapshot::run(&args).map(done),
         Command::Restore(args) => restore::run(&args).map(done),
+        Command::Load(args) => load::run(args),
         Command::Tune(args) => tune::run(&args),
     };
     match result {
