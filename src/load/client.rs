@@ -284,6 +284,11 @@ impl Client {
         self.last
     }
 
+    /// The memory that spans are of, for whoever carries out what a turn asks for.
+    pub fn memory(&mut self) -> &mut Buffers {
+        &mut self.shared.buffers
+    }
+
     pub fn complaints(&self) -> &[(String, u64)] {
         &self.shared.complaints
     }

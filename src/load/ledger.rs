@@ -243,6 +243,12 @@ mod tests {
         (ledger, records)
     }
 
+    fn read_these(ledger: &mut Ledger, records: &[[u8; STAMP + 8]], which: impl IntoIterator<Item = usize>) {
+        which.into_iter().for_each(|n| {
+            ledger.read(&records[n]);
+        });
+    }
+
     fn ack_all(ledger: &mut Ledger, count: usize) {
         (0..count).for_each(|n| ledger.answer((n % 2) as u32, n as u64 / 2, Fate::Acked));
     }
@@ -270,9 +276,7 @@ mod tests {
         {
             let (mut ledger, records) = written(10);
             ack_all(&mut ledger, 10);
-            records.iter().enumerate().filter(|(n, _)| ![3, 9].contains(n)).for_each(|(_, record)| {
-                ledger.read(record);
-            });
+            read_these(&mut ledger, &records, (0..10).filter(|n| ![3, 9].contains(n)));
             let findings = ledger.close(trimmed, whole);
             assert_eq!(findings, Findings { verified: 8, lost, unverified, ..Findings::default() });
             assert_eq!(findings.is_bad(), lost > 0);
@@ -285,7 +289,7 @@ mod tests {
         ack_all(&mut ledger, 10);
         ledger.read(&records[0]);
         ledger.read(&records[0]);
-        records[1..].iter().for_each(|record| drop(ledger.read(record)));
+        read_these(&mut ledger, &records, 1..10);
         ledger.read(&records[4]);
         assert_eq!(ledger.close(0, true), Findings { verified: 10, duplicated: 2, ..Findings::default() });
     }
@@ -295,10 +299,10 @@ mod tests {
         let (mut ledger, records) = written(8);
         ack_all(&mut ledger, 8);
         // Keys change places: nothing is wrong with that.
-        [1, 0, 3, 2].into_iter().for_each(|n: usize| drop(ledger.read(&records[n])));
+        read_these(&mut ledger, &records, [1, 0, 3, 2]);
         assert_eq!(ledger.findings().reordered, 0);
         // 6 is of the key of 4.
-        [6, 4, 5, 7].into_iter().for_each(|n: usize| drop(ledger.read(&records[n])));
+        read_these(&mut ledger, &records, [6, 4, 5, 7]);
         assert_eq!(ledger.close(0, true), Findings { verified: 8, reordered: 1, ..Findings::default() });
     }
 
@@ -321,7 +325,7 @@ mod tests {
             ledger.answer((n % 2) as u32, n as u64 / 2, fate);
         }
         // 2 was refused and is there; 4 is there, 5 is not: both may be.
-        [0, 1, 2, 4, 6, 7].into_iter().for_each(|n: usize| drop(ledger.read(&records[n])));
+        read_these(&mut ledger, &records, [0, 1, 2, 4, 6, 7]);
         let expected = Findings { verified: 6, stored_though_refused: 1, unknown_stored: 1, ..Findings::default() };
         assert_eq!(ledger.close(0, true), expected);
         assert!(expected.is_bad());
@@ -332,7 +336,7 @@ mod tests {
         let (mut ledger, mut records) = written(4);
         ack_all(&mut ledger, 4);
         records[2][STAMP] ^= 1;
-        records.iter().for_each(|record| drop(ledger.read(record)));
+        read_these(&mut ledger, &records, 0..4);
         ledger.read(b"somebody else's");
         assert_eq!(ledger.close(0, true), Findings { verified: 3, lost: 1, damaged: 1, ..Findings::default() });
     }
@@ -343,7 +347,7 @@ mod tests {
         ack_all(&mut ledger, 4);
         let (stamp, _) = Stamp::open(9, &records[2]).expect("of this run");
         Stamp { before: 77, ..stamp }.seal(&mut records[2]);
-        records.iter().for_each(|record| drop(ledger.read(record)));
+        read_these(&mut ledger, &records, 0..4);
         assert_eq!(ledger.close(0, true).reordered, 1);
     }
 

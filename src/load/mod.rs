@@ -13,6 +13,9 @@
 pub mod chain;
 pub mod choice;
 pub mod client;
+#[cfg(test)]
+mod client_tests;
+pub mod compare;
 pub mod histogram_log;
 mod http;
 mod http_writer;
@@ -30,6 +33,8 @@ pub mod random;
 mod reader;
 pub mod report;
 pub mod schedule;
+pub mod search;
+pub mod selftest;
 mod shared;
 pub mod tally;
 pub mod verdict;

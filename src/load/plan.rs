@@ -1,7 +1,8 @@
 //! What a run is to do: settled before it begins, the same for every thread.
 
 use super::choice::{Popularity, Sizes};
-use super::schedule::Shape;
+use super::random::Random;
+use super::schedule::{Schedule, Shape};
 use crate::auth::sign::Signer;
 use crate::log::format::{HEADER, body_size, stride};
 use crate::route::md5;
@@ -133,6 +134,14 @@ impl Plan {
             (Wire::Native, Pace::Closed { outstanding }) => outstanding,
             (Wire::Native, Pace::Open { .. }) => self.window,
         }
+    }
+
+    /// When requests of a connection are due that has `part` of all records; `stream` draws what is drawn. `None`: in a closed loop.
+    pub fn schedule(&self, part: f64, stream: u64) -> Option<Schedule> {
+        let Pace::Open { shape, rate } = self.pace else { return None };
+        let phase = Random::stream(self.seed ^ 1, stream).unit();
+        let random = Random::stream(self.seed ^ 2, stream);
+        Some(Schedule::new(shape, rate * part / self.batch as f64, phase, random))
     }
 
     /// Whether records carry stamps and are read back.

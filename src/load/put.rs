@@ -228,7 +228,7 @@ mod tests {
             let records: Vec<_> = request.objects("Records").expect("a list").expect("it is there").collect();
             assert_eq!(records.len(), 3);
             for ((key, size), record) in [0, 1, 300].into_iter().enumerate().zip(records) {
-                let record = record.expect("an object");
+                let record = record.expect("an object").expect("no null");
                 assert_eq!(record.blob("Data").expect("bytes").map(|blob| blob.len), Some(size));
                 let name = String::from_utf8(key_name(key as u32).to_vec()).expect("text");
                 assert_eq!(record.string("PartitionKey").expect("text"), Some(name));

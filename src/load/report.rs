@@ -163,8 +163,8 @@ fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
 
-/// In µs.
-fn percentiles(histogram: &Histogram<u64>) -> Value {
+/// The percentiles of a histogram of ns, in µs.
+pub fn percentiles(histogram: &Histogram<u64>) -> Value {
     let mut out = serde_json::Map::new();
     for (name, quantile) in PERCENTILES {
         out.insert(name.to_string(), rounded(histogram.value_at_quantile(quantile) as f64 / 1e3).into());

@@ -6,7 +6,7 @@ use super::ledger::Fate;
 use super::link::Link;
 use super::native::{CONTROL, Made, Native, Stage};
 use super::outbox::{Outbox, Request};
-use super::plan::{Pace, Plan, Wire};
+use super::plan::{Plan, Wire};
 use super::random::Random;
 use super::schedule::Schedule;
 use super::shared::Shared;
@@ -76,18 +76,6 @@ impl Writer {
                 Speech::Http(Speaker::new(plan.host.clone(), signer, wire.name()))
             }
         };
-        let schedule = match plan.pace {
-            Pace::Open { shape, rate } => {
-                let phase = Random::stream(plan.seed ^ 1, stream).unit();
-                Some(Schedule::new(
-                    shape,
-                    rate * part / plan.batch as f64,
-                    phase,
-                    Random::stream(plan.seed ^ 2, stream),
-                ))
-            }
-            Pace::Closed { .. } => None,
-        };
         Writer {
             link: Link::new(socket, plan.to, whole(Pool::Connection), Random::stream(plan.seed ^ 3, stream)),
             speech,
@@ -95,10 +83,10 @@ impl Writer {
             outbox,
             lanes: if plan.wire == Wire::Native { Lanes::default() } else { Lanes::one(plan, &keys) },
             keys,
-            schedule,
+            schedule: plan.schedule(part, stream),
             random,
             control: whole(Pool::Reply).first(CONTROL),
-            blocked: true,
+            blocked: false,
             free_since: 0,
             ready: false,
             spoke: Mono(0),

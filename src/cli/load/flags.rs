@@ -60,6 +60,9 @@ pub struct Target {
     /// Region that is signed for [default: $AWS_REGION, else us-east-1]
     #[arg(long, value_name = "REGION")]
     pub region: Option<String>,
+    /// Nothing is signed, whatever the environment has.
+    #[arg(skip)]
+    pub anonymous: bool,
 }
 
 /// What is sent.
@@ -186,6 +189,9 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
 impl Target {
     /// Who signs, if anybody does.
     pub fn identity(&self) -> Result<Option<Identity>, String> {
+        if self.anonymous {
+            return Ok(None);
+        }
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let key_id = self.key_id.clone().or_else(|| variable("AWS_ACCESS_KEY_ID"));
         let secret = self.secret.clone().or_else(|| variable("AWS_SECRET_ACCESS_KEY"));
