@@ -68,6 +68,12 @@ impl Server {
         Server { child, endpoint, native }
     }
 
+    fn verify(&self, more: &[&str]) -> Command {
+        let mut command = load();
+        command.args(["verify", "--endpoint", &self.endpoint]).args(more);
+        command
+    }
+
     fn load(&self, what: &str, more: &[&str]) -> Command {
         let mut command = load();
         command.args([what, "--endpoint", &self.endpoint, "--native", &self.native, "--quiet"]).args(more);
@@ -287,6 +293,18 @@ fn a_full_disk_under_its_files_is_told_and_a_stream_that_is_not_ours_stays() {
         let (code, json, text) = told(server.load("run", &[&SHORT[..], &["--rate", "100"]].concat()));
         assert_all_there(code, &json, &text);
     }
+    // All three can be read back later.
+    let (code, json, text) = told(server.verify(&["--strict", "--json"]));
+    assert_eq!(code, 0, "{json} {text}");
+    let runs = json["runs"].as_array().expect("a list");
+    assert_eq!((runs.len(), &json["others"]), (3, &json!(0)), "{json}");
+    for run in runs {
+        let none = ["before", "missing", "duplicated", "reordered", "damaged"].map(|name| run[name].as_u64());
+        assert_eq!(none, [Some(0); 5], "{run}");
+        assert!(run["records"].as_u64() > Some(50), "{run}");
+    }
+    let (code, _, text) = told(server.verify(&["--stream", "nothing"]));
+    assert!(code == 1 && text.contains("the endpoint says"), "{code}: {text}");
 }
 
 #[test]

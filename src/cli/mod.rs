@@ -71,3 +71,14 @@ pub fn run() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_of_all_commands_agree_with_each_other() {
+        Cli::command().debug_assert();
+    }
+}

@@ -55,6 +55,13 @@ impl Stamp {
         hash
     }
 
+    /// The run that a record is of; `None`: of none.
+    pub fn run(data: &[u8]) -> Option<u64> {
+        let stamp = data.get(..STAMP)?;
+        let word = |at: usize| u64::from_le_bytes(stamp[at..at + 8].try_into().expect("eight bytes of a stamp"));
+        (hash(&stamp[..40]) == word(40)).then(|| word(0))
+    }
+
     /// The stamp of a record of run `run`, and its hash.
     pub fn open(run: u64, data: &[u8]) -> Result<(Stamp, u64), Strange> {
         let (stamp, filler) = data.split_at_checked(STAMP).ok_or(Strange::Foreign)?;

@@ -4,7 +4,7 @@
 //!   connecting ─all ready─► waiting ─begin()─► running ─end of the plan─► draining ─answered, read─► closing ─► done
 //! ```
 
-use super::ledger::Findings;
+use super::ledger::{Fate, Findings};
 use super::plan::{Plan, Share};
 use super::reader::{Child, Reader};
 use super::shared::Shared;
@@ -141,8 +141,11 @@ impl Client {
                 Completion::Connected { result, .. } => writer.on_connected(shared, now, result),
                 Completion::Sent { result, .. } => writer.on_sent(result, ops),
                 Completion::Received { result, .. } => {
+                    let before = shared.tally.counts.answered();
                     writer.on_received(shared, now, result, ops);
-                    self.last = shared.elapsed(now);
+                    if shared.tally.counts.answered() != before {
+                        self.last = shared.elapsed(now);
+                    }
                 }
                 _ => writer.on_closed(shared, now),
             },
@@ -213,6 +216,7 @@ impl Client {
     }
 
     fn close(&mut self, now: Now, ops: &mut Ops) {
+        self.writers.iter_mut().for_each(|writer| writer.give_up(&mut self.shared, Fate::Unknown));
         let trimmed = self.readers.iter().map(|reader| reader.trimmed).sum();
         self.findings = self
             .shared

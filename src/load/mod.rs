@@ -7,9 +7,11 @@
 //!   `random.rs`: all that is drawn
 //! * `client.rs`: the core · `link.rs`: a connection that is kept · `outbox.rs`: requests without an answer · `lanes.rs`: keys by shard
 //! * `writer.rs`, with `native.rs` and `native_writer.rs`, `http.rs`, `put.rs` and `http_writer.rs`: connections that write
-//! * `reader.rs`: connections that read back · `chain.rs`, `ledger.rs`: whether what is read is what was written
+//! * `reader.rs`: connections that read back · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
+//!   `audit.rs`: the same of a stream that runs have left
 //! * `tally.rs`: counts and histograms · `verdict.rs`: what they are worth · `report.rs`, `histogram_log.rs`: how they are told
 
+pub mod audit;
 pub mod chain;
 pub mod choice;
 pub mod client;

@@ -46,13 +46,19 @@ impl Writer {
             if end > bytes.len() {
                 break;
             }
-            let from = at + HEADER;
-            let mut body = [0; BODY_MAX];
-            let body = &mut body[..header.body as usize];
-            body.copy_from_slice(&bytes[from..from + header.body as usize]);
-            header.check_body(body).map_err(|_| "a message of the native port was damaged on the way")?;
+            let from = held.part((at + HEADER) as u32, header.body);
             at = end;
-            self.on_message(shared, now, &header, body, ops)?;
+            match header.kind {
+                // By far the most, and without a body.
+                Kind::Ack => self.on_ack(shared, now, &header),
+                _ => {
+                    let mut room = [0; BODY_MAX];
+                    let body = &mut room[..header.body as usize];
+                    body.copy_from_slice(shared.buffers.bytes(from));
+                    header.check_body(body).map_err(|_| "a message of the native port was damaged on the way")?;
+                    self.on_message(shared, &header, body, ops)?;
+                }
+            }
         }
         Ok(at as u32)
     }
@@ -60,14 +66,12 @@ impl Writer {
     fn on_message(
         &mut self,
         shared: &mut Shared,
-        now: Now,
         header: &Header,
         body: &[u8],
         ops: &mut Ops,
     ) -> Result<(), &'static str> {
         let Speech::Native(native) = &mut self.speech else { return Ok(()) };
         match header.kind {
-            Kind::Ack => self.on_ack(shared, now, header),
             Kind::Refused => self.on_refused(shared, header, body)?,
             Kind::Challenge => {
                 if !native.prove(&shared.plan, body, self.control, &mut shared.buffers) {
@@ -75,7 +79,13 @@ impl Writer {
                 }
             }
             Kind::Welcome => {
-                native.welcome(&Welcome::decode(header, body).ok_or("a Welcome is not one")?);
+                let welcome = Welcome::decode(header, body).ok_or("a Welcome is not one")?;
+                let was_known = native.producer != 0 && welcome.producer == 0;
+                native.welcome(&welcome);
+                if was_known {
+                    // Another server, which could store twice what is sent again.
+                    self.give_up(shared, Fate::Unknown);
+                }
             }
             Kind::Shards => self.on_shards(shared, header, body)?,
             Kind::Goodbye => self.on_goodbye(shared, body, ops)?,

@@ -27,6 +27,8 @@ const LIMIT_BYTES: u32 = 1 << 20;
 const ITERATOR_MAX: usize = 1024;
 /// Room in front of a body for its head.
 const HEAD: usize = 8 << 10;
+/// So much earlier than the run a lost reader begins: the clocks of two hosts differ.
+const LEAD_MS: u64 = 60_000;
 /// How long an answer may take before the connection is given up.
 const PATIENCE_NS: u64 = 30_000_000_000;
 
@@ -159,7 +161,7 @@ impl Reader {
             (false, _, false) => Asked::Records,
         };
         let limit = (LIMIT_BYTES / shared.plan.sizes.most().max(1)).clamp(1, 10_000) as u64;
-        let stream = shared.plan.stream.clone();
+        let (stream, begun) = (shared.plan.stream.clone(), shared.begun);
         let out = shared.buffers.bytes_mut(self.control);
         let mut body = Members::begin(&mut out[HEAD..]);
         let operation = match asked {
@@ -168,6 +170,11 @@ impl Reader {
                 body.text("ShardId", self.shard.as_bytes());
                 let kind = match &self.from {
                     _ if asked == Asked::OldestIterator => "TRIM_HORIZON",
+                    // An iterator was lost before anything was read: what has been written since the beginning is wanted.
+                    From::Latest if begun.is_some() => {
+                        body.time("Timestamp", begun.map_or(0, |begun| begun.wall.millis().saturating_sub(LEAD_MS)));
+                        "AT_TIMESTAMP"
+                    }
                     From::Latest => "LATEST",
                     From::Oldest => "TRIM_HORIZON",
                     From::After(number) => {
@@ -449,6 +456,13 @@ impl<'o> Members<'o> {
     fn number(&mut self, name: &str, number: u64) {
         self.name(name);
         self.head(cbor::UNSIGNED, number);
+    }
+
+    /// In ms since 1970.
+    fn time(&mut self, name: &str, time: u64) {
+        self.name(name);
+        self.head(cbor::TAG, cbor::TIME);
+        self.head(cbor::UNSIGNED, time);
     }
 
     fn end(mut self) -> usize {

@@ -35,6 +35,11 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Records of which something has been said.
+    pub fn answered(&self) -> u64 {
+        self.acked_records + self.refused_records + self.unknown_records
+    }
+
     pub fn add(&mut self, other: &Counts) {
         self.due += other.due;
         self.sent += other.sent;

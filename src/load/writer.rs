@@ -300,13 +300,20 @@ impl Writer {
         }
         if let Speech::Native(native) = &mut self.speech {
             native.pending = None;
-            if native.producer != 0 && self.farewell.is_none() {
+            native.stage = Stage::Greeting;
+            // Also where the server has said that they are not stored: that makes no duplicate.
+            if native.producer != 0 {
+                self.farewell = None;
                 self.outbox.send_again();
                 return;
             }
-            native.stage = Stage::Greeting;
         }
         let fate = self.farewell.take().unwrap_or(Fate::Unknown);
+        self.give_up(shared, fate);
+    }
+
+    /// What is unanswered stays so, and has had this fate.
+    pub(super) fn give_up(&mut self, shared: &mut Shared, fate: Fate) {
         let open: Vec<(Request, u32)> = self.outbox.unanswered_requests().collect();
         for (request, place) in open {
             self.settle_records(shared, place, |_| fate);

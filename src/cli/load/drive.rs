@@ -1,5 +1,6 @@
 //! Starts the threads of a run, tells them when to begin, and puts together what they count.
 
+use super::counters::Counters;
 use super::files::Files;
 use super::thread::{self, Baton, End, News, Post};
 use crate::io::clock::{Clock, Now};
@@ -24,6 +25,8 @@ const SILENCE: Duration = Duration::from_secs(90);
 pub struct Show<'s> {
     /// A line a second on standard error.
     pub progress: bool,
+    /// What is said of the server in it.
+    pub counters: Option<Counters>,
     /// Where it writes down what it finds.
     pub files: Option<&'s mut Files>,
     /// Set by whoever wants to stop it.
@@ -137,8 +140,8 @@ impl Gather<'_> {
         let (sum, told) = self.seconds.entry(second).or_default();
         sum.add(tally);
         *told += 1;
-        // Threads tell of every second in which they were awake; one that comes later has skipped this one.
-        let done: Vec<u32> = self.seconds.range(..second).map(|(second, _)| *second).collect();
+        // A thread may be a little late; one that is later has its seconds added to what was told.
+        let done: Vec<u32> = self.seconds.range(..second.saturating_sub(1)).map(|(second, _)| *second).collect();
         let whole = self.seconds.get(&second).is_some_and(|(_, told)| *told == self.threads);
         for second in done.into_iter().chain(whole.then_some(second)) {
             self.close(second);
@@ -151,8 +154,8 @@ impl Gather<'_> {
         self.total.add(&tally);
         let block = Block::of(second, &tally);
         let counted = (second as u64 + 1) * 1_000_000_000 > self.plan.warm_up;
-        match self.blocks.last_mut().filter(|last| last.second == second) {
-            // Told of twice, as one thread was late: rates add up, and percentiles are those of more requests.
+        match self.blocks.iter_mut().rev().find(|last| last.second == second) {
+            // Told of twice, as one thread was late: rates add up, and percentiles are those of the others.
             Some(last) => {
                 last.records += block.records;
                 last.bytes += block.bytes;
@@ -162,7 +165,8 @@ impl Gather<'_> {
             None => {}
         }
         if self.show.progress {
-            progress(second, &tally, counted);
+            let server = self.show.counters.as_mut().map_or_else(String::new, Counters::line);
+            progress(second, &tally, counted, &server);
         }
         if let Some(files) = &mut self.show.files {
             files.second(second, &tally);
@@ -193,13 +197,12 @@ impl Gather<'_> {
             }
         }
         let stopped = self.show.baton.stops();
-        let planned = self.plan.end - self.plan.warm_up;
         let seconds = match stopped {
             true => last.saturating_sub(self.plan.warm_up),
             false => last.max(self.plan.end) - self.plan.warm_up,
         };
         let busiest = self.ends.iter().map(|end| end.busy_ns).max().unwrap_or(0);
-        let busy = busiest as f64 / (self.plan.warm_up + seconds.max(planned.min(seconds))).max(1) as f64;
+        let busy = busiest as f64 / (self.plan.warm_up + seconds).max(1) as f64;
         let (verdict, reasons) =
             judge(&Evidence { plan: self.plan, total: &self.total, findings: &findings, busy, stopped });
         Ok(Report {
@@ -217,7 +220,7 @@ impl Gather<'_> {
     }
 }
 
-fn progress(second: u32, tally: &Tally, counted: bool) {
+fn progress(second: u32, tally: &Tally, counted: bool, server: &str) {
     let at = |quantile| shown(tally.response.value_at_quantile(quantile));
     let counts = &tally.counts;
     let mut line = match counted {
@@ -241,5 +244,5 @@ fn progress(second: u32, tally: &Tally, counted: bool) {
             line += &format!("  {count} {what}");
         }
     }
-    eprintln!("{line}");
+    eprintln!("{line}{server}");
 }

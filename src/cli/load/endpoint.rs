@@ -3,6 +3,7 @@
 use crate::auth::sign::Signer;
 use crate::io::clock::Clock;
 use crate::load::plan::{Identity, Range};
+use base64_simd::STANDARD;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -15,6 +16,9 @@ const REPLY_BYTES_MAX: u64 = 16 << 20;
 /// How often, and how many times, a stream is looked at until it is ACTIVE.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS: u32 = 3000;
+/// How often a call that comes too soon is made again, and how long before.
+const THROTTLED_MAX: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(250);
 /// Pages of a list of shards at most.
 const PAGES_MAX: u32 = 1000;
 
@@ -112,6 +116,50 @@ impl Endpoint {
 
     /// The open shards of the stream.
     pub fn shards(&mut self, stream: &str) -> Result<Vec<Range>, String> {
+        let listed = self.list(stream)?;
+        let open = listed.iter().filter(|shard| shard["SequenceNumberRange"]["EndingSequenceNumber"].is_null());
+        open.map(|shard| range(shard).ok_or_else(|| format!("a shard is described as {shard}"))).collect()
+    }
+
+    /// The ids of all shards of the stream, parents before their children.
+    pub fn all_shards(&mut self, stream: &str) -> Result<Vec<String>, String> {
+        let listed = self.list(stream)?;
+        Ok(listed.iter().filter_map(|shard| shard["ShardId"].as_str()).map(str::to_string).collect())
+    }
+
+    /// Hands over the data of each record that a shard has now, in order.
+    pub fn read(
+        &mut self,
+        stream: &str,
+        shard: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let from = json!({ "StreamName": stream, "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON" });
+        let mut iterator = self.ask("GetShardIterator", &from)?["ShardIterator"].as_str().map(str::to_string);
+        let mut throttled = 0;
+        while let Some(token) = iterator {
+            let answer = match self.ask("GetRecords", &json!({ "ShardIterator": token })) {
+                Err(Failure::Said(kind, _)) if kind.contains("Throughput") && throttled < THROTTLED_MAX => {
+                    throttled += 1;
+                    thread::sleep(PAUSE);
+                    iterator = Some(token);
+                    continue;
+                }
+                answer => answer?,
+            };
+            throttled = 0;
+            let records = answer["Records"].as_array().map_or(&[][..], Vec::as_slice);
+            for record in records {
+                let data = record["Data"].as_str().and_then(|text| STANDARD.decode_to_vec(text).ok());
+                take(&data.ok_or("a record's data is not base64")?)?;
+            }
+            let is_last = records.is_empty() && answer["MillisBehindLatest"] == 0;
+            iterator = answer["NextShardIterator"].as_str().filter(|_| !is_last).map(str::to_string);
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, stream: &str) -> Result<Vec<Value>, String> {
         let (mut shards, mut token) = (Vec::new(), None::<String>);
         for _ in 0..PAGES_MAX {
             let body = match &token {
@@ -119,11 +167,7 @@ impl Endpoint {
                 None => json!({ "StreamName": stream }),
             };
             let answer = self.ask("ListShards", &body)?;
-            for shard in answer["Shards"].as_array().into_iter().flatten() {
-                if shard["SequenceNumberRange"]["EndingSequenceNumber"].is_null() {
-                    shards.push(range(shard).ok_or_else(|| format!("a shard is described as {shard}"))?);
-                }
-            }
+            shards.extend(answer["Shards"].as_array().into_iter().flatten().cloned());
             token = answer["NextToken"].as_str().map(str::to_string);
             if token.is_none() {
                 return Ok(shards);

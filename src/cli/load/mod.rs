@@ -1,5 +1,6 @@
 //! `penstock load`: what a server does under load, measured so that it can be believed. `load/` has the pure parts.
 
+mod counters;
 mod drive;
 mod endpoint;
 mod files;
@@ -11,6 +12,7 @@ mod saved;
 mod selftest;
 mod stub;
 mod thread;
+mod verify;
 
 use clap::Subcommand;
 use std::process::ExitCode;
@@ -23,7 +25,7 @@ pub struct Args {
     #[command(subcommand)]
     what: Option<What>,
     #[command(flatten)]
-    own: own::Args,
+    own: own::OwnArgs,
 }
 
 #[derive(Subcommand, Debug)]
@@ -37,6 +39,8 @@ enum What {
     Compare(saved::CompareArgs),
     /// Puts the reports of several hosts together, histograms without loss.
     Merge(saved::MergeArgs),
+    /// Reads a stream that runs have left (--keep), and says whether their records are whole. Ends with 5 if they are not.
+    Verify(Box<verify::Args>),
     /// Measures servers whose pauses are known, and compares with theory. Ends with 6 if a percentile is more than 2 % off.
     Selftest(selftest::Args),
 }
@@ -48,6 +52,7 @@ pub fn run(args: Args) -> Result<ExitCode, String> {
         Some(What::Max(args)) => max::run(&args),
         Some(What::Compare(args)) => saved::compare(&args),
         Some(What::Merge(args)) => saved::merge(&args),
+        Some(What::Verify(args)) => verify::run(&args),
         Some(What::Selftest(args)) => selftest::run(&args),
     }
 }

@@ -1,5 +1,6 @@
 //! `penstock load` without more: a server of its own on a scratch directory, first under a load that is read back and proved, then as fast as it goes.
 
+use super::counters::Counters;
 use super::drive::{self, Show};
 use super::files::Files;
 use super::flags::{Cores, Output, Prepared, Target, WireName, Work, parse_time, prepare};
@@ -16,6 +17,7 @@ use crate::load::verdict::Verdict;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
@@ -40,7 +42,7 @@ const START: Duration = Duration::from_secs(60);
 const TAIL: usize = 20;
 
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct OwnArgs {
     /// Directory in which the server's data directory is made; it goes with the run
     #[arg(long, value_name = "DIR", default_value = "/var/tmp")]
     scratch: PathBuf,
@@ -57,7 +59,7 @@ pub struct Args {
     output: Output,
 }
 
-pub fn run(args: &Args) -> Result<ExitCode, String> {
+pub fn run(args: &OwnArgs) -> Result<ExitCode, String> {
     let baton = begin()?;
     let server = Own::start(args)?;
     let mut files = args.output.out.as_deref().map(Files::create).transpose()?;
@@ -82,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
     Ok(code(both.verdict()))
 }
 
-fn tell(args: &Args, text: &str) {
+fn tell(args: &OwnArgs, text: &str) {
     if !args.output.quiet {
         eprintln!("{text}");
     }
@@ -94,7 +96,7 @@ struct Part {
     pace: Pace,
 }
 
-fn work(args: &Args) -> Work {
+fn work(args: &OwnArgs) -> Work {
     Work {
         batch: VERIFIED_BATCH,
         size: Sizes::Fixed(RECORD),
@@ -113,11 +115,11 @@ fn work(args: &Args) -> Work {
     }
 }
 
-fn verified(args: &Args) -> Part {
+fn verified(args: &OwnArgs) -> Part {
     Part { work: work(args), pace: Pace::Open { shape: Shape::Poisson, rate: VERIFIED_RATE } }
 }
 
-fn fast(args: &Args) -> Part {
+fn fast(args: &OwnArgs) -> Part {
     let work = Work { batch: RATE_BATCH, connections: RATE_CONNECTIONS, prebuilt: true, ..work(args) };
     Part { work, pace: Pace::Closed { outstanding: RATE_OUTSTANDING } }
 }
@@ -131,7 +133,7 @@ struct Own {
 }
 
 impl Own {
-    fn start(args: &Args) -> Result<Own, String> {
+    fn start(args: &OwnArgs) -> Result<Own, String> {
         let data = args.scratch.join(format!("penstock-load-{}", std::process::id()));
         let failed = |error| format!("--scratch {}: {error}", args.scratch.display());
         std::fs::create_dir_all(&data).map_err(failed)?;
@@ -143,6 +145,8 @@ impl Own {
         if let Some(cores) = &args.server_cores {
             command.args(["--cores", cores]);
         }
+        // Who interrupts the load from a terminal does not interrupt the server, which goes when the load has ended.
+        command.process_group(0);
         let log = File::create(&said).map_err(failed)?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn();
         let child = child.map_err(|error| format!("the server cannot be started: {error}"))?;
@@ -186,7 +190,7 @@ impl Own {
 
     fn load(
         &self,
-        args: &Args,
+        args: &OwnArgs,
         part: &Part,
         baton: &Arc<Baton>,
         files: Option<&mut Files>,
@@ -205,7 +209,8 @@ impl Own {
         };
         let Prepared { plan, shares, cores, mut endpoint, .. } = prepare(&target, &part.work, part.pace)?;
         let plan = Arc::new(plan);
-        let show = Show { progress: !args.output.quiet, files, baton: baton.clone() };
+        let counters = (!args.output.quiet).then(|| Counters::new(endpoint.address, &endpoint.host));
+        let show = Show { progress: !args.output.quiet, counters, files, baton: baton.clone() };
         let report = drive::run(&plan, &shares, &cores, show)?;
         endpoint.delete(&target.stream)?;
         Ok((plan, report))

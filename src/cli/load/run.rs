@@ -1,5 +1,6 @@
 //! `penstock load run`.
 
+use super::counters::Counters;
 use super::drive::{self, Show};
 use super::files::Files;
 use super::flags::{Output, Pacing, Prepared, Target, Work, prepare};
@@ -46,9 +47,6 @@ pub fn begin() -> Result<Arc<Baton>, String> {
     let watch = move || {
         signals.wait();
         stopper.stop();
-        // Whoever asks twice does not want to wait for answers.
-        signals.wait();
-        std::process::exit(130);
     };
     let thread = thread::Builder::new().name("signals".to_string()).spawn(watch);
     thread.map_err(|error| format!("a thread cannot be started: {error}"))?;
@@ -77,7 +75,8 @@ pub fn against(
             plan.batch
         );
     }
-    let show = Show { progress: !output.quiet, files: files.as_mut(), baton: baton.clone() };
+    let counters = (!output.quiet).then(|| Counters::new(endpoint.address, &endpoint.host));
+    let show = Show { progress: !output.quiet, counters, files: files.as_mut(), baton: baton.clone() };
     let report = drive::run(&plan, &shares, &cores, show);
     if made && !target.keep {
         // A server that is gone has told of that already.

@@ -101,10 +101,10 @@ fn measure(case: &Case, baton: &Arc<Baton>) -> Result<Vec<Line>, String> {
         poll: MS,
     });
     let share = Share { thread: 0, connections: vec![vec![0]], shards: vec![0] };
-    let show = Show { progress: false, files: None, baton: baton.clone() };
     // Each has a word of its own to begin; the word to stop is everybody's.
     let own = Arc::new(Baton::default());
-    let Report { total, .. } = drive::run(&plan, &[share], &[], Show { baton: own, ..show })?;
+    let Report { total, .. } =
+        drive::run(&plan, &[share], &[], Show { progress: false, counters: None, files: None, baton: own })?;
     if baton.stops() {
         return Err("stopped before its end".to_string());
     }

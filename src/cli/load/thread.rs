@@ -156,13 +156,15 @@ impl Turns<'_> {
             if self.post.baton.stops() {
                 self.client.stop(now, &mut ops);
             }
+            // Looking around for something to do is not being busy, nor is waiting for a core that others have.
+            let had = Clock.thread_ns();
             self.client.step(now, &mut done, &mut ops);
             let busy = came || !ops.is_empty();
             ring.carry(&mut ops)?;
             if busy {
                 active = now.mono;
                 ring.enter(Wait::Poll)?;
-                self.busy_ns += if begun.is_some() { Clock.now().mono - now.mono } else { 0 };
+                self.busy_ns += if begun.is_some() { Clock.thread_ns() - had } else { 0 };
             } else {
                 let due = self.client.deadline().map_or(SLEEP_NS, |deadline| deadline - now.mono).min(SLEEP_NS);
                 let spins = now.mono - active < SPIN_NS || due < SPIN_NS;
