@@ -192,6 +192,22 @@ fn the_kinesis_api_is_spoken_in_both_encodings_signed_or_not_one_record_or_many(
 }
 
 #[test]
+fn an_endpoint_in_tls_is_spoken_to_if_its_certificate_is_believed() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, &["--tls-self-signed"]);
+    assert!(server.endpoint.starts_with("https://"), "{}", server.endpoint);
+    let authority = scratch.path("data/tls/authority.pem");
+    let pace = ["--rate", "300", "--batch", "20", "--size", "4K", "--connections", "3", "--shards", "2"];
+    for wire in ["json", "cbor", "native"] {
+        let flags = [&SHORT[..], &pace, &["--ca", &authority, "--wire", wire]].concat();
+        let (code, json, text) = told(server.load("run", &flags));
+        assert_all_there(code, &json, &text);
+    }
+    let (code, _, text) = told(server.load("run", &SHORT));
+    assert!(code == 1 && (text.contains("certificate") || text.contains("--ca")), "{code}: {text}");
+}
+
+#[test]
 fn a_closed_loop_of_prebuilt_requests_proves_nothing_and_says_so() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch, &["--when-full", "trim"]);

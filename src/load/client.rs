@@ -27,6 +27,8 @@ const CLOSE_NS: u64 = 5_000_000_000;
 const ANSWER: u32 = 256 << 10;
 /// Of a connection that reads.
 const RECORDS: u32 = 16 << 20;
+/// Of a connection in TLS: what is encrypted, each way.
+const WIRE: u32 = 64 << 10;
 /// Readers beyond those of the shards that there are at the beginning: for what they split into.
 const CHILDREN: usize = 32;
 /// Room for a request of a reader, and for what is no request of a writer.
@@ -65,8 +67,9 @@ impl Client {
         let outbox = (plan.request_max() * plan.outstanding()).next_multiple_of(BLOCK);
         let none = (0, BLOCK);
         let (writers, readers) = (writers as u16, readers as u16);
+        let wire = if plan.tls { (sockets, WIRE) } else { none };
         let pools =
-            [(writers, ANSWER), (sockets, CONTROL), (writers, outbox), none, (readers, RECORDS), none, none, none];
+            [(writers, ANSWER), (sockets, CONTROL), (writers, outbox), none, (readers, RECORDS), none, wire, none];
         (Layouts(pools), sockets)
     }
 
@@ -262,6 +265,14 @@ impl Client {
         if !matches!(self.phase, Phase::Closing { .. } | Phase::Done) {
             self.incomplete = true;
             self.close(now, ops);
+        }
+    }
+
+    /// Something has failed below the connections: before the run that ends it, later it is told.
+    pub fn fail(&mut self, text: String) {
+        match self.shared.begun {
+            None => drop(self.shared.fatal.get_or_insert(text)),
+            Some(_) => self.shared.complain(text),
         }
     }
 

@@ -85,6 +85,8 @@ pub struct Plan {
     /// Where they are read back from, and its name in `Host`; none: they are not.
     pub read: Option<SocketAddr>,
     pub host: String,
+    /// HTTP is spoken in TLS.
+    pub tls: bool,
     pub stream: String,
     pub identity: Option<Identity>,
     /// Records of a request.

@@ -13,6 +13,7 @@ pub(super) fn plan() -> Plan {
         to: address,
         read: Some(address),
         host: "localhost:1".to_string(),
+        tls: false,
         stream: "flights".to_string(),
         identity: None,
         batch: 1,

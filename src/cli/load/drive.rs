@@ -2,6 +2,7 @@
 
 use super::counters::Counters;
 use super::files::Files;
+use super::secure::Trust;
 use super::thread::{self, Baton, End, News, Post};
 use crate::io::clock::{Clock, Now};
 use crate::io::peers::Peers;
@@ -29,6 +30,8 @@ pub struct Show<'s> {
     pub counters: Option<Counters>,
     /// Where it writes down what it finds.
     pub files: Option<&'s mut Files>,
+    /// Of a plan in TLS.
+    pub trust: Option<Trust>,
     /// Set by whoever wants to stop it.
     pub baton: Arc<Baton>,
 }
@@ -45,6 +48,7 @@ pub fn run(plan: &Arc<Plan>, shares: &[Share], cores: &[usize], show: Show<'_>) 
             share: share.clone(),
             number: number as u16,
             core: (!cores.is_empty()).then(|| cores[number % cores.len()]),
+            trust: show.trust.clone(),
             peers: peers.clone(),
             baton: show.baton.clone(),
             news: news.clone(),

@@ -1,12 +1,15 @@
 //! The control plane of a Kinesis endpoint, one call after the other, before and after a run: makes the stream, lists its shards, deletes it.
 
+use super::secure::Trust;
 use crate::auth::sign::Signer;
 use crate::io::clock::Clock;
 use crate::load::plan::{Identity, Range};
 use base64_simd::STANDARD;
+use rustls::StreamOwned;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -27,6 +30,8 @@ pub struct Endpoint {
     /// As requests name it.
     pub host: String,
     signer: Option<Signer>,
+    /// Of an endpoint that speaks TLS.
+    pub trust: Option<Trust>,
 }
 
 /// Why a call did not do what it should.
@@ -46,18 +51,21 @@ impl From<Failure> for String {
 }
 
 impl Endpoint {
-    /// Of `http://host:port`, or `host:port`.
-    pub fn new(url: &str, identity: Option<&Identity>) -> Result<Endpoint, String> {
-        if url.starts_with("https://") {
-            return Err(format!("--endpoint {url}: TLS is not spoken by this generator yet; name an http:// address"));
-        }
-        let host = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/').to_string();
-        let named = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
-            host.clone()
-        } else {
-            format!("{host}:80")
+    /// Of `http://host:port`, `https://host`, or `host:port`. `ca`: whose certificates are trusted, else those of the system.
+    pub fn new(url: &str, ca: Option<&Path>, identity: Option<&Identity>) -> Result<Endpoint, String> {
+        let (tls, rest) = match url.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, url.strip_prefix("http://").unwrap_or(url)),
         };
-        Ok(Endpoint { address: resolve("--endpoint", &named)?, host, signer: identity.map(Identity::signer) })
+        let host = rest.trim_end_matches('/').to_string();
+        let ported = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+        let named = match ported {
+            Some(_) => host.clone(),
+            None => format!("{host}:{}", if tls { 443 } else { 80 }),
+        };
+        let name = ported.map_or(host.as_str(), |(name, _)| name);
+        let trust = tls.then(|| Trust::new(crate::cli::tls::client(ca)?, name)).transpose()?;
+        Ok(Endpoint { address: resolve("--endpoint", &named)?, host, signer: identity.map(Identity::signer), trust })
     }
 
     fn ask(&mut self, operation: &str, body: &Value) -> Result<Value, Failure> {
@@ -78,11 +86,14 @@ impl Endpoint {
             let len = signer.headers(&self.host, kind, &target, body.as_bytes(), now, &mut headers);
             head += &String::from_utf8_lossy(&headers[..len]);
         }
-        let mut stream = TcpStream::connect_timeout(&address, CONNECT).map_err(failed)?;
+        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(failed)?;
         stream.set_read_timeout(Some(REPLY)).and_then(|()| stream.set_write_timeout(Some(CONNECT))).map_err(failed)?;
-        stream.write_all(format!("{head}\r\n{body}").as_bytes()).map_err(failed)?;
-        let mut reply = Vec::new();
-        stream.take(REPLY_BYTES_MAX).read_to_end(&mut reply).map_err(failed)?;
+        let request = format!("{head}\r\n{body}");
+        let reply = match &self.trust {
+            Some(trust) => exchange(StreamOwned::new(trust.session().map_err(Failure::Other)?, stream), &request),
+            None => exchange(stream, &request),
+        };
+        let reply = reply.map_err(failed)?;
         let reply = String::from_utf8_lossy(&reply);
         let (head, body) = reply.split_once("\r\n\r\n").unwrap_or((&reply, ""));
         let answer = serde_json::from_str::<Value>(body).unwrap_or(Value::Null);
@@ -179,6 +190,17 @@ impl Endpoint {
     pub fn delete(&mut self, stream: &str) -> Result<(), String> {
         self.ask("DeleteStream", &json!({ "StreamName": stream, "EnforceConsumerDeletion": true }))?;
         Ok(())
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<Vec<u8>> {
+    stream.write_all(request.as_bytes())?;
+    stream.flush()?;
+    let mut reply = Vec::new();
+    match stream.take(REPLY_BYTES_MAX).read_to_end(&mut reply) {
+        // Not every server says farewell in TLS; whether the answer is whole shows by itself.
+        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof && !reply.is_empty() => Ok(reply),
+        read => read.map(|_| reply),
     }
 }
 

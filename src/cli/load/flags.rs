@@ -36,6 +36,9 @@ pub struct Target {
     /// The Kinesis endpoint: streams are made, and records read back, there
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4567")]
     pub endpoint: String,
+    /// Certificates of authorities that an https:// endpoint is believed by, in PEM [default: those that this system trusts]
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// The server's port for native clients
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4605")]
     pub native: String,
@@ -227,7 +230,7 @@ pub struct Prepared {
 /// The plan that the flags make. The stream is there afterwards.
 pub fn prepare(target: &Target, work: &Work, pace: Pace) -> Result<Prepared, String> {
     let identity = target.identity()?;
-    let mut endpoint = Endpoint::new(&target.endpoint, identity.as_ref())?;
+    let mut endpoint = Endpoint::new(&target.endpoint, target.ca.as_deref(), identity.as_ref())?;
     let wire = match target.wire {
         WireName::Native => Wire::Native,
         WireName::Json => Wire::Json,
@@ -243,6 +246,7 @@ pub fn prepare(target: &Target, work: &Work, pace: Pace) -> Result<Prepared, Str
         to,
         read: (!work.no_verify && !work.prebuilt).then_some(endpoint.address),
         host: endpoint.host.clone(),
+        tls: endpoint.trust.is_some(),
         stream: target.stream.clone(),
         identity,
         batch: work.batch,

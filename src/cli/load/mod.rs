@@ -9,6 +9,7 @@ mod max;
 mod own;
 mod run;
 mod saved;
+mod secure;
 mod selftest;
 mod stub;
 mod thread;

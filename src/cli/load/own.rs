@@ -197,6 +197,7 @@ impl Own {
     ) -> Result<(Arc<Plan>, Report), String> {
         let target = Target {
             endpoint: self.endpoint.clone(),
+            ca: None,
             native: self.native.clone(),
             wire: WireName::Native,
             stream: "canonical".to_string(),
@@ -210,7 +211,7 @@ impl Own {
         let Prepared { plan, shares, cores, mut endpoint, .. } = prepare(&target, &part.work, part.pace)?;
         let plan = Arc::new(plan);
         let counters = (!args.output.quiet).then(|| Counters::new(endpoint.address, &endpoint.host));
-        let show = Show { progress: !args.output.quiet, counters, files, baton: baton.clone() };
+        let show = Show { progress: !args.output.quiet, counters, trust: None, files, baton: baton.clone() };
         let report = drive::run(&plan, &shares, &cores, show)?;
         endpoint.delete(&target.stream)?;
         Ok((plan, report))

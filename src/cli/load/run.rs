@@ -75,8 +75,14 @@ pub fn against(
             plan.batch
         );
     }
-    let counters = (!output.quiet).then(|| Counters::new(endpoint.address, &endpoint.host));
-    let show = Show { progress: !output.quiet, counters, files: files.as_mut(), baton: baton.clone() };
+    let counters = (!output.quiet && endpoint.trust.is_none()).then(|| Counters::new(endpoint.address, &endpoint.host));
+    let show = Show {
+        progress: !output.quiet,
+        counters,
+        trust: endpoint.trust.clone(),
+        files: files.as_mut(),
+        baton: baton.clone(),
+    };
     let report = drive::run(&plan, &shares, &cores, show);
     if made && !target.keep {
         // A server that is gone has told of that already.

@@ -87,6 +87,7 @@ fn measure(case: &Case, baton: &Arc<Baton>) -> Result<Vec<Line>, String> {
         to,
         read: None,
         host: String::new(),
+        tls: false,
         stream: "selftest".to_string(),
         identity: None,
         batch: 1,
@@ -103,8 +104,12 @@ fn measure(case: &Case, baton: &Arc<Baton>) -> Result<Vec<Line>, String> {
     let share = Share { thread: 0, connections: vec![vec![0]], shards: vec![0] };
     // Each has a word of its own to begin; the word to stop is everybody's.
     let own = Arc::new(Baton::default());
-    let Report { total, .. } =
-        drive::run(&plan, &[share], &[], Show { progress: false, counters: None, files: None, baton: own })?;
+    let Report { total, .. } = drive::run(
+        &plan,
+        &[share],
+        &[],
+        Show { progress: false, counters: None, trust: None, files: None, baton: own },
+    )?;
     if baton.stops() {
         return Err("stopped before its end".to_string());
     }

@@ -1,5 +1,6 @@
 //! A load thread: pinned, it takes turns with its ring, as a worker's thread does.
 
+use super::secure::{Secure, Trust};
 use crate::io::buffers::Buffers;
 use crate::io::clock::{Clock, Mono, Now, Wall};
 use crate::io::op::{Completions, Ops};
@@ -8,7 +9,7 @@ use crate::io::process;
 use crate::io::uring::{Ring, RingSetup, Wait};
 use crate::load::client::Client;
 use crate::load::ledger::Findings;
-use crate::load::plan::{Plan, Share};
+use crate::load::plan::{Plan, Share, Wire};
 use crate::load::tally::Tally;
 use std::io;
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub struct Post {
     pub share: Share,
     pub number: u16,
     pub core: Option<usize>,
+    /// Of a plan in TLS.
+    pub trust: Option<Trust>,
     pub peers: Arc<Peers>,
     pub baton: Arc<Baton>,
     pub news: Sender<News>,
@@ -111,7 +114,10 @@ pub fn run(post: Post) -> io::Result<()> {
         companion: None,
     })?;
     let client = Client::new(post.plan.clone(), &post.share, buffers);
-    let mut turns = Turns { post: &post, client, busy_ns: 0, second: 0 };
+    // The native port speaks no TLS; what reads back does.
+    let plain = if post.plan.wire == Wire::Native { post.share.connections.len() as u32 } else { 0 };
+    let secure = post.trust.clone().map(|trust| Secure::new(trust, plain, sockets));
+    let mut turns = Turns { post: &post, client, secure, busy_ns: 0, second: 0 };
     turns.run(&mut ring)?;
     let end = turns.end();
     let _ = post.news.send(News::Done(Box::new(end)));
@@ -131,6 +137,7 @@ pub fn run(post: Post) -> io::Result<()> {
 struct Turns<'p> {
     post: &'p Post,
     client: Client,
+    secure: Option<Secure>,
     busy_ns: u64,
     /// The second of the run that is being counted.
     second: u32,
@@ -140,8 +147,13 @@ impl Turns<'_> {
     fn run(&mut self, ring: &mut Ring) -> io::Result<()> {
         let (mut done, mut ops) = (Completions::with_capacity(TURN), Ops::with_capacity(TURN));
         let (mut told, mut begun, mut active) = (false, None::<Mono>, Mono(0));
+        let mut lower = Ops::with_capacity(TURN);
         while !self.client.is_done() {
             ring.collect(&mut done)?;
+            if let Some(secure) = &mut self.secure {
+                secure.receive(&mut done, self.client.memory(), &mut lower);
+                secure.failure.take().into_iter().for_each(|text| self.client.fail(text));
+            }
             let now = Clock.now();
             let came = !done.is_empty();
             if self.client.is_ready() {
@@ -159,8 +171,12 @@ impl Turns<'_> {
             // Looking around for something to do is not being busy, nor is waiting for a core that others have.
             let had = Clock.thread_ns();
             self.client.step(now, &mut done, &mut ops);
-            let busy = came || !ops.is_empty();
-            ring.carry(&mut ops)?;
+            if let Some(secure) = &mut self.secure {
+                secure.send(&mut ops, self.client.memory());
+            }
+            lower.append(&mut ops);
+            let busy = came || !lower.is_empty() || self.secure.as_ref().is_some_and(Secure::has_news);
+            ring.carry(&mut lower)?;
             if busy {
                 active = now.mono;
                 ring.enter(Wait::Poll)?;

@@ -24,7 +24,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode, String> {
     let identity = args.target.identity()?;
-    let mut endpoint = Endpoint::new(&args.target.endpoint, identity.as_ref())?;
+    let mut endpoint = Endpoint::new(&args.target.endpoint, args.target.ca.as_deref(), identity.as_ref())?;
     let mut audit = Audit::default();
     // Parents are listed before their children, and have what came before.
     for shard in endpoint.all_shards(&args.target.stream)? {
