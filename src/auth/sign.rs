@@ -58,7 +58,7 @@ impl Signer {
         }
         put(b"\r\nAuthorization: AWS4-HMAC-SHA256 Credential=");
         put(self.key_id.as_bytes());
-        self.scope(&stamp).into_iter().for_each(|part| put(part));
+        self.scope(&stamp).into_iter().for_each(&mut put);
         put(b", SignedHeaders=");
         put(self.names().as_bytes());
         put(b", Signature=");

@@ -54,8 +54,9 @@ pub struct Client {
     /// A shard could not be followed, or a reader has not come to the end.
     incomplete: bool,
     findings: Findings,
-    /// When the last answer came, ns from the beginning.
+    /// When the last answer that counts came, ns from the beginning; and when a writer heard anything.
     last: u64,
+    heard: Mono,
 }
 
 impl Client {
@@ -91,6 +92,7 @@ impl Client {
             incomplete: false,
             findings: Findings::default(),
             last: 0,
+            heard: Mono(0),
         };
         if plan.is_verified() {
             share.shards.iter().for_each(|shard| client.read(ShardId(*shard).to_string(), false));
@@ -144,6 +146,7 @@ impl Client {
                 Completion::Connected { result, .. } => writer.on_connected(shared, now, result),
                 Completion::Sent { result, .. } => writer.on_sent(result, ops),
                 Completion::Received { result, .. } => {
+                    self.heard = now.mono;
                     let before = shared.tally.counts.answered();
                     writer.on_received(shared, now, result, ops);
                     if shared.tally.counts.answered() != before {
@@ -208,14 +211,7 @@ impl Client {
             return false;
         }
         let settled = self.shared.ledger.as_ref().is_none_or(|ledger| ledger.is_settled());
-        let answered = since + self.last_answer_after(since);
-        settled || self.readers.iter().all(|reader| reader.has_all(answered))
-    }
-
-    /// ns from `since` to the last answer, if that came later.
-    fn last_answer_after(&self, since: Mono) -> u64 {
-        let begun = self.shared.begun.map_or(since, |begun| begun.mono);
-        (begun + self.last) - since
+        settled || self.readers.iter().all(|reader| reader.has_all(since.max(self.heard)))
     }
 
     fn close(&mut self, now: Now, ops: &mut Ops) {

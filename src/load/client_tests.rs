@@ -114,7 +114,7 @@ impl World {
             }
             self.client.step(now, &mut done, &mut ops);
             let busy = !ops.is_empty();
-            ops.drain(..).collect::<Vec<_>>().into_iter().for_each(|op| self.carry(op));
+            std::mem::take(&mut ops).into_iter().for_each(|op| self.carry(op));
             if self.client.is_done() {
                 break;
             }

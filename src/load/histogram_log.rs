@@ -45,8 +45,11 @@ pub fn line(tag: &str, begin: f64, length: f64, histogram: &Histogram<u64>) -> S
     format!("Tag={tag},{begin:.3},{length:.3},{longest:.3},{}\n", STANDARD.encode_to_string(compress(histogram)))
 }
 
-/// The lines of a log: tag, begin and length in seconds, histogram. The text says which line is none.
-pub fn read(text: &str) -> Result<Vec<(String, f64, f64, Histogram<u64>)>, String> {
+/// A line of a log: tag, begin and length in seconds, histogram.
+pub type Line = (String, f64, f64, Histogram<u64>);
+
+/// The lines of a log. The text says which line is none.
+pub fn read(text: &str) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
     for (number, line) in text.lines().enumerate() {
         if line.starts_with('#') || line.starts_with('"') || line.trim().is_empty() {
@@ -58,7 +61,7 @@ pub fn read(text: &str) -> Result<Vec<(String, f64, f64, Histogram<u64>)>, Strin
     Ok(lines)
 }
 
-fn parse(line: &str) -> Option<(String, f64, f64, Histogram<u64>)> {
+fn parse(line: &str) -> Option<Line> {
     let (tag, rest) = line.strip_prefix("Tag=")?.split_once(',')?;
     let mut parts = rest.split(',');
     let (begin, length, _longest) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);

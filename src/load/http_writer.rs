@@ -67,7 +67,7 @@ impl Writer {
         match outcome {
             Outcome::Acked => {
                 self.settle_records(shared, place, |_| Fate::Acked);
-                count_ack(&mut shared.tally, &request, elapsed);
+                count_ack(&mut shared.tally, &shared.plan, &request, elapsed);
                 self.link.is_good();
             }
             Outcome::Some(refused) => {
@@ -80,7 +80,7 @@ impl Writer {
                     bytes: request.bytes * records / request.records as u64,
                     ..request
                 };
-                count_ack(&mut shared.tally, &part(acked), elapsed);
+                count_ack(&mut shared.tally, &shared.plan, &part(acked), elapsed);
                 shared.count_failure(&part(request.records as u64 - acked), Fate::Refused, throttled);
                 shared.complain("records of a PutRecords were refused".to_string());
             }

@@ -73,10 +73,13 @@ impl Writer {
         let Speech::Native(native) = &mut self.speech else { return Ok(()) };
         match header.kind {
             Kind::Refused => self.on_refused(shared, header, body)?,
+            Kind::Challenge if native.prove(&shared.plan, body, self.control, &mut shared.buffers) => {}
             Kind::Challenge => {
-                if !native.prove(&shared.plan, body, self.control, &mut shared.buffers) {
-                    shared.fatal = Some("the server asks for an access key: give one by --key-id and --secret, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".into());
-                }
+                shared.fatal = Some(
+                    "the server asks for an access key: give one by --key-id and --secret, or by AWS_ACCESS_KEY_ID and \
+                     AWS_SECRET_ACCESS_KEY"
+                        .to_string(),
+                );
             }
             Kind::Welcome => {
                 let welcome = Welcome::decode(header, body).ok_or("a Welcome is not one")?;
@@ -101,7 +104,7 @@ impl Writer {
             return;
         };
         self.settle_records(shared, place, |_| Fate::Acked);
-        count_ack(&mut shared.tally, &request, shared.begun.map_or(0, |begun| now.mono - begun.mono));
+        count_ack(&mut shared.tally, &shared.plan, &request, shared.begun.map_or(0, |begun| now.mono - begun.mono));
         self.link.is_good();
         if let Some(lane) = self.lanes.of_shard(shard.shard()) {
             lane.unanswered = lane.unanswered.saturating_sub(1);

@@ -6,6 +6,7 @@
 //!
 //! Each has a place in one stretch of memory, all places of a size. Those that fill theirs lie one behind the other and are sent in one call.
 
+use super::plan::{Pace, Plan};
 use super::tally::{self, Counts, Tally};
 use crate::io::buffers::Span;
 use std::collections::VecDeque;
@@ -170,9 +171,14 @@ impl Outbox {
     }
 }
 
-/// Counts the answer of a request that is durable.
-pub fn count_ack(tally: &mut Tally, request: &Request, now: u64) {
-    if !request.counted {
+/// Counts the answer of a request that is durable, which came `now`, ns from the beginning.
+pub fn count_ack(tally: &mut Tally, plan: &Plan, request: &Request, now: u64) {
+    // In an open loop what counts is when it was due, so that nothing late is left out. A closed one has as many answers as there is time for.
+    let counted = match plan.pace {
+        Pace::Open { .. } => request.counted,
+        Pace::Closed { .. } => plan.counts(now),
+    };
+    if !counted {
         return;
     }
     let Counts { acked_requests, acked_records, acked_bytes, .. } = &mut tally.counts;

@@ -80,8 +80,8 @@ impl<'o> Body<'o> {
                 };
                 self.put(open);
                 self.raw.resize(size, 0);
-                let made = make(&mut self.raw);
-                self.at += base64::encode_into(&self.raw, &mut self.out[self.at..]);
+                let made = make(self.raw);
+                self.at += base64::encode_into(self.raw, &mut self.out[self.at..]);
                 self.put(b"\",\"PartitionKey\":\"");
                 self.put(key);
                 self.put(if self.single { b"\"" } else { b"\"}" });

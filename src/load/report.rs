@@ -117,7 +117,7 @@ impl Report {
     /// For people.
     pub fn text(&self, plan: &Plan) -> String {
         let (records, megabytes) = (self.records_per_second(), self.bytes_per_second() / 1e6);
-        let mut out = format!("{}", self.verdict.name());
+        let mut out = self.verdict.name().to_string();
         out += &format!("  {records:.0} records/s  {megabytes:.1} MB/s  in {:.1} s\n", self.seconds);
         let mut row = |name: &str, histogram: &Histogram<u64>| {
             if !histogram.is_empty() {

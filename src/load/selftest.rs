@@ -75,7 +75,7 @@ pub fn theory(plan: &Plan, service: &Service) -> Tally {
             made: due,
             counted: plan.counts(due),
         };
-        count_ack(&mut tally, &request, done);
+        count_ack(&mut tally, plan, &request, done);
     }
     tally
 }

@@ -7,7 +7,7 @@ use super::thread::{self, Baton, End, News, Post};
 use crate::io::clock::{Clock, Now};
 use crate::io::peers::Peers;
 use crate::load::ledger::Findings;
-use crate::load::plan::{Plan, Share};
+use crate::load::plan::{Pace, Plan, Share};
 use crate::load::report::{Block, Report, shown};
 use crate::load::tally::Tally;
 use crate::load::verdict::{Evidence, judge};
@@ -41,6 +41,7 @@ pub fn run(plan: &Arc<Plan>, shares: &[Share], cores: &[usize], show: Show<'_>) 
     let count = shares.len() as u16;
     let peers = Peers::new(count).map_err(|error| format!("no descriptor for an eventfd: {error}"))?;
     let (news, heard) = mpsc::channel();
+    show.baton.rest();
     let mut threads: Vec<JoinHandle<_>> = Vec::new();
     for (number, share) in shares.iter().enumerate() {
         let post = Post {
@@ -203,6 +204,8 @@ impl Gather<'_> {
         let stopped = self.show.baton.stops();
         let seconds = match stopped {
             true => last.saturating_sub(self.plan.warm_up),
+            // Of a closed loop only what is answered within the plan counts.
+            false if matches!(self.plan.pace, Pace::Closed { .. }) => self.plan.end - self.plan.warm_up,
             false => last.max(self.plan.end) - self.plan.warm_up,
         };
         let busiest = self.ends.iter().map(|end| end.busy_ns).max().unwrap_or(0);

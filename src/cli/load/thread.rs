@@ -41,6 +41,11 @@ impl Baton {
         self.mono.store(at.mono.0, Ordering::Release);
     }
 
+    /// Before a run: an earlier one has begun and is over.
+    pub fn rest(&self) {
+        self.mono.store(0, Ordering::Release);
+    }
+
     fn begins(&self) -> Option<Now> {
         let mono = self.mono.load(Ordering::Acquire);
         let wall = self.wall.load(Ordering::Relaxed);
