@@ -21,7 +21,7 @@ struct Bench {
 impl Bench {
     fn new() -> Bench {
         let none = (0, 4096);
-        let buffers = Buffers::new(0, Layouts([(4, 4096), (4, 4096), none, none, none, none, none, none]));
+        let buffers = Buffers::new(0, Layouts([(4, 4096), (4, 4096), none, none, none, none, none, none, none]));
         let setup = RingSetup {
             worker: 0,
             connections: 4,

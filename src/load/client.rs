@@ -69,8 +69,17 @@ impl Client {
         let none = (0, BLOCK);
         let (writers, readers) = (writers as u16, readers as u16);
         let wire = if plan.tls { (sockets, WIRE) } else { none };
-        let pools =
-            [(writers, ANSWER), (sockets, CONTROL), (writers, outbox), none, (readers, RECORDS), none, wire, none];
+        let pools = [
+            (writers, ANSWER),
+            (sockets, CONTROL),
+            (writers, outbox),
+            none,
+            (readers, RECORDS),
+            none,
+            wire,
+            none,
+            none,
+        ];
         (Layouts(pools), sockets)
     }
 

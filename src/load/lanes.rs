@@ -87,6 +87,11 @@ impl Lanes {
         self.lanes.iter_mut().find(|lane| lane.shard == shard)
     }
 
+    /// Numbers begin at 0 again.
+    pub fn begin_epoch(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.next = 0);
+    }
+
     /// The connection has ended and nothing of it will be answered.
     pub fn forget(&mut self) {
         self.lanes.iter_mut().for_each(|lane| (lane.unanswered, lane.stopped) = (0, false));

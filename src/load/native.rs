@@ -36,6 +36,8 @@ pub struct Native {
     /// Wanted; and held, 0 where the server knows no producers.
     wanted: u64,
     pub producer: u64,
+    /// What was sent again was refused: its number stays taken as long as it may still come from the connection before.
+    pub ends_epoch: bool,
     stream: u32,
     /// Batches that may be unanswered.
     pub unanswered: u32,
@@ -59,12 +61,19 @@ impl Native {
             stage: Stage::Greeting,
             wanted: producer,
             producer: 0,
+            ends_epoch: false,
             stream: 0,
             unanswered: 0,
             hello: 0,
             lines: Vec::new(),
             pending: None,
         }
+    }
+
+    /// From now on numbers begin at 0 again, and what is under way with older ones is fenced off.
+    pub fn begin_epoch(&mut self) {
+        // The epoch is the lower half of the id: a run does not come to its end.
+        self.wanted += 1;
     }
 
     /// The connection is there: says Hello.

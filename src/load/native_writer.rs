@@ -72,7 +72,7 @@ impl Writer {
     ) -> Result<(), &'static str> {
         let Speech::Native(native) = &mut self.speech else { return Ok(()) };
         match header.kind {
-            Kind::Refused => self.on_refused(shared, header, body)?,
+            Kind::Refused => self.on_refused(shared, header, body, ops)?,
             Kind::Challenge if native.prove(&shared.plan, body, self.control, &mut shared.buffers) => {}
             Kind::Challenge => {
                 shared.fatal = Some(
@@ -112,18 +112,30 @@ impl Writer {
         }
     }
 
-    fn on_refused(&mut self, shared: &mut Shared, header: &Header, body: &[u8]) -> Result<(), &'static str> {
+    fn on_refused(
+        &mut self,
+        shared: &mut Shared,
+        header: &Header,
+        body: &[u8],
+        ops: &mut Ops,
+    ) -> Result<(), &'static str> {
         let refusal = Refusal::decode(body).ok_or("a Refused is not one")?;
         let (shard, number) = (header.shard, header.number);
         let found = self.outbox.answer(|r| r.shard == shard.0 && r.number == number);
         let Some((request, place)) = found else { return Ok(()) };
         let fate = fate(refusal.outcome);
         self.settle_records(shared, place, |_| fate);
-        let throttled = matches!(refusal.code, Ok(Code::Full | Code::Throttled | Code::Unavailable));
+        let throttled =
+            matches!(refusal.code, Ok(Code::Full | Code::Throttled | Code::Unavailable | Code::TooManyProducers));
         shared.count_failure(&request, fate, throttled);
         let code = refusal.code.map_or_else(|number| format!("code {number}"), |code| format!("{code:?}"));
         shared.complain(format!("a batch was refused: {code}: {}", refusal.text));
         let Speech::Native(native) = &mut self.speech else { return Ok(()) };
+        if native.producer != 0 && request.again {
+            native.ends_epoch = true;
+            self.link.close(ops);
+            return Ok(());
+        }
         if let Some(lane) = self.lanes.of_shard(shard.shard()) {
             lane.unanswered = lane.unanswered.saturating_sub(1);
             // A producer's numbers have no gap: the next batch takes the place of the first one that was refused.

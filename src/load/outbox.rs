@@ -37,6 +37,8 @@ pub struct Request {
     /// When it was made, and handed to the ring.
     pub made: u64,
     pub counted: bool,
+    /// It was sent before on a connection that has ended, which may still bring it to the server.
+    pub again: bool,
 }
 
 /// Of a record of a request: its key, and its number among those of the key.
@@ -159,7 +161,7 @@ impl Outbox {
     /// They are to be sent once more, in their order.
     pub fn send_again(&mut self) {
         let open = self.requests.iter_mut().filter(|(_, state)| *state != State::Answered);
-        open.for_each(|(_, state)| *state = State::Made);
+        open.for_each(|(request, state)| (request.again, *state) = (true, State::Made));
     }
 
     /// They are done with.
@@ -200,7 +202,7 @@ mod tests {
     }
 
     fn request(number: u32, len: u32) -> Request {
-        Request { lane: 0, shard: 1, number, records: 1, bytes: 1, len, due: 0, made: 0, counted: true }
+        Request { lane: 0, shard: 1, number, records: 1, bytes: 1, len, due: 0, made: 0, counted: true, again: false }
     }
 
     fn at(span: Span) -> (u32, u32) {

@@ -74,6 +74,7 @@ pub fn theory(plan: &Plan, service: &Service) -> Tally {
             due,
             made: due,
             counted: plan.counts(due),
+            again: false,
         };
         count_ack(&mut tally, plan, &request, done);
     }

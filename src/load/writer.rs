@@ -199,6 +199,7 @@ impl Writer {
             due,
             made: elapsed,
             counted,
+            again: false,
         };
         self.outbox.push(request);
         let lane = self.lanes.lane(lane);
@@ -301,8 +302,11 @@ impl Writer {
         if let Speech::Native(native) = &mut self.speech {
             native.pending = None;
             native.stage = Stage::Greeting;
-            // Also where the server has said that they are not stored: that makes no duplicate.
-            if native.producer != 0 {
+            if std::mem::take(&mut native.ends_epoch) {
+                native.begin_epoch();
+                self.lanes.begin_epoch();
+            } else if native.producer != 0 {
+                // Also where the server has said that they are not stored: that makes no duplicate.
                 self.farewell = None;
                 self.outbox.send_again();
                 return;
