@@ -221,6 +221,17 @@ fn a_closed_loop_of_prebuilt_requests_proves_nothing_and_says_so() {
     }
 }
 
+#[test]
+fn bulk_batches_come_back_as_they_were_written() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, &[]);
+    let bulk = ["--bulk", "--batch", "100", "--rate", "2000", "--size", "uniform:500-1500", "--connections", "4"];
+    let (code, json, text) = told(server.load("run", &[&SHORT[..], &bulk].concat()));
+    assert_all_there(code, &json, &text);
+    let (code, _, text) = told(server.load("run", &["--bulk", "--wire", "json"]));
+    assert!(code == 1 && text.contains("native"), "{code}: {text}");
+}
+
 /// An address that was free a moment ago.
 fn free() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");

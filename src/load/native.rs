@@ -7,8 +7,9 @@ use super::random::Random;
 use super::shared::Shared;
 use crate::io::buffers::{Buffers, Span};
 use crate::log::format::{Entry, HEADER, ShardKey, body_size, write_index};
+use crate::native::hello::feature::BULK;
 use crate::native::hello::{Hello, decode_hash, encode_hash};
-use crate::native::message::{Header, Kind, VERSION, blank, seal, seal_header};
+use crate::native::message::{BLOCK, Header, Kind, VERSION, blank, seal};
 use crate::native::proof;
 use crate::native::welcome::{ShardLine, Welcome, decode_shards};
 
@@ -39,8 +40,12 @@ pub struct Native {
     /// What was sent again was refused: its number stays taken as long as it may still come from the connection before.
     pub ends_epoch: bool,
     stream: u32,
+    /// What is sent takes up whole blocks.
+    bulk: bool,
     /// Batches that may be unanswered.
     pub unanswered: u32,
+    /// The same in bytes; 0: only batches are counted.
+    pub unanswered_bytes: u32,
     /// Of what was sent as a Hello, without padding.
     hello: u32,
     lines: Vec<ShardLine>,
@@ -63,7 +68,9 @@ impl Native {
             producer: 0,
             ends_epoch: false,
             stream: 0,
+            bulk: false,
             unanswered: 0,
+            unanswered_bytes: 0,
             hello: 0,
             lines: Vec::new(),
             pending: None,
@@ -82,7 +89,7 @@ impl Native {
         let session_token = plan.identity.as_ref().and_then(|identity| identity.token.as_deref()).unwrap_or("");
         let hello = Hello {
             versions: (VERSION, VERSION),
-            wanted: 0,
+            wanted: if plan.bulk { BULK } else { 0 },
             producer: self.wanted,
             stream: &plan.stream,
             key_id,
@@ -93,6 +100,7 @@ impl Native {
         self.hello =
             Header::decode(out.first_chunk().expect("a message")).map_or(0, |header| HEADER as u32 + header.body);
         self.stage = Stage::Greeting;
+        self.bulk = false;
         self.lines.clear();
         self.pending = Some(control.first(len as u32));
     }
@@ -109,7 +117,8 @@ impl Native {
 
     pub fn welcome(&mut self, welcome: &Welcome) {
         self.stage = Stage::Mapping;
-        (self.producer, self.stream, self.unanswered) = (welcome.producer, welcome.stream, welcome.unanswered.0);
+        (self.producer, self.stream, self.bulk) = (welcome.producer, welcome.stream, welcome.features & BULK != 0);
+        (self.unanswered, self.unanswered_bytes) = welcome.unanswered;
     }
 
     /// A message of the map has come. Gives the map when it is whole; `None` inside: it is no map.
@@ -126,9 +135,31 @@ impl Native {
 
     /// A message without a body waits to be sent.
     pub fn say(&mut self, kind: Kind, control: Span, buffers: &mut Buffers) {
-        let second = control.part(SECOND, HEADER as u32);
-        seal_header(buffers.bytes_mut(second), blank(kind));
-        self.pending = Some(second);
+        let second = control.part(SECOND, BLOCK);
+        let out = buffers.bytes_mut(second);
+        let len = self.seal(out, blank(kind), 0);
+        self.pending = Some(second.first(len));
+    }
+
+    /// Bytes in front of a message.
+    fn lead(&self) -> usize {
+        if self.bulk { HEADER } else { 0 }
+    }
+
+    /// Seals a message whose body of `body` bytes lies behind the places of what comes before it; gives its length.
+    fn seal(&self, out: &mut [u8], header: Header, body: usize) -> u32 {
+        let (lead, message) = out.split_at_mut(self.lead());
+        let len = seal(message, header, body);
+        if !self.bulk {
+            return len as u32;
+        }
+        lead.fill(0);
+        let stride = (lead.len() + len).next_multiple_of(BLOCK as usize);
+        message[len..stride - lead.len()].fill(0);
+        let place = message.first_chunk_mut().expect("a message has a header");
+        let sealed = Header::decode(place).expect("it has just been made");
+        Header { stride: stride as u32, ..sealed }.encode(place);
+        stride as u32
     }
 
     /// Whether a batch of `lane` may be sent.
@@ -153,6 +184,7 @@ impl Native {
     ) -> Made {
         let (batch, sizes, verified) = (shared.plan.batch as usize, shared.plan.sizes, shared.ledger.is_some());
         let (mut maker, buffers, entries, _) = shared.making(due);
+        let lead = self.lead();
         let out = buffers.bytes_mut(span);
         entries.clear();
         references.clear();
@@ -160,7 +192,7 @@ impl Native {
         for _ in 0..batch {
             let (key, size) = (lane.draw(random), sizes.draw(random));
             entries.push(Entry::new(at as u32, Some(KEY as u16), size));
-            let body = &mut out[HEADER + at..];
+            let body = &mut out[lead + HEADER + at..];
             body[..KEY].copy_from_slice(&key_name(key));
             let number = maker.make(key, &mut body[KEY..KEY + size as usize], random);
             if verified {
@@ -170,7 +202,7 @@ impl Native {
             bytes += size as u64;
         }
         let body = body_size(at, batch);
-        write_index(&mut out[HEADER..HEADER + body], at, entries);
+        write_index(&mut out[lead + HEADER..lead + HEADER + body], at, entries);
         let header = Header {
             count: batch as u32,
             shard: self.shard(lane.shard),
@@ -178,8 +210,9 @@ impl Native {
             number: lane.next,
             ..blank(Kind::Batch)
         };
-        let len = seal(out, header, body) as u32;
-        let header = Header::decode(out.first_chunk().expect("a batch has a header")).expect("it has just been made");
+        let len = self.seal(out, header, body);
+        let place = out[lead..].first_chunk().expect("a batch has a header");
+        let header = Header::decode(place).expect("it has just been made");
         Made { header, len, bytes }
     }
 
@@ -187,6 +220,7 @@ impl Native {
     pub fn make_again(&self, made: &mut Made, lane: &Lane, span: Span, buffers: &mut Buffers) {
         made.header.number = lane.next;
         made.header.producer = self.producer;
-        made.header.encode(buffers.bytes_mut(span.first(HEADER as u32)).first_chunk_mut().expect("64 bytes"));
+        let place = span.part(self.lead() as u32, HEADER as u32);
+        made.header.encode(buffers.bytes_mut(place).first_chunk_mut().expect("64 bytes"));
     }
 }

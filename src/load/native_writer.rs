@@ -123,7 +123,8 @@ impl Writer {
         let (shard, number) = (header.shard, header.number);
         let found = self.outbox.answer(|r| r.shard == shard.0 && r.number == number);
         let Some((request, place)) = found else { return Ok(()) };
-        let fate = fate(refusal.outcome);
+        // What was sent before may still come by the connection that has ended.
+        let fate = if request.again { Fate::Unknown } else { fate(refusal.outcome) };
         self.settle_records(shared, place, |_| fate);
         let throttled =
             matches!(refusal.code, Ok(Code::Full | Code::Throttled | Code::Unavailable | Code::TooManyProducers));

@@ -55,8 +55,9 @@ pub struct Outbox {
     requests: VecDeque<(Request, State)>,
     /// By place; empty where no stamps are written.
     references: Vec<Vec<Reference>>,
-    /// Requests without an answer.
+    /// Requests without an answer, and their bytes.
     open: u32,
+    open_bytes: u64,
 }
 
 impl Outbox {
@@ -71,6 +72,7 @@ impl Outbox {
             requests: VecDeque::with_capacity(places as usize),
             references: (0..places).map(|_| Vec::with_capacity(references as usize)).collect(),
             open: 0,
+            open_bytes: 0,
         }
     }
 
@@ -92,10 +94,16 @@ impl Outbox {
     pub fn push(&mut self, request: Request) {
         self.requests.push_back((request, State::Made));
         self.open += 1;
+        self.open_bytes += request.len as u64;
     }
 
     pub fn unanswered(&self) -> u32 {
         self.open
+    }
+
+    /// Bytes of requests without an answer.
+    pub fn unanswered_bytes(&self) -> u64 {
+        self.open_bytes
     }
 
     /// What is to be sent next, and that it is.
@@ -139,6 +147,7 @@ impl Outbox {
         let answered = (self.requests[at].0, (self.first + at as u32) % self.places);
         self.requests[at].1 = State::Answered;
         self.open -= 1;
+        self.open_bytes -= answered.0.len as u64;
         Some(answered)
     }
 
@@ -169,7 +178,7 @@ impl Outbox {
         let count = self.requests.len() as u32;
         self.first = (self.first + count) % self.places;
         self.requests.clear();
-        self.open = 0;
+        (self.open, self.open_bytes) = (0, 0);
     }
 }
 

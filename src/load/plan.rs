@@ -5,6 +5,7 @@ use super::random::Random;
 use super::schedule::{Schedule, Shape};
 use crate::auth::sign::Signer;
 use crate::log::format::{HEADER, body_size, stride};
+use crate::native::message::BLOCK;
 use crate::route::md5;
 use std::net::SocketAddr;
 
@@ -80,6 +81,8 @@ pub struct Plan {
     /// Stands in every record.
     pub run: u64,
     pub wire: Wire,
+    /// Native batches take up whole blocks, which the server writes from where it receives them.
+    pub bulk: bool,
     /// Where records are sent to.
     pub to: SocketAddr,
     /// Where they are read back from, and its name in `Host`; none: they are not.
@@ -111,6 +114,9 @@ impl Plan {
     pub fn request_max(&self) -> u32 {
         let (batch, size) = (self.batch as usize, self.sizes.most() as usize);
         let bytes = match self.wire {
+            Wire::Native if self.bulk => {
+                (2 * HEADER + body_size(batch * (KEY + size), batch)).next_multiple_of(BLOCK as usize) as u32
+            }
             Wire::Native => stride(body_size(batch * (KEY + size), batch) as u32) as u32,
             Wire::Json | Wire::Cbor => self.http_room() as u32 + self.body_max(),
         };

@@ -10,6 +10,7 @@ pub(super) fn plan() -> Plan {
         seed: 1,
         run: 77,
         wire: Wire::Native,
+        bulk: false,
         to: address,
         read: Some(address),
         host: "localhost:1".to_string(),

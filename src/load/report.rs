@@ -202,6 +202,7 @@ fn described(plan: &Plan) -> Value {
         "window": plan.outstanding(),
         "warm_up_seconds": plan.warm_up as f64 / 1e9,
         "seconds": (plan.end - plan.warm_up) as f64 / 1e9,
+        "bulk": plan.bulk,
         "prebuilt": plan.prebuilt,
         "verified": plan.is_verified(),
     })

@@ -165,7 +165,10 @@ impl Writer {
         };
         let allowed = match &self.speech {
             Speech::Native(native) => {
-                native.takes(self.lanes.lane(lane)) && self.outbox.unanswered() < native.unanswered
+                let (count, bytes) = (self.outbox.unanswered(), self.outbox.unanswered_bytes());
+                let most = native.unanswered_bytes as u64;
+                let fits = most == 0 || count == 0 || bytes + shared.plan.request_max() as u64 <= most;
+                native.takes(self.lanes.lane(lane)) && count < native.unanswered && fits
             }
             Speech::Http(_) => true,
         };

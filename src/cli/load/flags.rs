@@ -101,6 +101,9 @@ pub struct Work {
     /// Requests of a connection that may be unanswered; over HTTP/1.1 it is always one
     #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub window: u32,
+    /// Native batches in whole blocks of 4 KiB, which the server writes from where it receives them: for batches of 64 KiB and more
+    #[arg(long)]
+    pub bulk: bool,
     /// Make requests once and send them again and again: the highest rate, and no proof of what is stored
     #[arg(long)]
     pub prebuilt: bool,
@@ -243,6 +246,7 @@ pub fn prepare(target: &Target, work: &Work, pace: Pace) -> Result<Prepared, Str
         seed: work.seed,
         run: u64::from_le_bytes(random[..8].try_into().expect("8 of 32 bytes")),
         wire,
+        bulk: work.bulk,
         to,
         read: (!work.no_verify && !work.prebuilt).then_some(endpoint.address),
         host: endpoint.host.clone(),
@@ -271,6 +275,9 @@ pub fn prepare(target: &Target, work: &Work, pace: Pace) -> Result<Prepared, Str
 fn check(plan: &Plan) -> Result<(), String> {
     if plan.end == plan.warm_up {
         return Err("--for is how long the run is: more than nothing".to_string());
+    }
+    if plan.bulk && plan.wire != Wire::Native {
+        return Err("--bulk is of the native protocol".to_string());
     }
     if plan.is_verified() && (plan.sizes.least() as usize) < crate::load::chain::STAMP {
         return Err(format!(

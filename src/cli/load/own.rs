@@ -108,6 +108,7 @@ fn work(args: &OwnArgs) -> Work {
         threads: None,
         cores: None::<Cores>,
         window: 32,
+        bulk: false,
         prebuilt: false,
         no_verify: false,
         poll: Duration::from_millis(10),
@@ -120,7 +121,7 @@ fn verified(args: &OwnArgs) -> Part {
 }
 
 fn fast(args: &OwnArgs) -> Part {
-    let work = Work { batch: RATE_BATCH, connections: RATE_CONNECTIONS, prebuilt: true, ..work(args) };
+    let work = Work { batch: RATE_BATCH, connections: RATE_CONNECTIONS, bulk: true, prebuilt: true, ..work(args) };
     Part { work, pace: Pace::Closed { outstanding: RATE_OUTSTANDING } }
 }
 

@@ -84,6 +84,7 @@ fn measure(case: &Case, baton: &Arc<Baton>) -> Result<Vec<Line>, String> {
         seed: 1,
         run: 1,
         wire: Wire::Native,
+        bulk: false,
         to,
         read: None,
         host: String::new(),
