@@ -25,6 +25,10 @@ const APART: u8 = 6;
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
+    /// How often a server is measured whose percentiles are not close, at most. A busy machine adds to them, now and then; a generator that is wrong is so
+    /// each time
+    #[arg(long, value_name = "N", default_value = "3", value_parser = clap::value_parser!(u32).range(1..=100))]
+    attempts: u32,
     /// One object of JSON instead of text
     #[arg(long)]
     json: bool,
@@ -39,19 +43,17 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let usual = Service { usual: 10 * MS, ..Service::default() };
+    let usual = Service { usual: 20 * MS, ..Service::default() };
+    let pauses = Service { every: 50, pause: 400 * MS, ..usual.clone() };
+    let stalls = Service { every: 150, pause: 1000 * MS, ..usual.clone() };
+    let slow = Service { slow_every: 10, slow: 120 * MS, ..usual.clone() };
     let case = |name, service, shape, rate| Case { name, service, shape, rate };
     vec![
-        case("each takes 10 ms", usual.clone(), Shape::Fixed, 50.0),
-        case(
-            "a pause of 200 ms each 100 requests",
-            Service { every: 100, pause: 200 * MS, ..usual.clone() },
-            Shape::Fixed,
-            60.0,
-        ),
-        case("a stall of 1 s", Service { every: 300, pause: 1000 * MS, ..usual.clone() }, Shape::Fixed, 50.0),
-        case("one of ten takes 60 ms", Service { slow_every: 10, slow: 60 * MS, ..usual.clone() }, Shape::Fixed, 40.0),
-        case("each takes 10 ms, arrivals at random", usual, Shape::Poisson, 70.0),
+        case("each takes 20 ms", usual.clone(), Shape::Fixed, 25.0),
+        case("a pause of 400 ms each 50 requests", pauses, Shape::Fixed, 30.0),
+        case("a stall of 1 s", stalls, Shape::Fixed, 25.0),
+        case("one of ten takes 120 ms", slow, Shape::Fixed, 20.0),
+        case("each takes 20 ms, arrivals at random", usual, Shape::Poisson, 35.0),
     ]
 }
 
@@ -62,8 +64,8 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
     let baton = begin()?;
     // All at the same time: they mostly sleep.
     let running = cases().into_iter().map(|case| {
-        let baton = baton.clone();
-        thread::spawn(move || measure(&case, &baton).map(|lines| (case.name, lines)))
+        let (baton, attempts) = (baton.clone(), args.attempts);
+        thread::spawn(move || measure_again(&case, &baton, attempts).map(|lines| (case.name, lines)))
     });
     let running: Vec<_> = running.collect();
     let mut results = Vec::new();
@@ -76,6 +78,18 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         false => to_text(&results, good),
     })?;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(APART) })
+}
+
+/// Until all percentiles are close, or for the last time.
+fn measure_again(case: &Case, baton: &Arc<Baton>, attempts: u32) -> Result<Vec<Line>, String> {
+    let mut lines = measure(case, baton)?;
+    for _ in 1..attempts {
+        if lines.iter().all(is_close) {
+            break;
+        }
+        lines = measure(case, baton)?;
+    }
+    Ok(lines)
 }
 
 fn measure(case: &Case, baton: &Arc<Baton>) -> Result<Vec<Line>, String> {
