@@ -46,13 +46,13 @@ fn cases() -> Vec<Case> {
     let usual = Service { usual: 20 * MS, ..Service::default() };
     let pauses = Service { every: 50, pause: 400 * MS, ..usual.clone() };
     let stalls = Service { every: 150, pause: 1000 * MS, ..usual.clone() };
-    let slow = Service { slow_every: 10, slow: 120 * MS, ..usual.clone() };
+    let slow = Service { slow_every: 7, slow: 120 * MS, ..usual.clone() };
     let case = |name, service, shape, rate| Case { name, service, shape, rate };
     vec![
         case("each takes 20 ms", usual.clone(), Shape::Fixed, 25.0),
         case("a pause of 400 ms each 50 requests", pauses, Shape::Fixed, 30.0),
         case("a stall of 1 s", stalls, Shape::Fixed, 25.0),
-        case("one of ten takes 120 ms", slow, Shape::Fixed, 20.0),
+        case("one of seven takes 120 ms", slow, Shape::Fixed, 20.0),
         case("each takes 20 ms, arrivals at random", usual, Shape::Poisson, 35.0),
     ]
 }
