@@ -10,6 +10,7 @@ pub mod http;
 pub mod io;
 pub mod kinesis;
 pub mod limits;
+pub mod load;
 pub mod log;
 pub mod mirror;
 pub mod native;

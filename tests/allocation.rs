@@ -132,7 +132,9 @@ impl Bench {
                     self.done.push(Completion::Sent { socket, result: Ok(()) });
                     continue;
                 }
-                Op::Scrub { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => continue,
+                Op::Connect { .. } | Op::Scrub { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
+                    continue;
+                }
                 Op::List { dir: DirName::Given(_), token } => {
                     self.done.push(Completion::Listed { token, result: Ok(Vec::new()) });
                     continue;

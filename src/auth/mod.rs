@@ -10,6 +10,7 @@ pub mod policy;
 pub mod policy_text;
 pub mod presented;
 pub mod refusal;
+pub mod sign;
 pub mod sigv4;
 pub mod stamp;
 pub mod strict_json;

@@ -143,6 +143,14 @@ fn promised(head: &SignedHead<'_>) -> Result<Option<[u8; 32]>, Refused> {
     Ok(Some(hash))
 }
 
+/// The key of a day, of a secret that has `AWS4` before it.
+pub(super) fn derive(secret: &[u8], day: &[u8], region: &str, service: &str) -> [u8; 32] {
+    let key = hmac(secret, day);
+    let key = hmac(&key, region.as_bytes());
+    let key = hmac(&key, service.as_bytes());
+    hmac(&key, b"aws4_request")
+}
+
 fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key may have any length");
     mac.update(text);
@@ -178,10 +186,7 @@ impl DerivedKeys {
         if let Some(known) = self.derived.iter().find(known) {
             return known.key;
         }
-        let key = hmac(secret, day);
-        let key = hmac(&key, expected.region.as_bytes());
-        let key = hmac(&key, expected.service.as_bytes());
-        let key = hmac(&key, b"aws4_request");
+        let key = derive(secret, day, expected.region, expected.service);
         let day = day.try_into().expect("a day has eight digits");
         let derived = Derived { access_key, day, service: expected.service, key };
         match self.derived.len() < KEYS_MAX {

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod export;
 mod host;
 pub mod inspect;
+pub mod load;
 pub mod mirror;
 mod notify;
 pub mod rebalance;
@@ -43,6 +44,8 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Makes a data directory from a snapshot.
     Restore(restore::Args),
+    /// Puts a server under load, and says what it has done and what that proves.
+    Load(load::Args),
     /// Shows this host as penstock would use it, and checks what about it costs latency or throughput.
     Tune(tune::Args),
 }
@@ -58,6 +61,7 @@ pub fn run() -> ExitCode {
         Command::Rebalance(args) => rebalance::run(&args).map(done),
         Command::Snapshot(args) => snapshot::run(&args).map(done),
         Command::Restore(args) => restore::run(&args).map(done),
+        Command::Load(args) => load::run(args),
         Command::Tune(args) => tune::run(&args),
     };
     match result {
@@ -66,5 +70,16 @@ pub fn run() -> ExitCode {
             eprintln!("penstock: {text}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn flags_of_all_commands_agree_with_each_other() {
+        Cli::command().debug_assert();
     }
 }

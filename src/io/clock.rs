@@ -58,11 +58,16 @@ impl Clock {
     pub fn now(self) -> Now {
         Now { mono: Mono(read(libc::CLOCK_BOOTTIME)), wall: Wall(read(libc::CLOCK_REALTIME) / 1_000) }
     }
+
+    /// Nanoseconds that this thread has had a core for.
+    pub fn thread_ns(self) -> u64 {
+        read(libc::CLOCK_THREAD_CPUTIME_ID)
+    }
 }
 
 fn read(clock: libc::clockid_t) -> u64 {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `t` is a valid timespec that the call fills; both clocks exist on every kernel that passes the start-up check.
+    // SAFETY: `t` is a valid timespec that the call fills; all clocks exist on every kernel that passes the start-up check.
     unsafe { libc::clock_gettime(clock, &mut t) };
     t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64
 }

@@ -1,7 +1,7 @@
 //! What is in flight: a table whose index travels through the kernel as `user_data`.
 
 use super::buffers::Span;
-use super::op::{FileName, Socket, Token};
+use super::op::{Errno, FileName, Socket, Token};
 use super::socket::Door;
 use std::ffi::CString;
 use std::os::fd::{OwnedFd, RawFd};
@@ -19,6 +19,21 @@ pub(super) enum Flight {
     /// The address of a connection that has been accepted.
     Peer {
         socket: Socket,
+    },
+    /// The socket of a connection to be opened, and what follows it.
+    Make {
+        socket: Socket,
+    },
+    Connect {
+        socket: Socket,
+    },
+    NoDelay {
+        socket: Socket,
+    },
+    /// The close of a socket whose connection has failed.
+    Unmake {
+        socket: Socket,
+        errno: Errno,
     },
     Recv {
         socket: Socket,

@@ -3,6 +3,9 @@
 pub mod buffers;
 pub mod clock;
 pub mod companion;
+mod connect;
+#[cfg(test)]
+mod connect_tests;
 pub mod cpu;
 pub mod device;
 pub mod drive;

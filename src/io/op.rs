@@ -8,7 +8,7 @@ use super::buffers::Span;
 use super::scrub;
 use crate::auth::credentials::Access;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 /// Slot of a connected socket in a worker's table, below `Limits::connections`. Reused only after [`Completion::Closed`].
@@ -261,6 +261,12 @@ pub enum Sync {
 pub enum Op {
     /// Takes connections from the worker's listeners from now on.
     Accept,
+    /// Opens a connection to `to` as `socket`, which is free, with `TCP_NODELAY`. Answered by [`Completion::Connected`]; after a failure the
+    /// socket is free again, unless it was closed meanwhile.
+    Connect {
+        socket: Socket,
+        to: SocketAddr,
+    },
     /// Receives at least one byte into `into`, or tells the end (0). At most one in flight for a socket.
     Recv {
         socket: Socket,
@@ -404,9 +410,13 @@ impl Op {
             | Op::Link { token, .. }
             | Op::Clear { token, .. }
             | Op::Scrub { token, .. } => Some(token),
-            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
-                None
-            }
+            Op::Accept
+            | Op::Connect { .. }
+            | Op::Recv { .. }
+            | Op::Send { .. }
+            | Op::Close { .. }
+            | Op::Locate { .. }
+            | Op::Wake { .. } => None,
         }
     }
 
@@ -488,6 +498,11 @@ pub enum Completion {
     NativeAccepted {
         socket: Socket,
         peer: Option<IpAddr>,
+    },
+    /// Of [`Op::Connect`].
+    Connected {
+        socket: Socket,
+        result: Result<(), Errno>,
     },
     /// Bytes received; 0 is the peer's end.
     Received {

@@ -28,6 +28,8 @@ pub(super) enum Door {
     #[default]
     Http,
     Native,
+    /// It did not come in: it was opened from here.
+    Out,
 }
 
 /// A listener, if there is one.
@@ -48,14 +50,14 @@ impl Listening {
 }
 
 #[derive(Clone, Copy, Default)]
-struct State {
-    open: bool,
-    door: Door,
+pub(super) struct State {
+    pub open: bool,
+    pub door: Door,
     /// Receives and sends in flight.
-    busy: u8,
-    closing: bool,
+    pub busy: u8,
+    pub closing: bool,
     /// The shutdown has completed.
-    shut: bool,
+    pub shut: bool,
 }
 
 /// Header of a send of two spans; the kernel reads it while the send is in flight. One a socket, as a socket has one send.
@@ -67,17 +69,17 @@ struct Message {
 /// Room for the longer of the two forms of an address.
 #[derive(Clone, Copy, Default)]
 #[repr(align(8))]
-struct Address([u8; 28]);
+pub(super) struct Address(pub [u8; 28]);
 
 pub(super) struct Sockets {
     /// By [`Door`].
     doors: [Listening; 2],
     states: Box<[State]>,
     messages: Box<[Message]>,
-    /// Where the kernel writes the address of a client that has just come. One a socket.
-    addresses: Box<[Address]>,
+    /// Where the kernel writes the address of a client that has just come, or reads the one of a server. One a socket.
+    pub(super) addresses: Box<[Address]>,
     pause: Box<Timespec>,
-    open: u16,
+    pub(super) open: u16,
 }
 
 impl Sockets {
@@ -115,12 +117,12 @@ impl Sockets {
     pub fn closed(&mut self, socket: Socket) -> Completion {
         self.open -= 1;
         match std::mem::take(self.state(socket)).door {
-            Door::Http => Completion::Closed { socket },
+            Door::Http | Door::Out => Completion::Closed { socket },
             Door::Native => Completion::NativeClosed { socket },
         }
     }
 
-    fn state(&mut self, socket: Socket) -> &mut State {
+    pub(super) fn state(&mut self, socket: Socket) -> &mut State {
         &mut self.states[socket.0 as usize]
     }
 
@@ -176,6 +178,7 @@ impl Ring {
                 done.push(Completion::Client { socket, peer, secure: false, over: None });
             }
             Door::Native => done.push(Completion::NativeAccepted { socket, peer }),
+            Door::Out => debug_assert!(false, "{socket:?} was opened from here"),
         }
     }
 
@@ -295,7 +298,7 @@ impl Ring {
         self.free_when_idle(socket)
     }
 
-    fn finish(&mut self, socket: Socket) -> io::Result<()> {
+    pub(super) fn finish(&mut self, socket: Socket) -> io::Result<()> {
         self.sockets.state(socket).busy -= 1;
         self.free_when_idle(socket)
     }

@@ -70,6 +70,7 @@ impl Still {
             | Op::Unlink { token, .. } => done(token, Ok(0)),
             Op::Accept
             | Op::Close { .. }
+            | Op::Connect { .. }
             | Op::Locate { .. }
             | Op::Recv { .. }
             | Op::Scrub { .. }

@@ -152,6 +152,7 @@ impl Ring {
                 self.accept(Door::Http)?;
                 self.accept(Door::Native)
             }
+            Op::Connect { socket, to } => self.connect(socket, to),
             Op::Recv { socket, into } => self.recv(socket, into),
             Op::Send { socket, from, then } => self.send(socket, from, then),
             Op::Close { socket } => self.close(socket),
@@ -258,6 +259,13 @@ impl Ring {
             Flight::AcceptLater { at } => self.accept(at),
             Flight::Peer { socket } => {
                 self.peer_is(socket, result, done);
+                Ok(())
+            }
+            Flight::Make { socket } => self.made(socket, result, done),
+            Flight::Connect { socket } => self.connected(socket, result, done),
+            Flight::NoDelay { socket } => self.without_delay(socket, done),
+            Flight::Unmake { socket, errno } => {
+                self.unmade(socket, errno, done);
                 Ok(())
             }
             Flight::Recv { socket, into } => self.received(socket, into, result, done),

@@ -292,7 +292,8 @@ impl Worker {
             },
             Completion::Scrubbed { report, .. } => self.scrubbed(report, ops),
             Completion::Client { socket, peer, secure, over } => self.on_client(socket, peer, secure, over),
-            Completion::Woken => {}
+            // A worker is connected to; it connects to nobody.
+            Completion::Woken | Completion::Connected { .. } => {}
             Completion::Access(table) => self.on_access(table),
         }
     }

@@ -182,9 +182,13 @@ impl Node {
                 self.waiting.insert(number, Waiting::Scrub(job));
                 return (number, delay);
             }
-            Op::Accept | Op::Recv { .. } | Op::Send { .. } | Op::Close { .. } | Op::Locate { .. } | Op::Wake { .. } => {
-                unreachable!("not a file operation")
-            }
+            Op::Accept
+            | Op::Connect { .. }
+            | Op::Recv { .. }
+            | Op::Send { .. }
+            | Op::Close { .. }
+            | Op::Locate { .. }
+            | Op::Wake { .. } => unreachable!("not a file operation"),
         };
         let (number, delay) = disk.submit(worker, request);
         self.waiting.insert(number, waiting);

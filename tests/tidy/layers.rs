@@ -49,6 +49,12 @@ const RULES: &[Rule] = &[
         word: &["http", "kinesis", "catalog", "worker::", "shard::"],
         why: "native turns bytes into messages",
     },
+    Rule {
+        place: "src/load/",
+        except: &[],
+        word: &["worker::", "catalog", "shard::", "front::", "uring"],
+        why: "the generator is a client: it knows the wire, not the server",
+    },
     Rule { place: "src/shard/", except: &[], word: &["http", "FileName"], why: "shard knows neither HTTP nor files" },
     Rule {
         place: "src/http/",

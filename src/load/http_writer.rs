@@ -1,0 +1,105 @@
+//! What a writer sends to the Kinesis API, and makes of its answers.
+
+use super::http::Speaker;
+use super::lanes::Lane;
+use super::ledger::Fate;
+use super::native::Made;
+use super::outbox::{Reference, count_ack};
+use super::plan::key_name;
+use super::put::{self, Body, Outcome};
+use super::random::Random;
+use super::shared::Shared;
+use super::writer::Writer;
+use crate::io::buffers::Span;
+use crate::io::clock::Now;
+use crate::io::op::Ops;
+use crate::native::message::{Kind, blank};
+
+/// Room in front of a body for its head.
+fn head_room(span: Span, body_max: u32) -> usize {
+    (span.len - body_max) as usize
+}
+
+/// Makes a PutRecords, or a PutRecord where a request is one record, due at `due`. It begins behind unused room, which is moved away.
+pub(super) fn make(
+    speaker: &mut Speaker,
+    shared: &mut Shared,
+    random: &mut Random,
+    lane: &Lane,
+    span: Span,
+    (due, now): (u64, Now),
+    references: &mut Vec<Reference>,
+) -> Made {
+    let plan = shared.plan.clone();
+    let (single, verified) = (plan.batch == 1, shared.ledger.is_some());
+    let room = head_room(span, plan.body_max());
+    let (mut maker, buffers, _, raw) = shared.making(due);
+    let out = buffers.bytes_mut(span);
+    references.clear();
+    let mut bytes = 0;
+    let mut body = Body::begin(plan.wire, &mut out[room..], raw, &plan.stream, single);
+    for _ in 0..plan.batch {
+        let (key, size) = (lane.draw(random), plan.sizes.draw(random));
+        let number = body.record(&key_name(key), size as usize, |data| maker.make(key, data, random));
+        if verified {
+            references.push((key, number));
+        }
+        bytes += size as u64;
+    }
+    let len = body.end();
+    let operation = if single { "PutRecord" } else { "PutRecords" };
+    let begin = speaker.head(out, room, len, operation, now.wall.seconds());
+    out.copy_within(begin..room + len, 0);
+    Made { header: blank(Kind::Batch), len: (room + len - begin) as u32, bytes }
+}
+
+impl Writer {
+    /// Takes an answer; gives how many bytes it had.
+    pub(super) fn http_received(&mut self, shared: &mut Shared, now: Now, ops: &mut Ops) -> Result<u32, &'static str> {
+        let Some(answer) = self.answer_in(shared)? else { return Ok(0) };
+        let Some((request, place)) = self.outbox.answer(|_| true) else {
+            return Err("an answer came that was not asked for");
+        };
+        let held = self.link.held().part(answer.begin, answer.end - answer.begin);
+        let (wire, single) = (shared.plan.wire, shared.plan.batch == 1);
+        let outcome = put::outcome(wire, answer.status, shared.buffers.bytes(held), request.records, single);
+        let elapsed = shared.elapsed(now);
+        match outcome {
+            Outcome::Acked => {
+                self.settle_records(shared, place, |_| Fate::Acked);
+                count_ack(&mut shared.tally, &shared.plan, &request, elapsed);
+                self.link.is_good();
+            }
+            Outcome::Some(refused) => {
+                let fate = |at: usize| if refused[at].is_some() { Fate::Refused } else { Fate::Acked };
+                self.settle_records(shared, place, fate);
+                let acked = refused.iter().filter(|refused| refused.is_none()).count() as u64;
+                let throttled = refused.contains(&Some(true));
+                let part = |records: u64| super::outbox::Request {
+                    records: records as u32,
+                    bytes: request.bytes * records / request.records as u64,
+                    ..request
+                };
+                count_ack(&mut shared.tally, &shared.plan, &part(acked), elapsed);
+                shared.count_failure(&part(request.records as u64 - acked), Fate::Refused, throttled);
+                shared.complain("records of a PutRecords were refused".to_string());
+            }
+            Outcome::Refused(throttled, text) => {
+                self.settle_records(shared, place, |_| Fate::Refused);
+                shared.count_failure(&request, Fate::Refused, throttled);
+                shared.complain(format!("a put was refused: {text}"));
+            }
+            Outcome::Unknown(text) => {
+                self.settle_records(shared, place, |_| Fate::Unknown);
+                shared.count_failure(&request, Fate::Unknown, false);
+                shared.complain(format!("a put may have failed: {text}"));
+            }
+        }
+        let lane = self.lanes.lane(request.lane);
+        lane.unanswered = lane.unanswered.saturating_sub(1);
+        if answer.closes {
+            self.link.close(ops);
+        }
+        Ok(answer.end)
+    }
+}

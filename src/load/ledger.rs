@@ -1,0 +1,366 @@
+//! What was written of each key, what became of it, and what was read back: loss, duplicates and wrong order follow from the two.
+//!
+//! A record is held from when it is written until it is both answered and read, so the ledger is as long as the reader is behind. Its size is
+//! bounded: beyond that, the oldest of a key are given up, and count as not verified.
+
+use super::chain::{Stamp, Strange};
+use std::collections::VecDeque;
+
+/// Records held by one thread at most; a byte each.
+const HELD_MAX: usize = 32 << 20;
+
+/// What is known of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fate {
+    /// Written, not answered.
+    Open = 0,
+    /// The server has said that it is durable.
+    Acked = 1,
+    /// The server has said that it is not stored.
+    Refused = 2,
+    /// Nobody has said: the connection ended, or the server does not know.
+    Unknown = 3,
+}
+
+const FATE: u8 = 3;
+const READ: u8 = 4;
+
+/// What reading back has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Read for the first time, as they were written.
+    pub verified: u64,
+    /// Acknowledged and not there.
+    pub lost: u64,
+    /// Read again, or never written.
+    pub duplicated: u64,
+    /// Read behind a later one of their key, or not behind the one that their chain names.
+    pub reordered: u64,
+    /// Acknowledged; whether they are there could not be found out.
+    pub unverified: u64,
+    /// Changed on the way; what they were counts as lost.
+    pub damaged: u64,
+    /// There, though refused.
+    pub stored_though_refused: u64,
+    /// Never answered, and found to be stored.
+    pub unknown_stored: u64,
+}
+
+impl Findings {
+    pub fn add(&mut self, other: &Findings) {
+        self.verified += other.verified;
+        self.lost += other.lost;
+        self.duplicated += other.duplicated;
+        self.reordered += other.reordered;
+        self.unverified += other.unverified;
+        self.damaged += other.damaged;
+        self.stored_though_refused += other.stored_though_refused;
+        self.unknown_stored += other.unknown_stored;
+    }
+
+    /// Whether something is there, or missing, that must not be.
+    pub fn is_bad(&self) -> bool {
+        self.lost + self.duplicated + self.reordered + self.damaged + self.stored_though_refused > 0
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Book {
+    /// Number of the next record, and hash of the last one.
+    next: u64,
+    before: u64,
+    /// Number of the first one held.
+    base: u64,
+    held: VecDeque<u8>,
+    /// Number and hash of the highest one read.
+    read: Option<(u64, u64)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    run: u64,
+    /// By key.
+    books: Vec<Book>,
+    held: usize,
+    held_max: usize,
+    findings: Findings,
+}
+
+impl Ledger {
+    /// Of the keys 0 to `keys` of run `run`.
+    pub fn new(run: u64, keys: u32) -> Ledger {
+        let books = vec![Book::default(); keys as usize];
+        Ledger { run, books, held: 0, held_max: HELD_MAX, findings: Findings::default() }
+    }
+
+    /// Stamps the next record of `key`, whose filler is there; gives its number.
+    pub fn write(&mut self, key: u32, sent: u64, data: &mut [u8]) -> u64 {
+        let book = &mut self.books[key as usize];
+        let number = book.next;
+        book.before = Stamp { run: self.run, key, number, sent, before: book.before }.seal(data);
+        book.next += 1;
+        book.held.push_back(Fate::Open as u8);
+        self.held += 1;
+        if self.held > self.held_max {
+            self.give_up(key);
+        }
+        number
+    }
+
+    /// What became of record `number` of `key`.
+    pub fn answer(&mut self, key: u32, number: u64, fate: Fate) {
+        let book = &mut self.books[key as usize];
+        let Some(at) = number.checked_sub(book.base) else { return };
+        let Some(state) = book.held.get_mut(at as usize) else { return };
+        let read = *state & READ;
+        *state = fate as u8 | read;
+        if read != 0 {
+            match fate {
+                Fate::Refused => self.findings.stored_though_refused += 1,
+                Fate::Unknown => self.findings.unknown_stored += 1,
+                Fate::Open | Fate::Acked => {}
+            }
+        }
+        self.settle(key);
+    }
+
+    /// A record has been read; gives its stamp if it is one of this run.
+    pub fn read(&mut self, data: &[u8]) -> Option<Stamp> {
+        let (stamp, hash) = match Stamp::open(self.run, data) {
+            Ok(opened) => opened,
+            Err(Strange::Foreign) => return None,
+            Err(Strange::Damaged) => {
+                self.findings.damaged += 1;
+                return None;
+            }
+        };
+        let (key, number) = (stamp.key, stamp.number);
+        let Some(book) = self.books.get_mut(key as usize) else {
+            self.findings.damaged += 1;
+            return None;
+        };
+        let state = number.checked_sub(book.base).and_then(|at| book.held.get_mut(at as usize));
+        let Some(state) = state.filter(|state| **state & READ == 0) else {
+            self.findings.duplicated += 1;
+            return Some(stamp);
+        };
+        match *state & FATE {
+            fate if fate == Fate::Refused as u8 => self.findings.stored_though_refused += 1,
+            fate if fate == Fate::Unknown as u8 => self.findings.unknown_stored += 1,
+            _ => {}
+        }
+        *state |= READ;
+        let behind = match book.read {
+            Some((highest, _)) if number < highest => false,
+            Some((highest, hash)) if number == highest + 1 => stamp.before == hash,
+            None if number == 0 => stamp.before == 0,
+            _ => true,
+        };
+        self.findings.verified += 1;
+        self.findings.reordered += !behind as u64;
+        if book.read.is_none_or(|(highest, _)| number > highest) {
+            book.read = Some((number, hash));
+        }
+        self.settle(key);
+        Some(stamp)
+    }
+
+    /// Everything that will be read has been. `trimmed`: of what was there, so many had gone before they were read; `whole`: readers have come to
+    /// the end of their shards.
+    pub fn close(&mut self, trimmed: u64, whole: bool) -> Findings {
+        let mut missing = 0;
+        for book in &self.books {
+            missing += book.held.iter().filter(|state| **state == Fate::Acked as u8).count() as u64;
+        }
+        let excused = if whole { missing.min(trimmed) } else { missing };
+        self.findings.unverified += excused;
+        self.findings.lost += missing - excused;
+        self.books.iter_mut().for_each(|book| {
+            book.base += book.held.len() as u64;
+            book.held.clear();
+        });
+        self.held = 0;
+        self.findings
+    }
+
+    /// So far.
+    pub fn findings(&self) -> Findings {
+        self.findings
+    }
+
+    /// Whether every acknowledged record has been read.
+    pub fn is_settled(&self) -> bool {
+        self.held == 0
+    }
+
+    /// Lets go of the oldest ones that are done.
+    fn settle(&mut self, key: u32) {
+        let book = &mut self.books[key as usize];
+        while let Some(state) = book.held.front() {
+            let past = book.read.is_some_and(|(highest, _)| book.base < highest);
+            let done = match (*state & FATE, *state & READ != 0) {
+                (fate, _) if fate == Fate::Open as u8 => false,
+                (_, true) => true,
+                // Not there, as it should be, or as it may be.
+                (fate, false) => fate != Fate::Acked as u8 && past,
+            };
+            if !done {
+                return;
+            }
+            book.held.pop_front();
+            book.base += 1;
+            self.held -= 1;
+        }
+    }
+
+    /// The reader is too far behind: the older half of what is held of a key is not looked for any more.
+    fn give_up(&mut self, key: u32) {
+        let book = &mut self.books[key as usize];
+        for _ in 0..book.held.len().div_ceil(2) {
+            let Some(state) = book.held.pop_front() else { break };
+            book.base += 1;
+            self.held -= 1;
+            self.findings.unverified += (state & READ == 0) as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::chain::STAMP;
+
+    /// A ledger of two keys, and all records that were written.
+    fn written(count: usize) -> (Ledger, Vec<[u8; STAMP + 8]>) {
+        let mut ledger = Ledger::new(9, 2);
+        let records = (0..count).map(|n| {
+            let mut data = [n as u8; STAMP + 8];
+            ledger.write((n % 2) as u32, 5, &mut data);
+            data
+        });
+        let records = records.collect();
+        (ledger, records)
+    }
+
+    fn read_these(ledger: &mut Ledger, records: &[[u8; STAMP + 8]], which: impl IntoIterator<Item = usize>) {
+        which.into_iter().for_each(|n| {
+            ledger.read(&records[n]);
+        });
+    }
+
+    fn ack_all(ledger: &mut Ledger, count: usize) {
+        (0..count).for_each(|n| ledger.answer((n % 2) as u32, n as u64 / 2, Fate::Acked));
+    }
+
+    #[test]
+    fn what_is_written_acked_and_read_in_order_is_verified() {
+        for read_first in [false, true] {
+            let (mut ledger, records) = written(10);
+            if !read_first {
+                ack_all(&mut ledger, 10);
+            }
+            assert!(records.iter().all(|record| ledger.read(record).is_some()));
+            if read_first {
+                assert!(!ledger.is_settled());
+                ack_all(&mut ledger, 10);
+            }
+            assert!(ledger.is_settled());
+            assert_eq!(ledger.close(0, true), Findings { verified: 10, ..Findings::default() });
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_lost_unless_it_was_trimmed_or_could_not_be_read() {
+        for (trimmed, whole, lost, unverified) in [(0, true, 2, 0), (1, true, 1, 1), (9, true, 0, 2), (0, false, 0, 2)]
+        {
+            let (mut ledger, records) = written(10);
+            ack_all(&mut ledger, 10);
+            read_these(&mut ledger, &records, (0..10).filter(|n| ![3, 9].contains(n)));
+            let findings = ledger.close(trimmed, whole);
+            assert_eq!(findings, Findings { verified: 8, lost, unverified, ..Findings::default() });
+            assert_eq!(findings.is_bad(), lost > 0);
+        }
+    }
+
+    #[test]
+    fn a_second_copy_is_a_duplicate_soon_or_late() {
+        let (mut ledger, records) = written(10);
+        ack_all(&mut ledger, 10);
+        ledger.read(&records[0]);
+        ledger.read(&records[0]);
+        read_these(&mut ledger, &records, 1..10);
+        ledger.read(&records[4]);
+        assert_eq!(ledger.close(0, true), Findings { verified: 10, duplicated: 2, ..Findings::default() });
+    }
+
+    #[test]
+    fn a_later_record_before_an_earlier_one_of_its_key_is_reordered_of_another_key_not() {
+        let (mut ledger, records) = written(8);
+        ack_all(&mut ledger, 8);
+        // Keys change places: nothing is wrong with that.
+        read_these(&mut ledger, &records, [1, 0, 3, 2]);
+        assert_eq!(ledger.findings().reordered, 0);
+        // 6 is of the key of 4.
+        read_these(&mut ledger, &records, [6, 4, 5, 7]);
+        assert_eq!(ledger.close(0, true), Findings { verified: 8, reordered: 1, ..Findings::default() });
+    }
+
+    #[test]
+    fn refused_records_are_not_missed_but_must_not_be_there_and_unknown_ones_may() {
+        let (mut ledger, records) = written(8);
+        for (n, fate) in [
+            Fate::Acked,
+            Fate::Acked,
+            Fate::Refused,
+            Fate::Refused,
+            Fate::Unknown,
+            Fate::Unknown,
+            Fate::Acked,
+            Fate::Acked,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            ledger.answer((n % 2) as u32, n as u64 / 2, fate);
+        }
+        // 2 was refused and is there; 4 is there, 5 is not: both may be.
+        read_these(&mut ledger, &records, [0, 1, 2, 4, 6, 7]);
+        let expected = Findings { verified: 6, stored_though_refused: 1, unknown_stored: 1, ..Findings::default() };
+        assert_eq!(ledger.close(0, true), expected);
+        assert!(expected.is_bad());
+    }
+
+    #[test]
+    fn a_changed_record_is_damaged_and_what_it_was_is_lost() {
+        let (mut ledger, mut records) = written(4);
+        ack_all(&mut ledger, 4);
+        records[2][STAMP] ^= 1;
+        read_these(&mut ledger, &records, 0..4);
+        ledger.read(b"somebody else's");
+        assert_eq!(ledger.close(0, true), Findings { verified: 3, lost: 1, damaged: 1, ..Findings::default() });
+    }
+
+    #[test]
+    fn a_substitute_that_is_not_of_the_chain_is_noticed() {
+        let (mut ledger, mut records) = written(4);
+        ack_all(&mut ledger, 4);
+        let (stamp, _) = Stamp::open(9, &records[2]).expect("of this run");
+        Stamp { before: 77, ..stamp }.seal(&mut records[2]);
+        read_these(&mut ledger, &records, 0..4);
+        assert_eq!(ledger.close(0, true).reordered, 1);
+    }
+
+    #[test]
+    fn a_reader_that_is_too_far_behind_leaves_records_unverified_and_memory_bounded() {
+        let mut ledger = Ledger { held_max: 100, ..Ledger::new(9, 1) };
+        for number in 0..1000 {
+            ledger.write(0, 5, &mut [0; STAMP]);
+            ledger.answer(0, number, Fate::Acked);
+            assert!(ledger.held <= 100);
+        }
+        let findings = ledger.close(0, true);
+        assert_eq!(findings.unverified + findings.lost, 1000);
+        assert!(findings.unverified >= 900);
+    }
+}

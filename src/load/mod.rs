@@ -1,0 +1,43 @@
+//! The load generator: pure parts. What they are driven by, and what is printed, is in `cli/load/`.
+//!
+//! A thread has a [`client::Client`]: a state machine over the same operations and completions as a worker's. It shares nothing with other
+//! threads, allocates nothing for a record while it runs, and holds as much memory as its plan says.
+//!
+//! * `plan.rs`: what a run is to do, dealt out to threads · `schedule.rs`: when requests are due · `choice.rs`: sizes and keys ·
+//!   `random.rs`: all that is drawn
+//! * `client.rs`: the core · `link.rs`: a connection that is kept · `outbox.rs`: requests without an answer · `lanes.rs`: keys by shard
+//! * `writer.rs`, with `native.rs` and `native_writer.rs`, `http.rs`, `put.rs` and `http_writer.rs`: connections that write
+//! * `reader.rs`: connections that read back · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
+//!   `audit.rs`: the same of a stream that runs have left
+//! * `tally.rs`: counts and histograms · `verdict.rs`: what they are worth · `report.rs`, `histogram_log.rs`: how they are told
+
+pub mod audit;
+pub mod chain;
+pub mod choice;
+pub mod client;
+#[cfg(test)]
+mod client_tests;
+pub mod compare;
+pub mod histogram_log;
+mod http;
+mod http_writer;
+mod lanes;
+pub mod ledger;
+mod link;
+mod native;
+mod native_writer;
+mod outbox;
+pub mod plan;
+#[cfg(test)]
+mod plan_tests;
+mod put;
+pub mod random;
+mod reader;
+pub mod report;
+pub mod schedule;
+pub mod search;
+pub mod selftest;
+mod shared;
+pub mod tally;
+pub mod verdict;
+mod writer;
