@@ -4,6 +4,7 @@ pub mod auth;
 pub mod background;
 pub mod catalog;
 pub mod cli;
+pub mod client;
 pub mod client_metrics;
 pub mod front;
 pub mod http;

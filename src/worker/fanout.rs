@@ -22,6 +22,7 @@ use crate::limits::GET_RECORDS_MAX;
 use crate::log::format::{Position, ShardKey};
 use crate::shard::Admission;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound::{Excluded, Unbounded};
 
 /// After so long without a record a subscriber gets an event without any. Looked for every second, so that it has come after five.
 const QUIET_MS: u64 = 3_900;
@@ -123,6 +124,8 @@ pub struct Fanout {
     ready: BTreeSet<ShardKey>,
     /// Shards whose calls found no buffer or slot, and since when.
     starved: BTreeSet<ShardKey>,
+    /// The one of them that was looked at again last. Each alone: if all read at once, what each has read into would be what the others want for.
+    retried: Option<ShardKey>,
     starved_since: Option<Mono>,
     /// Calls by workers that have applied more changes.
     early: VecDeque<(u16, Pull)>,
@@ -317,15 +320,15 @@ impl Worker {
             self.pulled(worker, pull);
         }
         self.subscriptions_moved(ops);
-        let starved = std::mem::take(&mut self.fanout.starved);
-        self.fanout.ready.extend(starved);
+        self.retry_starved();
         for _ in 0..ROUNDS {
             for shard in std::mem::take(&mut self.fanout.ready) {
                 self.pump(shard, ops);
             }
         }
-        if self.fanout.starved.is_empty() {
-            self.fanout.starved_since = None;
+        let retries = self.fanout.retried.is_some_and(|shard| self.gets.makes_events_of(shard));
+        if self.fanout.starved.is_empty() && !retries {
+            (self.fanout.starved_since, self.fanout.retried) = (None, None);
         }
         self.send_owed();
     }
@@ -343,6 +346,10 @@ impl Worker {
 
     /// Begins an event for each number that is wanted, for all who want it.
     fn pump(&mut self, shard: ShardKey, ops: &mut Ops) {
+        // Its turn comes.
+        if self.fanout.starved.contains(&shard) {
+            return;
+        }
         let Some(waiters) = self.fanout.waiting.get_mut(&shard) else { return };
         let mut calls: Vec<Waiter> = waiters.extract_if(.., |waiter| waiter.look).collect();
         if waiters.is_empty() {
@@ -374,6 +381,21 @@ impl Worker {
             let due = mode == Mode::FramesNow || calls.iter().any(|call| call.due);
             let event = Event { takers, due, bytes };
             self.event_begin(call, event, out, ops);
+        }
+    }
+
+    /// Lets the next shard be looked at again whose calls have found no buffer, when what the one before it has begun is over.
+    fn retry_starved(&mut self) {
+        if self.fanout.starved.is_empty() || self.fanout.retried.is_some_and(|shard| self.gets.makes_events_of(shard)) {
+            return;
+        }
+        let Fanout { starved, retried, ready, .. } = &mut self.fanout;
+        let behind = retried.and_then(|last| starved.range((Excluded(last), Unbounded)).next());
+        let next = behind.or_else(|| starved.first()).copied();
+        *retried = next;
+        if let Some(shard) = next {
+            starved.remove(&shard);
+            ready.insert(shard);
         }
     }
 

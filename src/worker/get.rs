@@ -147,6 +147,11 @@ impl Gets {
         !self.free.is_empty()
     }
 
+    /// Whether something is being made of this shard for who waits for it.
+    pub(super) fn makes_events_of(&self, shard: ShardKey) -> bool {
+        self.slots.iter().flatten().any(|get| get.event.is_some() && get.call.shard == shard)
+    }
+
     /// Whether somebody waits for a buffer to read into.
     pub(super) fn is_hungry(&self) -> bool {
         !self.hungry.is_empty()

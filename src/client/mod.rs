@@ -1,0 +1,35 @@
+//! A client of the native protocol (`native/PROTOCOL.md`) over blocking sockets: a [`Producer`] that batches, and a [`Consumer`] that reads on where it
+//! was. It needs no runtime, and nothing of this crate's server.
+//!
+//! * `connection.rs`: one connection: its beginning, messages in and out, each with a deadline
+//! * `map.rs`: the shards of a stream, and which of them takes a key
+//! * `lane.rs`: the batches of one shard on their way, by number, and what each answer means for them (pure)
+//! * `producer.rs`, `driver.rs`: what callers see of a producer, and its thread
+//! * `consumer.rs`, `position.rs`: reading, and where it goes on
+
+#![doc = "\n## An example\n\nIt is run as it stands here by `tests/client`.\n\n```no_run"]
+#![doc = include_str!("../../tests/client/example.rs")]
+#![doc = "```"]
+
+mod connection;
+mod consumer;
+mod driver;
+mod error;
+mod lane;
+mod map;
+mod position;
+mod producer;
+
+pub use connection::{Credentials, Endpoint};
+pub use consumer::{Batch, Consumer, Event, Record, Start};
+pub use error::{Error, PutError};
+pub use position::Position;
+pub use producer::{Placed, Producer, ProducerId, Settings, Ticket};
+
+use std::time::Instant;
+
+/// The only place of the client that reads a clock.
+#[expect(clippy::disallowed_methods, reason = "a client is no part of the pure core: its deadlines are its own")]
+fn now() -> Instant {
+    Instant::now()
+}
