@@ -1,4 +1,4 @@
-//! TLS between a load thread's ring and its core: takes operations and completions of sockets that are encrypted, and puts others in their place. rustls
+//! TLS between a load thread's ring and its core: takes operations and completions of sockets, and puts others in their place. rustls
 //! draws on clocks, randomness and memory of its own, so it is not part of a turn.
 //!
 //! ```text
@@ -64,8 +64,6 @@ struct Session {
 
 pub struct Secure {
     trust: Trust,
-    /// Sockets from here on are encrypted.
-    first: u32,
     sessions: Vec<Option<Session>>,
     told: Completions,
     own: Ops,
@@ -74,9 +72,9 @@ pub struct Secure {
 }
 
 impl Secure {
-    pub fn new(trust: Trust, first: u32, sockets: u16) -> Secure {
+    pub fn new(trust: Trust, sockets: u16) -> Secure {
         let sessions = (0..sockets).map(|_| None).collect();
-        Secure { trust, first, sessions, told: Completions::new(), own: Ops::new(), failure: None }
+        Secure { trust, sessions, told: Completions::new(), own: Ops::new(), failure: None }
     }
 
     /// Whether there is something to tell the core at once.
@@ -89,7 +87,7 @@ impl Secure {
         let came: Completions = std::mem::take(done);
         done.append(&mut self.told);
         for completion in came {
-            match socket_of(&completion).filter(|socket| socket.0 >= self.first) {
+            match socket_of(&completion) {
                 Some(socket) => self.complete(socket, completion, memory),
                 None => done.push(completion),
             }
@@ -103,9 +101,7 @@ impl Secure {
         let asked: Ops = std::mem::take(ops);
         for op in asked {
             let socket = match op {
-                Op::Recv { socket, .. } | Op::Send { socket, .. } | Op::Close { socket } if socket.0 >= self.first => {
-                    socket
-                }
+                Op::Recv { socket, .. } | Op::Send { socket, .. } | Op::Close { socket } => socket,
                 _ => {
                     ops.push(op);
                     continue;

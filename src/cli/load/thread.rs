@@ -9,7 +9,7 @@ use crate::io::process;
 use crate::io::uring::{Ring, RingSetup, Wait};
 use crate::load::client::Client;
 use crate::load::ledger::Findings;
-use crate::load::plan::{Plan, Share, Wire};
+use crate::load::plan::{Plan, Share};
 use crate::load::tally::Tally;
 use std::io;
 use std::sync::Arc;
@@ -119,9 +119,8 @@ pub fn run(post: Post) -> io::Result<()> {
         companion: None,
     })?;
     let client = Client::new(post.plan.clone(), &post.share, buffers);
-    // The native port speaks no TLS; what reads back does.
-    let plain = if post.plan.wire == Wire::Native { post.share.connections.len() as u32 } else { 0 };
-    let secure = post.trust.clone().map(|trust| Secure::new(trust, plain, sockets));
+    // The native port has TLS where the endpoint has it.
+    let secure = post.trust.clone().map(|trust| Secure::new(trust, sockets));
     let mut turns = Turns { post: &post, client, secure, busy_ns: 0, second: 0 };
     turns.run(&mut ring)?;
     let end = turns.end();
