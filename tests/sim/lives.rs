@@ -82,7 +82,7 @@ impl World<'_> {
             let harmed = self.disk.harm(FileName::Superblock(copy), self.random.below(200), self.random.below(8) as u8);
             self.note(format!("copy {copy} of the superblock is harmed: {harmed}"));
             // If it was the newer one, and no commit of the life before has reached the disk, nothing is left that knows its epoch.
-            self.epoch_before = self.epoch_before.map(|before| before - 1);
+            self.epoch_before = self.epoch_before.map(|before| before.saturating_sub(1));
         } else {
             self.harm_records();
         }
