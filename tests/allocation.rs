@@ -66,7 +66,7 @@ impl Bench {
             segment: Some(64 << 20),
             random: [7; 32],
             admin_key: [7; 16],
-            verify_keys: true,
+            verify_keys: false,
             clock_synchronised: true,
             accept_clock: false,
             scrub: Some(14 * 86_400 * 1_000_000_000),

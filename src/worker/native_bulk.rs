@@ -29,6 +29,8 @@ pub(super) struct Bulk {
     pub inbox: Option<Span>,
     retired: Vec<Span>,
     runs: VecDeque<Run>,
+    /// Bytes of the last message: as many are expected of the next.
+    usual: u32,
 }
 
 /// Frames in a buffer that are in a log, durable there below `until`.
@@ -60,6 +62,15 @@ impl Bulk {
             }
             held
         });
+    }
+
+    /// What the next receive goes into, behind the `filled` bytes that are there. Messages like the last one would end where this does, so that
+    /// none of them lies over the buffer's end, and has to be copied.
+    pub fn rest(&self, start: u32, filled: u32) -> Option<Span> {
+        let inbox = self.inbox?;
+        let whole = (inbox.len - start).checked_div(self.usual).map_or(inbox.len, |times| start + times * self.usual);
+        let end = if whole > filled { whole } else { inbox.len };
+        Some(inbox.part(filled, end - filled))
     }
 
     /// Nothing more is received into the buffer.
@@ -125,19 +136,27 @@ impl Worker {
             }
             (None, _) => None,
         };
-        self.natives.slots[place as usize].header = header;
-        let size = header.map_or(BLOCK, |header| header.stride);
+        let usual = bulk.usual.clamp(BLOCK, self.buffers.slot_size(Pool::Bulk));
+        let native = &mut self.natives.slots[place as usize];
+        native.header = header;
         if there == 0 {
             // None has been begun, though a buffer may have been waited for.
-            self.natives.slots[place as usize].since = None;
+            native.since = None;
         }
+        let size = match header {
+            Some(header) => header.stride,
+            None if there == 0 => usual,
+            None => BLOCK,
+        };
         let Some(inbox) = self.native_inbox(place, size) else {
             self.native_waits_for_buffer(place, size);
             return None;
         };
         match header {
             Some(header) if there >= size => {
-                let start = self.natives.slots[place as usize].start;
+                let native = &mut self.natives.slots[place as usize];
+                let start = native.start;
+                native.bulk.as_mut()?.usual = size;
                 Some((header, inbox.part(start + ROOM, header.body)))
             }
             _ => {

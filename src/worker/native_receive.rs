@@ -184,9 +184,9 @@ impl Worker {
         }
         let slot = self.buffers.whole(Pool::Connection, native.socket);
         let now = self.now.mono;
-        let inbox = native.bulk.as_ref().and_then(|bulk| bulk.inbox);
+        let rest = native.bulk.as_ref().and_then(|bulk| bulk.rest(native.start, native.filled));
         let into = match (native.into, native.header) {
-            _ if let Some(inbox) = inbox => inbox.part(native.filled, inbox.len - native.filled),
+            _ if let Some(rest) = rest => rest,
             (Some(buffer), Some(header)) => buffer.part(native.into_filled, header.stride - native.into_filled),
             _ => {
                 // What is there of a message comes to the front, so that the rest of it has room.

@@ -25,11 +25,12 @@ tune() { # arguments: what it says, and how it ends
   penstock tune "$@"
   echo "= $1 ended with $?"
 }
-# Every value that can be set, all that drivers say, and all files that last. What changes by itself is left out.
+# Every value that can be set, all that drivers say, and all files that last. What changes by itself is left out; the kernel raises min_free_kbytes
+# when transparent huge pages are switched, by as much as it has come to think right since it booted.
 everything() {
   link
   find /proc/sys /proc/irq /sys/block/nvme0n1/ /sys/devices/system /sys/devices/virtual/workqueue /sys/kernel/mm /sys/module/pcie_aspm \
-    /sys/class/net/eth0/ -type f -perm -600 2>/dev/null | grep -v -e ns_last_pid -e random/ -e /power/ -e uevent -e byte_queue_limits/limit | sort | xargs grep -s ''
+    /sys/class/net/eth0/ -type f -perm -600 2>/dev/null | grep -v -e min_free_kbytes -e ns_last_pid -e random/ -e /power/ -e uevent -e byte_queue_limits/limit | sort | xargs grep -s ''
   penstock tune describe | sed -n '/^\[nic/,/^$/p'
   find /etc /var | sort
 }
