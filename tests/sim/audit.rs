@@ -26,6 +26,7 @@ impl World<'_> {
         }
         let bytes = self.node.as_ref().expect("it is running").bytes(worker, from);
         if bytes.starts_with(COMMIT_MAGIC) {
+            self.report.in_place += (from.pool == Pool::Bulk) as u64;
             let epoch = u32::from_le_bytes(bytes[24..28].try_into().expect("4 bytes"));
             let own = *self.epoch.get_or_insert(epoch);
             assert_eq!(epoch, own, "one life writes two epochs");

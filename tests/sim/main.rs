@@ -86,6 +86,7 @@ fn hold(part: u64) {
         "hardly a reader was kept between calls, or hardly a read was ahead of one: {total:?}"
     );
     assert!(seeds < 20 || total.natively > 100, "hardly a record was stored over the native protocol: {total:?}");
+    assert!(seeds < 20 || total.in_place > 20, "hardly a commit was written from where it came: {total:?}");
     assert!(seeds < 20 || total.read_natively > 100, "hardly a record was read over the native protocol: {total:?}");
     assert!(seeds < 20 || total.subscribed > 100, "hardly a record came by a subscription: {total:?}");
     assert!(seeds < 200 || total.scrubbed > 0, "no scrub has found a flipped bit: {total:?}");

@@ -36,6 +36,8 @@ pub struct Report {
     pub subscribed: u64,
     /// Records that were acked over the native protocol.
     pub natively: u64,
+    /// Commits that were written from where a bulk connection's bytes were received.
+    pub in_place: u64,
     /// Records that were read over it.
     pub read_natively: u64,
     /// Subscriptions that ended by their time, or were ended for their memory.
@@ -89,6 +91,7 @@ impl Report {
         self.moved += other.moved;
         self.subscribed += other.subscribed;
         self.natively += other.natively;
+        self.in_place += other.in_place;
         self.read_natively += other.read_natively;
         self.expired += other.expired;
         self.shed += other.shed;
