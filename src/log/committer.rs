@@ -17,14 +17,18 @@ use crate::observe::latency::Latency;
 const VOUCH_AFTER_MS: u64 = 50;
 /// The same behind a commit of moved frames.
 const VOUCH_AFTER_MOVED_MS: u64 = 1_000;
+/// So many times as many commits in place may be on their way as others.
+const IN_PLACE: usize = 2;
 
 impl Log {
     /// Submits the oldest commits that wait, as many as may be in flight; the filling one is finished by that.
     pub(super) fn submit(&mut self, now: Now, buffers: &mut Buffers, ops: &mut Ops) {
-        while self.writing < self.settings.in_flight && self.commits.submitted() < self.commits.end() {
+        while self.commits.submitted() < self.commits.end() {
             let number = self.commits.submitted();
             let commit = *self.commits.get(number);
-            if commit.open > 0 || !self.files.is_usable(commit.file) {
+            // One holds the frames of one connection only, not of all.
+            let most = self.settings.in_flight * if commit.elsewhere.is_some() { IN_PLACE } else { 1 };
+            if self.writing >= most || commit.open > 0 || !self.files.is_usable(commit.file) {
                 break;
             }
             if commit.filling {
