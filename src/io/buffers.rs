@@ -92,14 +92,40 @@ impl Drop for Region {
     }
 }
 
-/// Zeroed memory, whole pages that the kernel hands out when they are first touched: an aligned allocation of std would be written full of
-/// zeros at once, by the wrong thread.
+/// What the kernel's large page is on x86-64 and on arm64 with pages of 4 KiB.
+const LARGE_PAGE: usize = 2 << 20;
+
+/// Zeroed memory that the kernel hands out when it is first touched: an aligned allocation of std would be written full of zeros at once, by
+/// the wrong thread. It comes in large pages where there are any (`/sys/kernel/mm/transparent_hugepage/enabled` is not `never`): a write to the
+/// drive or a receive from the network looks up and holds each page that it touches, and gives the device one segment for each; in pages
+/// of 4 KiB that made bulk a third slower (`benches/README.md`).
 fn map(layout: Layout) -> Option<NonNull<u8>> {
     const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
     const FLAGS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let (bytes, align) = (layout.size(), layout.align());
+    // The kernel begins a mapping at any page, so one of large pages asks for more, and gives back what lies before and behind it.
+    let slack = align - ALIGNMENT;
     // SAFETY: a new mapping of our own, at a place that the kernel chooses.
-    let base = unsafe { libc::mmap(std::ptr::null_mut(), layout.size(), PROTECTION, FLAGS, -1, 0) };
-    if base == libc::MAP_FAILED { None } else { NonNull::new(base.cast()) }
+    let mapped = unsafe { libc::mmap(std::ptr::null_mut(), bytes + slack, PROTECTION, FLAGS, -1, 0) };
+    if mapped == libc::MAP_FAILED {
+        return None;
+    }
+    let before = mapped.addr().next_multiple_of(align) - mapped.addr();
+    // SAFETY: `before` is less than `align`, so base and its `bytes` lie within what was mapped; what is unmapped lies there too, outside of them.
+    let base = unsafe {
+        let base = mapped.byte_add(before);
+        for (at, len) in [(mapped, before), (base.byte_add(bytes), slack - before)] {
+            if len > 0 {
+                libc::munmap(at, len);
+            }
+        }
+        base
+    };
+    if align == LARGE_PAGE {
+        // SAFETY: the range is the mapping. A kernel without large pages says EINVAL, and all works with small ones.
+        unsafe { libc::madvise(base, bytes, libc::MADV_HUGEPAGE) };
+    }
+    NonNull::new(base.cast())
 }
 
 impl Region {
@@ -143,10 +169,14 @@ impl Buffers {
         let mut bytes = 0usize;
         for (start, (slots, size)) in starts.iter_mut().zip(pools.0) {
             assert!((size as usize).is_multiple_of(ALIGNMENT), "a slot is whole blocks");
+            if slots as usize * size as usize >= LARGE_PAGE {
+                bytes = bytes.next_multiple_of(LARGE_PAGE);
+            }
             *start = bytes;
             bytes += slots as usize * size as usize;
         }
-        let layout = Layout::from_size_align(bytes.max(ALIGNMENT), ALIGNMENT).expect("pools fit in memory");
+        let align = if bytes < LARGE_PAGE { ALIGNMENT } else { LARGE_PAGE };
+        let layout = Layout::from_size_align(bytes.max(ALIGNMENT), align).expect("pools fit in memory");
         let base = map(layout).unwrap_or_else(|| handle_alloc_error(layout));
         // Lowest slot first, so that few pages are ever touched.
         let free = pools.0.map(|(slots, _)| (0..slots).rev().collect());
