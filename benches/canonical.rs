@@ -1,4 +1,4 @@
-//! The canonical workloads, against a release server on a real file system: `cargo bench --bench canonical -- [NAME...]`.
+//! The canonical workloads, against a release server on a real file system: `cargo bench --bench canonical -- [NAME...] [--quick]`.
 //!
 //! The client re-sends prebuilt bodies over blocking sockets, one pinned thread a connection, and shares the machine with the server; it
 //! looks at the status and at `FailedRecordCount` of every answer. What the records contain is proved elsewhere (the simulator, the crash tests,
@@ -9,18 +9,34 @@
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 
+#[path = "canonical/budget.rs"]
+mod budget;
 #[path = "canonical/client.rs"]
 mod client;
+#[path = "canonical/extent.rs"]
+mod extent;
+#[path = "hot/parts.rs"]
+#[allow(dead_code, reason = "shared with another benchmark")]
+mod hot;
+#[path = "hot/input.rs"]
+#[allow(dead_code, reason = "shared with another benchmark")]
+mod input;
+#[path = "hot/kernel.rs"]
+#[allow(dead_code, reason = "shared with another benchmark")]
+mod kernel;
 #[path = "canonical/load.rs"]
 mod load;
 #[path = "canonical/peer.rs"]
 mod peer;
 #[path = "canonical/server.rs"]
 mod server;
+#[path = "protocols/sign.rs"]
+mod sign;
 
 use client::{Connection, Consumer, request, shard_name};
+use extent::{Extent, show};
 use hdrhistogram::Histogram;
-use load::{create, delete, put_records as bodies, round};
+use load::{bodies_of, create, delete, put_records as bodies, round};
 use server::{DeviceWork, Server};
 use std::time::{Duration, Instant};
 
@@ -29,27 +45,26 @@ const ROUNDS: usize = 5;
 const STREAM: &str = "bench";
 const ROUND: Duration = Duration::from_secs(3);
 
-fn main() {
-    let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    let workloads: &[(&str, fn())] = &[
-        ("put_records", put_records),
-        ("put_record", put_record),
-        ("get_records", get_records),
-        ("idle", idle),
-        ("restart", restart),
-        ("trim", trim),
-    ];
-    for (name, run) in workloads.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|n| n == name)) {
-        println!("{name}");
-        run();
-    }
-}
+/// A workload, by the name that stands for it on the command line.
+type Workload = (&'static str, fn(&Extent));
 
-/// Median, minimum, maximum.
-fn show(what: &str, unit: &str, mut figures: Vec<f64>) {
-    figures.sort_by(f64::total_cmp);
-    let (median, last) = (figures[figures.len() / 2], figures.len() - 1);
-    println!("  {what:<44} {median:>12.1} {unit}   ({:.1} .. {:.1})", figures[0], figures[last]);
+const WORKLOADS: &[Workload] = &[
+    ("put_records", put_records),
+    ("budget", budget::run),
+    ("put_record", put_record),
+    ("get_records", get_records),
+    ("idle", idle),
+    ("restart", restart),
+    ("trim", trim),
+];
+
+fn main() {
+    let known: Vec<&str> = WORKLOADS.iter().map(|(name, _)| *name).collect();
+    let (names, extent) = extent::arguments("canonical", &known);
+    for (name, run) in WORKLOADS.iter().filter(|(name, _)| names.contains(name)) {
+        println!("{name}");
+        run(&extent);
+    }
 }
 
 /// What a round of puts has shown.
@@ -69,9 +84,9 @@ struct Puts {
 }
 
 impl Puts {
-    fn device(&mut self, payload: f64, before: DeviceWork, after: DeviceWork) {
+    fn device(&mut self, payload: f64, time: Duration, before: DeviceWork, after: DeviceWork) {
         self.written.push((after.bytes - before.bytes) as f64 / payload);
-        self.flushes.push((after.flushes - before.flushes) as f64 / ROUND.as_secs_f64());
+        self.flushes.push((after.flushes - before.flushes) as f64 / time.as_secs_f64());
     }
 
     fn take(&mut self, records: usize, (rate, latencies): (f64, Histogram<u64>), cpu: Duration) {
@@ -93,26 +108,47 @@ impl Puts {
     }
 }
 
-/// A warm round and a measured one against a new server with 8 shards.
-fn puts(records: usize, bytes: usize, connections: usize, requests: &[Vec<u8>], into: &mut Puts) {
-    let server = Server::start("4G", &["--when-full", "trim"]);
-    create(server.port, STREAM, 8);
-    round(server.port, connections, requests, ROUND);
+/// What is put: so many records a call, of so many bytes, over so many connections.
+#[derive(Clone, Copy)]
+struct Shape {
+    operation: &'static str,
+    records: usize,
+    bytes: usize,
+    connections: usize,
+}
+
+/// A warm round and a measured one against a new server with 8 shards; `credentials`: it verifies signatures, and the requests have them.
+fn puts(shape: Shape, time: Duration, requests: &[Vec<u8>], credentials: Option<&str>, into: &mut Puts) {
+    let signed = credentials.map_or(Vec::new(), |path| vec!["--credentials", path]);
+    let server = Server::start("4G", &[&["--when-full", "trim"], &signed[..]].concat());
+    let create = request("CreateStream", &format!("{{\"StreamName\":\"{STREAM}\",\"ShardCount\":8}}"));
+    let sign = |operation: &str, requests: &[Vec<u8>]| -> Vec<Vec<u8>> {
+        bodies_of(requests).map(|body| sign::request("json", operation, body)).collect()
+    };
+    let (create, requests) = match credentials {
+        None => (create, requests.to_vec()),
+        Some(_) => (sign("CreateStream", &[create]).swap_remove(0), sign(shape.operation, requests)),
+    };
+    Connection::open(server.port).ask(&create);
+    round(server.port, shape.connections, &requests, time);
     let (cpu, device, own) = (server.cpu(), server.device(), server.written());
-    let measured = round(server.port, connections, requests, ROUND);
-    let payload = measured.1.len() as f64 * (records * bytes) as f64;
+    let acked = server.gauge("records_acked_total");
+    let measured = round(server.port, shape.connections, &requests, time);
+    let records = measured.1.len() as f64 * shape.records as f64;
+    assert!(records > 0.0, "no call was answered");
+    assert_eq!(server.gauge("records_acked_total") - acked, records, "records acknowledged, as the server counts them");
+    let payload = records * shape.bytes as f64;
     into.own.push((server.written() - own) as f64 / payload);
-    into.device(payload, device, server.device());
-    into.take(records, measured, server.cpu() - cpu);
-    delete(server.port, STREAM);
+    into.device(payload, time, device, server.device());
+    into.take(shape.records, measured, server.cpu() - cpu);
 }
 
 /// The same against kinesalite, where it is.
-fn kinesalite(records: usize, connections: usize, requests: &[Vec<u8>]) -> Option<f64> {
+fn kinesalite(shape: Shape, time: Duration, requests: &[Vec<u8>]) -> Option<f64> {
     let (_peer, port) = peer::kinesalite()?;
     create(port, STREAM, 8);
     std::thread::sleep(Duration::from_millis(100));
-    Some(round(port, connections, requests, ROUND).0 * records as f64)
+    Some(round(port, shape.connections, requests, time).0 * shape.records as f64)
 }
 
 fn show_peer(what: &str, figures: Vec<f64>) {
@@ -121,28 +157,35 @@ fn show_peer(what: &str, figures: Vec<f64>) {
     }
 }
 
-/// 500 records of 256 bytes a call, 8 connections, 8 shards.
-fn put_records() {
-    let requests = bodies(STREAM, 500, 256, 8);
-    let (mut ours, mut redis, mut lite) = (Puts::default(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        puts(500, 256, 8, &requests, &mut ours);
-        redis.extend(peer::redis_records(500, 256, 8, ROUND));
-        lite.extend(kinesalite(500, 8, &requests));
+/// 500 records of 256 bytes a call, 8 connections, 8 shards; signatures parsed, and verified.
+fn put_records(extent: &Extent) {
+    let shape = Shape { operation: "PutRecords", records: 500, bytes: 256, connections: 8 };
+    let requests = bodies(STREAM, shape.records, shape.bytes, shape.connections);
+    let credentials = sign::credentials();
+    let (mut ours, mut signed, mut redis, mut lite) = (Puts::default(), Puts::default(), Vec::new(), Vec::new());
+    let (rounds, time) = extent.rounds(ROUNDS, ROUND);
+    for _ in 0..rounds {
+        puts(shape, time, &requests, None, &mut ours);
+        puts(shape, time, &requests, credentials.to_str(), &mut signed);
+        redis.extend(peer::redis_records(500, 256, 8, time));
+        lite.extend(kinesalite(shape, time, &requests));
     }
     ours.show("PutRecords 500 x 256 B, 8 connections");
+    signed.show("PutRecords 500 x 256 B, signatures verified");
     show_peer("redis XADD 500 x 256 B, appendfsync always", redis);
     show_peer("kinesalite, the same calls, in memory", lite);
 }
 
 /// One record of 1 KiB a call, 16 connections, 8 shards.
-fn put_record() {
-    let requests = load::put_record(STREAM, 1024, 16);
+fn put_record(extent: &Extent) {
+    let shape = Shape { operation: "PutRecord", records: 1, bytes: 1024, connections: 16 };
+    let requests = load::put_record(STREAM, shape.bytes, shape.connections);
     let (mut ours, mut redis, mut lite, mut probe) = (Puts::default(), Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        puts(1, 1024, 16, &requests, &mut ours);
-        redis.extend(peer::redis_records(1, 1024, 16, ROUND));
-        lite.extend(kinesalite(1, 16, &requests));
+    let (rounds, time) = extent.rounds(ROUNDS, ROUND);
+    for _ in 0..rounds {
+        puts(shape, time, &requests, None, &mut ours);
+        redis.extend(peer::redis_records(1, 1024, 16, time));
+        lite.extend(kinesalite(shape, time, &requests));
         probe.extend(peer::probe(&["rpc", "durable=1", "conns=16", "msg=1024", "space=zero"], "acks"));
     }
     ours.show("PutRecord 1 KiB, 16 connections");
@@ -152,38 +195,42 @@ fn put_record() {
 }
 
 /// Four readers, each of its own shard, read the newest 30 MB again and again: they still lie in log memory.
-fn get_records() {
+fn get_records(extent: &Extent) {
     let server = Server::start("4G", &[]);
     create(server.port, STREAM, 4);
     let requests = bodies(STREAM, 500, 1024, 4);
     let mut writer = Connection::open(server.port);
-    for n in 0..60 {
+    for n in 0..extent.pick(60, 8) {
         writer.ask(&requests[n % 4]);
     }
-    let mut figures = Vec::new();
-    for _ in 0..ROUNDS {
+    let (mut figures, mut probe) = (Vec::new(), Vec::new());
+    let (rounds, time) = extent.rounds(ROUNDS, ROUND);
+    for _ in 0..rounds {
         let began = Instant::now();
         let readers: Vec<_> = (0..4)
             .map(|shard| {
                 let port = server.port;
                 std::thread::spawn(move || {
                     client::pin(shard);
-                    read_again(port, shard, began)
+                    read_again(port, shard, began, time)
                 })
             })
             .collect();
         let bytes: u64 = readers.into_iter().map(|reader| reader.join().expect("a reader failed")).sum();
+        assert!(bytes > 0, "nothing was read");
         figures.push(bytes as f64 / began.elapsed().as_secs_f64() / 1e6);
+        probe.extend(peer::probe(&["tcp", "conns=4", "secs=2"], "rate").map(|rate| rate * 1e3));
     }
     delete(server.port, STREAM);
     show("GetRecords at the tail, 4 readers, payload", "MB/s", figures);
+    show("probe: tcp conns=4", "MB/s", probe);
 }
 
 /// Reads a shard from its beginning again and again for a round; bytes of payload. The first time through, records are counted; later ones
 /// are reckoned by the length of the answers, which are the same.
-fn read_again(port: u16, shard: usize, began: Instant) -> u64 {
+fn read_again(port: u16, shard: usize, began: Instant, time: Duration) -> u64 {
     let (mut payload, mut length, mut counted) = (0, 0, None);
-    while began.elapsed() < ROUND {
+    while counted.is_none() || began.elapsed() < time {
         let mut consumer = Consumer::open(port, STREAM, &shard_name(shard), "\"TRIM_HORIZON\"");
         while let Some(body) = consumer.next("") {
             length += body.len() as u64;
@@ -193,70 +240,74 @@ fn read_again(port: u16, shard: usize, began: Instant) -> u64 {
         }
         counted.get_or_insert((payload, length));
     }
-    let (payload, counted) = counted.expect("a round is longer than a pass");
+    let (payload, counted) = counted.expect("a pass has been made");
     (length as u128 * payload as u128 / counted as u128) as u64
 }
 
-/// 2,000 connections that have asked once and say nothing more.
-fn idle() {
+/// 1,000 connections that have asked once and say nothing more.
+fn idle(extent: &Extent) {
     let server = Server::start("1G", &[]);
+    let (count, rest) = extent.pick((1_000, Duration::from_secs(10)), (100, Duration::from_millis(500)));
     let before = server.resident_mb();
     let list = request("ListStreams", "{}");
-    let mut connections: Vec<Connection> = (0..2_000).map(|_| Connection::open(server.port)).collect();
+    let mut connections: Vec<Connection> = (0..count).map(|_| Connection::open(server.port)).collect();
     for connection in &mut connections {
         connection.ask(&list);
     }
-    std::thread::sleep(Duration::from_secs(2));
+    assert!(server.gauge("connections_now") >= count as f64, "the connections are open");
+    std::thread::sleep(rest / 5);
     let (cpu, began) = (server.cpu(), Instant::now());
-    std::thread::sleep(Duration::from_secs(10));
+    std::thread::sleep(rest);
     let share = (server.cpu() - cpu).as_secs_f64() / began.elapsed().as_secs_f64() * 100.0;
     show("memory before", "MB", vec![before]);
-    show("memory with 2,000 idle connections", "MB", vec![server.resident_mb()]);
-    show("CPU with 2,000 idle connections", "% of a core", vec![share]);
+    show(&format!("memory with {count} idle connections"), "MB", vec![server.resident_mb()]);
+    show(&format!("CPU with {count} idle connections"), "% of a core", vec![share]);
 }
 
-/// Fills the log with `gigabytes` of records.
-fn fill(server: &Server, gigabytes: u64) {
-    load::repeat(server.port, &bodies(STREAM, 500, 4096, 8), gigabytes * (1 << 30) / (500 * 4096) / 8);
+/// Fills the log with `bytes` of records.
+fn fill(server: &Server, bytes: u64) {
+    load::repeat(server.port, &bodies(STREAM, 500, 4096, 8), bytes / (500 * 4096) / 8);
 }
 
 /// Ready again over 4 GB of log, after SIGKILL and after SIGTERM.
-fn restart() {
+fn restart(extent: &Extent) {
     // Eight shards lie on one log: twice the space where there are two.
-    let mut server = Server::start("12G", &[]);
+    let (disk, bytes, filled) = extent.pick(("12G", 4 << 30, "4 GB"), ("2G", 64 << 20, "64 MB"));
+    let mut server = Server::start(disk, &[]);
     create(server.port, STREAM, 8);
-    fill(&server, 4);
+    fill(&server, bytes);
     let (mut killed, mut stopped) = (Vec::new(), Vec::new());
-    for _ in 0..3 {
+    for _ in 0..extent.pick(3, 1) {
         killed.push(server.restart("KILL").as_secs_f64() * 1e3);
         stopped.push(server.restart("TERM").as_secs_f64() * 1e3);
     }
-    show("ready over 4 GB after SIGKILL", "ms", killed);
-    show("ready over 4 GB after SIGTERM", "ms", stopped);
+    show(&format!("ready over {filled} after SIGKILL"), "ms", killed);
+    show(&format!("ready over {filled} after SIGTERM"), "ms", stopped);
     let began = Instant::now();
     delete(server.port, STREAM);
     show("deleting the stream", "ms", vec![began.elapsed().as_secs_f64() * 1e3]);
-    std::thread::sleep(Duration::from_secs(3));
-    show("space in use 3 s after the deletion", "MB", vec![server.gauge("log_bytes_used_now") / 1e6]);
+    std::thread::sleep(extent.pick(Duration::from_secs(3), Duration::from_millis(500)));
+    show("space in use soon after the deletion", "MB", vec![server.gauge("log_bytes_used_now") / 1e6]);
 }
 
 /// 20 GB through a log of 4 GB that recycles its oldest segments.
-fn trim() {
-    let server = Server::start("4G", &["--when-full", "trim"]);
+fn trim(extent: &Extent) {
+    let (disk, step, steps) = extent.pick(("4G", 1 << 30, 19), ("1G", 256 << 20, 5));
+    let server = Server::start(disk, &["--when-full", "trim"]);
     create(server.port, STREAM, 8);
-    fill(&server, 1);
-    let first = server.resident_mb();
-    let mut memory = vec![first];
+    fill(&server, step);
+    let mut memory = vec![server.resident_mb()];
     let mut rates = Vec::new();
-    for _ in 0..19 {
+    for _ in 0..steps {
         let began = Instant::now();
-        fill(&server, 1);
-        rates.push((1u64 << 30) as f64 / began.elapsed().as_secs_f64() / 1e6);
+        fill(&server, step);
+        rates.push(step as f64 / began.elapsed().as_secs_f64() / 1e6);
         memory.push(server.resident_mb());
     }
-    show("memory while 20 GB go through 4 GB", "MB", memory.clone());
-    println!("  memory after each GB: {memory:.0?}");
-    show("payload rate of each GB", "MB/s", rates.clone());
-    println!("  rate of each GB: {rates:.0?}");
+    assert!(server.gauge("segments_recycled_total") > 0.0, "the log has turned");
+    show("memory while the log turns", "MB", memory.clone());
+    println!("  memory after each step: {memory:.0?}");
+    show("payload rate of each step", "MB/s", rates.clone());
+    println!("  rate of each step: {rates:.0?}");
     delete(server.port, STREAM);
 }

@@ -1,4 +1,4 @@
-//! The native protocol at line rate, against a release server on a real file system: `cargo bench --bench line -- [NAME...]`.
+//! The native protocol at line rate, against a release server on a real file system: `cargo bench --bench line -- [NAME...] [--quick]`.
 //!
 //! Prebuilt batches over blocking sockets, one thread a connection, all on one core; the server's only worker is on another. Every answer is looked at: it
 //! is an Ack, or the run ends. What is stored is proved elsewhere. The probes of the machine, where `PENSTOCK_LIMITS` names
@@ -9,6 +9,8 @@
 #[path = "canonical/client.rs"]
 #[allow(dead_code, reason = "shared with another benchmark")]
 mod client;
+#[path = "canonical/extent.rs"]
+mod extent;
 #[path = "line/native.rs"]
 mod native;
 #[path = "canonical/peer.rs"]
@@ -19,6 +21,7 @@ mod peer;
 mod server;
 
 use client::request;
+use extent::{Extent, show};
 use hdrhistogram::Histogram;
 use native::{Shape, run};
 use server::Server;
@@ -75,9 +78,10 @@ const ROWS: &[Row] = &[
 ];
 
 fn main() {
-    let names: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
-    for row in ROWS.iter().filter(|row| names.is_empty() || names.iter().any(|name| name == row.name)) {
-        measure(row);
+    let known: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+    let (names, extent) = extent::arguments("line", &known);
+    for row in ROWS.iter().filter(|row| names.contains(&row.name)) {
+        measure(row, &extent);
     }
 }
 
@@ -86,15 +90,8 @@ fn latencies() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds and digits are valid")
 }
 
-/// Median, minimum, maximum; gives the median.
-fn show(what: &str, unit: &str, mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    let Some(median) = figures.get(figures.len() / 2) else { return 0.0 };
-    println!("  {what:<44} {median:>12.1} {unit}   ({:.1} .. {:.1})", figures[0], figures[figures.len() - 1]);
-    *median
-}
-
-fn measure(row: &Row) {
+fn measure(row: &Row, extent: &Extent) {
+    let (rounds, time) = extent.rounds(ROUNDS, ROUND);
     let Shape { records, bytes, connections, outstanding, bulk } = row.shape;
     println!(
         "{}: {records} x {bytes} B a batch, {connections} connections, {outstanding} outstanding{}",
@@ -110,15 +107,16 @@ fn measure(row: &Row) {
     let (mut batches, mut cpu, mut written, mut in_place) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut median, mut p99, mut p999) = (Vec::new(), Vec::new(), Vec::new());
     let (mut floor, mut floor_median, mut floor_core) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let server = Server::start_native("2G", &["--when-full", "trim", "--cores", "1"]);
         client::Connection::open(server.port)
             .ask(&request("CreateStream", &format!("{{\"StreamName\":\"{STREAM}\",\"ShardCount\":4}}")));
         std::thread::sleep(Duration::from_millis(200));
         // Until the log has turned: space that was never written is slower, and the probe writes into none.
-        run(server.native, STREAM, &row.shape, ROUND);
+        run(server.native, STREAM, &row.shape, time);
         let (used, own, placed) = (server.cpu(), server.written(), server.gauge("native_batches_in_place_total"));
-        let (rate, latency): (f64, Histogram<u64>) = run(server.native, STREAM, &row.shape, ROUND);
+        let (rate, latency): (f64, Histogram<u64>) = run(server.native, STREAM, &row.shape, time);
+        assert!(!latency.is_empty(), "no batch was acknowledged");
         let payload = latency.len() as f64 * (records * bytes) as f64;
         cpu.push((server.cpu() - used).as_nanos() as f64 / latency.len() as f64 / records as f64);
         written.push((server.written() - own) as f64 / payload);

@@ -1,5 +1,5 @@
-//! The same records by each way in and out, beside each other: `cargo bench --bench protocols -- [puts] [reads] [fanout] [way=NAME]...`.
-//! With names, only those ways of putting records: to look at one with a profiler.
+//! The same records by each way in and out, beside each other: `cargo bench --bench protocols -- [puts] [reads] [fanout] [way=NAME]... [--quick]`.
+//! With names of ways, only those ways of putting records: to look at one with a profiler.
 //!
 //! A server for each set of flags, a stream of 8 shards on each, 8 connections that send prebuilt bodies; the ways take turns, round after
 //! round. A line is one way: median of the rate, then minimum and maximum, and how many times the first way's that is; the same of the CPU
@@ -10,6 +10,9 @@
 #[path = "canonical/client.rs"]
 #[allow(dead_code, reason = "shared with other benchmarks")]
 mod client;
+#[path = "canonical/extent.rs"]
+#[allow(dead_code, reason = "shared with other benchmarks")]
+mod extent;
 #[path = "protocols/fanout.rs"]
 mod fanout;
 #[path = "canonical/load.rs"]
@@ -25,6 +28,7 @@ mod wire;
 
 use ciborium::Value;
 use client::{Ask, Connection, member, request, request_in, shard_name};
+use extent::Extent;
 use server::Server;
 use std::time::{Duration, Instant};
 use wire::Http2;
@@ -54,19 +58,27 @@ struct Figures {
 }
 
 fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let (flags, wanted): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|word| word.starts_with('-'));
+    let known = |word: &&String| ["puts", "reads", "fanout"].contains(&word.as_str()) || word.starts_with("way=");
+    if let Some(strange) = wanted.iter().find(|word| !known(word)) {
+        eprintln!(
+            "{strange} is no part of this benchmark; usage: protocols [puts] [reads] [fanout] [way=NAME]... [--quick]"
+        );
+        std::process::exit(2);
+    }
+    let extent = Extent { quick: flags.iter().any(|flag| flag == "--quick") };
     let parts: Vec<&String> = wanted.iter().filter(|word| !word.starts_with("way=")).collect();
     let runs = |part: &str| parts.is_empty() || parts.iter().any(|word| *word == part);
     let ways: Vec<&str> = wanted.iter().filter_map(|word| word.strip_prefix("way=")).collect();
     if runs("puts") {
-        [256, 1024].into_iter().for_each(|bytes| puts(bytes, &ways));
+        extent.pick(&[256, 1024][..], &[256]).iter().for_each(|bytes| puts(*bytes, &ways, &extent));
     }
     if runs("reads") {
-        reads();
+        reads(&extent);
     }
     if runs("fanout") {
         println!("SubscribeToShard over HTTP/2, {} records a second", 1000 / fanout::EVERY.as_millis());
-        fanout::run();
+        fanout::run(&extent);
     }
 }
 
@@ -96,9 +108,7 @@ impl Servers {
         let json = || load::put_records(STREAM, RECORDS, bytes, CONNECTIONS);
         let cbor = || put_records_in_cbor(bytes);
         let signed = |encoding: &str, requests: Vec<Vec<u8>>| {
-            let body =
-                |request: Vec<u8>| request[memchr::memmem::find(&request, b"\r\n\r\n").expect("a head") + 4..].to_vec();
-            requests.into_iter().map(|r| sign::request(encoding, "PutRecords", &body(r))).collect::<Vec<_>>()
+            load::bodies_of(&requests).map(|body| sign::request(encoding, "PutRecords", body)).collect::<Vec<_>>()
         };
         let (plain, guarded) = (self.plain.port, self.signed.port);
         let http1 = |port: u16| -> Open { Box::new(move || Box::new(Connection::open(port))) };
@@ -137,19 +147,21 @@ impl Servers {
 }
 
 /// By all ways, or by those that are named in `only`.
-fn puts(bytes: usize, only: &[&str]) {
+fn puts(bytes: usize, only: &[&str], extent: &Extent) {
+    let (rounds, time) = extent.rounds(ROUNDS, ROUND);
     println!("PutRecords, {RECORDS} x {bytes} B");
     let servers = Servers::start();
     servers.create();
     let ways = || servers.ways(bytes).into_iter().filter(|way| only.is_empty() || only.contains(&way.name));
     let names: Vec<&str> = ways().map(|way| way.name).collect();
     let mut figures: Vec<Figures> = names.iter().map(|_| Figures::default()).collect();
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds {
         // Made anew: a signature is good for five minutes.
         for (way, figures) in ways().zip(&mut figures) {
             let cpu = way.server.cpu();
-            let (calls, latencies) = load::round_by(&way.open, CONNECTIONS, &way.requests, ROUND);
+            let (calls, latencies) = load::round_by(&way.open, CONNECTIONS, &way.requests, time);
             let records = latencies.len() as f64 * RECORDS as f64;
+            assert!(records > 0.0, "{} has not answered", way.name);
             // The first round warms up.
             if round > 0 {
                 figures.rate.push(calls * RECORDS as f64);
@@ -184,21 +196,22 @@ fn put_records_in_cbor(bytes: usize) -> Vec<Vec<u8>> {
 }
 
 /// Four readers of a shard each ask for the same 1,000 records of 1 KiB at the tail, in log memory, again and again.
-fn reads() {
+fn reads(extent: &Extent) {
+    let (rounds, time) = extent.rounds(ROUNDS, ROUND);
     println!("GetRecords, 1,000 x 1 KiB of log memory");
     let server = Server::start("4G", &[]);
     load::create(server.port, STREAM, 4);
     load::repeat(server.port, &load::put_records(STREAM, RECORDS, 1024, 4), 15);
     let ways: [(&str, &'static str); 2] = [("JSON", "json"), ("CBOR", "cbor")];
     let mut figures: Vec<Figures> = ways.iter().map(|_| Figures::default()).collect();
-    for round in 0..=ROUNDS {
+    for round in 0..=rounds {
         for ((_, encoding), figures) in ways.into_iter().zip(&mut figures) {
             let (cpu, began) = (server.cpu(), Instant::now());
             let readers = (0..4).map(|shard| {
                 let port = server.port;
                 std::thread::spawn(move || {
                     client::pin(shard);
-                    read_again(port, shard, encoding)
+                    read_again(port, shard, encoding, time)
                 })
             });
             let readers: Vec<_> = readers.collect();
@@ -213,7 +226,7 @@ fn reads() {
 }
 
 /// Calls in a round.
-fn read_again(port: u16, shard: usize, encoding: &str) -> u64 {
+fn read_again(port: u16, shard: usize, encoding: &str, time: Duration) -> u64 {
     let mut connection = Connection::open(port);
     let answer = connection.ask(&client::iterator_request(STREAM, &shard_name(shard), "\"TRIM_HORIZON\""));
     let iterator = member(answer, "ShardIterator").expect("an iterator is given");
@@ -222,7 +235,7 @@ fn read_again(port: u16, shard: usize, encoding: &str) -> u64 {
         _ => in_cbor("GetRecords", vec![("ShardIterator", text(iterator)), ("Limit", Value::Integer(1000.into()))]),
     };
     let (began, mut calls) = (Instant::now(), 0);
-    while began.elapsed() < ROUND {
+    while began.elapsed() < time {
         let body = connection.ask(&ask);
         assert!(body.len() > 1_000_000, "an answer of {} bytes", body.len());
         calls += 1;
@@ -235,17 +248,17 @@ fn show(names: &[&str], figures: Vec<Figures>) {
     for (name, Figures { mut rate, mut cpu }) in names.iter().zip(figures) {
         rate.sort_by(f64::total_cmp);
         cpu.sort_by(f64::total_cmp);
-        let (median, last) = (rate[ROUNDS / 2], ROUNDS - 1);
-        let (rate_first, cpu_first) = *first.get_or_insert((median, cpu[ROUNDS / 2]));
+        let (median, last) = (rate[rate.len() / 2], rate.len() - 1);
+        let (rate_first, cpu_first) = *first.get_or_insert((median, cpu[cpu.len() / 2]));
         println!(
             "  {name:<26} {median:>12.0} rec/s ({:.0} .. {:.0})  x {:.2}   CPU of the server {:>7.1} ns/rec ({:.1} .. {:.1})  x {:.2}",
             rate[0],
             rate[last],
             median / rate_first,
-            cpu[ROUNDS / 2],
+            cpu[cpu.len() / 2],
             cpu[0],
             cpu[last],
-            cpu[ROUNDS / 2] / cpu_first,
+            cpu[cpu.len() / 2] / cpu_first,
         );
     }
 }

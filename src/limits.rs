@@ -26,6 +26,8 @@ pub const HEAD_MAX: usize = 16 << 10;
 pub const ITERATOR_LIFE_MS: u64 = 300_000;
 /// Shards that a stream may have, open and closed.
 pub const SHARDS_PER_STREAM_MAX: usize = 10_000;
+/// Workers that `--workers` may ask for: each registers 128 MiB of log memory, and each ordered pair has a ring of messages.
+pub const WORKERS_ASKED_MAX: u16 = 128;
 
 /// Sizes that follow from the machine, or from a test.
 #[derive(Clone, Copy, Debug)]

@@ -94,6 +94,21 @@ fn a_server_says_where_it_is_takes_connections_and_stops_on_a_signal() {
 }
 
 #[test]
+fn several_workers_share_a_core_where_they_are_asked_for() {
+    let scratch = Scratch::new();
+    let server = Server::start_with(&scratch.0, &[&"--workers", &"2"]);
+    let cores = server.banner.iter().find(|line| line.trim().starts_with("cores")).expect("it is told");
+    assert!(cores.contains(" 0 (2 workers;") && cores.contains("as --workers says"), "{cores}");
+    call(&server.endpoint, "CreateStream", r#"{"StreamName":"shared","ShardCount":16}"#);
+    for key in 0..16 {
+        let record = format!(r#"{{"StreamName":"shared","PartitionKey":"{key}","Data":"AA=="}}"#);
+        call(&server.endpoint, "PutRecord", &record);
+    }
+    let (status, told) = server.stop("-TERM");
+    assert_eq!(status.code(), Some(0), "{told}");
+}
+
+#[test]
 fn a_directory_has_one_server_and_is_free_when_that_one_was_killed() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.0);
@@ -145,6 +160,8 @@ fn wrong_arguments_are_told_apart_from_failures() {
     let scratch = Scratch::new();
     for wrong in [
         ["--cores", "x"],
+        ["--workers", "0"],
+        ["--workers", "129"],
         ["--disk", "4X"],
         ["--when-full", "explode"],
         ["--account", "12"],

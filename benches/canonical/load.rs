@@ -39,6 +39,12 @@ pub fn put_record(stream: &str, bytes: usize, variants: usize) -> Vec<Vec<u8>> {
     (0..variants).map(|c| request("PutRecord", &body(c))).collect()
 }
 
+/// The bodies of requests.
+#[allow(dead_code, reason = "most benchmarks have no use for it")]
+pub fn bodies_of(requests: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
+    requests.iter().map(|request| &request[memchr::memmem::find(request, b"\r\n\r\n").expect("a head") + 4..])
+}
+
 /// Connections that send until they are told to stop, each a thread on a core and its own request.
 pub struct Load {
     stop: Arc<AtomicBool>,
@@ -49,12 +55,22 @@ pub struct Load {
 impl Load {
     /// Connection `c` of `connections`, made by `open`, sends `requests[c % n]`.
     pub fn by(open: &(dyn Fn() -> Box<dyn Ask> + Sync), connections: usize, requests: &[Vec<u8>]) -> Load {
+        Load::on(open, connections, requests, |c| c)
+    }
+
+    /// The same with connection `c` on the core of the number `core(c)`.
+    pub fn on(
+        open: &(dyn Fn() -> Box<dyn Ask> + Sync),
+        connections: usize,
+        requests: &[Vec<u8>],
+        core: fn(usize) -> usize,
+    ) -> Load {
         let (stop, began) = (Arc::new(AtomicBool::new(false)), Instant::now());
         let threads = (0..connections).map(|c| {
             let (request, stop) = (requests[c % requests.len()].clone(), stop.clone());
             let mut connection = open();
             std::thread::spawn(move || {
-                client::pin(c);
+                client::pin(core(c));
                 let (mut seen, mut answers) = (latencies(), 0u64);
                 while !stop.load(Relaxed) {
                     let sent = Instant::now();

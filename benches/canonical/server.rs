@@ -10,9 +10,11 @@ use std::time::{Duration, Instant};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// Bytes written to a device, and flushes of its cache.
+/// Writes of a device, bytes of them, and flushes of its cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeviceWork {
+    #[allow(dead_code, reason = "most benchmarks have no use for it")]
+    pub writes: u64,
     pub bytes: u64,
     pub flushes: u64,
 }
@@ -83,7 +85,7 @@ impl Server {
         let text = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/stat")).unwrap_or_default();
         let fields: Vec<u64> = text.split_whitespace().filter_map(|field| field.parse().ok()).collect();
         let field = |number: usize| fields.get(number - 1).copied().unwrap_or(0);
-        DeviceWork { bytes: field(7) * 512, flushes: field(16) }
+        DeviceWork { writes: field(5), bytes: field(7) * 512, flushes: field(16) }
     }
 
     /// Bytes that the server has sent to the device itself: what others wrote, and the file system's journal, are not in it.
@@ -95,9 +97,13 @@ impl Server {
 
     pub fn metrics(&self) -> Metrics {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("taken");
+        // A server without credentials has no use for the token.
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                       Authorization: Bearer observer-of-the-benchmarks\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("taken");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("answered");
+        assert!(text.starts_with("HTTP/1.1 200 "), "{text}");
         Metrics(text)
     }
 

@@ -36,7 +36,7 @@ fn rounds(extent: &Extent) -> usize {
 }
 
 pub fn preparing(table: &mut Table, extent: &Extent) {
-    let measured = (0..rounds(extent)).map(|_| prepared(extent.pick(40, 12))).collect();
+    let measured = (0..rounds(extent)).map(|_| prepared(extent.pick(40, 2))).collect();
     show(table, "preparing", measured);
 }
 
@@ -107,7 +107,7 @@ fn is_preparing(log: &Path) -> bool {
 /// Rounds of puts beside a log that is at rest, then moves what is left of its segments.
 fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
     let server = Server::start("6G", &["--cores", "0"]);
-    let calls = extent.pick(1 << 30, 400 << 20) / (500 * 1024) / 5;
+    let calls = extent.pick(1 << 30, 200 << 20) / (500 * 1024) / 5;
     let moved_bytes = || server.gauge("moved_bytes_total");
     let round = |_| {
         ["busy", "gone", "kept"].iter().for_each(|stream| create(server.port, stream, 1));
@@ -117,7 +117,7 @@ fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
         let mut load = Paced::start(server.port, &put_record("busy", LARGE, CONNECTIONS), RATE);
         std::thread::sleep(Duration::from_secs(1));
         load.now(Doing::Nothing);
-        std::thread::sleep(Duration::from_secs(extent.pick(10, 4)));
+        std::thread::sleep(Duration::from_secs(extent.pick(10, 1)));
         load.now(Doing::Other);
         delete(server.port, "gone");
         let before = moved_bytes();
@@ -146,12 +146,12 @@ fn moved(rounds: usize, extent: &Extent) -> Vec<Latencies> {
 
 /// Rounds on a server that does not verify and on one that does; `None`: the server cannot.
 fn scrubbed(rounds: usize, extent: &Extent) -> Option<Vec<Latencies>> {
-    let seconds = Duration::from_secs(extent.pick(20, 5));
+    let seconds = Duration::from_secs(extent.pick(20, 2));
     let half = |flags: &[&str], doing: Doing| {
         let server = Server::start("4G", &[&["--cores", "0"], flags].concat());
         let verified = || server.metrics().each("scrubbed_bytes_total").iter().sum::<f64>();
         create(server.port, "full", 8);
-        repeat(server.port, &put_records("full", 500, 4096, 4), extent.pick(1 << 30, 256 << 20) / (500 * 4096) / 4);
+        repeat(server.port, &put_records("full", 500, 4096, 4), extent.pick(1 << 30, 192 << 20) / (500 * 4096) / 4);
         create(server.port, "busy", 1);
         let mut load = Paced::start(server.port, &put_record("busy", SMALL, CONNECTIONS), RATE);
         std::thread::sleep(Duration::from_secs(2));
@@ -180,10 +180,10 @@ fn read(rounds: usize, extent: &Extent) -> Vec<Latencies> {
     const CONSUMERS: usize = 2;
     let mut server = Server::start("4G", &["--cores", "0"]);
     create(server.port, "cold", CONSUMERS);
-    repeat(server.port, &put_records("cold", 500, 1024, 4), extent.pick(1 << 30, 256 << 20) / (500 << 10) / 4);
+    repeat(server.port, &put_records("cold", 500, 1024, 4), extent.pick(1 << 30, 32 << 20) / (500 << 10) / 4);
     server.restart("TERM");
     create(server.port, "busy", 1);
-    let seconds = Duration::from_secs(extent.pick(10, 4));
+    let seconds = Duration::from_secs(extent.pick(10, 1));
     let round = |_| {
         let mut load = Paced::start(server.port, &put_record("busy", SMALL, CONNECTIONS), RATE);
         std::thread::sleep(Duration::from_secs(2));

@@ -54,10 +54,10 @@ impl Call {
 }
 
 pub fn run(table: &mut Table, extent: &Extent) {
-    for (bytes, size) in SIZES {
+    for &(bytes, size) in extent.pick(&SIZES[..], &SIZES[1..2]) {
         let mut server = Server::start("4G", &[]);
         create(server.port, "cold", SHARDS);
-        let written = write(&server, bytes, extent.pick(512 << 20, 160 << 20), extent.pick(200, 40));
+        let written = write(&server, bytes, extent.pick(512 << 20, 160 << 20), extent.pick(200, 10));
         server.restart("TERM");
         from_the_beginning(table, &server, size);
         at_a_time(table, &server, size, written.half);
@@ -156,7 +156,7 @@ fn at_a_time(table: &mut Table, server: &Server, size: &str, half: f64) {
 fn catching_up(table: &mut Table, extent: &Extent) {
     let mut server = Server::start("4G", &[]);
     create(server.port, "cold", READERS);
-    write(&server, 1 << 10, extent.pick(1 << 30, 320 << 20), 1);
+    write(&server, 1 << 10, extent.pick(1 << 30, 160 << 20), 1);
     server.restart("TERM");
     let server = &server;
     let one = rate(server, || (0..READERS).for_each(|shard| follow(server, shard)));

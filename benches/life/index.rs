@@ -14,16 +14,18 @@ use penstock::observe::counter::Counters;
 use std::time::{Duration, Instant};
 
 const SHAPE: Shape = Shape { shards: 10_000, segments: 40_000 };
+const SHAPE_QUICK: Shape = Shape { shards: 10_000, segments: 1_000 };
 const MIB: f64 = (1 << 20) as f64;
 
 pub fn run(table: &mut Table, extent: &Extent) {
+    let shape = extent.pick(SHAPE, SHAPE_QUICK);
     let (mut memory, mut resident, mut peak, mut start) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut last = None;
     for _ in 0..extent.pick(3, 1) {
         drop(last.take());
         let before = resident_mib("VmRSS");
         reset_peak();
-        let (rig, took) = Rig::start(SHAPE);
+        let (rig, took) = Rig::start(shape);
         memory.push(rig.log.index_memory() as f64 / MIB);
         // Later rounds use again what the first one has left with the allocator.
         if start.is_empty() {
@@ -34,7 +36,7 @@ pub fn run(table: &mut Table, extent: &Extent) {
         last = Some(rig);
     }
     let mut rig = last.expect("a round was made");
-    table.say(&format!("{} extents, {:.2} billion records", SHAPE.extents(), SHAPE.records() as f64 / 1e9));
+    table.say(&format!("{} extents, {:.2} billion records", shape.extents(), shape.records() as f64 / 1e9));
     table.bounded("memory of the index", "MiB", memory, Bound::AtMost(256.0));
     table.row("memory of the process added, all of the log", "MiB", resident);
     table.row("  at most, during the start", "MiB", peak);
@@ -50,21 +52,22 @@ pub fn run(table: &mut Table, extent: &Extent) {
     ));
     table.say(&format!("  footers: {}; data: {}; one after the other", each(footers), each(data)));
     let reads = heads.count + tails.count + footers.count + data.count;
-    table.row("reads of a start for each segment", "", vec![reads as f64 / SHAPE.segments as f64]);
+    table.row("reads of a start for each segment", "", vec![reads as f64 / shape.segments as f64]);
     let bytes = heads.bytes + tails.bytes + footers.bytes + data.bytes;
-    table.row("  bytes of them", "KiB", vec![bytes as f64 / SHAPE.segments as f64 / 1024.0]);
-    let lookups = extent.pick(20_000, 4_000);
+    table.row("  bytes of them", "KiB", vec![bytes as f64 / shape.segments as f64 / 1024.0]);
+    let lookups = extent.pick(20_000, 500);
     find(table, &mut rig, "to a number", lookups, false);
     find(table, &mut rig, "to a time", lookups, true);
 }
 
 /// Random records, each found by a reader of its own.
 fn find(table: &mut Table, rig: &mut Rig, what: &str, lookups: u64, by_time: bool) {
+    let shape = rig.disk.shape;
     let (mut index, mut data, mut bytes, mut state) = (Vec::new(), Vec::new(), Vec::new(), 0x5eed_u64);
     for _ in 0..lookups {
         state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let record = SHAPE.record((state >> 16) % SHAPE.records());
-        rig.disk = Disk::new(SHAPE);
+        let record = shape.record((state >> 16) % shape.records());
+        rig.disk = Disk::new(shape);
         rig.find(&record, by_time);
         index.push((rig.disk.footers.count + rig.disk.tails.count) as f64);
         data.push((rig.disk.data.count + rig.disk.heads.count) as f64);

@@ -46,6 +46,7 @@ impl Table {
         let (Some(least), Some(most)) = (figures.first(), figures.last()) else {
             return println!("  {what:<60} {:>10}", "none");
         };
+        assert!(least.is_finite() && most.is_finite(), "{what}: {figures:?}");
         let median = figures[figures.len() / 2];
         let spread = match figures.len() {
             1 => String::new(),

@@ -57,7 +57,7 @@ pub fn run(table: &mut Table, extent: &Extent) {
     // Connections and memory are touched for the first time.
     std::thread::sleep(SECOND);
     let began = Moment::of(&server);
-    let first = extent.pick(SECOND * 60, SECOND * 5);
+    let first = extent.pick(SECOND * 60, SECOND);
     let (mut seconds, mut last, mut turn) = (Vec::new(), began, None);
     while turn.is_none() || began.at.elapsed() < first {
         assert!(began.at.elapsed() < TURN_MAX, "the log has not turned in {TURN_MAX:?}");
@@ -75,7 +75,7 @@ pub fn run(table: &mut Table, extent: &Extent) {
     let beginning = turned.max(last.rate(&began));
     let (mut moments, cpu) = (vec![Moment::of(&server)], server.cpu());
     let time = Duration::from_secs_f64(extent.minutes * 60.0);
-    let slice = extent.pick(SECOND * 10, SECOND * 2).min(time);
+    let slice = extent.pick(SECOND * 10, SECOND).min(time);
     while moments[0].at.elapsed() + slice / 2 < time {
         std::thread::sleep(slice);
         moments.push(Moment::of(&server));

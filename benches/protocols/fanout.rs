@@ -2,6 +2,7 @@
 //! others that some read nothing.
 
 use crate::client::{self, Connection, base64, member, request, shard_name};
+use crate::extent::Extent;
 use crate::load;
 use crate::server::Server;
 use crate::wire::Http2;
@@ -30,13 +31,16 @@ const STALLED_BYTES: usize = 100_000;
 const STALLED_RECEIVE: usize = 4096;
 
 /// (shards, consumers, those that read nothing) of each part: a consumer subscribes to every shard.
-pub fn run() {
-    for (shards, consumers, stalled) in [(1, 1, 0), (50, 20, 0), (50, 20, 50)] {
-        part(shards, consumers, stalled);
+pub fn run(extent: &Extent) {
+    let time = extent.pick(TIME, Duration::from_secs(1));
+    for &(shards, consumers, stalled) in
+        extent.pick(&[(1, 1, 0), (50, 20, 0), (50, 20, 50)][..], &[(1, 1, 0), (4, 5, 4)])
+    {
+        part(shards, consumers, stalled, time);
     }
 }
 
-fn part(shards: usize, consumers: usize, stalled: usize) {
+fn part(shards: usize, consumers: usize, stalled: usize, time: Duration) {
     let server = Server::start("2G", &["--cores", "0"]);
     load::create(server.port, STREAM, shards);
     if stalled > 0 {
@@ -68,8 +72,8 @@ fn part(shards: usize, consumers: usize, stalled: usize) {
     let cpu = server.cpu();
     let port = server.port;
     // A thread of its own, as it pins itself and servers that are started later would inherit that.
-    let acked = std::thread::spawn(move || put(port, shards)).join().expect("a put failed");
-    let cpu = (server.cpu() - cpu).as_secs_f64() / TIME.as_secs_f64();
+    let acked = std::thread::spawn(move || put(port, shards, time)).join().expect("a put failed");
+    let cpu = (server.cpu() - cpu).as_secs_f64() / time.as_secs_f64();
     std::thread::sleep(Duration::from_secs(1));
     let (grown, open) = (server.resident_mb() - resident, server.gauge("subscriptions_now") as usize);
     drop(silent);
@@ -81,6 +85,7 @@ fn part(shards: usize, consumers: usize, stalled: usize) {
         latencies.saturating_record((after.as_micros() as u64).max(1));
     }
     let expected = acked.len() * consumers;
+    assert!(!latencies.is_empty() && latencies.len() as usize <= expected, "{} of {expected} events", latencies.len());
     let at = |quantile: f64| latencies.value_at_quantile(quantile) as f64 / 1000.0;
     println!(
         "  {:>5} subscriptions of {shards} shard(s): {} of {expected} events; behind the ack p50 {:.2}, p99 {:.2}, p99.9 {:.2}, max {:.2} ms; \
@@ -148,14 +153,14 @@ fn subscriptions(server: &Server, stream: &str, shards: usize, consumers: usize,
 }
 
 /// When each record was acknowledged, by its sequence number.
-fn put(port: u16, shards: usize) -> HashMap<String, Instant> {
+fn put(port: u16, shards: usize, time: Duration) -> HashMap<String, Instant> {
     client::pin(1);
     let mut connection = Connection::open(port);
     let data = base64(&[0x5a; 100]);
     let (began, mut acked) = (Instant::now(), HashMap::new());
     for n in 0u32.. {
         let due = began + EVERY * n;
-        if due - began >= TIME {
+        if due - began >= time {
             break;
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));

@@ -10,16 +10,21 @@ const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const SIGNED: &str = "content-type;host;x-amz-date;x-amz-target";
 
-/// A credentials file with one user who may do everything.
+/// What a credentials file says with one user who may do everything, and an observer whose token `server::Server::metrics` shows.
+pub fn users() -> String {
+    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+    let key = format!(r#"{{"id":"{KEY}","secret":"{SECRET}"}}"#);
+    let users = format!(r#"{{"name":"bench","keys":[{key}],"policies":[{policy}]}}"#);
+    format!(r#"{{"users":[{users}],"observers":["observer-of-the-benchmarks"]}}"#)
+}
+
+/// The path of such a file.
 pub fn credentials() -> PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_penstock")).parent().expect("a binary lies in a directory");
     let path = target.join(format!("bench-credentials-{}.json", std::process::id()));
-    let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
-    let key = format!(r#"{{"id":"{KEY}","secret":"{SECRET}"}}"#);
-    let text = format!(r#"{{"users":[{{"name":"bench","keys":[{key}],"policies":[{policy}]}}]}}"#);
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).expect("a file of our own");
-    file.write_all(text.as_bytes()).expect("written");
+    file.write_all(users().as_bytes()).expect("written");
     path
 }
 

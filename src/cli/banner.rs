@@ -79,9 +79,9 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         format!("  native    {native}"),
         format!(
             "  cores     {} ({workers} worker{}; companions on {}): {}",
-            cores::show(&facts.cores),
+            each_once(&facts.cores),
             if workers == 1 { "" } else { "s" },
-            companions(&facts.companions),
+            each_once(&facts.companions),
             facts.reasons.join("; ")
         ),
         format!("  data      {}{mirror} ({state})", data[0].display()),
@@ -106,8 +106,8 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
     lines.join("\n")
 }
 
-/// Cores that companions run on, each once.
-fn companions(cores: &[usize]) -> String {
+/// Cores that workers or companions run on, each once.
+fn each_once(cores: &[usize]) -> String {
     let all: BTreeSet<usize> = cores.iter().copied().collect();
     cores::show(&all)
 }

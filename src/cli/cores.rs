@@ -21,8 +21,9 @@ pub struct Chosen {
     pub reasons: Vec<String>,
 }
 
-/// The cores for workers: those asked for, if this process may use them, else those of `penstock tune map`.
-pub fn choose(asked: Option<Vec<usize>>) -> Result<Chosen, String> {
+/// The cores for workers: those asked for, if this process may use them, else those of `penstock tune map`; `count`: how many workers, where not
+/// one for each of these cores.
+pub fn choose(asked: Option<Vec<usize>>, count: Option<usize>) -> Result<Chosen, String> {
     let ours: BTreeSet<usize> =
         core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect();
     if ours.is_empty() {
@@ -33,7 +34,7 @@ pub fn choose(asked: Option<Vec<usize>>) -> Result<Chosen, String> {
     }
     // Where /proc is hidden the kernel has still said this.
     let topology = Topology { allowed: ours.into_iter().collect(), ..discover::topology(&Root::host()) };
-    let (workers, reasons) = match asked {
+    let (cores, mut reasons) = match asked {
         Some(workers) => (workers, vec!["as --cores says".to_string()]),
         None => {
             let placement = place(&topology);
@@ -41,9 +42,22 @@ pub fn choose(asked: Option<Vec<usize>>) -> Result<Chosen, String> {
             (workers, [vec!["one for each physical core".to_string()], placement.reasons].concat())
         }
     };
+    let workers = spread(&cores, count.unwrap_or(cores.len()), &mut reasons);
     let node = |core: &usize| topology.thread(*core)?.node?.try_into().ok();
     let nodes = workers.iter().map(node).collect();
     Ok(Chosen { companions: companions(&topology, &workers), nodes, workers, reasons })
+}
+
+/// The core of each of `count` workers: the first ones, or, where there are more workers than cores, each core in turn.
+fn spread(cores: &[usize], count: usize, reasons: &mut Vec<String>) -> Vec<usize> {
+    if count < cores.len() {
+        reasons.push(format!("the first {count} of {}, as --workers says", cores.len()));
+    } else if count > cores.len() {
+        reasons.push(format!(
+            "{count} workers share them in turn, as --workers says: more than one on a core is slower, and takes memory for each"
+        ));
+    }
+    cores.iter().copied().cycle().take(count).collect()
 }
 
 #[cfg(test)]
@@ -52,17 +66,38 @@ mod tests {
 
     #[test]
     fn a_core_that_is_not_ours_is_refused() {
-        let error = choose(Some(vec![4000])).expect_err("nobody has as many");
+        let error = choose(Some(vec![4000]), None).expect_err("nobody has as many");
         assert!(error.contains("core 4000"), "{error}");
     }
 
     #[test]
     fn the_default_is_cores_of_ours_each_with_a_companion() {
-        let chosen = choose(None).expect("this process runs somewhere");
+        let chosen = choose(None, None).expect("this process runs somewhere");
         assert!(!chosen.workers.is_empty() && chosen.companions.len() == chosen.workers.len());
         assert!(chosen.reasons[0].contains("physical core"), "{:?}", chosen.reasons);
-        let asked = choose(Some(chosen.workers.clone())).expect("they are ours");
+        let asked = choose(Some(chosen.workers.clone()), None).expect("they are ours");
         assert_eq!(asked.reasons, ["as --cores says"]);
         assert_eq!(Chosen { reasons: chosen.reasons.clone(), ..asked }, chosen);
+    }
+    #[test]
+    fn workers_take_the_first_cores_or_share_them_in_turn() {
+        let told = |cores: &[usize], count| {
+            let mut reasons = Vec::new();
+            (spread(cores, count, &mut reasons), reasons.join("; "))
+        };
+        assert_eq!(told(&[3, 5], 2), (vec![3, 5], String::new()));
+        let (workers, why) = told(&[3, 5, 7], 2);
+        assert_eq!(workers, [3, 5]);
+        assert!(why.contains("first 2 of 3"), "{why}");
+        let (workers, why) = told(&[3, 5], 5);
+        assert_eq!(workers, [3, 5, 3, 5, 3]);
+        assert!(why.contains("5 workers share them"), "{why}");
+    }
+
+    #[test]
+    fn a_number_of_workers_goes_with_the_cores_asked_for() {
+        let core = choose(None, None).expect("this process runs somewhere").workers[0];
+        let chosen = choose(Some(vec![core]), Some(3)).expect("it is ours");
+        assert_eq!((chosen.workers, chosen.companions.len(), chosen.nodes.len()), (vec![core; 3], 3, 3));
     }
 }

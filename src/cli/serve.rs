@@ -9,14 +9,14 @@ use crate::background::companion;
 use crate::background::watchdog::Turning;
 use crate::front::Spoken;
 use crate::io::buffers::Buffers;
-use crate::io::clock::Clock;
+use crate::io::clock::{Clock, Mono};
 use crate::io::device::{Device, Durability};
 use crate::io::driver::{self, Event, Say};
 use crate::io::op::DirName;
 use crate::io::peers::Peers;
 use crate::io::process::{self, Signals, timestamp};
 use crate::io::{probe, socket};
-use crate::limits::Limits;
+use crate::limits::{Limits, WORKERS_ASKED_MAX};
 use crate::log::Canary;
 use crate::log::directories::logs_wanted;
 use crate::observe::counter::Counters;
@@ -50,6 +50,15 @@ enum Full {
     Trim,
 }
 
+impl Full {
+    fn policy(self) -> WhenFull {
+        match self {
+            Full::Reject => WhenFull::Reject,
+            Full::Trim => WhenFull::Trim,
+        }
+    }
+}
+
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Data directory [default: $STATE_DIRECTORY, /var/lib/penstock as root, else the user's state directory]; again for each further
@@ -71,6 +80,9 @@ pub struct Args {
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
+    /// Number of workers [default: one for each core]; fewer take the first cores, more share them in turn, each with memory of its own
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=WORKERS_ASKED_MAX as i64))]
+    workers: Option<u16>,
     /// What this host is for: `latency` keeps cores from deep sleep for as long as it serves (/dev/cpu_dma_latency); which checks are told of
     #[arg(long, value_enum, default_value = "throughput")]
     profile: Goal,
@@ -166,7 +178,7 @@ pub fn run(args: Args) -> Result<(), String> {
     let credentials = args.access.open(&args.addresses())?;
     process::raise_limits();
     probe::kernel().map_err(|missing| missing.to_string())?;
-    let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()))?;
+    let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()), args.workers.map(usize::from))?;
     let random = || process::random().map_err(|error| format!("no random bytes from the kernel: {error}"));
     let id = random()?;
     let id = u64::from_le_bytes(id[..8].try_into().expect("8 of 32 bytes")).max(1);
@@ -176,10 +188,7 @@ pub fn run(args: Args) -> Result<(), String> {
     warn(&gathered.devices);
     gathered.missing.iter().for_each(|why| log(&format!("WARNING: a half of a mirror is missing: {why}")));
     tell_captures(&gathered.data);
-    let when_full = match args.when_full {
-        Full::Reject => WhenFull::Reject,
-        Full::Trim => WhenFull::Trim,
-    };
+    let when_full = args.when_full.policy();
     let admin_key = admin::announce(gathered.present(0), endpoint, args.tls.is_on(), &random()?)?;
     let options = Options {
         disk: args.disk,
@@ -225,11 +234,12 @@ pub fn run(args: Args) -> Result<(), String> {
     let spoken = args.tls.spoken(gathered.present(0), endpoint, args.access.plaintext)?;
     let counters: Vec<_> = facts.cores.iter().map(|_| Counters::default()).collect();
     watch_over(profile, gathered.present(0).to_path_buf(), &counters)?;
+    let began = Clock.now().mono;
     let threads = start(&facts, &gathered, options, &spoken, listeners, &peers, &counters)?;
     let stopper = peers.clone();
     thread::Builder::new().name("signals".to_string()).spawn(move || obey(&signals, &stopper)).map_err(no_thread)?;
     wait(threads)?;
-    tell_latencies(&counters);
+    tell_summary(&counters, began);
     Ok(())
 }
 
@@ -271,10 +281,16 @@ struct Listeners {
     native: Vec<TcpListener>,
 }
 
-fn tell_latencies(counters: &[Counters]) {
-    let summary = expose::summary(counters);
-    if !summary.is_empty() {
-        log(&format!("what took how long since the start:\n{}", summary.trim_end()));
+/// What has been done since the start, and how long it took; nothing where nothing was asked.
+fn tell_summary(counters: &[Counters], since: Mono) {
+    let seconds = (Clock.now().mono - since) as f64 / 1e9;
+    for (what, text) in [
+        ("what was done since the start", expose::totals(counters, seconds)),
+        ("what took how long since the start", expose::summary(counters)),
+    ] {
+        if !text.is_empty() {
+            log(&format!("{what}:\n{}", text.trim_end()));
+        }
     }
 }
 
