@@ -1,5 +1,6 @@
 //! `penstock tune plan`, `describe`, `apply`, `revert`.
 
+use super::prove::{put_back_tried, tried};
 use super::{Goal, data_directory, print};
 use crate::tune::apply::{self, Foreign, Report};
 use crate::tune::check::Host;
@@ -83,6 +84,7 @@ pub fn describe(root: &Root, which: &Which, here: bool) -> Result<ExitCode, Stri
 
 pub fn apply(root: &Root, which: &Which, here: bool, kept: &Kept) -> Result<ExitCode, String> {
     let directory = journal(kept)?;
+    put_back_tried(root, &tried(&directory))?;
     let mut hands = hands(root)?;
     let plan = made(root, which, here, &mut hands)?;
     let report = apply::apply(&mut hands, &directory, &plan)?;
@@ -110,7 +112,7 @@ pub fn revert(root: &Root, kept: &Kept, since: &Since) -> Result<ExitCode, Strin
     };
     let mut hands = hands(root)?;
     // What a trial has set goes before what was there when it began.
-    let tried = apply::revert(&mut hands, &format!("{directory}-prove"), foreign)?;
+    let tried = apply::revert(&mut hands, &tried(&directory), foreign)?;
     let applied = apply::revert(&mut hands, &directory, foreign)?;
     let Some(report) = both(tried, applied) else {
         print(&format!("nothing to put back: there is no journal in {directory}\n"))?;
