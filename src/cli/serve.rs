@@ -71,7 +71,8 @@ pub struct Args {
     /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
-    /// What this host is for: `latency` keeps cores from deep sleep for as long as it serves (/dev/cpu_dma_latency); which checks are told of
+    /// What this host is for: `latency` keeps cores from deep sleep for as long as it serves (/dev/cpu_dma_latency); which checks are told of.
+    /// The default takes nothing from other programs; `tune` readies a host for latency by default, so give --profile latency on one that it has
     #[arg(long, value_enum, default_value = "throughput")]
     profile: Goal,
     /// Space for records in all directories, as 512M or 4G; divided by the room of each [default: half of the free space of a new directory]

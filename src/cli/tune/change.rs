@@ -1,7 +1,7 @@
 //! `penstock tune plan`, `describe`, `apply`, `revert`.
 
 use super::prove::{put_back_tried, tried};
-use super::{Goal, data_directory, print};
+use super::{GOAL_HELP, Goal, data_directory, print};
 use crate::tune::apply::{self, Foreign, Report};
 use crate::tune::check::Host;
 use crate::tune::hands::Disk;
@@ -20,8 +20,7 @@ const TROUBLE: u8 = 6;
 /// Which changes.
 #[derive(clap::Args, Debug)]
 pub struct Which {
-    /// What the host is for
-    #[arg(long, value_enum, default_value = "latency")]
+    #[arg(long, value_enum, default_value = "latency", help = GOAL_HELP)]
     profile: Goal,
     /// Data directory, for the file system under it [default: as for serve]
     #[arg(long, value_name = "DIR")]

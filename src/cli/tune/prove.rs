@@ -1,7 +1,7 @@
 //! `penstock tune prove`: whether what a check wants has an effect on this host.
 
 use super::change::{Kept, Which, hands, journal, with_plan};
-use super::{Goal, print};
+use super::{GOAL_HELP, Goal, print};
 use crate::cli::directory;
 use crate::io::clock::Clock;
 use crate::io::device;
@@ -38,8 +38,7 @@ pub struct Args {
     check: String,
     #[command(flatten)]
     kept: Kept,
-    /// What the host is for
-    #[arg(long, value_enum, default_value = "latency")]
+    #[arg(long, value_enum, default_value = "latency", help = GOAL_HELP)]
     profile: Goal,
     /// Data directory; durable writes are tried in it, and no server may have it then [default: as for serve]
     #[arg(long, value_name = "DIR")]
