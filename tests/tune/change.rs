@@ -18,7 +18,7 @@ use std::process::Command;
 
 /// Hosts that `tuning/hosts` describes.
 const DESCRIBED: &[&str] = &["xeon-mlx5", "epyc-nps4-bnxt", "smt-off", "ena", "no-nvme"];
-const JOURNAL: &str = "/var/lib/penstock-tune";
+pub const JOURNAL: &str = "/var/lib/penstock-tune";
 
 fn disk(tree: &Path) -> Disk {
     Disk::new(Root::recorded(tree).expect("it is there")).expect("it can be looked at")
@@ -66,7 +66,7 @@ fn everything(top: &Path) -> BTreeMap<String, Entry> {
 }
 
 /// The host of a tree in memory; with `kernel` its files below /sys and /proc are the kernel's, and links are followed as it does.
-fn memory(tree: &Path, plan: &Plan, kernel: bool) -> Memory {
+pub fn memory(tree: &Path, plan: &Plan, kernel: bool) -> Memory {
     let mut host = Memory::new(everything(tree));
     // Paths of the plan lead over links, which the host in memory does not follow.
     let mut put = |path: &str, text: String| {
@@ -94,14 +94,14 @@ fn memory(tree: &Path, plan: &Plan, kernel: bool) -> Memory {
 }
 
 /// A small number of knobs of each kind.
-fn small(name: &str) -> (Unfolded, Plan) {
+pub fn small(name: &str) -> (Unfolded, Plan) {
     let tree = unfold(&entries("virtio"), name);
     let choice = Choice { with: vec!["merging".into()], ..Choice::default() };
     let plan = planned(&tree.0, Profile::Latency, &choice);
     (tree, plan)
 }
 
-fn text(host: &Memory, path: &str) -> String {
+pub fn text(host: &Memory, path: &str) -> String {
     match host.tree.get(path) {
         Some(Entry::File { text, .. }) => text.trim().to_string(),
         other => panic!("{path}: {other:?}"),
@@ -117,7 +117,7 @@ fn numbers(seed: u64) -> impl FnMut(u64) -> u64 {
     }
 }
 
-fn reverted(host: &mut dyn Hands, foreign: Foreign) -> Report {
+pub fn reverted(host: &mut dyn Hands, foreign: Foreign) -> Report {
     revert(host, JOURNAL, foreign).expect("the journal is whole").expect("there is one")
 }
 
@@ -282,105 +282,9 @@ fn a_crash_of_apply_leaves_what_can_be_put_back() {
     }
 }
 
-fn differing(one: &BTreeMap<String, Entry>, other: &BTreeMap<String, Entry>) -> String {
+pub fn differing(one: &BTreeMap<String, Entry>, other: &BTreeMap<String, Entry>) -> String {
     let paths = one.keys().chain(other.keys()).filter(|path| one.get(*path) != other.get(*path));
     paths.map(|path| format!("\n{path}: {:?} or {:?}", one.get(path), other.get(path))).collect()
-}
-
-/// Large pages, a scheduler, a driver: what each moves beside it is as it was, though the kernel moves it again on the way back.
-#[test]
-fn what_the_kernel_changes_by_itself_goes_back_as_well() {
-    let (tree, plan) = small("beside");
-    let clean = memory(&tree.0, &plan, true);
-    let queue = "/sys/block/vda/queue";
-    let (reserve, requests) = ("/proc/sys/vm/min_free_kbytes", format!("{queue}/nr_requests"));
-    let (own, moved) = (format!("{queue}/iosched/read_expire"), "/proc/irq/27/smp_affinity_list");
-    let mut host = clean.clone();
-    let report = apply(&mut host, JOURNAL, &plan).expect("nothing fails");
-    assert_eq!(report.trouble, []);
-    assert_eq!((text(&host, reserve), text(&host, &requests)), ("67584".to_string(), "1023".to_string()));
-    assert!(!host.tree.contains_key(&own));
-    // What a driver resets is set after it.
-    let wanted = |path: &str| plan.values.iter().find(|value| value.knob.path == path).map(|value| &value.knob.value);
-    assert_eq!(Some(&text(&host, moved)), wanted(moved));
-    for (path, from, to) in [(reserve, "22528", "67584"), (requests.as_str(), "64", "1023")] {
-        let note =
-            format!("{path}: changed by the kernel with this, from \"{from}\" to \"{to}\"; a revert puts it back");
-        assert!(report.notes.contains(&note), "{:?}", report.notes);
-    }
-    // It is no change of penstock's, so it is no drift.
-    let watched = drift(&mut host, JOURNAL).expect("whole");
-    assert_eq!((watched.drifted.len(), watched.applied), (0, report.done.len()));
-    let report = reverted(&mut host, Foreign::Tell);
-    assert_eq!(report.trouble, []);
-    for path in [reserve, requests.as_str(), own.as_str()] {
-        assert!(report.done.iter().any(|done| done == path), "{path}: {:?}", report.done);
-    }
-    assert!(host.tree == clean.tree, "{}", differing(&host.tree, &clean.tree));
-}
-
-#[test]
-fn what_somebody_else_has_set_beside_a_change_is_told_and_stays() {
-    let (tree, plan) = small("beside-foreign");
-    let clean = memory(&tree.0, &plan, true);
-    let requests = "/sys/block/vda/queue/nr_requests";
-    let mut changed = clean.clone();
-    apply(&mut changed, JOURNAL, &plan).expect("nothing fails");
-    let Some(Entry::File { text: held, .. }) = changed.tree.get_mut(requests) else { panic!("it is there") };
-    *held = "512\n".into();
-    let told = |report: &Report| report.trouble.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
-    let mut host = changed.clone();
-    for _ in 0..2 {
-        assert_eq!(told(&reverted(&mut host, Foreign::Tell)), [requests], "the journal keeps it");
-        assert_eq!(
-            text(&host, requests),
-            "512",
-            "the scheduler that came back has another number, but somebody wanted this one"
-        );
-    }
-    let mut kept = host.clone();
-    assert_eq!(told(&reverted(&mut kept, Foreign::Keep)), Vec::<String>::new());
-    assert_eq!(text(&kept, requests), "512");
-    assert!(revert(&mut kept, JOURNAL, Foreign::Tell).expect("nothing to read").is_none());
-    assert_eq!(told(&reverted(&mut host, Foreign::Overwrite)), Vec::<String>::new());
-    assert!(host.tree == clean.tree, "{}", differing(&host.tree, &clean.tree));
-    // Wherever the first revert stops: what it has moved itself is nobody's.
-    let mut whole = changed.clone();
-    reverted(&mut whole, Foreign::Tell);
-    for step in 1..=whole.steps {
-        let mut host = changed.restarted();
-        host.crash = Some((step, Last::Done));
-        let _ = revert(&mut host, JOURNAL, Foreign::Tell);
-        let mut back = host.restarted();
-        assert_eq!(told(&reverted(&mut back, Foreign::Tell)), [requests], "step {step}");
-        assert_eq!(text(&back, requests), "512", "step {step}");
-    }
-}
-
-/// A driver that makes its queues anew gives their interrupts other numbers.
-#[test]
-fn an_interrupt_is_found_by_its_name() {
-    let (tree, plan) = small("renumbered");
-    let clean = memory(&tree.0, &plan, true);
-    let mut host = clean.clone();
-    apply(&mut host, JOURNAL, &plan).expect("nothing fails");
-    let value = plan.values.iter().find(|value| value.knob.interrupt.is_some()).expect("it is in the plan");
-    let number = value.knob.path.split('/').nth(3).expect("it has a number").to_string();
-    let renumber = |host: &mut Memory| {
-        let Some(Entry::File { text, .. }) = host.tree.get_mut("/proc/interrupts") else { panic!("it is there") };
-        *text = text.replace(&format!("{number}:"), "99:");
-        let there = host.tree.remove(&value.knob.path).expect("it is there");
-        host.tree.insert("/proc/irq/99/smp_affinity_list".into(), there);
-    };
-    renumber(&mut host);
-    assert_eq!(reverted(&mut host, Foreign::Tell).trouble, []);
-    assert_eq!(text(&host, "/proc/irq/99/smp_affinity_list"), value.old.trim());
-    // Before it is set, the number may already be another's.
-    let mut host = clean.clone();
-    renumber(&mut host);
-    let report = apply(&mut host, JOURNAL, &plan).expect("the journal can be written");
-    let why = &report.trouble.iter().find(|(path, _)| *path == value.knob.path).expect("it was told").1;
-    assert!(why.contains("apply once more"), "{why}");
 }
 
 #[test]
@@ -541,20 +445,6 @@ fn a_journal_that_cannot_be_written_or_read_stops_everything() {
         assert!(apply(&mut other, JOURNAL, &plan).expect_err(strange).contains("stays as it is"));
         assert!(other.tree == before);
     }
-}
-
-#[test]
-fn an_interrupt_that_is_another_device_s_now_is_left_alone() {
-    let (tree, plan) = small("interrupt");
-    let mut host = memory(&tree.0, &plan, true);
-    let value = plan.values.iter().find(|value| value.knob.interrupt.is_some()).expect("it is in the plan");
-    apply(&mut host, JOURNAL, &plan).expect("nothing fails");
-    let name = value.knob.interrupt.clone().expect("it has a name");
-    let Some(Entry::File { text, .. }) = host.tree.get_mut("/proc/interrupts") else { panic!("it is there") };
-    *text = text.replace(&name, "xhci_hcd");
-    let report = reverted(&mut host, Foreign::Tell);
-    assert!(report.notes.iter().any(|note| note.contains("another device's")), "{:?}", report.notes);
-    assert!(matches!(&host.tree[&value.knob.path], Entry::File { text, .. } if text.trim() == value.knob.value));
 }
 
 #[test]
