@@ -83,7 +83,8 @@ pub struct Args {
     /// Number of workers [default: one for each core]; fewer take the first cores, more share them in turn, each with memory of its own
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=WORKERS_ASKED_MAX as i64))]
     workers: Option<u16>,
-    /// What this host is for: `latency` keeps cores from deep sleep for as long as it serves (/dev/cpu_dma_latency); which checks are told of
+    /// What this host is for: `latency` keeps cores from deep sleep for as long as it serves (/dev/cpu_dma_latency); which checks are told of.
+    /// The default takes nothing from other programs; `tune` readies a host for latency by default, so give --profile latency on one that it has
     #[arg(long, value_enum, default_value = "throughput")]
     profile: Goal,
     /// Space for records in all directories, as 512M or 4G; divided by the room of each [default: half of the free space of a new directory]

@@ -1,11 +1,17 @@
 //! Makes the changes of a plan, each behind its line in the journal, and puts them back.
 
+use super::beside::Beside;
 use super::hands::{Entry as There, Hands};
 use super::journal::{Entry, Journal, What};
 use super::lasting::{self, Change};
-use super::mend::Knob;
+use super::mend::{Form, Knob};
 use super::plan::{Plan, Value};
+use super::root::brief;
+use std::collections::BTreeSet;
 use std::io;
+
+const GONE: &str = "it is gone, and with it what could be put back";
+const NOT_HELD: &str = "it does not hold what was written to put it back";
 
 /// What has become of the changes.
 #[derive(Debug, Default)]
@@ -31,42 +37,108 @@ pub enum Foreign {
 
 /// Makes the changes. What one value refuses holds no other back; a journal that cannot be written ends it.
 pub fn apply(hands: &mut dyn Hands, directory: &str, plan: &Plan) -> Result<Report, String> {
-    let mut report = Report::default();
     let found = Journal::open(hands, directory)?;
-    if let Some(journal) = &found {
-        report.notes.extend(journal.damage.iter().cloned());
-    }
     if plan.values.is_empty() && plan.lasting(hands).0.is_empty() {
-        return Ok(report);
+        let notes = found.map(|journal| journal.damage).unwrap_or_default();
+        return Ok(Report { notes, ..Report::default() });
     }
     let mut journal = match found {
         Some(journal) => journal,
         None => Journal::begin(hands, directory)?,
     };
+    make_all(hands, &mut journal, plan)
+}
+
+/// The same, with a journal that is open.
+pub fn make_all(hands: &mut dyn Hands, journal: &mut Journal, plan: &Plan) -> Result<Report, String> {
+    let mut report = Report { notes: journal.damage.clone(), ..Report::default() };
+    let first = journal.next();
     let mut taken: Vec<Knob> = Vec::new();
-    for Value { knob, .. } in &plan.values {
-        match set(hands, &mut journal, knob)? {
+    for value in &plan.values {
+        note_beside(hands, journal, first, value, plan)?;
+        let knob = &value.knob;
+        match set(hands, journal, knob)? {
             Ok(()) => taken.push(knob.clone()),
             Err(why) => {
-                forget(hands, &mut journal, &knob.path)?;
+                forget(hands, journal, &knob.path)?;
                 report.trouble.push((knob.path.clone(), why));
             }
         }
     }
     report.done.extend(taken.iter().map(|knob| knob.path.clone()));
+    see(hands, journal, first, plan, &mut report)?;
     // What the kernel refuses now it would refuse at each start as well.
     let (changes, left) = lasting::changes(hands, &taken, &plan.later);
     report.trouble.extend(left);
     for change in changes {
-        match make(hands, &mut journal, &change)? {
+        match make(hands, journal, &change)? {
             Ok(()) => report.done.push(change.path().to_string()),
             Err(error) => {
-                forget(hands, &mut journal, change.path())?;
+                forget(hands, journal, change.path())?;
                 report.trouble.push((change.path().to_string(), error.to_string()));
             }
         }
     }
     Ok(report)
+}
+
+fn sets(plan: &Plan, path: &str) -> bool {
+    plan.values.iter().any(|value| value.knob.path == path)
+}
+
+/// Notes what may change by itself when `value` is set. Of what an earlier value of this run, which began with entry `first`, may have changed
+/// as well the older text counts; but what the run itself sets is noted each time, as it goes back in between.
+fn note_beside(
+    hands: &mut dyn Hands,
+    journal: &mut Journal,
+    first: u64,
+    value: &Value,
+    plan: &Plan,
+) -> Result<(), String> {
+    let fresh = journal.open.iter().filter(|entry| entry.number >= first);
+    let noted: BTreeSet<String> = fresh.map(|entry| entry.path.clone()).collect();
+    let mut all = Vec::new();
+    for Beside { path, form, interrupt } in &value.beside {
+        if noted.contains(path) && !sets(plan, path) {
+            continue;
+        }
+        // What cannot be read could not be put back either.
+        if let Ok(There::File { text: old, .. }) = hands.entry(path) {
+            let what = What::Beside { old, seen: None, kept: None, form: *form, interrupt: interrupt.clone() };
+            all.push((path.clone(), what));
+        }
+    }
+    journal.note_all(hands, all)
+}
+
+/// Notes what has become of what may have changed by itself.
+fn see(
+    hands: &mut dyn Hands,
+    journal: &mut Journal,
+    first: u64,
+    plan: &Plan,
+    report: &mut Report,
+) -> Result<(), String> {
+    let mut renewed = Vec::new();
+    for mut entry in journal.open.iter().filter(|entry| entry.number >= first).cloned().collect::<Vec<_>>() {
+        let place = place(hands, &entry);
+        let What::Beside { old, seen, form, .. } = &mut entry.what else { continue };
+        let Ok(There::File { text, attribute, .. }) = hands.entry(&place) else { continue };
+        if !same(&text, old, *form, attribute) && !sets(plan, &entry.path) {
+            let (was, is) = (brief(old.trim()), brief(text.trim()));
+            report
+                .notes
+                .push(format!("{place}: changed by the kernel with this, from {was} to {is}; a revert puts it back"));
+        }
+        *seen = Some(text);
+        renewed.push(entry);
+    }
+    journal.renew(hands, renewed)
+}
+
+/// Whether two texts of a file say the same.
+fn same(one: &str, other: &str, form: Form, attribute: bool) -> bool {
+    one == other || attribute && form.same(one, other)
 }
 
 /// Settles the last change if it is one of `path` that has changed nothing.
@@ -82,6 +154,14 @@ fn forget(hands: &mut dyn Hands, journal: &mut Journal, path: &str) -> Result<()
 
 /// Gives a knob its value; the inner error is the knob's, the outer one the journal's.
 fn set(hands: &mut dyn Hands, journal: &mut Journal, knob: &Knob) -> Result<Result<(), String>, String> {
+    if let Some(name) = &knob.interrupt
+        && !still(hands, &knob.path, name)
+    {
+        let why = format!(
+            "it is no longer {name} since it was looked at, as where a driver makes its queues anew; apply once more"
+        );
+        return Ok(Err(why));
+    }
     let old = match hands.entry(&knob.path) {
         Ok(There::File { text, .. }) => text,
         Ok(_) => return Ok(Err("it is gone since it was looked at; nothing was written".to_string())),
@@ -182,29 +262,101 @@ pub enum Now {
 /// Puts everything back, the last change first. `None`: there is no journal.
 pub fn revert(hands: &mut dyn Hands, directory: &str, foreign: Foreign) -> Result<Option<Report>, String> {
     let Some(mut journal) = Journal::open(hands, directory)? else { return Ok(None) };
-    let mut report = Report::default();
-    report.trouble.extend(journal.damage.iter().map(|why| (directory.to_string(), why.clone())));
-    for entry in journal.open.clone().into_iter().rev() {
-        let draft = draft(&entry.path);
-        if matches!(hands.entry(&draft), Ok(There::File { attribute: false, .. })) {
-            hands.remove(&draft).map_err(|error| format!("{draft}: {error}"))?;
-        }
-        let Entry { number, path, what } = entry;
-        match undo(hands, &path, &what, foreign, &mut report) {
-            Ok(true) => journal.settle(hands, number)?,
-            Ok(false) => {}
-            Err(error) => report.trouble.push((path.clone(), explain(&path, &error))),
-        }
-    }
-    let over = journal.open.is_empty() && (journal.damage.is_empty() || foreign == Foreign::Keep);
-    if over {
+    let report = put_all(hands, &mut journal, foreign)?;
+    if journal.open.is_empty() && (journal.damage.is_empty() || foreign == Foreign::Keep) {
         journal.end(hands)?;
     }
     Ok(Some(report))
 }
 
+/// The same, with a journal that is open and stays so.
+pub fn put_all(hands: &mut dyn Hands, journal: &mut Journal, foreign: Foreign) -> Result<Report, String> {
+    let mut report = Report::default();
+    report.trouble.extend(journal.damage.iter().map(|why| ("the journal".to_string(), why.clone())));
+    judge(hands, journal)?;
+    for entry in journal.open.clone().into_iter().rev() {
+        let draft = draft(&entry.path);
+        if matches!(hands.entry(&draft), Ok(There::File { attribute: false, .. })) {
+            hands.remove(&draft).map_err(|error| format!("{draft}: {error}"))?;
+        }
+        let path = place(hands, &entry);
+        match undo(hands, &path, &entry.what, foreign, &mut report) {
+            Ok(true) => journal.settle(hands, entry.number)?,
+            Ok(false) => {}
+            Err(error) => report.trouble.push((path.clone(), explain(&path, &error))),
+        }
+    }
+    Ok(report)
+}
+
+/// Before anything goes back: what changes by itself, and is neither as it was nor as the run has left it, is somebody's by now.
+fn judge(hands: &mut dyn Hands, journal: &mut Journal) -> Result<(), String> {
+    let mut outcomes = Vec::new();
+    for mut entry in journal.unjudged() {
+        let place = place(hands, &entry);
+        let What::Beside { old, seen: Some(seen), kept, form, .. } = &mut entry.what else { continue };
+        let Ok(There::File { text, attribute, .. }) = hands.entry(&place) else { continue };
+        if !same(&text, old, *form, attribute) && !same(&text, seen, *form, attribute) {
+            *kept = Some(text);
+            outcomes.push(entry);
+        }
+    }
+    journal.judge(hands, outcomes)
+}
+
+/// Puts back what has changed by itself; what somebody has set since is told, or stays, or goes. Whether it is settled.
+fn back(
+    hands: &mut dyn Hands,
+    path: &str,
+    (old, kept, form): (&str, Option<&str>, Form),
+    foreign: Foreign,
+    report: &mut Report,
+) -> io::Result<bool> {
+    let wanted = match (kept, foreign) {
+        (Some(kept), Foreign::Tell | Foreign::Keep) => kept,
+        _ => old,
+    };
+    let holds = |hands: &mut dyn Hands| {
+        Ok::<_, io::Error>(match hands.entry(path)? {
+            There::File { text, attribute, .. } => Some(same(&text, wanted, form, attribute)),
+            _ => None,
+        })
+    };
+    match holds(hands)? {
+        None => {
+            report.notes.push(format!("{path}: {GONE}"));
+            return Ok(true);
+        }
+        Some(true) => {}
+        Some(false) => {
+            replace(hands, path, wanted, &form.value(wanted))?;
+            if holds(hands)? != Some(true) {
+                report.trouble.push((path.to_string(), NOT_HELD.to_string()));
+                return Ok(false);
+            }
+            report.done.push(path.to_string());
+        }
+    }
+    let Some(kept) = kept else { return Ok(true) };
+    let is = format!("it holds {}", brief(kept.trim()));
+    match foreign {
+        Foreign::Overwrite => Ok(true),
+        Foreign::Keep => {
+            report.notes.push(format!("{path}: {is}, and stays so"));
+            Ok(true)
+        }
+        Foreign::Tell => {
+            report.trouble.push((path.to_string(), format!("{is}: somebody has changed it since it was noted")));
+            Ok(false)
+        }
+    }
+}
+
 /// Whether the change is settled.
 fn undo(hands: &mut dyn Hands, path: &str, what: &What, foreign: Foreign, report: &mut Report) -> io::Result<bool> {
+    if let What::Beside { old, kept, form, .. } = what {
+        return back(hands, path, (old, kept.as_deref(), *form), foreign, report);
+    }
     match look(hands, path, what)? {
         Now::Before => return Ok(true),
         Now::Gone(why) => {
@@ -232,6 +384,7 @@ fn undo(hands: &mut dyn Hands, path: &str, what: &What, foreign: Foreign, report
             _ => put(hands, path, old, 0o644)?,
         },
         What::File { old: None, .. } | What::Link { .. } => hands.remove(path)?,
+        What::Beside { .. } => {}
         What::Directory => match hands.remove_directory(path) {
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                 // What is in it may be a change that is not settled yet.
@@ -251,7 +404,7 @@ fn undo(hands: &mut dyn Hands, path: &str, what: &What, foreign: Foreign, report
             Ok(true)
         }
         Now::After | Now::Foreign(_) => {
-            report.trouble.push((path.to_string(), "it does not hold what was written to put it back".to_string()));
+            report.trouble.push((path.to_string(), NOT_HELD.to_string()));
             Ok(false)
         }
     }
@@ -262,18 +415,16 @@ pub fn look(hands: &mut dyn Hands, path: &str, what: &What) -> io::Result<Now> {
     let there = hands.entry(path)?;
     Ok(match what {
         What::Value { old, new, form, interrupt } => {
-            let gone = "it is gone, and with it what could be put back";
-            let There::File { text, attribute, .. } = there else { return Ok(Now::Gone(gone)) };
+            let There::File { text, attribute, .. } = there else { return Ok(Now::Gone(GONE)) };
             if let Some(name) = interrupt
                 && !still(hands, path, name)
             {
                 return Ok(Now::Gone("this interrupt is another device's since the host was started again"));
             }
-            let same = |other: &str| text == *other || attribute && form.same(&text, other);
-            match (same(old), same(new)) {
+            match (same(&text, old, *form, attribute), same(&text, new, *form, attribute)) {
                 (true, _) => Now::Before,
                 (_, true) => Now::After,
-                _ => Now::Foreign(format!("it holds {}", super::root::brief(text.trim()))),
+                _ => Now::Foreign(format!("it holds {}", brief(text.trim()))),
             }
         }
         What::File { old, new } => match (there, old) {
@@ -288,6 +439,13 @@ pub fn look(hands: &mut dyn Hands, path: &str, what: &What) -> io::Result<Now> {
             There::Link(to) if to == *target => Now::After,
             _ => Now::Foreign("it is something else".to_string()),
         },
+        What::Beside { old, kept, form, .. } => match there {
+            There::File { text, attribute, .. } => match same(&text, kept.as_ref().unwrap_or(old), *form, attribute) {
+                true => Now::Before,
+                false => Now::After,
+            },
+            _ => Now::Gone(GONE),
+        },
         What::Directory => match there {
             There::Absent => Now::Before,
             There::Directory => Now::After,
@@ -296,10 +454,29 @@ pub fn look(hands: &mut dyn Hands, path: &str, what: &What) -> io::Result<Now> {
     })
 }
 
+/// Where the file of a change is now: interrupts get other numbers when their device begins anew.
+fn place(hands: &mut dyn Hands, entry: &Entry) -> String {
+    let (What::Value { interrupt: Some(name), .. } | What::Beside { interrupt: Some(name), .. }) = &entry.what else {
+        return entry.path.clone();
+    };
+    let found = numbers(hands, name);
+    let file = entry.path.rsplit('/').next().unwrap_or_default();
+    match found.as_slice() {
+        [number] => format!("/proc/irq/{number}/{file}"),
+        // Several of one name: which of them is meant only its number says.
+        _ => entry.path.clone(),
+    }
+}
+
 /// Whether the interrupt of `path` still has its name.
 fn still(hands: &mut dyn Hands, path: &str, name: &str) -> bool {
     let number = path.trim_start_matches("/proc/irq/").split('/').next().unwrap_or_default();
-    let Ok(There::File { text, .. }) = hands.entry("/proc/interrupts") else { return false };
-    let line = text.lines().find_map(|line| line.trim_start().strip_prefix(number)?.strip_prefix(':'));
-    line.and_then(|line| line.split_whitespace().last()) == Some(name)
+    numbers(hands, name).iter().any(|other| other == number)
+}
+
+/// Numbers of the interrupts with this name.
+fn numbers(hands: &mut dyn Hands, name: &str) -> Vec<String> {
+    let Ok(There::File { text, .. }) = hands.entry("/proc/interrupts") else { return Vec::new() };
+    let named = text.lines().filter(|line| line.split_whitespace().last() == Some(name));
+    named.filter_map(|line| Some(line.trim_start().split_once(':')?.0.to_string())).collect()
 }

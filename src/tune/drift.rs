@@ -25,9 +25,10 @@ pub fn drift(hands: &mut dyn Hands, directory: &str) -> Result<Drift, String> {
         return Ok(drift);
     };
     drift.notes.extend(damage);
-    // A path that was changed again holds what the last change gave it.
+    // A path that was changed again holds what the last change gave it. What changes by itself was not applied.
     let mut seen = BTreeSet::new();
-    for change in changes.iter().rev().filter(|change| seen.insert(change.path.clone())) {
+    let made = changes.iter().rev().filter(|change| !matches!(change.what, What::Beside { .. }));
+    for change in made.filter(|change| seen.insert(change.path.clone())) {
         let wanted = match &change.what {
             What::Value { new, .. } => format!("{} was set", brief(new.trim())),
             _ => "it was made".to_string(),

@@ -42,7 +42,7 @@ pub trait Hands {
     fn append(&mut self, path: &str, text: &str) -> io::Result<()>;
     /// Leaves the first bytes of a file.
     fn cut(&mut self, path: &str, length: u64) -> io::Result<()>;
-    /// Keeps every other process from the file that tries the same, until this ends.
+    /// Keeps everybody else from the file who tries the same, until this ends.
     fn lock(&mut self, path: &str) -> io::Result<()>;
 }
 
@@ -186,6 +186,11 @@ impl Hands for Disk {
         let file = File::open(self.place(path)?)?;
         let ours = std::fs::metadata("/proc/self")?.uid();
         let found = file.metadata()?;
+        if let Some(held) = &self.locked
+            && held.metadata().is_ok_and(|held| (held.dev(), held.ino()) == (found.dev(), found.ino()))
+        {
+            return Ok(());
+        }
         if found.uid() != ours || found.mode() & 0o022 != 0 {
             let why =
                 "it belongs to, or may be written by, another user, who would choose what is written to this host";
@@ -194,7 +199,7 @@ impl Hands for Disk {
         match file.try_lock() {
             Ok(()) => self.locked = Some(file),
             Err(TryLockError::WouldBlock) => {
-                return Err(io::Error::new(io::ErrorKind::WouldBlock, "another apply or revert is at work"));
+                return Err(io::Error::new(io::ErrorKind::WouldBlock, "another apply, revert or prove is at work"));
             }
             Err(TryLockError::Error(error)) => return Err(error),
         }

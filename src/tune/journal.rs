@@ -6,10 +6,11 @@
 use super::hands::{Entry as There, Hands};
 use super::mend::Form;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
 
-/// Of the form of its lines.
-const VERSION: u32 = 1;
+/// Of the form of its lines; those of an earlier one are read as well.
+const VERSION: u32 = 2;
 /// What the journal's first directory is called until it is whole.
 const BEGUN: &str = ".penstock-tune-begun";
 /// What the journal is called while its directories are removed.
@@ -25,9 +26,12 @@ enum Line {
     Change(Entry),
     /// It has been put back, or needs not to be.
     Settled { number: u64 },
+    /// A revert has begun: what changes by itself has been looked at, up to the entry of this number, and is not looked at again, as putting
+    /// its causes back moves it.
+    Judged { number: u64 },
 }
 
-/// A change, and what was there before it.
+/// A change, and what was there before it. A later line of the same number takes its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub number: u64,
@@ -53,6 +57,16 @@ pub enum What {
         target: String,
     },
     Directory,
+    /// What the kernel may change by itself when the next value is set.
+    Beside {
+        old: String,
+        /// What it held when all values of the same run had been set; nothing, if it was not there, or the run has not come so far.
+        seen: Option<String>,
+        /// What somebody had set it to when a revert began.
+        kept: Option<String>,
+        form: Form,
+        interrupt: Option<String>,
+    },
 }
 
 /// The journal of a host, open.
@@ -64,6 +78,18 @@ pub struct Journal {
     pub open: Vec<Entry>,
     /// What was found wrong with it.
     pub damage: Vec<String>,
+    /// Entries up to this number have been judged.
+    judged: u64,
+    next: u64,
+}
+
+/// What the lines of a journal come to.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    /// Changes that have not been settled.
+    open: Vec<Entry>,
+    judged: u64,
+    /// The number of the next one.
     next: u64,
 }
 
@@ -91,8 +117,8 @@ impl Journal {
         if whole < text.len() {
             hands.cut(&path, whole as u64).map_err(failed)?;
         }
-        let (open, next) = unsettled(&lines);
-        Ok(Some(Journal { directory: directory.to_string(), made, open, damage, next }))
+        let State { open, judged, next } = state(&lines);
+        Ok(Some(Journal { directory: directory.to_string(), made, open, damage, judged, next }))
     }
 
     /// Changes that have not been settled, of the one in `directory`, and what is wrong with it; it is only looked at. `None`: there is none.
@@ -103,7 +129,7 @@ impl Journal {
             There::File { text, .. } => {
                 let (lines, damage, _) = read(&text);
                 begun(&path, &lines)?;
-                Ok(Some((unsettled(&lines).0, damage)))
+                Ok(Some((state(&lines).open, damage)))
             }
             _ => Err(format!("the journal {path} is no file")),
         }
@@ -117,28 +143,87 @@ impl Journal {
         };
         let made = begin(hands, directory).map_err(failed)?;
         hands.lock(&file_in(directory)).map_err(failed)?;
-        Ok(Journal { directory: directory.to_string(), made, open: Vec::new(), damage: Vec::new(), next: 1 })
+        let (directory, open, damage) = (directory.to_string(), Vec::new(), Vec::new());
+        Ok(Journal { directory, made, open, damage, judged: 0, next: 1 })
     }
 
     /// Notes a change that is about to be made.
     pub fn note(&mut self, hands: &mut dyn Hands, path: &str, what: What) -> Result<(), Refusal> {
-        let entry = Entry { number: self.next, path: path.to_string(), what };
-        self.append(hands, &Line::Change(entry.clone()))?;
-        self.next += 1;
-        self.open.push(entry);
+        self.note_all(hands, vec![(path.to_string(), what)])
+    }
+
+    /// Notes several at once: they are durable together.
+    pub fn note_all(&mut self, hands: &mut dyn Hands, all: Vec<(String, What)>) -> Result<(), Refusal> {
+        let numbered = all.into_iter().zip(self.next..);
+        let entries: Vec<Entry> = numbered.map(|((path, what), number)| Entry { number, path, what }).collect();
+        self.append(hands, entries.iter().cloned().map(Line::Change))?;
+        self.next += entries.len() as u64;
+        self.open.extend(entries);
+        Ok(())
+    }
+
+    /// Notes more of entries that are there, by their numbers.
+    pub fn renew(&mut self, hands: &mut dyn Hands, entries: Vec<Entry>) -> Result<(), Refusal> {
+        self.append(hands, entries.iter().cloned().map(Line::Change))?;
+        entries.into_iter().for_each(|entry| replace(&mut self.open, entry));
+        Ok(())
+    }
+
+    /// The number of the next change.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// What may have changed by itself and has not been judged since: the latest entry of each path.
+    pub fn unjudged(&self) -> Vec<Entry> {
+        let fresh = self.open.iter().filter(|entry| entry.number > self.judged);
+        let mut latest: BTreeMap<&str, &Entry> = BTreeMap::new();
+        for entry in fresh.filter(|entry| matches!(entry.what, What::Beside { .. })) {
+            latest.insert(&entry.path, entry);
+        }
+        latest.into_values().cloned().collect()
+    }
+
+    /// Notes that all of it has been judged, and with what outcome where there is one.
+    pub fn judge(&mut self, hands: &mut dyn Hands, outcomes: Vec<Entry>) -> Result<(), Refusal> {
+        let number = self.next - 1;
+        if self.judged == number {
+            return Ok(());
+        }
+        let lines = outcomes.iter().cloned().map(Line::Change).chain([Line::Judged { number }]);
+        self.append(hands, lines)?;
+        outcomes.into_iter().for_each(|entry| replace(&mut self.open, entry));
+        self.judged = number;
         Ok(())
     }
 
     /// Notes that a change needs no more care.
     pub fn settle(&mut self, hands: &mut dyn Hands, number: u64) -> Result<(), Refusal> {
-        self.append(hands, &Line::Settled { number })?;
+        self.append(hands, [Line::Settled { number }])?;
         self.open.retain(|entry| entry.number != number);
         Ok(())
     }
 
-    fn append(&self, hands: &mut dyn Hands, line: &Line) -> Result<(), Refusal> {
+    /// Forgets what has been settled, if that is all, so that a journal which is kept open does not grow.
+    pub fn shorten(&mut self, hands: &mut dyn Hands) -> Result<(), Refusal> {
+        if !self.open.is_empty() || !self.damage.is_empty() {
+            return Ok(());
+        }
         let path = file_in(&self.directory);
-        let done = hands.append(&path, &encode(line));
+        let first = encode(&Line::Begun { version: VERSION, made: self.made.clone() });
+        let done = hands.cut(&path, first.len() as u64);
+        done.map_err(|error| format!("the journal {path} cannot be shortened: {error}"))?;
+        (self.judged, self.next) = (0, 1);
+        Ok(())
+    }
+
+    fn append(&self, hands: &mut dyn Hands, lines: impl IntoIterator<Item = Line>) -> Result<(), Refusal> {
+        let path = file_in(&self.directory);
+        let text: String = lines.into_iter().map(|line| encode(&line)).collect();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let done = hands.append(&path, &text);
         done.map_err(|error| {
             format!("the journal {path} cannot be written: {error}; what it says holds, and nothing more was changed")
         })
@@ -202,25 +287,33 @@ fn read(text: &str) -> (Vec<Line>, Vec<String>, usize) {
 /// Directories that were made for a journal that begins as it should.
 fn begun(path: &str, lines: &[Line]) -> Result<Vec<String>, Refusal> {
     match lines.first() {
-        Some(Line::Begun { version: VERSION, made }) => Ok(made.clone()),
+        Some(Line::Begun { version: 1..=VERSION, made }) => Ok(made.clone()),
         _ => Err(format!("the journal {path} does not begin as one of this version of penstock; it stays as it is")),
     }
 }
 
-/// Changes that have not been settled, and the number of the next one.
-fn unsettled(lines: &[Line]) -> (Vec<Entry>, u64) {
-    let (mut open, mut next): (Vec<Entry>, u64) = (Vec::new(), 1);
+fn state(lines: &[Line]) -> State {
+    let mut state = State { open: Vec::new(), judged: 0, next: 1 };
     for line in lines {
         match line {
             Line::Begun { .. } => {}
+            Line::Change(entry) if entry.number < state.next => replace(&mut state.open, entry.clone()),
             Line::Change(entry) => {
-                next = next.max(entry.number + 1);
-                open.push(entry.clone());
+                state.next = entry.number + 1;
+                state.open.push(entry.clone());
             }
-            Line::Settled { number } => open.retain(|entry| entry.number != *number),
+            Line::Settled { number } => state.open.retain(|entry| entry.number != *number),
+            Line::Judged { number } => state.judged = *number,
         }
     }
-    (open, next)
+    state
+}
+
+/// An entry in the place of the one with its number.
+fn replace(open: &mut [Entry], entry: Entry) {
+    if let Some(other) = open.iter_mut().find(|other| other.number == entry.number) {
+        *other = entry;
+    }
 }
 
 /// Directories that had to be made.
@@ -331,5 +424,30 @@ mod tests {
         let line = Line::Change(Entry { number: 7, path: "/proc/x".into(), what });
         assert_eq!(decode(encode(&line).trim_end()), Some(line));
         assert_eq!(steps("/a/b/c"), ["/a", "/a/b", "/a/b/c"]);
+    }
+
+    #[test]
+    fn a_later_line_of_a_number_takes_its_place_and_what_was_judged_is_not_judged_again() {
+        let beside = |number: u64, path: &str, kept: Option<&str>| {
+            let (seen, kept) = (Some("2".into()), kept.map(String::from));
+            let what = What::Beside { old: "1".into(), seen, kept, form: Form::Words, interrupt: None };
+            Entry { number, path: path.into(), what }
+        };
+        let lines = [
+            Line::Change(beside(1, "/a", None)),
+            Line::Change(beside(2, "/b", None)),
+            Line::Change(beside(1, "/a", Some("3"))),
+            Line::Judged { number: 2 },
+            Line::Change(beside(3, "/b", None)),
+            Line::Settled { number: 2 },
+            // A line of one that is settled brings it not back.
+            Line::Change(beside(2, "/b", Some("4"))),
+        ];
+        let State { open, judged, next } = state(&lines);
+        assert_eq!((judged, next), (2, 4));
+        assert_eq!(open, [beside(1, "/a", Some("3")), beside(3, "/b", None)]);
+        let (directory, made, damage) = (String::new(), Vec::new(), Vec::new());
+        let journal = Journal { directory, made, open, damage, judged, next };
+        assert_eq!(journal.unjudged(), [beside(3, "/b", None)]);
     }
 }

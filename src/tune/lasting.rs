@@ -163,6 +163,8 @@ fn file_with(hands: &mut dyn Hands, path: &str, lines: &[&Line]) -> Result<Optio
             None => have.push(line.text.clone()),
         }
     }
+    // Drivers make their queues anew, so what is set of a queue comes behind them, whenever it was added.
+    have.sort_by_key(|line| !line.starts_with("driver "));
     let new = have.into_iter().fold(head, |text, line| text + &line + "\n") + tail;
     Ok((old.as_ref() != Some(&new)).then(|| Change::File { path: path.into(), old, new }))
 }

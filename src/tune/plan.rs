@@ -1,7 +1,9 @@
 //! What would be changed on a host: values of the kernel that differ from what checks want, the files that make them last, and what is left
 //! to a person. Nothing is written.
 
+use super::beside::{self, Beside};
 use super::check::{self, Host, Status};
+use super::drivers::Place;
 use super::hands::{Entry, Hands};
 use super::lasting::{self, Change, Refused};
 use super::mend::{self, Knob, Lasts, Later};
@@ -32,6 +34,8 @@ pub struct Value {
     pub check: &'static str,
     pub knob: Knob,
     pub old: String,
+    /// What the kernel may change by itself with it.
+    pub beside: Vec<Beside>,
 }
 
 /// What is left to a person.
@@ -75,7 +79,10 @@ pub fn plan(host: &Host, hands: &mut dyn Hands, choice: &Choice) -> Plan {
                 Ok(Entry::File { text, .. }) if text.chars().any(|c| c.is_control() && !"\n\t".contains(c)) => {
                     left.push(format!("{} holds no text", knob.path));
                 }
-                Ok(Entry::File { text, .. }) => plan.values.push(Value { check: id, knob, old: text }),
+                Ok(Entry::File { text, .. }) => {
+                    let beside = beside::of(host, &knob.path);
+                    plan.values.push(Value { check: id, knob, old: text, beside });
+                }
                 Ok(Entry::Absent) => left.push(format!("{} is not there", knob.path)),
                 Ok(_) => left.push(format!("{} is no file", knob.path)),
                 Err(error) => left.push(format!("{}: {error}", knob.path)),
@@ -90,6 +97,8 @@ pub fn plan(host: &Host, hands: &mut dyn Hands, choice: &Choice) -> Plan {
             }
         }
     }
+    // Drivers make their queues anew, and would undo what was set of a queue before.
+    plan.values.sort_by_key(|value| Place::of(&value.knob.path).is_none());
     plan
 }
 

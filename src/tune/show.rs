@@ -7,7 +7,7 @@ use super::plan::{Left, Plan, Value};
 /// Unified differences, and below them what is left to a person.
 pub fn diff(plan: &Plan, lasting: &[Change], refused: &[Refused]) -> String {
     let mut out = String::new();
-    for Value { check, knob, old } in &plan.values {
+    for Value { check, knob, old, .. } in &plan.values {
         out += &format!("# {check}\n");
         out += &file_diff(&knob.path, Some(old), &format!("{}\n", knob.value));
     }

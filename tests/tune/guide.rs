@@ -29,6 +29,11 @@ fn each_entry_says_what_to_do_how_to_see_it_how_to_undo_it_and_what_it_brings() 
     for Entry { head, fields } in &entries {
         let names: Vec<&str> = fields.iter().filter_map(|field| field.split(':').next()).collect();
         assert_eq!(names, ["do", "verify", "undo", "effect"], "{head}");
+        // Where it is known from: a measurement, a named source, or what follows from numbers; or there is none, or no knob.
+        let effect = fields[3].split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+        let known = ["measured", "source: ", "arithmetic: ", "effect: none", "effect: without it", "effect: a link"];
+        assert!(known.iter().any(|mark| effect.contains(mark)), "{head}: {effect}");
+        assert!(!effect.contains("not measured"), "{head}: what was not tried says so, beside a source: {effect}");
     }
 }
 

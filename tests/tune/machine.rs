@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Modules of the kernel for the machine's drive and NIC; what they need comes with them.
-const MODULES: [&str; 2] = ["/nvme.ko", "/e1000e.ko"];
+/// Modules of the kernel for the machine's drive and NIC; what they need comes with them. And a scheduler for the drive.
+const MODULES: [&str; 3] = ["/nvme.ko", "/e1000e.ko", "/mq-deadline.ko"];
 /// Until it must have begun, and ended: with the hardware's support, and emulated.
 const UP_NS: [u64; 2] = [60_000_000_000, 240_000_000_000];
 const OVER_NS: [u64; 2] = [300_000_000_000, 900_000_000_000];
@@ -190,12 +190,19 @@ fn a_machine_of_two_nodes_is_tuned_and_put_back() {
         "/sys/kernel/mm/transparent_hugepage/enabled",
         "/sys/kernel/mm/transparent_hugepage/defrag",
         "/sys/block/nvme0n1/queue/nomerges",
+        "/sys/block/nvme0n1/queue/scheduler",
         "/sys/class/net/eth0/queues/rx-0/rps_cpus",
         "/ethtool/eth0/rings/rx",
     ] {
         for done in ["set", "put back"] {
             assert!(said.lines().any(|line| line == format!("{done} {path}")), "{done} {path}: no;\n{said}");
         }
+    }
+    // What the kernel moves with them is told, and goes back.
+    for path in ["/proc/sys/vm/min_free_kbytes", "/sys/block/nvme0n1/queue/nr_requests"] {
+        let told =
+            said.lines().any(|line| line.starts_with(&format!("note: {path}: changed by the kernel with this, from ")));
+        assert!(told && said.lines().any(|line| line == format!("put back {path}")), "{path}: no;\n{said}");
     }
     let moved = said.lines().filter(|line| line.starts_with("set /proc/irq/")).count();
     assert!(moved > 0, "{said}");

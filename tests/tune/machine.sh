@@ -25,12 +25,11 @@ tune() { # arguments: what it says, and how it ends
   penstock tune "$@"
   echo "= $1 ended with $?"
 }
-# Every value that can be set, all that drivers say, and all files that last. What changes by itself is left out; the kernel raises min_free_kbytes
-# when transparent huge pages are switched, by as much as it has come to think right since it booted.
+# Every value that can be set, all that drivers say, and all files that last. What changes by itself, while nobody changes anything, is left out.
 everything() {
   link
   find /proc/sys /proc/irq /sys/block/nvme0n1/ /sys/devices/system /sys/devices/virtual/workqueue /sys/kernel/mm /sys/module/pcie_aspm \
-    /sys/class/net/eth0/ -type f -perm -600 2>/dev/null | grep -v -e min_free_kbytes -e ns_last_pid -e random/ -e /power/ -e uevent -e byte_queue_limits/limit | sort | xargs grep -s ''
+    /sys/class/net/eth0/ -type f -perm -600 2>/dev/null | grep -v -e ns_last_pid -e random/ -e /power/ -e uevent -e byte_queue_limits/limit | sort | xargs grep -s ''
   penstock tune describe | sed -n '/^\[nic/,/^$/p'
   find /etc /var | sort
 }
@@ -42,6 +41,11 @@ echo f >/sys/class/net/eth0/queues/rx-0/rps_cpus
 for number in $(awk '$NF ~ /^eth0/ { sub(":", "", $1); print $1 }' /proc/interrupts); do
   echo 0 >/proc/irq/$number/smp_affinity_list
 done
+# And what the kernel moves when others are switched: another reserve than it would choose, a scheduler with settings of its own.
+echo mq-deadline >/sys/block/nvme0n1/queue/scheduler
+echo 77 >/sys/block/nvme0n1/queue/nr_requests
+echo 444 >/sys/block/nvme0n1/queue/iosched/read_expire
+echo 9999 >/proc/sys/vm/min_free_kbytes
 link
 tune map
 everything >/tmp/before
@@ -54,7 +58,7 @@ cmp -s /tmp/before /tmp/applied && echo "= nothing has changed" || echo "= somet
 tune revert
 everything >/tmp/after
 cmp -s /tmp/before /tmp/after && echo "= all is as before" || diff /tmp/before /tmp/after
-diff /tmp/before /tmp/applied | grep -e '^[-+]"rx"' -e '^[-+].*swappiness' -e '^[-+].*nomerges'
+diff /tmp/before /tmp/applied | grep -e '^[-+].*min_free_kbytes' -e '^[-+].*nr_requests' -e '^[-+]"rx"' -e '^[-+].*swappiness' -e '^[-+].*nomerges'
 # Killed somewhere on the way, and then there and back again.
 for part in 1 2 4; do
   penstock tune apply --with nic-rings >/dev/null &

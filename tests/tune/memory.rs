@@ -55,6 +55,37 @@ impl Memory {
         }
     }
 
+    /// What the kernel, or a driver, changes with a value that has been written, also when it is put back.
+    fn by_itself(&mut self, path: &str) {
+        let shown = match self.tree.get(path) {
+            Some(Entry::File { text, .. }) => text.clone(),
+            _ => String::new(),
+        };
+        if path == "/sys/kernel/mm/transparent_hugepage/enabled" {
+            self.kernel_sets("/proc/sys/vm/min_free_kbytes", "67584\n");
+        } else if let Some(queue) = path.strip_suffix("/scheduler") {
+            let none = shown.contains("[none]");
+            self.kernel_sets(&format!("{queue}/nr_requests"), if none { "1023\n" } else { "256\n" });
+            let own = format!("{queue}/iosched/read_expire");
+            match none {
+                true => _ = self.tree.remove(&own),
+                false => self.tree.extend([(own, attribute("500\n"))]),
+            }
+        } else if let Some(nic) = path.strip_prefix("/ethtool/").and_then(|rest| rest.split('/').next()) {
+            let queues = format!("/sys/class/net/{nic}/queues/");
+            let steered = |path: &&String| path.starts_with(&queues) && path.ends_with("rps_cpus");
+            let paths: Vec<String> = self.tree.keys().filter(steered).cloned().collect();
+            paths.iter().for_each(|path| self.kernel_sets(path, "0\n"));
+            self.kernel_sets("/proc/irq/27/smp_affinity_list", "0-3\n");
+        }
+    }
+
+    fn kernel_sets(&mut self, path: &str, text: &str) {
+        if let Some(Entry::File { attribute: true, text: held, .. }) = self.tree.get_mut(path) {
+            *held = text.to_string();
+        }
+    }
+
     fn parent_must_be_there(&self, path: &str) -> io::Result<()> {
         let parent = path.rsplit_once('/').expect("an absolute path").0;
         let there = parent.is_empty() || self.tree.get(parent) == Some(&Entry::Directory);
@@ -65,6 +96,10 @@ impl Memory {
         let prefix = format!("{path}/");
         self.tree.keys().filter(|other| other.starts_with(&prefix)).cloned().collect()
     }
+}
+
+fn attribute(text: &str) -> Entry {
+    Entry::File { text: text.to_string(), mode: 0o644, attribute: true }
 }
 
 fn part(text: &str, last: Last) -> &str {
@@ -116,6 +151,7 @@ impl Hands for Memory {
             // A value is taken as a whole or not at all.
             if last == Last::Done {
                 *held = kept.or_else(|| shown(path, held, text)).ok_or(io::ErrorKind::InvalidInput)?;
+                host.by_itself(path);
             }
             Ok(())
         })

@@ -110,6 +110,34 @@ fn an_interrupt_puts_everything_back() {
     }
 }
 
+/// What one prove has set for a moment is not what was there before for another, nor for an apply or a revert.
+#[test]
+fn while_a_value_is_tried_nobody_else_changes_the_host() {
+    let tree = unfold(&entries("virtio"), "prove-twice");
+    let mut child = stuck(&tree);
+    for (name, more) in [
+        ("prove", &["prove", "timer-migration", "--data", DATA, "--command", "echo 1"][..]),
+        ("apply", &["apply", "--data", DATA]),
+        ("revert", &["revert"]),
+    ] {
+        let (code, text) = run(&tree.0, more);
+        assert!(code == Some(1) && text.contains("another apply, revert or prove is at work"), "{name}: {text}");
+        assert!(text.contains("/var/lib/penstock-tune-prove"), "{name}: {text}");
+        assert_eq!(value(&tree.0), "1", "{name}");
+    }
+    signal(&child, "-INT");
+    assert_eq!(child.wait().expect("it is ours").code(), Some(1));
+    as_before(&tree.0);
+    // And an apply after one that was killed notes what was there before it.
+    let mut child = stuck(&tree);
+    signal(&child, "-KILL");
+    child.wait().expect("it is ours");
+    let (code, text) = run(&tree.0, &["apply", "--only", "swappiness", "--data", DATA]);
+    assert!(code == Some(0) && text.contains("an earlier prove was interrupted"), "{text}");
+    assert_eq!((value(&tree.0).as_str(), run(&tree.0, &["revert"]).0), ("1", Some(0)));
+    as_before(&tree.0);
+}
+
 #[test]
 fn after_a_crash_the_next_prove_or_revert_puts_everything_back() {
     let tree = unfold(&entries("virtio"), "prove-killed");

@@ -36,13 +36,17 @@ impl Server {
 
     /// `more`: further flags.
     fn start_with(scratch: &Path, before: &[&str], more: &[&str]) -> Server {
+        Server::start_on("0", scratch, before, more)
+    }
+
+    fn start_on(cores: &str, scratch: &Path, before: &[&str], more: &[&str]) -> Server {
         let socket = scratch.join("notify");
         let told = UnixDatagram::bind(&socket).expect("the path is free");
         told.set_read_timeout(Some(PATIENCE)).expect("a time");
         let program = env!("CARGO_BIN_EXE_penstock");
         let mut command = Command::new(before.first().unwrap_or(&program));
         command.args(before.iter().skip(1)).args(before.first().map(|_| program));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--disk", "1G", "--cores", "0", "--data"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--disk", "1G", "--cores", cores, "--data"]);
         command.arg(scratch.join("data")).args(more).env("NOTIFY_SOCKET", &socket);
         let out = std::fs::File::create(scratch.join("out")).expect("it can be made");
         let err = std::fs::File::create(scratch.join("err")).expect("it can be made");
@@ -54,6 +58,18 @@ impl Server {
         let mut bytes = [0; 64];
         let length = self.told.recv(&mut bytes).expect("it says something in time");
         String::from_utf8_lossy(&bytes[..length]).into_owned()
+    }
+
+    /// All that has been said and not been heard yet.
+    fn pending(&self) -> Vec<String> {
+        self.told.set_nonblocking(true).expect("a flag");
+        let mut heard = Vec::new();
+        let mut bytes = [0; 64];
+        while let Ok(length) = self.told.recv(&mut bytes) {
+            heard.push(String::from_utf8_lossy(&bytes[..length]).into_owned());
+        }
+        self.told.set_nonblocking(false).expect("a flag");
+        heard
     }
 
     fn terminate(&mut self) -> Option<i32> {
@@ -143,6 +159,66 @@ fn a_watchdog_is_told_that_all_is_well_until_the_stop() {
     std::thread::sleep(Duration::from_millis(500));
     server.terminate();
     assert_eq!(server.hear(), "STOPPING=1");
+}
+
+/// One thread of the server stands still, as a debugger would hold it; it goes on when this is dropped.
+struct Held(Child);
+
+impl Held {
+    /// `None`: no python3, or it may not be done.
+    fn new(process: u32, thread: &str) -> Option<Held> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tune/held.py");
+        let mut command = Command::new("python3");
+        command.arg(script).arg(process.to_string()).arg(thread).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut held = Held(command.spawn().ok()?);
+        let mut said = String::new();
+        let mut out = std::io::BufReader::new(held.0.stdout.take().expect("it was asked for"));
+        std::io::BufRead::read_line(&mut out, &mut said).expect("a pipe");
+        if said != "held\n" {
+            let code = held.0.wait().expect("it is ours").code();
+            assert_eq!(code, Some(77), "{thread} is not held");
+            return None;
+        }
+        Some(held)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// How long nothing is to be heard: a worker that has nothing to do takes a turn a second.
+const SILENCE: Duration = Duration::from_secs(4);
+
+#[test]
+fn one_worker_that_hangs_silences_the_signs_of_life_until_it_goes_on() {
+    let several = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+    let (cores, last) = if several { ("0,1", "worker-1") } else { ("0", "worker-0") };
+    let scratch = Scratch::new("watchdog-hung");
+    let mut server = Server::start_on(cores, &scratch.0, &["env", "WATCHDOG_USEC=2000000"], &[]);
+    let alive = |server: &Server| {
+        let heard = (0..1000).map(|_| server.hear()).find(|state| state == "WATCHDOG=1");
+        assert!(heard.is_some(), "no sign of life");
+    };
+    while server.hear() != "READY=1" {}
+    alive(&server);
+    for _ in 0..2 {
+        let Some(held) = Held::new(server.child.id(), last) else {
+            return println!("SKIPPED: no python3, or no thread may be held here");
+        };
+        server.pending();
+        std::thread::sleep(SILENCE);
+        // It may have taken a turn between the last look and the moment from which it stands, but no more.
+        let heard = server.pending();
+        assert!(heard.len() <= 1, "{heard:?}");
+        drop(held);
+        alive(&server);
+        alive(&server);
+    }
+    assert_eq!(server.terminate(), Some(0));
 }
 
 /// The file says what holds for the whole host: the least that anybody asks for.

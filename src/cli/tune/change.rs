@@ -1,6 +1,7 @@
 //! `penstock tune plan`, `describe`, `apply`, `revert`.
 
-use super::{Goal, data_directory, print};
+use super::prove::{put_back_tried, tried};
+use super::{GOAL_HELP, Goal, data_directory, print};
 use crate::tune::apply::{self, Foreign, Report};
 use crate::tune::check::Host;
 use crate::tune::hands::Disk;
@@ -19,8 +20,7 @@ const TROUBLE: u8 = 6;
 /// Which changes.
 #[derive(clap::Args, Debug)]
 pub struct Which {
-    /// What the host is for
-    #[arg(long, value_enum, default_value = "latency")]
+    #[arg(long, value_enum, default_value = "latency", help = GOAL_HELP)]
     profile: Goal,
     /// Data directory, for the file system under it [default: as for serve]
     #[arg(long, value_name = "DIR")]
@@ -83,6 +83,7 @@ pub fn describe(root: &Root, which: &Which, here: bool) -> Result<ExitCode, Stri
 
 pub fn apply(root: &Root, which: &Which, here: bool, kept: &Kept) -> Result<ExitCode, String> {
     let directory = journal(kept)?;
+    put_back_tried(root, &tried(&directory))?;
     let mut hands = hands(root)?;
     let plan = made(root, which, here, &mut hands)?;
     let report = apply::apply(&mut hands, &directory, &plan)?;
@@ -110,7 +111,7 @@ pub fn revert(root: &Root, kept: &Kept, since: &Since) -> Result<ExitCode, Strin
     };
     let mut hands = hands(root)?;
     // What a trial has set goes before what was there when it began.
-    let tried = apply::revert(&mut hands, &format!("{directory}-prove"), foreign)?;
+    let tried = apply::revert(&mut hands, &tried(&directory), foreign)?;
     let applied = apply::revert(&mut hands, &directory, foreign)?;
     let Some(report) = both(tried, applied) else {
         print(&format!("nothing to put back: there is no journal in {directory}\n"))?;

@@ -42,8 +42,7 @@ enum What {
     /// Says what is not as it should be, why, and how to mend it. Ends with 0 if nothing is wrong, 3 if the worst is something that could not
     /// be read, 4 if it is a warning, 5 if it is a failure.
     Check {
-        /// What the host is for
-        #[arg(long, value_enum, default_value = "latency")]
+        #[arg(long, value_enum, default_value = "latency", help = GOAL_HELP)]
         profile: Goal,
         /// For programs
         #[arg(long)]
@@ -91,6 +90,10 @@ enum What {
     /// Says whether what `apply` has changed still holds. Ends with 7 if something does not.
     Watch(watch::Args),
 }
+
+/// Of --profile: why its default is not that of `serve`.
+const GOAL_HELP: &str = "What the host is for. By default it is readied for the shortest tail; `serve` by itself takes nothing from other programs of \
+     its host, so its default is throughput: give it --profile latency on a host that was readied for that";
 
 /// What a host is for, as the command line names it.
 #[derive(ValueEnum, Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! `penstock tune prove`: whether what a check wants has an effect on this host.
 
 use super::change::{Kept, Which, hands, journal, with_plan};
-use super::{Goal, print};
+use super::{GOAL_HELP, Goal, print};
 use crate::cli::directory;
 use crate::io::clock::Clock;
 use crate::io::device;
@@ -9,6 +9,8 @@ use crate::io::drive::{Drive, Spread};
 use crate::io::gauge::{PingPong, jitter};
 use crate::io::process::Signals;
 use crate::tune::apply::{self, Foreign, Report};
+use crate::tune::hands::Disk;
+use crate::tune::journal::Journal;
 use crate::tune::plan::Plan;
 use crate::tune::prove::{PAIRS_MAX, PAIRS_MIN, Pair, Probe, Verdict, begins_without, probe, verdict};
 use crate::tune::root::{Root, brief};
@@ -36,8 +38,7 @@ pub struct Args {
     check: String,
     #[command(flatten)]
     kept: Kept,
-    /// What the host is for
-    #[arg(long, value_enum, default_value = "latency")]
+    #[arg(long, value_enum, default_value = "latency", help = GOAL_HELP)]
     profile: Goal,
     /// Data directory; durable writes are tried in it, and no server may have it then [default: as for serve]
     #[arg(long, value_name = "DIR")]
@@ -90,15 +91,17 @@ enum Gauge {
     Command(String),
 }
 
+/// Where the journal of a trial is, beside that of what was applied.
+pub fn tried(journal: &str) -> String {
+    format!("{journal}-prove")
+}
+
 pub fn run(root: &Root, args: &Args, here: bool) -> Result<ExitCode, String> {
-    let directory = format!("{}-prove", journal(&args.kept)?);
+    let directory = tried(&journal(&args.kept)?);
     if !here && args.command.is_none() {
         return Err("prove measures this host: with --root only a --command has a place there".to_string());
     }
-    let knobs = Knobs { root, directory: &directory };
-    for path in knobs.put_back()? {
-        eprintln!("penstock: an earlier prove was interrupted: {path} was put back");
-    }
+    put_back_tried(root, &directory)?;
     let which = Which::only(args.profile, args.data.clone(), &args.check);
     let (plan, cores) = with_plan(root, &which, here, &mut hands(root)?, |host, plan| (plan, host.worker_cores()))?;
     let plan = provable(&args.check, plan)?;
@@ -110,9 +113,10 @@ pub fn run(root: &Root, args: &Args, here: bool) -> Result<ExitCode, String> {
         stopped.get()
     };
     let ns = args.seconds * 1_000_000_000;
+    let mut knobs = Knobs::begin(root, &directory)?;
     let measured = knobs.measure(&plan, &mut gauge, (args.pairs, ns), &stop);
     // Whatever has ended it.
-    knobs.put_back()?;
+    knobs.end()?;
     let measured = measured?;
     if stop() {
         return Err("stopped by a signal; everything was put back".to_string());
@@ -173,38 +177,63 @@ fn gauge(args: &Args, cores: &[usize]) -> Result<Gauge, String> {
     })
 }
 
-/// Values that come and go.
-struct Knobs<'a> {
-    root: &'a Root,
-    /// Of the journal of what is set for a moment.
-    directory: &'a str,
+/// Puts back what a trial has set that was interrupted, and says so. One that is under way is an error: what it has set for a moment is no value of
+/// this host.
+pub fn put_back_tried(root: &Root, directory: &str) -> Result<(), String> {
+    let mut hands = hands(root)?;
+    let Some(mut journal) = Journal::open(&mut hands, directory)? else { return Ok(()) };
+    for path in put_back(&mut hands, &mut journal)? {
+        eprintln!("penstock: an earlier prove was interrupted: {path} was put back");
+    }
+    journal.end(&mut hands)
 }
 
-impl Knobs<'_> {
+/// Gives all values what they held; tells which that were.
+fn put_back(hands: &mut Disk, journal: &mut Journal) -> Result<Vec<String>, String> {
+    let Report { done, trouble, .. } = apply::put_all(hands, journal, Foreign::Tell)?;
+    match trouble.first() {
+        None => Ok(done),
+        Some((path, trouble)) => Err(format!(
+            "{path} was not put back: {trouble}; `penstock tune revert --overwrite` puts it back all the same, --keep leaves it"
+        )),
+    }
+}
+
+/// Values that come and go. Its journal is open, and locked, from the first to the last of them, so that nobody else takes what is set for a moment
+/// for what was there before.
+struct Knobs {
+    hands: Disk,
+    journal: Journal,
+}
+
+impl Knobs {
+    fn begin(root: &Root, directory: &str) -> Result<Knobs, String> {
+        let mut hands = hands(root)?;
+        let journal = Journal::begin(&mut hands, directory)?;
+        Ok(Knobs { hands, journal })
+    }
+
     /// Gives them the values of the plan.
-    fn set(&self, plan: &Plan) -> Result<(), String> {
-        // Hands hold the journal's lock for as long as they are there.
-        match apply::apply(&mut hands(self.root)?, self.directory, plan)?.trouble.first() {
+    fn set(&mut self, plan: &Plan) -> Result<(), String> {
+        match apply::make_all(&mut self.hands, &mut self.journal, plan)?.trouble.first() {
             None => Ok(()),
             Some((path, why)) => Err(format!("{path} cannot be set: {why}")),
         }
     }
 
-    /// Gives them back what they held; tells which that were.
-    fn put_back(&self) -> Result<Vec<String>, String> {
-        let report = apply::revert(&mut hands(self.root)?, self.directory, Foreign::Tell)?;
-        let Report { done, trouble, .. } = report.unwrap_or_default();
-        match trouble.first() {
-            None => Ok(done),
-            Some((path, trouble)) => Err(format!(
-                "{path} was not put back: {trouble}; `penstock tune revert --overwrite` puts it back all the same, --keep leaves it"
-            )),
-        }
+    fn put_back(&mut self) -> Result<(), String> {
+        put_back(&mut self.hands, &mut self.journal)?;
+        self.journal.shorten(&mut self.hands)
+    }
+
+    fn end(mut self) -> Result<(), String> {
+        self.put_back()?;
+        self.journal.end(&mut self.hands)
     }
 
     /// The pairs of each figure. What is set when this ends is in the journal.
     fn measure(
-        &self,
+        &mut self,
         plan: &Plan,
         gauge: &mut Gauge,
         (count, ns): (u64, u64),
@@ -221,7 +250,7 @@ impl Knobs<'_> {
                 }
                 match with {
                     true => self.set(plan)?,
-                    false => _ = self.put_back()?,
+                    false => self.put_back()?,
                 }
                 std::thread::sleep(SETTLE);
                 seen[usize::from(with)] = gauge.run(ns, stop)?;

@@ -1,7 +1,7 @@
 //! `penstock tune watch`: whether what was applied still holds.
 
 use super::change::{Kept, journal};
-use super::{Goal, data_directory, print};
+use super::{GOAL_HELP, Goal, data_directory, print};
 use crate::io::process::Signals;
 use crate::tune::check::{self, Host};
 use crate::tune::discover;
@@ -19,8 +19,7 @@ const DRIFTED: u8 = 7;
 pub struct Args {
     #[command(flatten)]
     kept: Kept,
-    /// What the host is for, for the checks among the metrics
-    #[arg(long, value_enum, default_value = "latency")]
+    #[arg(long, value_enum, default_value = "latency", help = format!("For the checks among the metrics. {GOAL_HELP}"))]
     profile: Goal,
     /// Data directory, for the file system under it [default: as for serve]
     #[arg(long, value_name = "DIR")]

@@ -3,10 +3,12 @@
 use super::super::cores::parse_mask;
 use super::super::group::group;
 use super::super::map::some;
-use super::judge::{absent, each, files, listed, met, number, unknown, unmet, verdict, words};
+use super::judge::{absent, each, files, listed, met, number, process, unknown, unmet, verdict, words};
 use super::{Check, FAIL, Finding, Host, INFO, JITTER, Persist, Profile, Status, TAIL, WARN};
 
 const CPU: &str = "/sys/devices/system/cpu";
+/// Programs that keep the clock right, as the kernel shortens their names.
+const CLOCK_KEEPERS: &[&str] = &["chronyd", "ntpd", "systemd-timesyn", "phc2sys"];
 /// A core may sleep this deep.
 const WAKE_US_MAX: i64 = 3;
 
@@ -88,6 +90,22 @@ pub const CHECKS: &[Check] = &[
         mend: "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource, if available_clocksource has it",
         persist: Persist::Systemd,
         risk: "wrong time where the TSC is not stable",
+    },
+    Check {
+        id: "time-sync",
+        severity: WARN,
+        judge: |host| {
+            let wanted = "a program that keeps the clock right";
+            match process(host, CLOCK_KEEPERS) {
+                Ok(Some((_, name))) => met(name, wanted),
+                Ok(None) => unmet(format!("none of {}", CLOCK_KEEPERS.join(", ")), wanted),
+                Err(why) => unknown(why, wanted),
+            }
+        },
+        why: "records carry the time of their arrival, and retention and leases of readers go by it",
+        mend: "install chrony, or switch systemd-timesyncd on",
+        persist: Persist::Systemd,
+        risk: "none",
     },
     Check {
         id: "hard-lockup-watchdog",

@@ -35,12 +35,12 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         id: "completion-core",
-        severity: TAIL,
+        severity: INFO,
         judge: |host| queues(host, "rq_affinity", "2", |value| value == "2"),
-        why: "a completion on another core than the one that asked has to be passed on",
-        mend: "echo 2 > /sys/block/DRIVE/queue/rq_affinity",
+        why: "completions of several cores spread over these; where cores share a queue each is passed on by one interruption more",
+        mend: "echo 2 > /sys/block/DRIVE/queue/rq_affinity, and see with prove whether it helps",
         persist: Persist::Udev,
-        risk: "none",
+        risk: "later acks where a drive has fewer queues than there are workers",
     },
     Check {
         id: "write-throttling",

@@ -77,6 +77,21 @@ pub fn files(root: &Root, things: impl IntoIterator<Item = (String, String)>) ->
     things.into_iter().map(|(name, path)| (name, root.text(&path))).collect()
 }
 
+/// A process that has one of these names: its number and its name.
+pub fn process(host: &Host, wanted: &[&str]) -> Result<Option<(String, String)>, Unknown> {
+    let numbers = host.root.names("/proc")?;
+    let numbers = numbers.into_iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
+    // A process that ends meanwhile is none that matters.
+    let named = numbers.filter_map(|number| Some((host.root.text(&format!("/proc/{number}/comm")).ok()?, number)));
+    let found = named.map(|(name, number)| (number, name)).find(|(_, name)| wanted.contains(&name.as_str()));
+    // A container sees its own processes only: one that is not among them may run all the same.
+    let all = || host.root.text("/proc/2/comm").is_ok_and(|name| name == "kthreadd");
+    match found.is_some() || all() {
+        true => Ok(found),
+        false => Err(Unknown::because("the processes of the host cannot be seen from here")),
+    }
+}
+
 /// `a, b, c, d and 3 more`.
 pub fn listed(names: &[String]) -> String {
     let named = names.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");

@@ -4,7 +4,7 @@ use super::super::cores::parse_mask;
 use super::super::map::some;
 use super::super::root::Unknown;
 use super::super::topology::{Interrupt, Nic};
-use super::judge::{Seen, absent, each, met, number, unknown, unmet, verdict};
+use super::judge::{Seen, absent, each, met, number, process, unknown, unmet, verdict};
 use super::{Check, Finding, Host, INFO, JITTER, Persist, TAIL, WARN};
 use std::collections::BTreeSet;
 
@@ -277,22 +277,10 @@ fn spread(nic: &Nic) -> Result<String, Unknown> {
 
 fn irqbalance(host: &Host) -> Finding {
     let wanted = "not running";
-    let processes = match host.root.names("/proc") {
-        Ok(names) => names,
-        Err(why) => return unknown(why, wanted),
-    };
-    let numbers: Vec<&String> = processes.iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit())).collect();
-    // A process that ends meanwhile is none that matters.
-    let found = numbers
-        .iter()
-        .find(|number| host.root.text(&format!("/proc/{number}/comm")).is_ok_and(|name| name == "irqbalance"));
-    match (found, numbers.len()) {
-        (Some(number), _) => unmet(format!("process {number}"), wanted),
-        // A container sees its own processes only: whoever moves interrupts is not among them.
-        (None, _) if !host.root.text("/proc/2/comm").is_ok_and(|name| name == "kthreadd") => {
-            unknown("the processes of the host cannot be seen from here", wanted)
-        }
-        (None, _) => met("not running", wanted),
+    match process(host, &["irqbalance"]) {
+        Ok(Some((number, _))) => unmet(format!("process {number}"), wanted),
+        Ok(None) => met("not running", wanted),
+        Err(why) => unknown(why, wanted),
     }
 }
 

@@ -86,6 +86,7 @@ const REMEDIES: &[(&str, Remedy)] = &[
     ("isolation", Remedy::Asked(cpu::isolation, "nothing else may use these cores afterwards")),
     ("workqueues", Remedy::Of(cpu::workqueues)),
     ("clock-source", Remedy::Of(cpu::clock_source)),
+    ("time-sync", Remedy::Person("which program keeps the clock is a matter of the network it is in")),
     ("hard-lockup-watchdog", Remedy::Sysctl("kernel/nmi_watchdog", "0")),
     ("timer-migration", Remedy::Sysctl("kernel/timer_migration", "0")),
     ("statistics-interval", Remedy::Sysctl("vm/stat_interval", "10")),

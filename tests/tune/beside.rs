@@ -1,0 +1,117 @@
+//! What the kernel changes by itself with a value that `apply` sets: that it goes back as well, and that what somebody has set there stays.
+
+use super::change::{JOURNAL, differing, memory, reverted, small, text};
+use super::memory::{Last, Memory};
+use penstock::tune::apply::{Foreign, Report, apply, revert};
+use penstock::tune::drift::drift;
+use penstock::tune::hands::Entry;
+
+/// Large pages, a scheduler, a driver: what each moves beside it is as it was, though the kernel moves it again on the way back.
+#[test]
+fn what_the_kernel_changes_by_itself_goes_back_as_well() {
+    let (tree, plan) = small("beside");
+    let clean = memory(&tree.0, &plan, true);
+    let queue = "/sys/block/vda/queue";
+    let (reserve, requests) = ("/proc/sys/vm/min_free_kbytes", format!("{queue}/nr_requests"));
+    let (own, moved) = (format!("{queue}/iosched/read_expire"), "/proc/irq/27/smp_affinity_list");
+    let mut host = clean.clone();
+    let report = apply(&mut host, JOURNAL, &plan).expect("nothing fails");
+    assert_eq!(report.trouble, []);
+    assert_eq!((text(&host, reserve), text(&host, &requests)), ("67584".to_string(), "1023".to_string()));
+    assert!(!host.tree.contains_key(&own));
+    // What a driver resets is set after it.
+    let wanted = |path: &str| plan.values.iter().find(|value| value.knob.path == path).map(|value| &value.knob.value);
+    assert_eq!(Some(&text(&host, moved)), wanted(moved));
+    for (path, from, to) in [(reserve, "22528", "67584"), (requests.as_str(), "64", "1023")] {
+        let note =
+            format!("{path}: changed by the kernel with this, from \"{from}\" to \"{to}\"; a revert puts it back");
+        assert!(report.notes.contains(&note), "{:?}", report.notes);
+    }
+    // It is no change of penstock's, so it is no drift.
+    let watched = drift(&mut host, JOURNAL).expect("whole");
+    assert_eq!((watched.drifted.len(), watched.applied), (0, report.done.len()));
+    let report = reverted(&mut host, Foreign::Tell);
+    assert_eq!(report.trouble, []);
+    for path in [reserve, requests.as_str(), own.as_str()] {
+        assert!(report.done.iter().any(|done| done == path), "{path}: {:?}", report.done);
+    }
+    assert!(host.tree == clean.tree, "{}", differing(&host.tree, &clean.tree));
+}
+
+#[test]
+fn what_somebody_else_has_set_beside_a_change_is_told_and_stays() {
+    let (tree, plan) = small("beside-foreign");
+    let clean = memory(&tree.0, &plan, true);
+    let requests = "/sys/block/vda/queue/nr_requests";
+    let mut changed = clean.clone();
+    apply(&mut changed, JOURNAL, &plan).expect("nothing fails");
+    let Some(Entry::File { text: held, .. }) = changed.tree.get_mut(requests) else { panic!("it is there") };
+    *held = "512\n".into();
+    let told = |report: &Report| report.trouble.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>();
+    let mut host = changed.clone();
+    for _ in 0..2 {
+        assert_eq!(told(&reverted(&mut host, Foreign::Tell)), [requests], "the journal keeps it");
+        assert_eq!(
+            text(&host, requests),
+            "512",
+            "the scheduler that came back has another number, but somebody wanted this one"
+        );
+    }
+    let mut kept = host.clone();
+    assert_eq!(told(&reverted(&mut kept, Foreign::Keep)), Vec::<String>::new());
+    assert_eq!(text(&kept, requests), "512");
+    assert!(revert(&mut kept, JOURNAL, Foreign::Tell).expect("nothing to read").is_none());
+    assert_eq!(told(&reverted(&mut host, Foreign::Overwrite)), Vec::<String>::new());
+    assert!(host.tree == clean.tree, "{}", differing(&host.tree, &clean.tree));
+    // Wherever the first revert stops: what it has moved itself is nobody's.
+    let mut whole = changed.clone();
+    reverted(&mut whole, Foreign::Tell);
+    for step in 1..=whole.steps {
+        let mut host = changed.restarted();
+        host.crash = Some((step, Last::Done));
+        let _ = revert(&mut host, JOURNAL, Foreign::Tell);
+        let mut back = host.restarted();
+        assert_eq!(told(&reverted(&mut back, Foreign::Tell)), [requests], "step {step}");
+        assert_eq!(text(&back, requests), "512", "step {step}");
+    }
+}
+
+/// A driver that makes its queues anew gives their interrupts other numbers.
+#[test]
+fn an_interrupt_is_found_by_its_name() {
+    let (tree, plan) = small("renumbered");
+    let clean = memory(&tree.0, &plan, true);
+    let mut host = clean.clone();
+    apply(&mut host, JOURNAL, &plan).expect("nothing fails");
+    let value = plan.values.iter().find(|value| value.knob.interrupt.is_some()).expect("it is in the plan");
+    let number = value.knob.path.split('/').nth(3).expect("it has a number").to_string();
+    let renumber = |host: &mut Memory| {
+        let Some(Entry::File { text, .. }) = host.tree.get_mut("/proc/interrupts") else { panic!("it is there") };
+        *text = text.replace(&format!("{number}:"), "99:");
+        let there = host.tree.remove(&value.knob.path).expect("it is there");
+        host.tree.insert("/proc/irq/99/smp_affinity_list".into(), there);
+    };
+    renumber(&mut host);
+    assert_eq!(reverted(&mut host, Foreign::Tell).trouble, []);
+    assert_eq!(text(&host, "/proc/irq/99/smp_affinity_list"), value.old.trim());
+    // Before it is set, the number may already be another's.
+    let mut host = clean.clone();
+    renumber(&mut host);
+    let report = apply(&mut host, JOURNAL, &plan).expect("the journal can be written");
+    let why = &report.trouble.iter().find(|(path, _)| *path == value.knob.path).expect("it was told").1;
+    assert!(why.contains("apply once more"), "{why}");
+}
+
+#[test]
+fn an_interrupt_that_is_another_device_s_now_is_left_alone() {
+    let (tree, plan) = small("interrupt");
+    let mut host = memory(&tree.0, &plan, true);
+    let value = plan.values.iter().find(|value| value.knob.interrupt.is_some()).expect("it is in the plan");
+    apply(&mut host, JOURNAL, &plan).expect("nothing fails");
+    let name = value.knob.interrupt.clone().expect("it has a name");
+    let Some(Entry::File { text, .. }) = host.tree.get_mut("/proc/interrupts") else { panic!("it is there") };
+    *text = text.replace(&name, "xhci_hcd");
+    let report = reverted(&mut host, Foreign::Tell);
+    assert!(report.notes.iter().any(|note| note.contains("another device's")), "{:?}", report.notes);
+    assert!(matches!(&host.tree[&value.knob.path], Entry::File { text, .. } if text.trim() == value.knob.value));
+}
