@@ -1,6 +1,6 @@
 //! The native protocol at line rate, against a release server on a real file system: `cargo bench --bench line -- [NAME...] [--quick]`.
 //!
-//! Prebuilt batches over blocking sockets, one thread a connection, all on one core; the server's only worker is on another. Every answer is looked at: it
+//! `penstock load` sends prebuilt batches from a thread on one core; the server's only worker is on another. Every answer is looked at: it
 //! is an Ack, or the run ends. What is stored is proved elsewhere. The probes of the machine, where `PENSTOCK_LIMITS` names
 //! their program, run in the same rounds: what is to be shown is the ratio to them. A line is one figure: median, then minimum and maximum.
 
@@ -11,8 +11,8 @@
 mod client;
 #[path = "canonical/extent.rs"]
 mod extent;
-#[path = "line/native.rs"]
-mod native;
+#[path = "line/generator.rs"]
+mod generator;
 #[path = "canonical/peer.rs"]
 #[allow(dead_code, reason = "shared with another benchmark")]
 mod peer;
@@ -22,13 +22,13 @@ mod server;
 
 use client::request;
 use extent::{Extent, show};
-use hdrhistogram::Histogram;
-use native::{Shape, run};
+use generator::{Shape, run};
 use server::Server;
 use std::time::Duration;
 
 const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(3);
+/// Seconds.
+const ROUND: u64 = 3;
 const STREAM: &str = "bench";
 
 /// A row: what is sent, and the probe that tells what the machine can do of it.
@@ -85,13 +85,8 @@ fn main() {
     }
 }
 
-/// Of 1 µs to a minute.
-fn latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 60_000_000, 3).expect("bounds and digits are valid")
-}
-
 fn measure(row: &Row, extent: &Extent) {
-    let (rounds, time) = extent.rounds(ROUNDS, ROUND);
+    let (rounds, seconds) = extent.pick((ROUNDS, ROUND), (1, 1));
     let Shape { records, bytes, connections, outstanding, bulk } = row.shape;
     println!(
         "{}: {records} x {bytes} B a batch, {connections} connections, {outstanding} outstanding{}",
@@ -113,18 +108,20 @@ fn measure(row: &Row, extent: &Extent) {
             .ask(&request("CreateStream", &format!("{{\"StreamName\":\"{STREAM}\",\"ShardCount\":4}}")));
         std::thread::sleep(Duration::from_millis(200));
         // Until the log has turned: space that was never written is slower, and the probe writes into none.
-        run(server.native, STREAM, &row.shape, time);
-        let (used, own, placed) = (server.cpu(), server.written(), server.gauge("native_batches_in_place_total"));
-        let (rate, latency): (f64, Histogram<u64>) = run(server.native, STREAM, &row.shape, time);
-        assert!(!latency.is_empty(), "no batch was acknowledged");
-        let payload = latency.len() as f64 * (records * bytes) as f64;
-        cpu.push((server.cpu() - used).as_nanos() as f64 / latency.len() as f64 / records as f64);
-        written.push((server.written() - own) as f64 / payload);
-        in_place.push((server.gauge("native_batches_in_place_total") - placed) / latency.len() as f64 * 100.0);
-        batches.push(rate);
-        for (into, quantile) in [(&mut median, 0.5), (&mut p99, 0.99), (&mut p999, 0.999)] {
-            into.push(latency.value_at_quantile(quantile) as f64);
-        }
+        run(&server, STREAM, &row.shape, seconds);
+        let taken = || (server.gauge("native_batches_total"), server.gauge("native_batches_in_place_total"));
+        let (used, own, (before, placed_before)) = (server.cpu(), server.written(), taken());
+        let figures = run(&server, STREAM, &row.shape, seconds);
+        let (after, placed) = taken();
+        let all = after - before;
+        assert!(all > 0.0, "no batch was acknowledged");
+        cpu.push((server.cpu() - used).as_nanos() as f64 / all / records as f64);
+        written.push((server.written() - own) as f64 / all / (records * bytes) as f64);
+        in_place.push((placed - placed_before) / all * 100.0);
+        batches.push(figures.rate);
+        median.push(figures.median);
+        p99.push(figures.p99);
+        p999.push(figures.p999);
         drop(server);
         let core = if row.rate == RPC.0 { "server_cpu" } else { "rx_per_core" };
         if let Some(figures) = peer::probes(&probe, &[row.rate, row.median, core]) {
