@@ -50,6 +50,8 @@ pub fn show(what: &str, unit: &str, mut figures: Vec<f64>) -> f64 {
     let Some(median) = figures.get(figures.len() / 2) else { return 0.0 };
     let (least, most) = (figures[0], figures[figures.len() - 1]);
     assert!(least.is_finite() && most.is_finite(), "{what}: {figures:?}");
-    println!("  {what:<48} {median:>12.1} {unit}   ({least:.1} .. {most:.1})");
+    // Figures below ten are shares and counts: one digit would hide them.
+    let digits = if *median < 10.0 { 3 } else { 1 };
+    println!("  {what:<48} {median:>12.digits$} {unit}   ({least:.digits$} .. {most:.digits$})");
     *median
 }
