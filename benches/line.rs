@@ -10,6 +10,7 @@
 #[allow(dead_code, reason = "shared with another benchmark")]
 mod client;
 #[path = "canonical/extent.rs"]
+#[allow(dead_code, reason = "shared with other benchmarks")]
 mod extent;
 #[path = "line/generator.rs"]
 mod generator;
