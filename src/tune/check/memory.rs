@@ -10,12 +10,13 @@ const FILES_MIN: u64 = 1 << 16;
 pub const CHECKS: &[Check] = &[
     Check {
         id: "transparent-hugepages",
-        severity: TAIL,
-        judge: |host| words(host, "/sys/kernel/mm/transparent_hugepage/enabled", &["madvise", "never"]),
-        why: "the kernel stops whoever touches memory to look for, or make, large pages",
+        severity: WARN,
+        judge: |host| words(host, "/sys/kernel/mm/transparent_hugepage/enabled", &["madvise"]),
+        why: "with `always` the kernel stops whoever touches memory to make large pages; with `never` the workers' memory has none, and large \
+              writes and reads look up each 4 KiB of it",
         mend: "echo madvise > /sys/kernel/mm/transparent_hugepage/enabled, or boot with transparent_hugepage=madvise",
         persist: Persist::Systemd,
-        risk: "programs that count on it are slower",
+        risk: "programs that count on `always`, and do not ask, are slower",
     },
     Check {
         id: "hugepage-defragmentation",
