@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 const GONE: &str = "it is gone, and with it what could be put back";
+const OF_ANOTHER: &str = "this interrupt is another device's since the host was started again";
 const NOT_HELD: &str = "it does not hold what was written to put it back";
 
 /// What has become of the changes.
@@ -121,7 +122,7 @@ fn see(
 ) -> Result<(), String> {
     let mut renewed = Vec::new();
     for mut entry in journal.open.iter().filter(|entry| entry.number >= first).cloned().collect::<Vec<_>>() {
-        let place = place(hands, &entry);
+        let Some(place) = place(hands, &entry) else { continue };
         let What::Beside { old, seen, form, .. } = &mut entry.what else { continue };
         let Ok(There::File { text, attribute, .. }) = hands.entry(&place) else { continue };
         if !same(&text, old, *form, attribute) && !sets(plan, &entry.path) {
@@ -279,7 +280,11 @@ pub fn put_all(hands: &mut dyn Hands, journal: &mut Journal, foreign: Foreign) -
         if matches!(hands.entry(&draft), Ok(There::File { attribute: false, .. })) {
             hands.remove(&draft).map_err(|error| format!("{draft}: {error}"))?;
         }
-        let path = place(hands, &entry);
+        let Some(path) = place(hands, &entry) else {
+            report.notes.push(format!("{}: {OF_ANOTHER}", entry.path));
+            journal.settle(hands, entry.number)?;
+            continue;
+        };
         match undo(hands, &path, &entry.what, foreign, &mut report) {
             Ok(true) => journal.settle(hands, entry.number)?,
             Ok(false) => {}
@@ -293,7 +298,7 @@ pub fn put_all(hands: &mut dyn Hands, journal: &mut Journal, foreign: Foreign) -
 fn judge(hands: &mut dyn Hands, journal: &mut Journal) -> Result<(), String> {
     let mut outcomes = Vec::new();
     for mut entry in journal.unjudged() {
-        let place = place(hands, &entry);
+        let Some(place) = place(hands, &entry) else { continue };
         let What::Beside { old, seen: Some(seen), kept, form, .. } = &mut entry.what else { continue };
         let Ok(There::File { text, attribute, .. }) = hands.entry(&place) else { continue };
         if !same(&text, old, *form, attribute) && !same(&text, seen, *form, attribute) {
@@ -346,7 +351,10 @@ fn back(
             Ok(true)
         }
         Foreign::Tell => {
-            report.trouble.push((path.to_string(), format!("{is}: somebody has changed it since it was noted")));
+            report.trouble.push((
+                path.to_string(),
+                format!("{is}, which is neither what was there nor what it had become: somebody has changed it since"),
+            ));
             Ok(false)
         }
     }
@@ -419,7 +427,7 @@ pub fn look(hands: &mut dyn Hands, path: &str, what: &What) -> io::Result<Now> {
             if let Some(name) = interrupt
                 && !still(hands, path, name)
             {
-                return Ok(Now::Gone("this interrupt is another device's since the host was started again"));
+                return Ok(Now::Gone(OF_ANOTHER));
             }
             match (same(&text, old, *form, attribute), same(&text, new, *form, attribute)) {
                 (true, _) => Now::Before,
@@ -454,17 +462,19 @@ pub fn look(hands: &mut dyn Hands, path: &str, what: &What) -> io::Result<Now> {
     })
 }
 
-/// Where the file of a change is now: interrupts get other numbers when their device begins anew.
-fn place(hands: &mut dyn Hands, entry: &Entry) -> String {
+/// Where the file of a change is now: interrupts get other numbers when their device begins anew. `None`: it is of another device.
+fn place(hands: &mut dyn Hands, entry: &Entry) -> Option<String> {
     let (What::Value { interrupt: Some(name), .. } | What::Beside { interrupt: Some(name), .. }) = &entry.what else {
-        return entry.path.clone();
+        return Some(entry.path.clone());
     };
-    let found = numbers(hands, name);
+    // Several of one name: which of them is meant only its number says.
+    if still(hands, &entry.path, name) {
+        return Some(entry.path.clone());
+    }
     let file = entry.path.rsplit('/').next().unwrap_or_default();
-    match found.as_slice() {
-        [number] => format!("/proc/irq/{number}/{file}"),
-        // Several of one name: which of them is meant only its number says.
-        _ => entry.path.clone(),
+    match numbers(hands, name).as_slice() {
+        [number] => Some(format!("/proc/irq/{number}/{file}")),
+        _ => None,
     }
 }
 

@@ -1,10 +1,14 @@
 //! What the kernel changes by itself with a value that `apply` sets: that it goes back as well, and that what somebody has set there stays.
 
-use super::change::{JOURNAL, differing, memory, reverted, small, text};
+use super::change::{JOURNAL, differing, memory, planned, reverted, small, text};
+use super::entries;
 use super::memory::{Last, Memory};
+use super::tree::{Entry as Given, unfold};
 use penstock::tune::apply::{Foreign, Report, apply, revert};
+use penstock::tune::check::Profile;
 use penstock::tune::drift::drift;
 use penstock::tune::hands::Entry;
+use penstock::tune::plan::Choice;
 
 /// Large pages, a scheduler, a driver: what each moves beside it is as it was, though the kernel moves it again on the way back.
 #[test]
@@ -114,4 +118,45 @@ fn an_interrupt_that_is_another_device_s_now_is_left_alone() {
     let report = reverted(&mut host, Foreign::Tell);
     assert!(report.notes.iter().any(|note| note.contains("another device's")), "{:?}", report.notes);
     assert!(matches!(&host.tree[&value.knob.path], Entry::File { text, .. } if text.trim() == value.knob.value));
+}
+
+#[test]
+fn each_cause_has_beside_it_what_it_moves() {
+    let cpufreq = "sys/devices/system/cpu/cpufreq";
+    let mut host = entries("xeon-mlx5");
+    for (file, text) in [("scaling_governor", "schedutil\n"), ("schedutil/rate_limit_us", "500\n")] {
+        host.insert(format!("{cpufreq}/policy3/{file}"), Given::File(text.to_string()));
+    }
+    let tree = unfold(&host, "causes");
+    let with = ["transparent-hugepages", "nic-coalescing", "swappiness"].map(String::from).into();
+    let plan = planned(&tree.0, Profile::Ci, &Choice { with, ..Choice::default() });
+    let moves = |cause: &str, path: &str| {
+        let value = plan.values.iter().find(|value| value.knob.path == cause);
+        let value = value.unwrap_or_else(|| panic!("{cause} is not in the plan"));
+        value.beside.iter().any(|beside| beside.path == path)
+    };
+    let (policy, pstate) = (format!("/{cpufreq}/policy3"), "/sys/devices/system/cpu/intel_pstate");
+    let governor = format!("{policy}/scaling_governor");
+    for file in ["energy_performance_preference", "scaling_max_freq", "schedutil/rate_limit_us"] {
+        assert!(moves(&governor, &format!("{policy}/{file}")), "{file}");
+    }
+    assert!(!moves(&governor, &format!("/{cpufreq}/policy4/scaling_max_freq")));
+    let turbo = format!("{pstate}/no_turbo");
+    for path in [format!("{pstate}/min_perf_pct"), format!("/{cpufreq}/policy31/scaling_min_freq")] {
+        assert!(moves(&turbo, &path), "{path}");
+    }
+    assert!(!moves(&turbo, &turbo));
+    assert!(moves("/sys/kernel/mm/transparent_hugepage/enabled", "/proc/sys/vm/min_free_kbytes"));
+    let driver = "/ethtool/ens1f0np0/coalesce/rx-usecs";
+    for path in ["/ethtool/ens1f0np0/rings/rx", "/sys/class/net/ens1f0np0/queues/tx-7/xps_cpus"] {
+        assert!(moves(driver, path), "{path}");
+    }
+    for path in ["/ethtool/ens1f0np0/rings/rx-max", driver] {
+        assert!(!moves(driver, path), "{path}");
+    }
+    let value = plan.values.iter().find(|value| value.knob.path == driver).expect("it is in the plan");
+    let named = value.beside.iter().find(|beside| beside.path == "/proc/irq/124/smp_affinity_list");
+    assert_eq!(named.and_then(|beside| beside.interrupt.as_deref()), Some("mlx5_comp3@pci:0000:3b:00.0"));
+    let swap = plan.values.iter().find(|value| value.knob.path.ends_with("swappiness")).expect("it is in the plan");
+    assert_eq!(swap.beside, []);
 }

@@ -24,7 +24,7 @@ fn disk(tree: &Path) -> Disk {
     Disk::new(Root::recorded(tree).expect("it is there")).expect("it can be looked at")
 }
 
-fn planned(tree: &Path, profile: Profile, choice: &Choice) -> Plan {
+pub fn planned(tree: &Path, profile: Profile, choice: &Choice) -> Plan {
     let root = Root::recorded(tree).expect("it has been unfolded");
     let topology = discover::topology(&root);
     let placement = place(&topology);

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Modules of the kernel for the machine's drive and NIC; what they need comes with them. And a scheduler for the drive.
-const MODULES: [&str; 3] = ["/nvme.ko", "/e1000e.ko", "/mq-deadline.ko"];
+/// Modules of the kernel for the machine's drive and NIC; what they need comes with them.
+const MODULES: [&str; 2] = ["/nvme.ko", "/e1000e.ko"];
 /// Until it must have begun, and ended: with the hardware's support, and emulated.
 const UP_NS: [u64; 2] = [60_000_000_000, 240_000_000_000];
 const OVER_NS: [u64; 2] = [300_000_000_000, 900_000_000_000];

@@ -49,7 +49,7 @@ echo 9999 >/proc/sys/vm/min_free_kbytes
 link
 tune map
 everything >/tmp/before
-tune apply --with nic-rings --with merging --with flow-steering
+tune apply --with nic-rings --with merging --with completion-core --with flow-steering
 everything >/tmp/applied
 tune watch
 link

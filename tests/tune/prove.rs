@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const KNOB: &str = "proc/sys/vm/swappiness";
-const PATIENCE_NS: u64 = 60_000_000_000;
+const PATIENCE_NS: u64 = 120_000_000_000;
 
 fn command(tree: &Path, more: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));

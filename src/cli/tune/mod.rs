@@ -82,7 +82,7 @@ enum What {
     /// Tries the drive under the data directory: what makes a write durable, what that takes, how many it does at once, what it keeps up.
     Io(io::Args),
     /// Measures whether the values that one check wants have an effect here: in turn without them and with them, and what the differences say. What
-    /// was there is put back, whatever ends it; after a crash by the next `prove` or `revert`.
+    /// was there is put back, whatever ends it; after a crash by the next `prove`, `apply` or `revert`, which refuse while this is at work.
     Prove(prove::Args),
     /// Tries which ways around copies and around the kernel's network this host could go, and what is in the way of each. No packet is taken
     /// from whoever it is for, and nothing is changed; some of it takes root.
