@@ -259,6 +259,7 @@ impl Worker {
             self.tell_ends();
             self.fanout_turn(ops);
         }
+            self.natives_release_bulk();
         self.tell_others();
         self.stop_go_on(ops);
         for worker in 0..self.workers {

@@ -189,6 +189,8 @@ pub(super) struct Natives {
     /// Readers, and pulls of those that have gone which have not been answered.
     pub readers: usize,
     challenges: u64,
+    /// Bulk connections of which something has become durable in this turn.
+    pub releasing: Vec<u16>,
     /// For the keys of a batch, where they are verified.
     pub lanes: Lanes,
 }
@@ -277,6 +279,7 @@ impl Natives {
             lanes: Lanes::default(),
         }
     }
+            releasing: Vec::with_capacity(count as usize),
 
     pub fn id(&self, place: u16) -> NativeId {
         NativeId { place, generation: self.slots[place as usize].generation }
@@ -395,7 +398,7 @@ impl Worker {
         if !closed || native.underway.as_ref().is_some_and(|underway| underway.stage == Stage::Lent) {
             return;
         }
-        if native.bulk.as_mut().is_some_and(|bulk| !bulk.ends(&self.logs, &mut self.buffers)) {
+        if native.bulk.as_mut().is_some_and(|bulk| !bulk.ends(&mut self.logs, &mut self.buffers)) {
             return;
         }
         native.bulk = None;

@@ -48,12 +48,15 @@ fn is_same(a: &Span, b: &Span) -> bool {
 impl Bulk {
     /// Takes what is durable off, and gives back the buffers in which there is nothing else. Of a log that has failed nothing more is waited for
     /// than that the kernel has let go of it.
-    fn release(&mut self, logs: &[Log], buffers: &mut Buffers) {
-        let over = |run: &Run| {
-            let log = &logs[run.log];
-            log.durable() >= run.until || log.failed().is_some() && !log.in_flight()
-        };
-        self.runs.retain(|run| !over(run));
+    fn release(&mut self, logs: &mut [Log], buffers: &mut Buffers) {
+        self.runs.retain(|run| {
+            let log = &mut logs[run.log];
+            let over = log.durable() >= run.until || log.failed().is_some() && !log.in_flight();
+            if over {
+                log.let_go(run.until);
+            }
+            !over
+        });
         let runs = &self.runs;
         self.retired.retain(|span| {
             let held = runs.iter().any(|run| is_same(&run.buffer, span));
@@ -79,7 +82,7 @@ impl Bulk {
     }
 
     /// Gives everything back that may be given back, as the connection has gone; whether that is all.
-    pub fn ends(&mut self, logs: &[Log], buffers: &mut Buffers) -> bool {
+    pub fn ends(&mut self, logs: &mut [Log], buffers: &mut Buffers) -> bool {
         self.retire();
         self.release(logs, buffers);
         self.runs.is_empty()
@@ -209,11 +212,13 @@ impl Worker {
         }
     }
 
-    /// Gives back what the log does not need any more.
-    pub(super) fn native_release_bulk(&mut self, place: u16) {
+    /// Gives back what the log does not need any more: when those who wait for what has become durable have read it, from there.
+    pub(super) fn natives_release_bulk(&mut self) {
         let Worker { natives, buffers, logs, .. } = self;
-        if let Some(bulk) = &mut natives.slots[place as usize].bulk {
-            bulk.release(logs, buffers);
+        while let Some(place) = natives.releasing.pop() {
+            if let Some(bulk) = &mut natives.slots[place as usize].bulk {
+                bulk.release(logs, buffers);
+            }
         }
     }
 
