@@ -9,8 +9,8 @@
 //! Each connection may have two buffers, more only while half of them are free, so that nobody who dribbles takes them from others.
 
 use super::Worker;
-use super::connection::take_body;
 use super::native::{Native, Natives};
+use super::native_pace::{BEGUN, buffer_for};
 use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::op::Ops;
 use crate::log::Log;
@@ -147,6 +147,7 @@ impl Worker {
             native.since = None;
         }
         let size = match header {
+            Some(header) if there < BEGUN && header.stride > self.buffers.slot_size(Pool::Bulk) => BEGUN,
             Some(header) => header.stride,
             None if there == 0 => usual,
             None => BLOCK,
@@ -156,9 +157,10 @@ impl Worker {
             return None;
         };
         match header {
-            Some(header) if there >= size => {
+            Some(header) if there >= header.stride => {
                 let native = &mut self.natives.slots[place as usize];
                 let start = native.start;
+                native.earnest |= inbox.pool != Pool::Bulk;
                 native.bulk.as_mut()?.usual = size;
                 Some((header, inbox.part(start + ROOM, header.body)))
             }
@@ -186,7 +188,7 @@ impl Worker {
         }
         let next = if size > buffers.slot_size(Pool::Bulk) {
             // It alone lies there.
-            take_body(buffers, size as usize, |_, _| true)?.first(size)
+            buffer_for(buffers, size, native.earnest)?.first(size)
         } else {
             Some(()).filter(|()| native.may_take(buffers))?;
             buffers.take(Pool::Bulk)?
