@@ -119,9 +119,10 @@ impl Commits {
         self.first + self.queue.partition_point(|commit| commit.position <= position) as u64 - 1
     }
 
-    /// The commit that holds `position`, if its bytes are still in memory.
+    /// The commit that holds `position`, if its bytes are still in memory. Of one of moved frames they are not, once it is written.
     pub fn holding(&self, position: Position) -> Option<&Commit> {
-        self.at(position).filter(|commit| commit.elsewhere.is_none() || commit.position >= self.let_go)
+        let kept = |commit: &Commit| commit.kind == CommitKind::Data && commit.position >= self.let_go;
+        self.at(position).filter(|commit| commit.elsewhere.is_none() || kept(commit))
     }
 
     /// What lies elsewhere and begins below `until` is read from the device from now on.
