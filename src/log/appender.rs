@@ -8,7 +8,7 @@ use super::producers::{ENTRY_SIZE, OF_SHARD};
 use super::segment::Wait;
 use super::{FooterState, Log, OpenFrame, Phase, Refusal, Stamp};
 use crate::io::buffers::{Buffers, Span};
-use crate::io::clock::Mono;
+use crate::io::clock::{Mono, Wall};
 
 /// A frame without records; that of one that was given up.
 const NO_RECORDS: Stamp = Stamp {
@@ -188,14 +188,19 @@ impl Log {
     }
 
     /// Of the producers of `shard` the log knows from now on what another one did, and nothing else; durable below what is given back.
+    /// [`Refusal::TooLarge`]: for that, others would be forgotten that have been active lately.
     pub fn adopt_producers(
         &mut self,
         shard: ShardKey,
         table: &[u8],
+        now: Wall,
         buffers: &mut Buffers,
     ) -> Result<Position, Refusal> {
         if table.is_empty() && self.producers.encoded(Some(shard)) == 0 {
             return Ok(Position(0));
+        }
+        if !self.producers.has_room_for(shard, table, now) {
+            return Err(Refusal::TooLarge);
         }
         let frame = self.open_frame(table.len() as u32, buffers)?;
         buffers.bytes_mut(frame.body).copy_from_slice(table);

@@ -7,7 +7,7 @@
 //!
 //! Frames that lie one behind the other in memory become one commit. Each is laid out as the last one of it, with a stride that ends with its blocks; when
 //! another one follows, its stride leads to that one's header, 64 bytes further. So a reader that walks strides meets either the next frame or the
-//! next commit.
+//! next commit. Readers find such a commit in memory, like any other, until its memory is let go.
 
 use super::format::{CommitKind, FrameHeader, HEADER, Position, header_at};
 use super::{Log, Phase, Refusal, Stamp};
@@ -18,7 +18,8 @@ pub const ROOM: u32 = 2 * HEADER as u32;
 
 impl Log {
     /// Appends the frame whose `body` bytes begin [`ROOM`] bytes behind the beginning of `span`: whole blocks on a block boundary of memory,
-    /// which nobody touches until the log is durable below the position that is given back, or has failed and nothing of it is in flight.
+    /// which nobody touches until the log is durable below the position that is given back, or has failed and nothing of it is in flight; and
+    /// then only when that has been [let go](Log::let_go).
     pub fn append_in_place(
         &mut self,
         span: Span,
@@ -68,6 +69,11 @@ impl Log {
             self.producers.stored(&header, end);
         }
         Ok(end)
+    }
+
+    /// The memory of what was appended in place below `until`, and is durable, is used for something else from now on.
+    pub fn let_go(&mut self, until: Position) {
+        self.commits.let_go(until);
     }
 
     /// Whether a frame at `span` goes into the newest commit: right behind its last one, with room in segment, index and commit.

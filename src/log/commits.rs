@@ -34,7 +34,7 @@ pub struct Commit {
     pub filling: bool,
     /// Whether the device has written it.
     pub written: bool,
-    /// Where it lies, if not in the ring: it is written from there, and read from the device.
+    /// Where it lies, if not in the ring: it is written from there, and read there until that is let go.
     pub elsewhere: Option<Span>,
     /// What its header calls durable, from when it was submitted.
     pub vouches: Position,
@@ -54,12 +54,14 @@ pub struct Commits {
     /// Number of the oldest commit that is not durable; of the oldest not submitted.
     durable: u64,
     submitted: u64,
+    /// Of commits that lie elsewhere, those that begin below have been let go.
+    let_go: Position,
 }
 
 impl Commits {
     pub fn new(memory: u32, block: u32) -> Commits {
         let queue = VecDeque::with_capacity((memory / block) as usize);
-        Commits { queue, memory, block, head: 0, first: 0, durable: 0, submitted: 0 }
+        Commits { queue, memory, block, head: 0, first: 0, durable: 0, submitted: 0, let_go: Position(0) }
     }
 
     fn blocks(&self, bytes: u32) -> u32 {
@@ -117,9 +119,15 @@ impl Commits {
         self.first + self.queue.partition_point(|commit| commit.position <= position) as u64 - 1
     }
 
-    /// The commit that holds `position`, if its bytes are still in the ring.
+    /// The commit that holds `position`, if its bytes are still in memory. Of one of moved frames they are not, once it is written.
     pub fn holding(&self, position: Position) -> Option<&Commit> {
-        self.at(position).filter(|commit| commit.elsewhere.is_none())
+        let kept = |commit: &Commit| commit.kind == CommitKind::Data && commit.position >= self.let_go;
+        self.at(position).filter(|commit| commit.elsewhere.is_none() || kept(commit))
+    }
+
+    /// What lies elsewhere and begins below `until` is read from the device from now on.
+    pub fn let_go(&mut self, until: Position) {
+        self.let_go = self.let_go.max(until);
     }
 
     /// The commit that holds `position`, if it is remembered.

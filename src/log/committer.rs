@@ -47,7 +47,7 @@ impl Log {
                 previous: self.last_crc,
                 directory: self.settings.directory,
             };
-            let from = commit.elsewhere.unwrap_or_else(|| self.settings.memory.part(commit.at, bytes));
+            let from = self.memory_of(&commit);
             let memory = buffers.bytes_mut(from);
             memory[commit.used as usize..].fill(0);
             let crc = header.seal(memory);

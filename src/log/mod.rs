@@ -60,7 +60,7 @@ use crate::io::clock::{Mono, Now, Wall};
 use crate::io::op::{Errno, FileName, Ops, Token};
 use crate::observe::counter::Counters;
 use chain::{FooterState, Segment};
-use commits::Commits;
+use commits::{Commit, Commits};
 use extents::Extents;
 use footer::{Summary, footer_room};
 use format::{FrameKind, Position, ShardKey};
@@ -464,6 +464,11 @@ impl Log {
     /// Forgets producers that have been silent for a day at `now`.
     pub fn expire_producers(&mut self, now: Wall) {
         self.producers.expire(now);
+    }
+
+    /// Where a commit that is in memory lies, in whole blocks.
+    fn memory_of(&self, commit: &Commit) -> Span {
+        commit.elsewhere.unwrap_or_else(|| self.settings.memory.part(commit.at, self.commits.extent(commit)))
     }
 
     /// What is known of the producers of `shard`, as [`Log::adopt_producers`] of another log takes it; empty where that is nothing.

@@ -118,6 +118,11 @@ impl Entry {
     }
 }
 
+/// Whether it may make room for another one.
+fn is_idle(entry: &Entry, now: Wall) -> bool {
+    entry.newest().arrival.saturating_add(IDLE_US) < now.0
+}
+
 /// Keyed by the directory's secret number: clients choose their ids.
 #[derive(Clone, Copy)]
 struct Key(u64);
@@ -217,8 +222,16 @@ impl Producers {
     }
 
     fn has_room(&self, now: Wall) -> bool {
-        let idle = |entry: &Entry| entry.newest().arrival.saturating_add(IDLE_US) < now.0;
-        self.len() < self.most || self.entries.get(self.oldest as usize).is_some_and(idle)
+        self.len() < self.most || self.entries.get(self.oldest as usize).is_some_and(|entry| is_idle(entry, now))
+    }
+
+    /// Whether there is room for what `body`, a frame's, knows of `shard`, in the place of what is known of that here, with nobody forgotten who has
+    /// been active lately: one of those could send a batch again that is stored, and nothing would be known of it.
+    pub fn has_room_for(&self, shard: ShardKey, body: &[u8], now: Wall) -> bool {
+        let come = body.len() / ENTRY_SIZE;
+        let over = (self.len() + come).saturating_sub(self.in_order(Some(shard)).count() + self.most);
+        come <= self.most
+            && self.in_order(None).filter(|entry| entry.shard != shard).take(over).all(|entry| is_idle(entry, now))
     }
 
     /// A batch was appended, or found by recovery, in the order of the log; durable below `until`.
@@ -491,6 +504,31 @@ mod tests {
         assert!(table.is_empty() && rejected(&table, &claim(1, 2, 1), day + 2) == Rejection::Unknown);
         stored(&mut table, &claim(4, 0, 0), day + 3);
         assert_eq!(table.judge(&claim(4, 0, 1), Wall(day + 3)), Verdict::Next);
+    }
+
+    #[test]
+    fn what_another_log_knew_of_a_shard_is_taken_over_only_where_nobody_active_goes_for_it() {
+        let (hour, moved) = (3_601 * SECOND, ShardKey::new(3, 2));
+        let mut here = Producers::new(4, 9);
+        (0..4).for_each(|id| stored(&mut here, &claim(id, 0, 0), id * SECOND));
+        let mut there = Producers::new(8, 9);
+        let mut come = |id| {
+            stored(&mut there, &Claim { shard: moved, ..claim(id, 0, 0) }, 100 * SECOND);
+            let mut body = vec![0; there.encoded(Some(moved))];
+            there.encode(Some(moved), &mut body);
+            body
+        };
+        let (one, two) = (come(7), come(8));
+        assert!(!here.has_room_for(moved, &one, Wall(hour - SECOND)), "all have been active within the hour");
+        assert!(here.has_room_for(moved, &one, Wall(hour)) && !here.has_room_for(moved, &two, Wall(hour)));
+        assert!(here.has_room_for(moved, &two, Wall(hour + SECOND)));
+        assert!(here.has_room_for(moved, &[], Wall(0)));
+        assert!(here.decode(&one, Position(0)), "one of those that were here goes");
+        assert_eq!(here.judge(&claim(1, 0, 1), Wall(hour)), Verdict::Next);
+        assert!(here.has_room_for(moved, &one, Wall(SECOND)), "it takes the place of what is known of the shard");
+        assert!(!here.has_room_for(moved, &two, Wall(SECOND)) && here.has_room_for(moved, &two, Wall(hour + SECOND)));
+        let [.., more] = [come(9), come(10), come(11)];
+        assert!(!here.has_room_for(moved, &more, Wall(u64::MAX)), "more than the table holds");
     }
 
     #[test]

@@ -349,7 +349,7 @@ impl Reader {
             return Some(Position(commit.position.0 + log.commits.extent(commit) as u64));
         }
         let commit = log.commits.holding(position)?;
-        let bytes = buffers.bytes(log.settings.memory.part(commit.at, commit.used));
+        let bytes = buffers.bytes(log.memory_of(commit).first(commit.used));
         let from = (position.0 - commit.position.0) as usize;
         let mut at = from;
         while let Some((shard, stride, next)) = header_at(bytes, at).and_then(peek_frame) {
@@ -409,8 +409,7 @@ impl Reader {
         let position = log.position(place.incarnation, at);
         if let Some(commit) = log.commits.holding(position) {
             let within = (position.0 - commit.position.0) as u32;
-            return (len <= log.commits.extent(commit) - within)
-                .then(|| log.settings.memory.part(commit.at + within, len));
+            return (len <= log.commits.extent(commit) - within).then(|| log.memory_of(commit).part(within, len));
         }
         let chunk = self.chunk.filter(|chunk| chunk.incarnation == place.incarnation && chunk.at <= at)?;
         let within = at - chunk.at;

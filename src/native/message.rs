@@ -17,7 +17,7 @@ pub const CONTROL_MAX: u32 = 8 << 10;
 pub enum Kind {
     /// Records: from a client to be stored, from the server as they are stored.
     Batch = 1,
-    /// The same, encrypted at rest.
+    /// The same, encrypted at rest. Reserved: no log has any, and one that has would decrypt them for whoever may read.
     Encrypted = 2,
     Hello = 64,
     Challenge = 65,

@@ -15,7 +15,7 @@ use crate::log::producers::{Claim, Verdict};
 use crate::log::{Refusal, Stamp};
 use crate::native::message::BLOCK;
 use crate::observe::counter::Counter;
-use crate::shard::Admission;
+use crate::shard::{Admission, OwnedShard};
 
 /// How long an owner keeps a frame of another worker waiting.
 pub const HELD_MS: u64 = 15_000;
@@ -228,27 +228,33 @@ impl Worker {
 
     /// Appends a batch of a bulk connection from where it was received.
     fn append_in_place(&mut self, id: NativeId, batch: &Batch, span: Span, log: usize) -> Outcome {
-        let &Batch { shard: key, count, body, producer, number, body_crc, .. } = batch;
-        let mut shard = *self.shards.get(key).expect("its log was looked up");
-        let (first, arrival) = shard.assign(count as u32, self.retention.stamp(self.now));
-        let stamp = Stamp {
-            kind: FrameKind::Batch,
-            shard: key,
-            sequence: first,
-            arrival,
-            count: count as u32,
-            producer,
-            number,
-            body_crc,
-        };
+        let &Batch { body, producer, number, body_crc, .. } = batch;
+        let (shard, stamp) = self.stamp(batch.shard, batch.count, (producer, number, body_crc));
         let position = match self.logs[log].append_in_place(span, body.len, &stamp, &mut self.buffers) {
             Ok(position) => position,
             Err(refusal) => return self.not_taken(log, refusal),
         };
-        shard.end = position;
-        *self.shards.get_mut(key).expect("just looked at") = shard;
         self.native_in_place(id.place, body, log, position);
         self.counters.add(Counter::NativeInPlace, 1);
+        self.taken(shard, &stamp, position)
+    }
+
+    /// What the header of a shard's next frame says, and the shard as it is when a log has taken that. `claim`: producer, number and CRC of the
+    /// body, by a native client.
+    fn stamp(&self, key: ShardKey, count: u16, claim: (u64, u32, Option<u32>)) -> (OwnedShard, Stamp) {
+        let (producer, number, body_crc) = claim;
+        let mut shard = *self.shards.get(key).expect("its log was looked up");
+        let count = count as u32;
+        let (sequence, arrival) = shard.assign(count, self.retention.stamp(self.now));
+        let kind = FrameKind::Batch;
+        (shard, Stamp { kind, shard: key, sequence, arrival, count, producer, number, body_crc })
+    }
+
+    /// A frame with that stamp is in the log of its shard, durable there below `position`.
+    fn taken(&mut self, shard: OwnedShard, stamp: &Stamp, position: Position) -> Outcome {
+        let &Stamp { shard: key, sequence: first, arrival, .. } = stamp;
+        let log = shard.log;
+        *self.shards.get_mut(key).expect("its log was looked up") = OwnedShard { end: position, ..shard };
         self.fanout.appended(log, position, key);
         Outcome::Appended(Appended { log: self.logs[log].settings().number, first, arrival, position })
     }
@@ -301,22 +307,9 @@ impl Worker {
             Err(refusal) => return self.not_taken(log, refusal),
         };
         let to = self.logs[log].body(&open);
-        let (producer, number, body_crc) = self.fill(pending, to);
-        let shard = self.shards.get_mut(key).expect("it was found above");
-        let (first, arrival) = shard.assign(count as u32, self.retention.stamp(self.now));
-        let stamp = Stamp {
-            kind: FrameKind::Batch,
-            shard: key,
-            sequence: first,
-            arrival,
-            count: count as u32,
-            producer,
-            number,
-            body_crc,
-        };
+        let claim = self.fill(pending, to);
+        let (shard, stamp) = self.stamp(key, count, claim);
         let position = self.logs[log].close_frame(open, stamp, &mut self.buffers);
-        shard.end = position;
-        self.fanout.appended(log, position, key);
-        Outcome::Appended(Appended { log: self.logs[log].settings().number, first, arrival, position })
+        self.taken(shard, &stamp, position)
     }
 }

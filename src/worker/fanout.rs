@@ -207,6 +207,11 @@ impl Fanout {
         !self.lent.contains_key(&place)
     }
 
+    /// Since when some have found no buffer.
+    pub fn starves_since(&self) -> Option<Mono> {
+        self.starved_since
+    }
+
     pub fn owe(&mut self, worker: u16, letter: Letter) {
         self.owed[worker as usize].push_back(letter);
     }

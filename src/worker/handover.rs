@@ -1,6 +1,7 @@
 //! What a log knows of a shard's producers goes with the shard when that moves to another log: before the move ends, the new log has it,
-//! durably. Where the new log cannot take it, the shard stays where it was: a log that was left behind with what it knew would take for new what
-//! has been stored since, if the shard came back.
+//! durably. Where the new log cannot take it (it is full, or has failed, or knows as many other producers as it can that have been active
+//! lately), the shard stays where it was: a log that was left behind with what it knew would take for new what has been stored since, if the
+//! shard came back.
 
 use super::mailbox::Message;
 use super::{WhenFull, Worker};
@@ -130,13 +131,14 @@ impl Worker {
 
     /// Appends what came, and answers for what is durable. Before the logs end their turn.
     pub(super) fn handovers_turn(&mut self) {
+        let now = self.retention.stamp(self.now);
         for _ in 0..self.handovers.coming.len() {
             let mut adoption = self.handovers.coming.remove(0);
             let log = &mut self.logs[adoption.log];
             let over = match adoption.end {
                 Some(end) if log.durable() >= end => Some(true),
                 Some(_) => log.failed().map(|_| false),
-                None => match log.adopt_producers(adoption.shard, &adoption.table, &mut self.buffers) {
+                None => match log.adopt_producers(adoption.shard, &adoption.table, now, &mut self.buffers) {
                     Ok(end) => {
                         adoption.end = Some(end);
                         None

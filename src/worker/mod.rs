@@ -28,6 +28,7 @@ mod mirror;
 mod native;
 mod native_batch;
 mod native_bulk;
+mod native_pace;
 mod native_read;
 mod native_read_gather;
 mod native_read_send;
@@ -258,6 +259,7 @@ impl Worker {
             self.natives_release(ops);
             self.tell_ends();
             self.fanout_turn(ops);
+            self.natives_release_bulk();
         }
         self.tell_others();
         self.stop_go_on(ops);

@@ -7,7 +7,7 @@
 //!
 //! A connection has one batch at most on its way into a log, so its batches are stored in the order in which they came; any number, up to a bound,
 //! waits to be durable. Nothing is received while there is no room for an answer: a client that outruns the server, or reads nothing, fills its
-//! own socket. `native_receive.rs` has what comes, `native_batch.rs` the way of a batch, `native_send.rs` what goes.
+//! own socket. `native_receive.rs` has what comes, `native_pace.rs` what is done about those who are slow to say it, `native_batch.rs` the way of a batch, `native_send.rs` what goes.
 
 use super::Worker;
 use super::append::Appended;
@@ -141,6 +141,9 @@ pub(super) struct Native {
     /// Its buffer where it does not fit into the slot, and how much of it is there.
     pub into: Option<Span>,
     pub into_filled: u32,
+    /// It waits for a buffer that others hold, since when; it has sent a whole message that needed one.
+    pub starved: Option<Mono>,
+    pub earnest: bool,
     /// When what is waited for from the client is overdue: bytes, the end of the beginning, that it takes what is sent, that it goes.
     pub receive_by: Mono,
     pub begun_by: Mono,
@@ -186,6 +189,8 @@ pub(super) struct Natives {
     pub answering: Vec<u16>,
     /// Those that have gone, and whose buffers are being written still.
     pub parting: Vec<u16>,
+    /// Bulk connections of which something has become durable in this turn.
+    pub releasing: Vec<u16>,
     /// Readers, and pulls of those that have gone which have not been answered.
     pub readers: usize,
     challenges: u64,
@@ -206,6 +211,8 @@ fn nobody() -> Native {
         since: None,
         into: None,
         into_filled: 0,
+        starved: None,
+        earnest: false,
         receive_by: Mono(u64::MAX),
         begun_by: Mono(u64::MAX),
         send_by: Mono(u64::MAX),
@@ -249,7 +256,7 @@ impl Native {
         self.phase == Phase::Open
     }
 
-    fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         let waits = self.underway.is_some() || !self.answers.is_empty() || self.header.is_some();
         self.is_open() && !waits && self.filled == self.start && self.readers.of.is_empty()
     }
@@ -272,6 +279,7 @@ impl Natives {
             waiting: VecDeque::with_capacity(count as usize),
             answering: Vec::with_capacity(count as usize),
             parting: Vec::with_capacity(count as usize),
+            releasing: Vec::with_capacity(count as usize),
             readers: 0,
             challenges: 0,
             lanes: Lanes::default(),
@@ -359,19 +367,6 @@ impl Worker {
         self.native_go_on(place, ops);
     }
 
-    /// Ends whoever has not said who it is for longest; if there is none, whoever has been idle for longest.
-    fn native_make_room(&mut self, ops: &mut Ops) {
-        let slots = || self.natives.slots.iter().enumerate();
-        let begins = slots().filter(|(_, native)| matches!(native.phase, Phase::Hello | Phase::Proof));
-        let stranger = begins.min_by_key(|(place, native)| (native.begun_by, *place));
-        let idle = slots().filter(|(_, native)| native.is_idle());
-        let goes = stranger.or_else(|| idle.min_by_key(|(place, native)| (native.receive_by, *place)));
-        if let Some(place) = goes.map(|(place, _)| place as u16) {
-            self.counters.add(Counter::ConnectionsRefused, 1);
-            self.native_close(place, ops);
-        }
-    }
-
     /// The socket has no connection any more, and is free for another one.
     pub(super) fn on_native_closed(&mut self, socket: Socket, ops: &mut Ops) {
         let place = self.natives.at(socket.0 as u16);
@@ -395,7 +390,7 @@ impl Worker {
         if !closed || native.underway.as_ref().is_some_and(|underway| underway.stage == Stage::Lent) {
             return;
         }
-        if native.bulk.as_mut().is_some_and(|bulk| !bulk.ends(&self.logs, &mut self.buffers)) {
+        if native.bulk.as_mut().is_some_and(|bulk| !bulk.ends(&mut self.logs, &mut self.buffers)) {
             return;
         }
         native.bulk = None;
@@ -431,7 +426,7 @@ impl Worker {
         (native.due.challenge, native.due.welcome) = (false, false);
         (native.due.map, native.due.pong, native.due.done) = (None, None, None);
         native.due.goodbye = Some(fault);
-        native.header = None;
+        (native.header, native.starved) = (None, None);
         self.native_drop_message(place);
         if fault.code != Code::Ended {
             self.counters.add(Counter::NativeGoodbyes, 1);
@@ -485,6 +480,7 @@ impl Worker {
         const SLOW: Fault =
             Fault { code: Code::Lost, why: "A batch was not durable in time; it may be stored or not." };
         let now = self.now.mono;
+        self.natives_keep_pace();
         for place in 0..self.natives.slots.len() as u16 {
             let native = &self.natives.slots[place as usize];
             if matches!(native.phase, Phase::Free | Phase::Closing) {

@@ -74,7 +74,10 @@ impl Worker {
     pub(super) fn native_batch(&mut self, place: u16, header: &Header, body: Span) {
         let native = &mut self.natives.slots[place as usize];
         let (owned, in_slot) = match native.into.take() {
-            Some(buffer) => (Some(buffer), 0),
+            Some(buffer) => {
+                native.earnest = true;
+                (Some(buffer), 0)
+            }
             None => (None, header.stride),
         };
         let batch = Batch {

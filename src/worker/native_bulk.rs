@@ -9,8 +9,8 @@
 //! Each connection may have two buffers, more only while half of them are free, so that nobody who dribbles takes them from others.
 
 use super::Worker;
-use super::connection::take_body;
 use super::native::{Native, Natives};
+use super::native_pace::{BEGUN, buffer_for};
 use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::op::Ops;
 use crate::log::Log;
@@ -48,12 +48,15 @@ fn is_same(a: &Span, b: &Span) -> bool {
 impl Bulk {
     /// Takes what is durable off, and gives back the buffers in which there is nothing else. Of a log that has failed nothing more is waited for
     /// than that the kernel has let go of it.
-    fn release(&mut self, logs: &[Log], buffers: &mut Buffers) {
-        let over = |run: &Run| {
-            let log = &logs[run.log];
-            log.durable() >= run.until || log.failed().is_some() && !log.in_flight()
-        };
-        self.runs.retain(|run| !over(run));
+    fn release(&mut self, logs: &mut [Log], buffers: &mut Buffers) {
+        self.runs.retain(|run| {
+            let log = &mut logs[run.log];
+            let over = log.durable() >= run.until || log.failed().is_some() && !log.in_flight();
+            if over {
+                log.let_go(run.until);
+            }
+            !over
+        });
         let runs = &self.runs;
         self.retired.retain(|span| {
             let held = runs.iter().any(|run| is_same(&run.buffer, span));
@@ -79,7 +82,7 @@ impl Bulk {
     }
 
     /// Gives everything back that may be given back, as the connection has gone; whether that is all.
-    pub fn ends(&mut self, logs: &[Log], buffers: &mut Buffers) -> bool {
+    pub fn ends(&mut self, logs: &mut [Log], buffers: &mut Buffers) -> bool {
         self.retire();
         self.release(logs, buffers);
         self.runs.is_empty()
@@ -144,6 +147,7 @@ impl Worker {
             native.since = None;
         }
         let size = match header {
+            Some(header) if there < BEGUN && header.stride > self.buffers.slot_size(Pool::Bulk) => BEGUN,
             Some(header) => header.stride,
             None if there == 0 => usual,
             None => BLOCK,
@@ -153,9 +157,10 @@ impl Worker {
             return None;
         };
         match header {
-            Some(header) if there >= size => {
+            Some(header) if there >= header.stride => {
                 let native = &mut self.natives.slots[place as usize];
                 let start = native.start;
+                native.earnest |= inbox.pool != Pool::Bulk;
                 native.bulk.as_mut()?.usual = size;
                 Some((header, inbox.part(start + ROOM, header.body)))
             }
@@ -183,7 +188,7 @@ impl Worker {
         }
         let next = if size > buffers.slot_size(Pool::Bulk) {
             // It alone lies there.
-            take_body(buffers, size as usize, |_, _| true)?.first(size)
+            buffer_for(buffers, size, native.earnest)?.first(size)
         } else {
             Some(()).filter(|()| native.may_take(buffers))?;
             buffers.take(Pool::Bulk)?
@@ -209,11 +214,13 @@ impl Worker {
         }
     }
 
-    /// Gives back what the log does not need any more.
-    pub(super) fn native_release_bulk(&mut self, place: u16) {
+    /// Gives back what the log does not need any more: when those who wait for what has become durable have read it, from there.
+    pub(super) fn natives_release_bulk(&mut self) {
         let Worker { natives, buffers, logs, .. } = self;
-        if let Some(bulk) = &mut natives.slots[place as usize].bulk {
-            bulk.release(logs, buffers);
+        while let Some(place) = natives.releasing.pop() {
+            if let Some(bulk) = &mut natives.slots[place as usize].bulk {
+                bulk.release(logs, buffers);
+            }
         }
     }
 

@@ -3,7 +3,13 @@
 //! They are copied, header, body and padding, one behind the other into a buffer that is lent and sent whole. They are not sent from where they lie: a
 //! send lasts as long as its client takes to read, up to a minute, and memory that is being sent cannot be used again. In log memory that would let
 //! one slow reader stop the commits of all; and of a read from a segment, commit headers and other shards' frames lie between those wanted, and
-//! the rest of it is the next answer's. A copy costs a tenth of what the checksum and the kernel's own copy cost together.
+//! the rest of it is the next answer's.
+//!
+//! Measured: one subscription that reads 90 MB again and again from log memory, a worker on a core of its own, over loopback. Batches of 900 KB come at
+//! 4.4 GB/s, for 0.22 s of the worker's time a GB; of that the copy takes 14 % and the kernel's sending nearly all the rest, so without it there
+//! would be 16 % more at best. Batches of 2 KB come at 2.4 GB/s, for 0.38 s a GB, 31 % of it in the copy, which there is what brings them from
+//! memory, and that the kernel's copy would have to do in its place; and each would take a send of its own, as other shards' frames lie between
+//! them. What several readers want is gathered once for all, so the copy is a smaller part the more there are.
 
 use super::Worker;
 use super::event::Event;

@@ -2,9 +2,9 @@
 
 use super::Worker;
 use super::access::Pass;
-use super::connection::take_body;
 use super::native::{IDLE_MS, Phase};
 use super::native_batch::ACTION;
+use super::native_pace::BEGUN;
 use super::native_read::{READS, SUBSCRIBES};
 use crate::auth::ask::Resource;
 use crate::io::buffers::{Pool, Span};
@@ -121,16 +121,18 @@ impl Worker {
         let native = &mut self.natives.slots[place as usize];
         native.header = Some(header);
         let size = header.stride;
-        if size > slot.len && native.into.is_none() {
-            let Some(buffer) = take_body(&mut self.buffers, size as usize, |_, _| true) else {
+        if size > slot.len && native.into.is_none() && there >= BEGUN {
+            let Some(buffer) = self.native_buffer(place, size) else {
                 self.native_waits_for_buffer(place, size);
                 return None;
             };
+            let native = &mut self.natives.slots[place as usize];
             let (from, to) = self.buffers.pair(slot.part(native.start, there), buffer.first(there));
             to.copy_from_slice(from);
             (native.into, native.into_filled) = (Some(buffer), there);
             (native.start, native.filled) = (0, 0);
         }
+        let native = &self.natives.slots[place as usize];
         let (held, from) = match native.into {
             Some(buffer) => (native.into_filled, buffer.first(size)),
             None if there < size => (there, slot),
@@ -148,6 +150,9 @@ impl Worker {
         let native = &mut self.natives.slots[place as usize];
         native.since = native.since.or(Some(self.now.mono));
         native.receive_by = message_by(native.since, size, self.now.mono);
+        if native.bulk.is_none() || size > self.buffers.slot_size(Pool::Bulk) {
+            native.starved = native.starved.or(Some(self.now.mono));
+        }
         self.natives.wait(place);
     }
 
@@ -197,7 +202,8 @@ impl Worker {
             }
         };
         let begun = native.into.is_some() || native.filled > native.start;
-        native.since = native.since.or(begun.then_some(now));
+        // What it has waited for a buffer is not its own time.
+        native.since = native.since.filter(|_| native.starved.take().is_none()).or(begun.then_some(now));
         native.receive_by = message_by(native.since, native.header.map_or(0, |header| header.stride), now);
         ops.push(Op::Recv { socket: Socket(native.socket as u32), into });
     }

@@ -62,9 +62,11 @@ impl Worker {
         for at in (0..self.natives.answering.len()).rev() {
             let place = self.natives.answering[at];
             self.native_flush(place, ops);
-            self.native_release_bulk(place);
             // With room for answers again its next batches may be looked at.
             let native = &mut self.natives.slots[place as usize];
+            if native.bulk.is_some() {
+                self.natives.releasing.push(place);
+            }
             if native.reads() && !native.receiving {
                 self.natives.stir(place);
             }

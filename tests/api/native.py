@@ -472,26 +472,23 @@ READER = ("AKIAREADER", "the-secret-of-the-reader")
 GUEST = ("ASIAGUEST", "the-secret-of-the-guest")
 
 
-class Access(Starts, NativeTest):
+class SignedTest(NativeTest):
+    """A server that knows these users, and who signs what is asked over the Kinesis API."""
+
     own = True
+    SIGNER = OWNER
 
     @classmethod
     def setUpClass(cls):
         cls.folder = new_directory()
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         cls.file = cls.folder / "users.json"
-        cls.write(OWNER[1])
+        cls.write_first()
         cls.server = Appliance("--credentials", str(cls.file), "--cores", "0,1").start()
         cls.addClassCleanup(cls.server.remove)
 
     @classmethod
-    def write(cls, secret):
-        key = lambda of, **more: {"id": of[0], "secret": of[1], **more}
-        users = [
-            user("owner", ALL, key((OWNER[0], secret))),
-            user("reader", {"Effect": "Allow", "Action": "kinesis:Get*", "Resource": "*"}, key(READER)),
-            user("guest", ALL, key(GUEST, session_token="a-token")),
-        ]
+    def write_users(cls, users):
         draft = cls.folder / "draft"
         draft.write_text(json.dumps({"users": users}))
         draft.chmod(0o600)
@@ -500,7 +497,7 @@ class Access(Starts, NativeTest):
     def signed(self):
         from signer import Signed, Signer
 
-        return Signed(self.server.host, self.server.port, Signer(*OWNER))
+        return Signed(self.server.host, self.server.port, Signer(*self.SIGNER))
 
     def setUp(self):
         self.api = self.signed()
@@ -510,6 +507,22 @@ class Access(Starts, NativeTest):
         api = self.signed()
         api.call("DeleteStream", StreamName=name)
         api.close()
+
+
+class Access(Starts, SignedTest):
+    @classmethod
+    def write_first(cls):
+        cls.write(OWNER[1])
+
+    @classmethod
+    def write(cls, secret):
+        key = lambda of, **more: {"id": of[0], "secret": of[1], **more}
+        users = [
+            user("owner", ALL, key((OWNER[0], secret))),
+            user("reader", {"Effect": "Allow", "Action": "kinesis:Get*", "Resource": "*"}, key(READER)),
+            user("guest", ALL, key(GUEST, session_token="a-token")),
+        ]
+        cls.write_users(users)
 
     def test_the_secret_is_proved_or_nothing_is_learnt(self):
         stream = self.stream()

@@ -7,7 +7,9 @@ import unittest
 
 from appliance import FOREIGN, Appliance, Starts, eventually
 from native import NativeTest
-from native_client import ACK, BATCH, GOODBYE, MAP, NOT_STORED, PING, PONG, REFUSED, WELCOME, Connection, Ended, in_blocks, message
+from native_client import (
+    ACK, BATCH, GOODBYE, MAP, NOT_STORED, PING, PONG, REFUSED, SUBSCRIBE, WELCOME, Connection, Ended, in_blocks, message, records_of,
+)
 from wire import data_of
 
 BULK = 1
@@ -159,6 +161,20 @@ class Bulk(BulkTest):
             connection.socket.sendall(wire[200:])
             if connection.welcome.features:
                 self.acked(connection.receive())
+
+    def test_who_reads_along_is_sent_what_was_received_and_the_drive_is_not_asked(self):
+        cold = lambda: sum(float(line.split()[-1]) for line in self.api.get("/metrics")[1].splitlines() if line.startswith("penstock_cold_reads_total"))
+        stream = self.stream()
+        connection, reader = self.bulk(stream), self.connect(stream)
+        reader.want(SUBSCRIBE, sequence=1, size=1 << 31)
+        before, in_place = cold(), self.counted("batches_in_place_total")
+        for number in range(30):
+            connection.socket.sendall(in_blocks(connection.batch([("k", b"%d" % number * 80_000)], number=number)))
+            self.acked(connection.receive())
+            self.assertEqual(records_of(reader.receive()), [("k", b"%d" % number * 80_000)])
+        self.assertEqual(self.counted("batches_in_place_total") - in_place, 30)
+        # One that is late for a batch finds it on the drive.
+        self.assertLess(cold() - before, 15)
 
     def test_a_split_refuses_in_bulk_as_elsewhere(self):
         stream = self.stream()

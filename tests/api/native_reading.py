@@ -1,15 +1,12 @@
 """Reads and subscriptions over the native protocol, by a client that knows no more of it than its page says."""
 
-import json
-import os
 import random
 import re
-import shutil
 import threading
 import time
 
 import native
-from appliance import Appliance, eventually, new_directory
+from appliance import Appliance, eventually
 from native import DENIED, GONE, SHARD_CLOSED, SPACE, UNKNOWN_SHARD
 from native_client import ACK, BATCH, LATEST, PING, PONG, READ, REFUSED, SUBSCRIBE, Connection, records_of
 
@@ -430,45 +427,22 @@ class Restarting(ReadingTest):
             self.assertEqual(self.takes(reader, 1)[0][0], "k")
 
 
-class Access(ReadingTest):
+class Access(native.SignedTest):
     """Who may read, and who may only read."""
 
-    own = True
     KEYS = {name: (f"AKIA{name.upper()}", f"the-secret-of-the-{name}") for name in ("owner", "reader", "subscriber", "writer", "nobody")}
+    SIGNER = KEYS["owner"]
 
     @classmethod
-    def setUpClass(cls):
-        cls.folder = new_directory()
-        cls.addClassCleanup(shutil.rmtree, cls.folder)
-        cls.file = cls.folder / "users.json"
+    def write_first(cls):
         cls.write("kinesis:SubscribeToShard")
-        cls.server = Appliance("--credentials", str(cls.file), "--cores", "0,1").start()
-        cls.addClassCleanup(cls.server.remove)
 
     @classmethod
     def write(cls, subscriber):
         """The credentials, where the subscriber may do this."""
         actions = {"owner": "*", "reader": "kinesis:GetRecords", "subscriber": subscriber, "writer": "kinesis:PutRecords", "nobody": "kinesis:ListStreams"}
         key = lambda name: {"id": cls.KEYS[name][0], "secret": cls.KEYS[name][1]}
-        users = [native.user(name, {"Effect": "Allow", "Action": action, "Resource": "*"}, key(name)) for name, action in actions.items()]
-        draft = cls.folder / "draft"
-        draft.write_text(json.dumps({"users": users}))
-        draft.chmod(0o600)
-        os.replace(draft, cls.file)
-
-    def signed(self):
-        from signer import Signed, Signer
-
-        return Signed(self.server.host, self.server.port, Signer(*self.KEYS["owner"]))
-
-    def setUp(self):
-        self.api = self.signed()
-        self.addCleanup(lambda: self.api.close())
-
-    def delete(self, name):
-        api = self.signed()
-        api.call("DeleteStream", StreamName=name)
-        api.close()
+        cls.write_users([native.user(name, {"Effect": "Allow", "Action": action, "Resource": "*"}, key(name)) for name, action in actions.items()])
 
     def test_each_may_do_what_its_policies_allow(self):
         stream = self.stream()

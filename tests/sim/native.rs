@@ -107,7 +107,7 @@ pub fn first(bytes: &[u8]) -> Option<(Message<'_>, usize)> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+pub enum State {
     Silent,
     /// Waits for a Welcome, and the map behind it.
     Greeting,
@@ -118,6 +118,20 @@ enum State {
 
 /// A shard of the map: open, and its hash keys.
 type Mapped = (bool, u128, u128);
+
+/// Whether the server may end the connection with this code, of a client in this state that asked for this stream.
+pub fn may_end(code: u16, state: State, stream: usize, shared: &Shared) -> bool {
+    match code {
+        // It was said first by the client.
+        0 => state == State::Over,
+        34 | 40 => shared.oracle.streams[stream].life != Life::Live,
+        36 => true,
+        37 => shared.stopping,
+        // It has connected when there was no stream, and said nothing, or too late.
+        39 => shared.settings.pauses || state != State::Open,
+        _ => false,
+    }
+}
 
 struct Sent {
     shard: u32,
@@ -433,19 +447,9 @@ impl NativeWriter {
 
     fn goodbye(&mut self, body: &[u8], shared: &mut Shared, answered: &mut Vec<u32>) {
         let (code, outcome) = (u16::from_le_bytes([body[0], body[1]]), body[2]);
-        let life = shared.oracle.streams[self.stream].life;
-        let right = match code {
-            // It was said first by the client.
-            0 => self.state == State::Over,
-            9 => shared.lenient,
-            34 | 40 => life != Life::Live,
-            36 => true,
-            37 => shared.stopping,
-            // It has connected when there was no stream, and said nothing, or too late.
-            39 => shared.settings.pauses || self.state != State::Open,
-            _ => false,
-        };
-        assert!(right, "a Goodbye with {code}: {}", String::from_utf8_lossy(&body[8..]));
+        let lost = code == 9 && shared.lenient;
+        let said = String::from_utf8_lossy(&body[8..]);
+        assert!(lost || may_end(code, self.state, self.stream, shared), "a Goodbye with {code}: {said}");
         if outcome == NOT_STORED {
             for sent in std::mem::take(&mut self.sent).into_values() {
                 self.settle(&sent, Fate::Refused, shared);

@@ -4,7 +4,9 @@
 
 use super::client::{Role, Shared};
 use super::clock::SECOND;
-use super::native::{GONE, GOODBYE, HELLO, Message, NO_BATCH, SHARDS, WELCOME, first, message, u32_at, u64_at};
+use super::native::{
+    GONE, GOODBYE, HELLO, Message, NO_BATCH, SHARDS, State, WELCOME, first, may_end, message, u32_at, u64_at,
+};
 use super::net;
 use super::oracle::{From, Life, Number, Record};
 use super::random::Random;
@@ -28,14 +30,6 @@ const LASTS: u64 = 34 * SECOND;
 /// A record that was acked so long ago has come to who is subscribed, and has credit for it.
 const LATE: u64 = 30 * SECOND;
 const PLENTY: u32 = 1 << 30;
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Silent,
-    Greeting,
-    Open,
-    Over,
-}
 
 struct Reading {
     call: u32,
@@ -306,16 +300,8 @@ impl NativeReader {
 
     fn goodbye(&mut self, body: &[u8], shared: &Shared, answered: &mut Vec<u32>) {
         let code = u16::from_le_bytes([body[0], body[1]]);
-        let life = shared.oracle.streams[self.stream].life;
-        let right = match code {
-            0 => self.state == State::Over,
-            34 | 40 => life != Life::Live,
-            36 => true,
-            37 => shared.stopping,
-            39 => shared.settings.pauses || self.state != State::Open,
-            _ => false,
-        };
-        assert!(right, "a Goodbye with {code}: {}", String::from_utf8_lossy(&body[8..]));
+        let said = String::from_utf8_lossy(&body[8..]);
+        assert!(may_end(code, self.state, self.stream, shared), "a Goodbye with {code}: {said}");
         self.readings.clear();
         self.state = State::Over;
         answered.push(GONE);

@@ -55,6 +55,7 @@ fn with_room<'a>(rig: &mut Rig, inboxes: &'a mut Vec<Inbox>, bytes: u32) -> Opti
     let durable = rig.log.durable();
     for inbox in inboxes.iter_mut().filter(|inbox| inbox.until <= durable && inbox.at > 0) {
         // As if the next message were received: what is still being written must not change.
+        rig.log.let_go(inbox.until);
         rig.buffers.bytes_mut(inbox.span).fill(0x5a);
         inbox.at = 0;
     }
@@ -117,6 +118,32 @@ fn frames_in_place_are_stored_between_others_and_survive_crashes() {
         rig.check();
         rig.restart(rig.disk.clone());
     }
+}
+
+#[test]
+fn what_was_appended_in_place_is_read_from_there_until_it_is_let_go() {
+    let mut rig = Rig::new(false);
+    rig.boot();
+    let span = rig.buffers.take(Pool::Large).expect("one is free");
+    let mut inbox = Inbox { span, at: 0, until: Position(0) };
+    rig.try_in_place(&mut inbox, 0, 5_000, 0).expect("there is room");
+    rig.try_in_place(&mut inbox, 1, 100, 0).expect("there is room");
+    let first = inbox.until;
+    inbox.at += BLOCK;
+    rig.try_in_place(&mut inbox, 2, 100, 0).expect("there is room");
+    let next = |rig: &Rig, shard| Reader::new(ShardKey::new(7, shard), 0).next(&rig.log, &rig.buffers);
+    (0..3).for_each(|shard| assert_eq!(next(&rig, shard), Step::End, "nothing is seen before it is durable"));
+    rig.settle();
+    for shard in 0..3 {
+        assert!(matches!(next(&rig, shard), Step::Frame { body, .. } if body.pool == Pool::Large), "{shard}");
+    }
+    rig.log.let_go(first);
+    rig.buffers.bytes_mut(span.first(3 * BLOCK)).fill(0x5a);
+    for shard in 0..2 {
+        assert!(matches!(next(&rig, shard), Step::Read { .. }), "{shard} is on the disk alone");
+    }
+    assert!(matches!(next(&rig, 2), Step::Frame { .. }), "the commit behind it is there still");
+    rig.check();
 }
 
 #[test]
