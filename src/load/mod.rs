@@ -7,7 +7,7 @@
 //!   `random.rs`: all that is drawn
 //! * `client.rs`: the core · `link.rs`: a connection that is kept · `outbox.rs`: requests without an answer · `lanes.rs`: keys by shard
 //! * `writer.rs`, with `native.rs` and `native_writer.rs`, `http.rs`, `put.rs` and `http_writer.rs`: connections that write
-//! * `reader.rs`: connections that read back · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
+//! * `readers.rs`: what reads back: `reader.rs` by the API, or `subscriber.rs` with `subscription.rs` natively · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
 //!   `audit.rs`: the same of a stream that runs have left
 //! * `tally.rs`: counts and histograms · `verdict.rs`: what they are worth · `report.rs`, `histogram_log.rs`: how they are told
 
@@ -33,11 +33,14 @@ mod plan_tests;
 mod put;
 pub mod random;
 mod reader;
+mod readers;
 pub mod report;
 pub mod schedule;
 pub mod search;
 pub mod selftest;
 mod shared;
+mod subscriber;
+mod subscription;
 pub mod tally;
 pub mod verdict;
 mod writer;

@@ -70,7 +70,10 @@ impl Writer {
         );
         let speech = match plan.wire {
             // 48 bits that no other connection of any run has, and an epoch.
-            Wire::Native => Speech::Native(Native::new((Random::stream(plan.run, stream).next() >> 16) << 16 | 1)),
+            Wire::Native => {
+                let producer = (Random::stream(plan.run, stream).next() >> 16) << 16 | 1;
+                Speech::Native(Native::new(producer, plan.bulk))
+            }
             wire => {
                 let signer = plan.identity.as_ref().map(|identity| identity.signer());
                 Speech::Http(Speaker::new(plan.host.clone(), signer, wire.name()))

@@ -248,7 +248,7 @@ pub fn prepare(target: &Target, work: &Work, pace: Pace) -> Result<Prepared, Str
         wire,
         bulk: work.bulk,
         to,
-        read: (!work.no_verify && !work.prebuilt).then_some(endpoint.address),
+        read: (!work.no_verify && !work.prebuilt).then_some(to),
         host: endpoint.host.clone(),
         tls: endpoint.trust.is_some(),
         stream: target.stream.clone(),
