@@ -70,7 +70,7 @@ impl Server {
 
     fn verify(&self, more: &[&str]) -> Command {
         let mut command = load();
-        command.args(["verify", "--endpoint", &self.endpoint]).args(more);
+        command.args(["verify", "--endpoint", &self.endpoint, "--native", &self.native]).args(more);
         command
     }
 
@@ -203,6 +203,18 @@ fn an_endpoint_in_tls_is_spoken_to_if_its_certificate_is_believed() {
         let (code, json, text) = told(server.load("run", &flags));
         assert_all_there(code, &json, &text);
     }
+    // What the server counts is told there too, and the stream that was kept is read over the native port in TLS.
+    let out = scratch.path("out");
+    let flags = [&SHORT[..], &pace, &["--ca", &authority, "--keep", "--out", &out]].concat();
+    let (code, json, text) = told(server.load("run", &flags));
+    assert_all_there(code, &json, &text);
+    let report = std::fs::read_to_string(scratch.0.join("out/report.json")).expect("it was written");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert!(report["server"]["penstock_commits_total"].as_f64() > Some(0.0), "{report}");
+    let (code, json, text) = told(server.verify(&["--strict", "--json", "--ca", &authority]));
+    assert!(code == 0 && json["runs"][0]["records"].as_u64() > Some(100), "{code}: {json} {text}");
+    let (code, _, text) = told(server.verify(&[]));
+    assert!(code == 1 && (text.contains("certificate") || text.contains("--ca")), "{code}: {text}");
     let (code, _, text) = told(server.load("run", &SHORT));
     assert!(code == 1 && (text.contains("certificate") || text.contains("--ca")), "{code}: {text}");
 }
@@ -321,9 +333,10 @@ fn a_full_disk_under_its_files_is_told_and_a_stream_that_is_not_ours_stays() {
         let (code, json, text) = told(server.load("run", &[&SHORT[..], &["--rate", "100"]].concat()));
         assert_all_there(code, &json, &text);
     }
-    // All three can be read back later.
+    // All three can be read back later, over the native protocol as by the API.
     let (code, json, text) = told(server.verify(&["--strict", "--json"]));
     assert_eq!(code, 0, "{json} {text}");
+    assert_eq!(told(server.verify(&["--strict", "--json", "--wire", "cbor"])), (0, json.clone(), String::new()));
     let runs = json["runs"].as_array().expect("a list");
     assert_eq!((runs.len(), &json["others"]), (3, &json!(0)), "{json}");
     for run in runs {
@@ -331,8 +344,10 @@ fn a_full_disk_under_its_files_is_told_and_a_stream_that_is_not_ours_stays() {
         assert_eq!(none, [Some(0); 5], "{run}");
         assert!(run["records"].as_u64() > Some(50), "{run}");
     }
-    let (code, _, text) = told(server.verify(&["--stream", "nothing"]));
-    assert!(code == 1 && text.contains("the endpoint says"), "{code}: {text}");
+    for (wire, word) in [("json", "the endpoint says"), ("native", "UnknownStream")] {
+        let (code, _, text) = told(server.verify(&["--stream", "nothing", "--wire", wire]));
+        assert!(code == 1 && text.contains(word), "{code}: {text}");
+    }
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub mod schedule;
 pub mod search;
 pub mod selftest;
 mod shared;
+#[cfg(test)]
+mod shelf_tests;
 mod subscriber;
 mod subscription;
 pub mod tally;

@@ -193,7 +193,8 @@ impl Endpoint {
     }
 }
 
-fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<Vec<u8>> {
+/// Sends a request, and gives all that comes until the other side ends the connection.
+pub(super) fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut reply = Vec::new();

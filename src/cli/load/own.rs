@@ -211,7 +211,8 @@ impl Own {
         };
         let Prepared { plan, shares, cores, mut endpoint, .. } = prepare(&target, &part.work, part.pace)?;
         let plan = Arc::new(plan);
-        let counters = (!args.output.quiet).then(|| Counters::new(endpoint.address, &endpoint.host));
+        let shown = !args.output.quiet || files.is_some();
+        let counters = shown.then(|| Counters::new(endpoint.address, &endpoint.host, None));
         let show = Show { progress: !args.output.quiet, counters, trust: None, files, baton: baton.clone() };
         let report = drive::run(&plan, &shares, &cores, show)?;
         endpoint.delete(&target.stream)?;

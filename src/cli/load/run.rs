@@ -75,7 +75,8 @@ pub fn against(
             plan.batch
         );
     }
-    let counters = (!output.quiet && endpoint.trust.is_none()).then(|| Counters::new(endpoint.address, &endpoint.host));
+    let shown = !output.quiet || files.is_some();
+    let counters = shown.then(|| Counters::new(endpoint.address, &endpoint.host, endpoint.trust.clone()));
     let show = Show {
         progress: !output.quiet,
         counters,
