@@ -105,7 +105,7 @@ fn config(shown: Arc<Shown>) -> Result<ServerConfig, String> {
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS: {error}"))?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(shown);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
     config.ignore_client_order = true;
     Ok(config)
 }
@@ -247,9 +247,13 @@ pub fn to_own_server(stream: TcpStream, address: IpAddr) -> Result<impl Read + W
     Ok(StreamOwned::new(session.map_err(|error| format!("TLS: {error}"))?, stream))
 }
 
-/// What a client of HTTP/1.1 trusts: the certificates in `file`, or those that the system has.
-pub fn client(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    config_of_client(file, &[b"http/1.1"])
+/// Protocols that a client may name.
+pub const HTTP_1: &[u8] = b"http/1.1";
+pub const HTTP_2: &[u8] = b"h2";
+
+/// What a client of this protocol trusts: the certificates in `file`, or those that the system has.
+pub fn client(file: Option<&Path>, protocol: &[u8]) -> Result<Arc<ClientConfig>, String> {
+    config_of_client(file, &[protocol])
 }
 
 /// Takes every certificate whose key its sender has.

@@ -10,6 +10,9 @@
 #![doc = "\n## An example\n\nIt is run as it stands here by `tests/client`.\n\n```no_run"]
 #![doc = include_str!("../../tests/client/example.rs")]
 #![doc = "```"]
+#![doc = "\n## In TLS\n\nIt is run as well.\n\n```no_run"]
+#![doc = include_str!("../../tests/client/secure.rs")]
+#![doc = "```"]
 
 mod connection;
 mod consumer;

@@ -61,7 +61,7 @@ impl Client {
         let writers = share.connections.len();
         let readers = Readers::sockets(plan, share);
         let sockets = (writers + readers) as u16;
-        let outbox = (plan.request_max() * plan.outstanding()).next_multiple_of(BLOCK);
+        let outbox = (plan.request_max() * plan.places()).next_multiple_of(BLOCK);
         let none = (0, BLOCK);
         let (writers, readers) = (writers as u16, readers as u16);
         let wire = if plan.tls { (sockets, WIRE) } else { none };

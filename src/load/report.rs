@@ -205,6 +205,8 @@ fn described(plan: &Plan) -> Value {
     };
     json!({
         "wire": plan.wire.name(),
+        "http2": plan.http2,
+        "tls": plan.tls,
         "to": plan.to.to_string(),
         "stream": plan.stream,
         "signed": plan.identity.is_some(),

@@ -96,7 +96,7 @@ impl Shelf {
     pub fn serve(&mut self, socket: u32, header: &Header, body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let done = |next, code| Done { shard: ShardKey::new(1, 0), next, code: Ok(code), behind_ms: 0 };
-        let mut say = |out: &mut Vec<u8>, next, code| {
+        let say = |out: &mut Vec<u8>, next, code| {
             let mut room = [0; 256];
             let len = done(next, code).encode(&mut room);
             out.extend_from_slice(&room[..len]);

@@ -101,6 +101,7 @@ fn measure(case: &Case, baton: &Arc<Baton>) -> Result<Shown, String> {
         read: None,
         host: String::new(),
         tls: false,
+        http2: false,
         stream: "selftest".to_string(),
         identity: None,
         batch: 1,

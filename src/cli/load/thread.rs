@@ -123,7 +123,8 @@ pub fn run(post: Post) -> io::Result<()> {
     })?;
     let client = Client::new(post.plan.clone(), &post.share, buffers);
     // The native port has TLS where the endpoint has it.
-    let secure = post.trust.clone().map(|trust| Secure::new(trust, sockets));
+    let http2 = if post.plan.http2 { post.share.connections.len() as u32 } else { 0 };
+    let secure = post.trust.clone().map(|trust| Secure::new(trust, sockets, http2));
     let mut turns = Turns { post: &post, client, secure, busy_ns: 0, naps: Naps { late: LATE_NS }, second: 0 };
     turns.run(&mut ring)?;
     let end = turns.end();
