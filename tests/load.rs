@@ -70,7 +70,7 @@ impl Server {
 
     fn verify(&self, more: &[&str]) -> Command {
         let mut command = load();
-        command.args(["verify", "--endpoint", &self.endpoint]).args(more);
+        command.args(["verify", "--endpoint", &self.endpoint, "--native", &self.native]).args(more);
         command
     }
 
@@ -184,6 +184,14 @@ fn the_kinesis_api_is_spoken_in_both_encodings_signed_or_not_one_record_or_many(
         let (code, json, text) = told(command);
         assert_all_there(code, &json, &format!("{wire} {batch}: {text}"));
     }
+    // Over HTTP/2: streams of few connections, bodies of several frames among them.
+    for (wire, batch, size) in [("json", "10", "8K"), ("cbor", "1", "1K"), ("cbor", "20", "zipf:100-30K")] {
+        let flags = ["--http", "2", "--connections", "2", "--wire", wire, "--batch", batch, "--size", size];
+        let mut command = server.load("run", &[&SHORT[..], &["--rate", "400", "--shards", "2"], &flags].concat());
+        command.env("AWS_ACCESS_KEY_ID", KEY).env("AWS_SECRET_ACCESS_KEY", SECRET);
+        let (code, json, text) = told(command);
+        assert_all_there(code, &json, &format!("{wire} {batch}: {text}"));
+    }
     let (code, _, text) = told(server.load("run", &SHORT));
     assert!(code == 1 && text.contains("the endpoint says"), "{code}: {text}");
     let wrong = server.load("run", &[&SHORT[..], &["--key-id", KEY, "--secret", "another"]].concat());
@@ -203,6 +211,21 @@ fn an_endpoint_in_tls_is_spoken_to_if_its_certificate_is_believed() {
         let (code, json, text) = told(server.load("run", &flags));
         assert_all_there(code, &json, &text);
     }
+    let flags = [&SHORT[..], &pace, &["--ca", &authority, "--wire", "cbor", "--http", "2"]].concat();
+    let (code, json, text) = told(server.load("run", &flags));
+    assert_all_there(code, &json, &text);
+    // What the server counts is told there too, and the stream that was kept is read over the native port in TLS.
+    let out = scratch.path("out");
+    let flags = [&SHORT[..], &pace, &["--ca", &authority, "--keep", "--out", &out]].concat();
+    let (code, json, text) = told(server.load("run", &flags));
+    assert_all_there(code, &json, &text);
+    let report = std::fs::read_to_string(scratch.0.join("out/report.json")).expect("it was written");
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert!(report["server"]["penstock_commits_total"].as_f64() > Some(0.0), "{report}");
+    let (code, json, text) = told(server.verify(&["--strict", "--json", "--ca", &authority]));
+    assert!(code == 0 && json["runs"][0]["records"].as_u64() > Some(100), "{code}: {json} {text}");
+    let (code, _, text) = told(server.verify(&[]));
+    assert!(code == 1 && (text.contains("certificate") || text.contains("--ca")), "{code}: {text}");
     let (code, _, text) = told(server.load("run", &SHORT));
     assert!(code == 1 && (text.contains("certificate") || text.contains("--ca")), "{code}: {text}");
 }
@@ -211,9 +234,22 @@ fn an_endpoint_in_tls_is_spoken_to_if_its_certificate_is_believed() {
 fn a_closed_loop_of_prebuilt_requests_proves_nothing_and_says_so() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch, &["--when-full", "trim"]);
-    for wire in ["native", "json"] {
-        let flags =
-            ["--for", "1s", "--warm-up", "200ms", "--prebuilt", "--closed", "2", "--batch", "50", "--wire", wire];
+    for (wire, http) in [("native", "1.1"), ("json", "1.1"), ("json", "2")] {
+        let flags = [
+            "--for",
+            "1s",
+            "--warm-up",
+            "200ms",
+            "--prebuilt",
+            "--closed",
+            "2",
+            "--batch",
+            "50",
+            "--wire",
+            wire,
+            "--http",
+            http,
+        ];
         let output = server.load("run", &flags).output().expect("it runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(SOUND.contains(&output.status.code().expect("it ends")), "{output:?}");
@@ -295,6 +331,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
     check(&["--size", "20"], 1, "--no-verify");
     check(&["--wire", "json", "--batch", "501"], 1, "500 records");
     check(&["--batch", "60000", "--size", "10K"], 1, "12 MB");
+    check(&["--http", "2"], 1, "--wire json");
     check(&["--key-id", KEY], 1, "--secret");
     check(&["--rate", "5", "--closed", "1"], 2, "cannot be used with");
     check(&["--schedule", "sine:2,1"], 2, "out of its range");
@@ -314,25 +351,37 @@ fn a_full_disk_under_its_files_is_told_and_a_stream_that_is_not_ours_stays() {
     // Writes there fail as on a full disk.
     symlink("/dev/full", scratch.0.join("out/histograms.hlog")).expect("linked");
     let out = scratch.path("out");
-    let (code, _, text) = told(server.load("run", &[&SHORT[..], &["--out", &out, "--rate", "100"]].concat()));
+    let full = server.load("run", &[&SHORT[..], &["--out", &out, "--rate", "100"]].concat());
+    let (code, _, text) = told(full);
     assert!(code == 1 && text.contains("histograms.hlog cannot be written"), "{code}: {text}");
+    // Where a disk becomes full meanwhile, as files that may have a kilobyte do, what was measured is told all the same.
+    let meanwhile = scratch.path("meanwhile");
+    let flags = server.load("run", &[&SHORT[..], &["--out", &meanwhile, "--rate", "100"]].concat());
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 2; exec \"$0\" \"$@\"", PROGRAM]).args(flags.get_args());
+    let (code, json, text) = told(limited);
+    assert!(code == 1 && text.contains("cannot be written"), "{code}: {text}");
+    assert!(json["acked_records"].as_u64() > Some(50) && json["lost"] == 0, "{json}");
     // The stream is there, with the records of a run that is over: they are nobody's.
     for _ in 0..2 {
         let (code, json, text) = told(server.load("run", &[&SHORT[..], &["--rate", "100"]].concat()));
         assert_all_there(code, &json, &text);
     }
-    // All three can be read back later.
+    // All of them can be read back later, over the native protocol as by the API.
     let (code, json, text) = told(server.verify(&["--strict", "--json"]));
     assert_eq!(code, 0, "{json} {text}");
+    assert_eq!(told(server.verify(&["--strict", "--json", "--wire", "cbor"])), (0, json.clone(), String::new()));
     let runs = json["runs"].as_array().expect("a list");
-    assert_eq!((runs.len(), &json["others"]), (3, &json!(0)), "{json}");
+    assert_eq!((runs.len(), &json["others"]), (4, &json!(0)), "{json}");
     for run in runs {
         let none = ["before", "missing", "duplicated", "reordered", "damaged"].map(|name| run[name].as_u64());
         assert_eq!(none, [Some(0); 5], "{run}");
         assert!(run["records"].as_u64() > Some(50), "{run}");
     }
-    let (code, _, text) = told(server.verify(&["--stream", "nothing"]));
-    assert!(code == 1 && text.contains("the endpoint says"), "{code}: {text}");
+    for (wire, word) in [("json", "the endpoint says"), ("native", "UnknownStream")] {
+        let (code, _, text) = told(server.verify(&["--stream", "nothing", "--wire", wire]));
+        assert!(code == 1 && text.contains(word), "{code}: {text}");
+    }
 }
 
 #[test]
@@ -343,6 +392,14 @@ fn the_highest_rate_is_searched_for_and_a_promise_that_nobody_can_keep_is_told()
     let flags = [&short[..], &["--slo", "max=0us", "--from", "100"]].concat();
     let (code, json, text) = told(server.load("max", &flags));
     assert!([3, 4].contains(&code) && json["records_per_second"].is_null(), "{code}: {json} {text}");
+    assert!(json["slo"]["measured_us"].is_null() && json["slo"]["quantile"] == 1.0, "{json}");
+    let flags = [&short[..], &["--slo", "max=1h", "--from", "100", "--to", "100"]].concat();
+    let (code, json, text) = told(server.load("max", &flags));
+    assert!([0, 3, 4].contains(&code), "{code}: {json} {text}");
+    if code == 0 {
+        assert!(json["records_per_second"] == 100.0 && json["latency_us"]["p99"].as_f64() > Some(0.0), "{json}");
+        assert!(json["verdict"] == "VALID" && json["lost"] == 0, "{json}");
+    }
     let (code, _, text) = told(server.load("max", &["--slo", "p98=1ms"]));
     assert!(code == 2 && text.contains("the percentile is"), "{code}: {text}");
 }

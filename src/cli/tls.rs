@@ -1,6 +1,7 @@
 //! `--tls-cert` and `--tls-key`, or `--tls-self-signed`: what clients are shown, read anew when its files change.
 
 use super::serve::log;
+use crate::client::tls::{config as config_of_client, provider};
 use crate::front::Spoken;
 use crate::io::clock::{Clock, Wall};
 use crate::stdx::calendar::Civil;
@@ -13,9 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, StreamOwned,
-};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, ServerConfig, SignatureScheme, StreamOwned};
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -101,20 +100,12 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// AES-128-GCM first: the fastest on a server's CPU, and as good as any.
-fn provider() -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    let rank = |suite: &rustls::SupportedCipherSuite| !format!("{:?}", suite.suite()).contains("AES_128_GCM");
-    provider.cipher_suites.sort_by_key(rank);
-    provider
-}
-
 fn config(shown: Arc<Shown>) -> Result<ServerConfig, String> {
     let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS: {error}"))?;
     let mut config = builder.with_no_client_auth().with_cert_resolver(shown);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP_2.to_vec(), HTTP_1.to_vec()];
     config.ignore_client_order = true;
     Ok(config)
 }
@@ -256,28 +247,13 @@ pub fn to_own_server(stream: TcpStream, address: IpAddr) -> Result<impl Read + W
     Ok(StreamOwned::new(session.map_err(|error| format!("TLS: {error}"))?, stream))
 }
 
-/// Where systems keep the certificates of authorities that they trust.
-const TRUSTED: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
+/// Protocols that a client may name.
+pub const HTTP_1: &[u8] = b"http/1.1";
+pub const HTTP_2: &[u8] = b"h2";
 
-/// What a client of HTTP/1.1 trusts: the certificates in `file`, or those that the system has.
-pub fn client(file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
-    let known = || TRUSTED.iter().map(Path::new).find(|path| path.exists());
-    let file = file.or_else(known).ok_or("this system has no list of trusted certificates: name one with --ca")?;
-    let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", file.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
-        // Systems have some that rustls does not take; those that are needed are missed when they are.
-        let _ = roots.add(certificate.map_err(|error| failed(&error))?);
-    }
-    if roots.is_empty() {
-        return Err(failed(&"it has no certificate of an authority"));
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| format!("TLS: {error}"))?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+/// What a client of this protocol trusts: the certificates in `file`, or those that the system has.
+pub fn client(file: Option<&Path>, protocol: &[u8]) -> Result<Arc<ClientConfig>, String> {
+    config_of_client(file, &[protocol])
 }
 
 /// Takes every certificate whose key its sender has.

@@ -3,15 +3,17 @@
 use super::error::Error;
 use super::map::Map;
 use super::now;
+use super::tls::{Came, Session, Tls};
 use crate::log::format::{Damage, HEADER, header_at, stride};
 use crate::native::batch::LARGEST;
 use crate::native::hello::{self, Hello};
-use crate::native::message::{CONTROL_MAX, Header, Kind, VERSION, blank, seal_header};
+use crate::native::message::{BLOCK, CONTROL_MAX, Header, Kind, VERSION, blank, seal_header};
 use crate::native::proof;
 use crate::native::refusal::Refusal;
 use crate::native::welcome::{Welcome, decode_shards};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An access key of the server's credentials file.
@@ -35,6 +37,8 @@ pub struct Endpoint {
     /// Host and port of `--native`.
     pub address: String,
     pub credentials: Option<Credentials>,
+    /// Of a server that has TLS: whom to believe that it is it.
+    pub tls: Option<Tls>,
     /// For a connection to be made and welcomed.
     pub connect_timeout: Duration,
     /// For what was sent to be taken, and for an answer. The server answers a batch within 40 s.
@@ -47,6 +51,7 @@ impl Endpoint {
         Endpoint {
             address: address.into(),
             credentials: None,
+            tls: None,
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(50),
         }
@@ -56,6 +61,11 @@ impl Endpoint {
     pub fn with_key(self, key_id: impl Into<String>, secret: impl Into<String>) -> Endpoint {
         let credentials = Credentials { key_id: key_id.into(), secret: secret.into(), session_token: String::new() };
         Endpoint { credentials: Some(credentials), ..self }
+    }
+
+    /// The same, in TLS.
+    pub fn with_tls(self, tls: Tls) -> Endpoint {
+        Endpoint { tls: Some(tls), ..self }
     }
 
     fn io(&self, what: &'static str) -> impl Fn(io::Error) -> Error + '_ {
@@ -72,6 +82,7 @@ pub(super) struct Message {
 /// The half that receives.
 pub(super) struct Receiver {
     stream: TcpStream,
+    tls: Option<(Arc<Session>, Came)>,
     address: String,
     held: Vec<u8>,
     /// What of `held` has come, and what of that has been taken.
@@ -83,7 +94,11 @@ pub(super) struct Receiver {
 /// The half that sends.
 pub(super) struct Sender {
     stream: TcpStream,
+    tls: Option<Arc<Session>>,
     address: String,
+    /// What is sent takes up whole blocks, and is put together here.
+    bulk: bool,
+    blocks: Vec<u8>,
 }
 
 /// One that has been welcomed.
@@ -95,27 +110,30 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, proves who asks, and learns the map. `producer`: id and epoch as in a header; 0: none.
+    /// Connects, proves who asks, and learns the map. `producer`: id and epoch as in a header; 0: none. `bulk`: if the server agrees.
     ///
     /// # Errors
     /// As the server refuses, or the first that goes wrong; nothing is tried again.
-    pub fn open(endpoint: &Endpoint, name: &str, producer: u64) -> Result<Connection, Error> {
+    pub fn open(endpoint: &Endpoint, name: &str, producer: u64, bulk: bool) -> Result<Connection, Error> {
         let until = now() + endpoint.connect_timeout;
         let stream = connect(endpoint, until)?;
         stream.set_nodelay(true).map_err(endpoint.io("setting up a connection"))?;
         stream.set_write_timeout(Some(endpoint.answer_timeout)).map_err(endpoint.io("setting up a connection"))?;
         let reading = stream.try_clone().map_err(endpoint.io("setting up a connection"))?;
+        let tls = secure(endpoint, &stream, until)?;
         let address = endpoint.address.clone();
         let mut receiver = Receiver {
             stream: reading,
+            tls: tls.clone().map(|session| (session, Came::default())),
             address: address.clone(),
             held: Vec::new(),
             filled: 0,
             start: 0,
             largest: CONTROL_MAX,
         };
-        let mut sender = Sender { stream, address };
-        let welcome = begin(endpoint, name, producer, &mut sender, &mut receiver, until)?;
+        let mut sender = Sender { stream, tls, address, bulk: false, blocks: Vec::new() };
+        let welcome = begin(endpoint, name, (producer, bulk), &mut sender, &mut receiver, until)?;
+        sender.bulk = welcome.features & hello::feature::BULK != 0;
         receiver.largest = welcome.largest.clamp(CONTROL_MAX, LARGEST);
         let mut map = Map::default();
         loop {
@@ -144,11 +162,27 @@ fn connect(endpoint: &Endpoint, until: Instant) -> Result<TcpStream, Error> {
     Err(endpoint.io("connecting")(failure))
 }
 
-/// Hello, and what comes until the Welcome.
+/// Agrees on keys, where the server is to have TLS.
+fn secure(endpoint: &Endpoint, stream: &TcpStream, until: Instant) -> Result<Option<Arc<Session>>, Error> {
+    let Some(tls) = &endpoint.tls else { return Ok(None) };
+    let address = || endpoint.address.clone();
+    let session = tls.session(&endpoint.address).map_err(|why| Error::Tls { why, address: address() })?;
+    let stream = stream.try_clone().map_err(endpoint.io("setting up a connection"))?;
+    let begun = Session::begin(session, stream, until);
+    begun.map(|session| Some(Arc::new(session))).map_err(|cause| match cause.kind() {
+        io::ErrorKind::InvalidData => Error::Tls { why: cause.to_string(), address: address() },
+        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+            Error::TimedOut { what: "agreeing on keys", address: address() }
+        }
+        _ => endpoint.io("agreeing on keys")(cause),
+    })
+}
+
+/// Hello, and what comes until the Welcome. `wants`: the producer, and whether bulk is.
 fn begin(
     endpoint: &Endpoint,
     name: &str,
-    producer: u64,
+    (producer, bulk): (u64, bool),
     sender: &mut Sender,
     receiver: &mut Receiver,
     until: Instant,
@@ -157,7 +191,7 @@ fn begin(
     let text = |of: fn(&Credentials) -> &String| credentials.map_or("", |credentials| of(credentials).as_str());
     let said = Hello {
         versions: (VERSION, VERSION),
-        wanted: 0,
+        wanted: if bulk { hello::feature::BULK } else { 0 },
         producer,
         stream: name,
         key_id: text(|of| &of.key_id),
@@ -270,13 +304,21 @@ impl Receiver {
             let failed = |cause| Error::Io { what: "receiving", address: self.address.clone(), cause };
             // A timeout of zero would be none.
             self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).map_err(failed)?;
-            match self.stream.read(&mut self.held[self.filled..]) {
+            let into = &mut self.held[self.filled..];
+            let read = match &mut self.tls {
+                Some((session, came)) => session.receive(came, &self.stream, into),
+                None => self.stream.read(into),
+            };
+            match read {
                 Ok(0) => return Err(failed(io::ErrorKind::UnexpectedEof.into())),
                 Ok(bytes) => self.filled += bytes,
                 Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                     return Ok(false);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    return Err(Error::Tls { why: error.to_string(), address: self.address.clone() });
+                }
                 Err(error) => return Err(failed(error)),
             }
         }
@@ -285,10 +327,21 @@ impl Receiver {
 }
 
 impl Sender {
-    /// Sends whole messages.
-    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    /// Sends a message.
+    pub fn send(&mut self, message: &[u8]) -> Result<(), Error> {
         let failed = |cause| Error::Io { what: "sending", address: self.address.clone(), cause };
-        self.stream.write_all(bytes).map_err(failed)
+        let bytes = match self.bulk {
+            true => {
+                in_blocks(message, &mut self.blocks);
+                &self.blocks
+            }
+            false => message,
+        };
+        let sent = match &self.tls {
+            Some(session) => session.send(bytes),
+            None => self.stream.write_all(bytes),
+        };
+        sent.map_err(failed)
     }
 
     /// Sends a message that is a header alone.
@@ -301,6 +354,19 @@ impl Sender {
     /// Says goodbye, as far as that can be said, and ends both directions: whoever receives is woken.
     pub fn end(&mut self) {
         let _ = self.say(blank(Kind::Goodbye));
+        self.tls.iter().for_each(|session| session.end());
         let _ = self.stream.shutdown(Shutdown::Both);
     }
+}
+
+/// A message as it goes over a bulk connection: 64 zeros, the message, and zeros up to the end of a block.
+fn in_blocks(message: &[u8], out: &mut Vec<u8>) {
+    let size = (HEADER + message.len()).next_multiple_of(BLOCK as usize);
+    out.clear();
+    out.resize(HEADER, 0);
+    out.extend_from_slice(message);
+    out.resize(size, 0);
+    let place = out[HEADER..].first_chunk_mut().expect("a message has a header");
+    let header: Header = Header::decode(place).expect("it was just made");
+    Header { stride: size as u32, ..header }.encode(place);
 }

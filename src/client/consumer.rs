@@ -58,6 +58,13 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Of what has come; `from`: the first number that is wanted of it. `None`: it is no batch.
+    pub(super) fn new(message: Message, from: u64) -> Option<Batch> {
+        let Message { header, body } = message;
+        let batch = Batch { shard: header.shard.shard(), header, body, from };
+        batch.check().map(|()| batch)
+    }
+
     /// Its records.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let first = self.header.sequence;
@@ -140,7 +147,7 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::open`]; [`Error::Position`] where the position is of an earlier stream of that name.
     pub fn resume(endpoint: Endpoint, stream: &str, position: Position) -> Result<Consumer, Error> {
-        let connection = Connection::open(&endpoint, stream, 0)?;
+        let connection = Connection::open(&endpoint, stream, 0, false)?;
         if connection.welcome.stream != position.stream {
             let (then, now) = (position.stream, connection.welcome.stream);
             let why =
@@ -170,7 +177,7 @@ impl Consumer {
     }
 
     fn begin(endpoint: Endpoint, stream: &str, only: Option<u32>, start: Start) -> Result<Consumer, Error> {
-        let mut connection = Connection::open(&endpoint, stream, 0)?;
+        let mut connection = Connection::open(&endpoint, stream, 0, false)?;
         let mut position = Position { stream: connection.welcome.stream, shards: BTreeMap::new() };
         let lines: Vec<_> =
             connection.map.shards.values().filter(|line| only.is_none_or(|only| line.shard == only)).copied().collect();
@@ -235,7 +242,7 @@ impl Consumer {
             let at = self.connects_at.min(until);
             std::thread::sleep(at.saturating_duration_since(now()));
             if now() >= self.connects_at {
-                let connection = Connection::open(&self.endpoint, &self.stream, 0)?;
+                let connection = Connection::open(&self.endpoint, &self.stream, 0, false)?;
                 if connection.welcome.stream != self.position.stream {
                     return Err(Error::Position(format!("the stream {} was deleted, and made anew", self.stream)));
                 }
@@ -337,7 +344,7 @@ impl Consumer {
     }
 
     fn batch(&mut self, message: Message) -> Result<Option<Event>, Error> {
-        let Message { header, body } = message;
+        let header = message.header;
         let shard = header.shard.shard();
         let (Some(used), Some(&Next::At(from))) = (self.subscribed.get_mut(&shard), self.position.shards.get(&shard))
         else {
@@ -345,11 +352,10 @@ impl Consumer {
         };
         *used += stride(header.body) as u32;
         let credit = if *used >= CREDIT / 2 { std::mem::take(used) } else { 0 };
-        let batch = Batch { shard, header, body, from };
-        if batch.check().is_none() {
+        let Some(batch) = Batch::new(message, from) else {
             let address = self.endpoint.address.clone();
             return Err(Error::Protocol { what: "a batch is none", address });
-        }
+        };
         if credit > 0 {
             let mut out = [0; 2 * HEADER];
             let len = Credit { shard: header.shard, bytes: credit }.encode(&mut out);

@@ -8,7 +8,7 @@ use super::now;
 use super::producer::{Placed, Settings, Shared, lock};
 use crate::log::format::{Entry, HEADER, ROOT, ShardKey, body_size, stride, write_index};
 use crate::native::batch::Ack;
-use crate::native::message::{Header, Kind, blank, seal};
+use crate::native::message::{BLOCK, Header, Kind, blank, seal};
 use crate::native::refusal::{Outcome, Refusal};
 use crate::native::welcome::{ShardState, Welcome, decode_shards};
 use std::collections::{BTreeMap, VecDeque};
@@ -194,7 +194,7 @@ impl Driver {
     }
 
     fn connect(&mut self, now: Instant) {
-        match Connection::open(&self.endpoint, &self.stream, self.producer) {
+        match Connection::open(&self.endpoint, &self.stream, self.producer, self.settings.bulk) {
             Ok(connection) => {
                 self.take_on(connection);
                 (self.pause, self.looks_at) = (PAUSE.0, now);
@@ -220,7 +220,10 @@ impl Driver {
             if owners.iter().all(|worker| has(&self.links, *worker)) {
                 return;
             }
-            let Ok(mut connection) = Connection::open(&self.endpoint, &self.stream, self.producer) else { return };
+            let Ok(mut connection) = Connection::open(&self.endpoint, &self.stream, self.producer, self.settings.bulk)
+            else {
+                return;
+            };
             let worker = connection.welcome.worker;
             match owners.contains(&worker) && !has(&self.links, worker) {
                 true => self.take_on(connection),
@@ -310,7 +313,8 @@ impl Driver {
 
     fn send(&mut self, now: Instant) {
         let window = if self.idempotent() { WINDOW } else { 1 };
-        let most = (self.welcome.largest as usize).saturating_sub(2 * HEADER + ROOT);
+        let lead = if self.settings.bulk { BLOCK as usize } else { HEADER };
+        let most = (self.welcome.largest as usize).saturating_sub(HEADER + lead + ROOT);
         let records = self.welcome.records as usize;
         let bounds = Bounds { bytes: self.settings.batch_bytes.min(most), records, window };
         let restarts = self.lanes.values().any(|lane| lane.broken);

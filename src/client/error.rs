@@ -9,6 +9,8 @@ use std::io;
 pub enum Error {
     /// The server cannot be reached, or the connection broke.
     Io { what: &'static str, address: String, cause: io::Error },
+    /// The server's certificate is not believed, or what it says is no TLS.
+    Tls { why: String, address: String },
     /// Nothing came in time.
     TimedOut { what: &'static str, address: String },
     /// The server sent what is no message of the protocol: it is no penstock, or bytes were changed on the way.
@@ -41,7 +43,7 @@ impl Error {
             Error::Refused { code: Ok(code), .. } => {
                 matches!(code, Ended | Busy | Stopping | Idle | Overdue | Lost | Unavailable | CredentialsChanged)
             }
-            Error::Protocol { .. } | Error::Refused { .. } | Error::Position(_) => false,
+            Error::Tls { .. } | Error::Protocol { .. } | Error::Refused { .. } | Error::Position(_) => false,
         }
     }
 }
@@ -54,6 +56,12 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Io { what, address, cause } => write!(f, "{what} at {address}: {cause}"),
+            Error::Tls { why, address } => {
+                write!(
+                    f,
+                    "TLS with {address}: {why}; does the server have TLS there, and is its authority the one that was named?"
+                )
+            }
             Error::TimedOut { what, address } => write!(f, "{what} at {address}: nothing came in time"),
             Error::Protocol { what, address } => {
                 write!(

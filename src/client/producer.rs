@@ -34,10 +34,13 @@ pub struct Settings {
     pub idempotent: bool,
     /// `None`: one that nobody else has. Whoever keeps one must raise its epoch with each start.
     pub producer: Option<ProducerId>,
+    /// Batches in whole blocks of 4 KiB, which the server writes to its log from where it receives them: for many records, in batches of 64 KiB and more.
+    /// The server may decline, as it does over TLS; nothing else changes.
+    pub bulk: bool,
 }
 
 impl Default for Settings {
-    /// Batches of 1 MiB, room for 32 MiB, a minute, idempotent.
+    /// Batches of 1 MiB, room for 32 MiB, a minute, idempotent, not in bulk.
     fn default() -> Settings {
         Settings {
             batch_bytes: 1 << 20,
@@ -45,6 +48,7 @@ impl Default for Settings {
             put_timeout: Duration::from_secs(60),
             idempotent: true,
             producer: None,
+            bulk: false,
         }
     }
 }
@@ -165,7 +169,7 @@ impl Producer {
     pub fn open_with(endpoint: Endpoint, stream: &str, settings: Settings) -> Result<Producer, Error> {
         let producer = settings.producer.unwrap_or_else(random_producer);
         let wire = if settings.idempotent { (producer.id & ((1 << 48) - 1)) << 16 | producer.epoch as u64 } else { 0 };
-        let connection = Connection::open(&endpoint, stream, wire)?;
+        let connection = Connection::open(&endpoint, stream, wire, settings.bulk)?;
         let record_max = connection.welcome.record as usize;
         let shared = Arc::new(Shared::default());
         let driver = Driver::new(endpoint, stream, settings, wire, shared.clone(), connection);

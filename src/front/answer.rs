@@ -2,7 +2,7 @@
 //!
 //! The text is this server's own, so whatever cannot be read is a defect of it: the stream ends with an error.
 
-use super::http2::hpack;
+use crate::http::http2::hpack;
 
 /// More headers than `http::response` writes.
 const HEADERS_MAX: usize = 24;

@@ -4,4 +4,5 @@ pub mod chunked;
 pub mod http1;
 #[cfg(test)]
 mod http1_tests;
+pub mod http2;
 pub mod response;

@@ -6,14 +6,13 @@
 
 use super::ledger::{Fate, Findings};
 use super::plan::{Plan, Share};
-use super::reader::{Child, Reader};
+use super::readers::Readers;
 use super::shared::Shared;
 use super::tally::Tally;
 use super::writer::Writer;
 use crate::io::buffers::{Buffers, Layouts};
 use crate::io::clock::{Mono, Now};
 use crate::io::op::{Completion, Completions, Ops, Socket};
-use crate::kinesis::shard_id::ShardId;
 use crate::native;
 use std::sync::Arc;
 
@@ -29,10 +28,8 @@ const ANSWER: u32 = 256 << 10;
 const RECORDS: u32 = 16 << 20;
 /// Of a connection in TLS: what is encrypted, each way.
 const WIRE: u32 = 64 << 10;
-/// Readers beyond those of the shards that there are at the beginning: for what they split into.
-const CHILDREN: usize = 32;
 /// Room for a request of a reader, and for what is no request of a writer.
-const CONTROL: u32 = 24 << 10;
+pub(super) const CONTROL: u32 = 24 << 10;
 const BLOCK: u32 = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +45,9 @@ enum Phase {
 pub struct Client {
     shared: Shared,
     writers: Vec<Writer>,
-    readers: Vec<Reader>,
-    readers_max: usize,
+    readers: Readers,
     phase: Phase,
-    /// A shard could not be followed, or a reader has not come to the end.
+    /// A reader has not come to the end.
     incomplete: bool,
     findings: Findings,
     /// When the last answer that counts came, ns from the beginning; and when a writer heard anything.
@@ -63,9 +59,9 @@ impl Client {
     /// The memory that a share of a plan needs, and its sockets.
     pub fn layouts(plan: &Plan, share: &Share) -> (Layouts, u16) {
         let writers = share.connections.len();
-        let readers = if plan.is_verified() { share.shards.len() + CHILDREN } else { 0 };
+        let readers = Readers::sockets(plan, share);
         let sockets = (writers + readers) as u16;
-        let outbox = (plan.request_max() * plan.outstanding()).next_multiple_of(BLOCK);
+        let outbox = (plan.request_max() * plan.places()).next_multiple_of(BLOCK);
         let none = (0, BLOCK);
         let (writers, readers) = (writers as u16, readers as u16);
         let wire = if plan.tls { (sockets, WIRE) } else { none };
@@ -92,35 +88,17 @@ impl Client {
             Writer::new(&shared, number as u16, Socket(number as u32), keys.clone(), part, stream)
         });
         let writers: Vec<Writer> = writers.collect();
-        let mut client = Client {
-            readers_max: if plan.is_verified() { share.shards.len() + CHILDREN } else { 0 },
+        let readers = Readers::new(&shared, share, writers.len() as u32);
+        Client {
             shared,
             writers,
-            readers: Vec::new(),
+            readers,
             phase: Phase::Connecting { until: None },
             incomplete: false,
             findings: Findings::default(),
             last: 0,
             heard: Mono(0),
-        };
-        if plan.is_verified() {
-            share.shards.iter().for_each(|shard| client.read(ShardId(*shard).to_string(), false));
         }
-        client
-    }
-
-    fn read(&mut self, shard: String, is_child: bool) {
-        if self.readers.iter().any(|reader| reader.shard() == shard) {
-            return;
-        }
-        if self.readers.len() == self.readers_max {
-            self.incomplete = true;
-            self.shared.complain(format!("{shard} is not read: more shards have come than a run follows"));
-            return;
-        }
-        let number = self.readers.len() as u16;
-        let socket = Socket(self.writers.len() as u32 + number as u32);
-        self.readers.push(Reader::new(&self.shared, number, socket, shard, is_child));
     }
 
     /// A turn: takes what has completed, and gives what is to be done.
@@ -135,9 +113,8 @@ impl Client {
         for writer in &mut self.writers {
             writer.turn(&mut self.shared, now, ops);
         }
-        for reader in &mut self.readers {
-            reader.turn(&mut self.shared, now, ops);
-        }
+        let ends = matches!(self.phase, Phase::Draining { .. }) && self.is_written();
+        self.readers.turn(&mut self.shared, now, ends, ops);
     }
 
     fn complete(&mut self, now: Now, completion: Completion, ops: &mut Ops) {
@@ -149,7 +126,6 @@ impl Client {
             | Completion::Closed { socket } => socket.0 as usize,
             _ => return,
         };
-        let mut children = Vec::new();
         match writers.get_mut(socket) {
             Some(writer) => match completion {
                 Completion::Connected { result, .. } => writer.on_connected(shared, now, result),
@@ -164,25 +140,7 @@ impl Client {
                 }
                 _ => writer.on_closed(shared, now),
             },
-            None => {
-                let reader = &mut readers[socket - writers.len()];
-                match completion {
-                    Completion::Connected { result, .. } => reader.on_connected(now, result),
-                    Completion::Sent { result, .. } => reader.on_sent(result, ops),
-                    Completion::Received { result, .. } => children = reader.on_received(shared, now, result, ops),
-                    _ => reader.on_closed(now),
-                }
-            }
-        }
-        children.into_iter().for_each(|child| self.follow(child));
-    }
-
-    /// A child is read when all of its parents that this thread reads are: what they have comes before.
-    fn follow(&mut self, child: Child) {
-        let waits =
-            self.readers.iter().any(|reader| !reader.ended && child.parents.iter().any(|p| p == reader.shard()));
-        if !waits {
-            self.read(child.shard, true);
+            None => readers.complete(shared, now, socket as u32, completion, ops),
         }
     }
 
@@ -190,7 +148,7 @@ impl Client {
         match self.phase {
             Phase::Connecting { until: None } => self.phase = Phase::Connecting { until: Some(now.mono + READY_NS) },
             Phase::Connecting { until: Some(until) } => {
-                let ready = self.writers.iter().all(Writer::is_ready) && self.readers.iter().all(Reader::is_ready);
+                let ready = self.writers.iter().all(Writer::is_ready) && self.readers.is_ready();
                 if ready {
                     self.phase = Phase::Waiting;
                 } else if until <= now.mono {
@@ -203,7 +161,7 @@ impl Client {
                 self.phase = Phase::Draining { since: now.mono };
             }
             Phase::Draining { since } if self.is_drained(since) || since + DRAIN_NS <= now.mono => {
-                self.incomplete |= !self.readers.iter().all(|reader| reader.has_all(since));
+                self.incomplete |= !self.readers.have_all(since);
                 self.close(now, ops);
             }
             Phase::Closing { since } if self.is_closed() || since + CLOSE_NS <= now.mono => self.phase = Phase::Done,
@@ -214,30 +172,32 @@ impl Client {
         }
     }
 
+    /// Every request is answered, or will not be.
+    fn is_written(&self) -> bool {
+        self.writers.iter().all(|writer| writer.is_idle() || writer.is_lost())
+    }
+
     /// Every request is answered, and then everything is read.
     fn is_drained(&self, since: Mono) -> bool {
-        if !self.writers.iter().all(|writer| writer.is_idle() || writer.is_lost()) {
+        if !self.is_written() {
             return false;
         }
         let settled = self.shared.ledger.as_ref().is_none_or(|ledger| ledger.is_settled());
-        settled || self.readers.iter().all(|reader| reader.has_all(since.max(self.heard)))
+        settled || self.readers.have_all(since.max(self.heard))
     }
 
     fn close(&mut self, now: Now, ops: &mut Ops) {
         self.writers.iter_mut().for_each(|writer| writer.give_up(&mut self.shared, Fate::Unknown));
-        let trimmed = self.readers.iter().map(|reader| reader.trimmed).sum();
-        self.findings = self
-            .shared
-            .ledger
-            .as_mut()
-            .map_or_else(Findings::default, |ledger| ledger.close(trimmed, !self.incomplete));
+        let (trimmed, whole) = (self.readers.trimmed(), !self.incomplete && !self.readers.are_incomplete());
+        self.findings =
+            self.shared.ledger.as_mut().map_or_else(Findings::default, |ledger| ledger.close(trimmed, whole));
         self.writers.iter_mut().for_each(|writer| writer.close(ops));
-        self.readers.iter_mut().for_each(|reader| reader.close(ops));
+        self.readers.close(ops);
         self.phase = Phase::Closing { since: now.mono };
     }
 
     fn is_closed(&self) -> bool {
-        self.writers.iter().all(Writer::is_down) && self.readers.iter().all(|reader| reader.link().is_down())
+        self.writers.iter().all(Writer::is_down) && self.readers.are_down()
     }
 
     /// When the next turn must be; `None`: when something completes.
@@ -245,8 +205,7 @@ impl Client {
         let end = self.shared.begun.map(|begun| begun.mono + self.shared.plan.end);
         let end = end.filter(|_| self.phase == Phase::Running);
         let writers = self.writers.iter().filter_map(|writer| writer.deadline(&self.shared));
-        let readers = self.readers.iter().filter_map(Reader::deadline);
-        writers.chain(readers).chain(end).min()
+        writers.chain(self.readers.deadline()).chain(end).min()
     }
 
     /// All connections may be used.
@@ -314,12 +273,12 @@ impl Client {
     }
 }
 
-fn unreachable_text(shared: &Shared, writers: &[Writer], readers: &[Reader]) -> String {
+fn unreachable_text(shared: &Shared, writers: &[Writer], readers: &Readers) -> String {
     let seconds = READY_NS / 1_000_000_000;
     let plan = &shared.plan;
-    let links = writers.iter().map(|writer| (plan.to, &writer.link));
-    let read = plan.read.into_iter().flat_map(|to| readers.iter().map(move |reader| (to, reader.link())));
-    let error = links.chain(read).find_map(|(to, link)| link.error.map(|error| (to, error)));
+    let links = writers.iter().filter_map(|writer| Some((plan.to, writer.link.error?)));
+    let read = plan.read.zip(readers.error());
+    let error = links.chain(read).next();
     let said = shared.complaints.first().map_or(String::new(), |(text, _)| format!(": {text}"));
     match error {
         Some((to, error)) => format!("{to} cannot be reached: {error}; is a server running there?"),

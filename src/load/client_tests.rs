@@ -1,10 +1,12 @@
 //! The core against a server made for it, on a clock of their own: what is measured is compared with what must come out.
 
 use super::client::Client;
+use super::ledger::Findings;
 use super::plan::{Pace, Plan, Share};
 use super::plan_tests::plan;
 use super::schedule::Shape;
 use super::selftest::{Lindley, Service, theory};
+use super::shelf_tests::{Harm, Shelf};
 use super::tally::Tally;
 use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::{Mono, Now, Wall};
@@ -21,13 +23,15 @@ const START: u64 = 1_000_000_000;
 
 /// What the server does besides answering.
 #[derive(Clone, Default)]
-struct Habits {
-    service: Service,
-    producers: bool,
+pub(super) struct Habits {
+    pub service: Service,
+    pub producers: bool,
     /// From when to when it is gone, ns of the run; what it has not answered by then it never answers.
-    gone: Option<(u64, u64)>,
+    pub gone: Option<(u64, u64)>,
     /// Every so many batches one is refused.
-    refuses: Option<u64>,
+    pub refuses: Option<u64>,
+    /// What is done to every so many batches that are stored.
+    pub harm: (Harm, u64),
 }
 
 #[derive(Default)]
@@ -39,7 +43,7 @@ struct Peer {
 }
 
 /// A server and a network of one client. Events are kept by their time, and then by the order in which they were made.
-struct World {
+pub(super) struct World {
     client: Client,
     now: u64,
     peers: BTreeMap<u32, Peer>,
@@ -47,6 +51,7 @@ struct World {
     made: u64,
     habits: Habits,
     queue: Lindley,
+    shelf: Shelf,
     /// Batches stored, by producer, shard and number, with how many records each has; how many came a second time.
     stored: BTreeMap<(u64, u64, u32), u32>,
     stored_records: u64,
@@ -61,7 +66,7 @@ enum Event {
 }
 
 impl World {
-    fn new(plan: Plan, habits: Habits, connections: usize) -> World {
+    pub fn new(plan: Plan, habits: Habits, connections: usize) -> World {
         let keys: Vec<u32> = (0..plan.keys).collect();
         let connections = keys.chunks(keys.len().div_ceil(connections)).map(<[u32]>::to_vec).collect();
         let share = Share { thread: 0, connections, shards: vec![0] };
@@ -75,6 +80,7 @@ impl World {
             events: BTreeMap::new(),
             made: 0,
             queue: Lindley::new(habits.service.clone()),
+            shelf: Shelf::new(habits.harm.0, habits.harm.1),
             habits,
             stored: BTreeMap::new(),
             stored_records: 0,
@@ -82,6 +88,10 @@ impl World {
             batches: 0,
             was_gone: false,
         }
+    }
+
+    pub fn findings(&self) -> Findings {
+        self.client.findings()
     }
 
     fn at(&mut self, time: u64, event: Event) {
@@ -95,7 +105,7 @@ impl World {
     }
 
     /// Runs to the end; gives what the client has counted.
-    fn run(&mut self) -> Tally {
+    pub fn run(&mut self) -> Tally {
         let (mut done, mut ops) = (Completions::new(), Ops::new());
         let mut begun = false;
         for turn in 0.. {
@@ -134,6 +144,7 @@ impl World {
         self.events.retain(|_, event| !matches!(event, Event::Answer { .. }));
         let sockets: Vec<u32> = self.peers.iter().filter(|(_, peer)| peer.up).map(|(socket, _)| *socket).collect();
         for socket in sockets {
+            self.shelf.leave(socket);
             let peer = self.peers.get_mut(&socket).expect("it is listed");
             (peer.up, peer.goes) = (false, VecDeque::new());
             if peer.receiving.take().is_some() {
@@ -174,6 +185,7 @@ impl World {
                 self.at(self.now, Event::Answer { socket: socket.0, bytes: Vec::new() });
             }
             Op::Close { socket } => {
+                self.shelf.leave(socket.0);
                 let peer = self.peers.get_mut(&socket.0).expect("connected");
                 peer.up = false;
                 if peer.receiving.take().is_some() {
@@ -206,12 +218,20 @@ impl World {
                 return;
             }
             header.check_body(&came[HEADER..HEADER + header.body as usize]).expect("a sound body");
-            self.peers.get_mut(&socket).expect("it is up").came.drain(..size);
+            let message: Vec<u8> = self.peers.get_mut(&socket).expect("it is up").came.drain(..size).collect();
+            let body = &message[HEADER..HEADER + header.body as usize];
             match header.kind {
                 Kind::Hello => self.welcome(socket, header.producer),
-                Kind::Batch => self.store(socket, &header),
-                other => panic!("a load client says {other:?}"),
+                Kind::Batch => self.store(socket, &header, body),
+                _ => {
+                    let bytes = self.shelf.serve(socket, &header, body);
+                    self.at(self.now, Event::Answer { socket, bytes });
+                }
             }
+            self.shelf
+                .news()
+                .into_iter()
+                .for_each(|(socket, bytes)| self.at(self.now, Event::Answer { socket, bytes }));
         }
     }
 
@@ -238,7 +258,7 @@ impl World {
         self.at(self.now, Event::Answer { socket, bytes: out });
     }
 
-    fn store(&mut self, socket: u32, header: &Header) {
+    fn store(&mut self, socket: u32, header: &Header, body: &[u8]) {
         self.batches += 1;
         let refused = self.habits.refuses.is_some_and(|every| self.batches.is_multiple_of(every));
         let mut out = vec![0; 1024];
@@ -252,6 +272,9 @@ impl World {
                 let fresh = header.producer == 0 || self.stored.insert(key, header.count).is_none();
                 self.stored_records += if fresh { header.count as u64 } else { 0 };
                 self.again += !fresh as u64;
+                if fresh {
+                    self.shelf.store(header, body);
+                }
                 let (shard, number, count) = (header.shard, header.number, header.count);
                 Ack { shard, number, first: 1, count, arrival: 1 }.encode(&mut out)
             }
@@ -333,6 +356,7 @@ fn broken(producers: bool) -> (World, Tally) {
         producers,
         gone: Some((2_000_000_000, 3_000_000_000)),
         refuses: None,
+        ..Habits::default()
     };
     let mut world = World::new(plan, habits, 2);
     let tally = world.run();

@@ -1,6 +1,8 @@
-//! HTTP/1.1 from a client's side, as far as one request after the other needs it: heads written, answers found in what has come.
+//! HTTP from a client's side: heads of requests written, and answers of HTTP/1.1 found in what has come.
 
 use crate::auth::sign::Signer;
+use crate::http::http2::frame::{self, HEAD, Kind};
+use crate::http::http2::hpack;
 
 /// Headers of an answer at most.
 const HEADERS_MAX: usize = 64;
@@ -15,6 +17,8 @@ pub struct Speaker {
     signer: Option<Signer>,
     /// `json` or `cbor`.
     encoding: &'static str,
+    /// A block of headers that is being made.
+    block: Vec<u8>,
 }
 
 /// An answer that has come whole.
@@ -30,7 +34,7 @@ pub struct Answer {
 
 impl Speaker {
     pub fn new(host: String, signer: Option<Signer>, encoding: &'static str) -> Speaker {
-        Speaker { host, signer, encoding }
+        Speaker { host, signer, encoding, block: Vec::new() }
     }
 
     /// Writes the head of a POST of `operation` in front of its body: the body lies from `room` on in `out`, `body` bytes long, and the head goes
@@ -58,6 +62,41 @@ impl Speaker {
         text[at..at + 2].copy_from_slice(b"\r\n");
         let begin = room - at - 2;
         out[begin..room].copy_from_slice(&text[..at + 2]);
+        begin
+    }
+
+    /// The same for HTTP/2: a frame of headers, whose stream has no number yet. Between it and the body is room for the head of a frame.
+    pub fn head_of_http2(
+        &mut self,
+        out: &mut [u8],
+        room: usize,
+        body: usize,
+        (operation, secure): (&str, bool),
+        now: u64,
+    ) -> usize {
+        let (mut kind, mut target) = ([0u8; 48], [0u8; 80]);
+        let kind = join(&mut kind, &["application/x-amz-", self.encoding, "-1.1"]);
+        let target = join(&mut target, &["Kinesis_20131202.", operation]);
+        let mut text = [0u8; TEXT_MAX];
+        let signed = self
+            .signer
+            .as_mut()
+            .map_or(0, |signer| signer.headers(&self.host, kind, target, &out[room..room + body], now, &mut text));
+        let block = &mut self.block;
+        block.clear();
+        block.extend_from_slice(&[hpack::NO_TABLE, hpack::METHOD_POST, hpack::PATH_ROOT]);
+        block.push(if secure { hpack::SCHEME_HTTPS } else { hpack::SCHEME_HTTP });
+        hpack::put(block, b":authority", self.host.as_bytes());
+        hpack::put(block, b"content-type", kind.as_bytes());
+        hpack::put(block, b"x-amz-target", target.as_bytes());
+        hpack::put(block, b"content-length", &digits(body));
+        let signed = std::str::from_utf8(&text[..signed]).expect("a signature is text");
+        for (name, value) in signed.split("\r\n").filter_map(|line| line.split_once(": ")) {
+            hpack::put(block, name.as_bytes(), value.as_bytes());
+        }
+        let begin = room - HEAD - block.len() - HEAD;
+        out[begin..begin + HEAD].copy_from_slice(&frame::head(block.len(), Kind::Headers, frame::END_HEADERS, 0));
+        out[begin + HEAD..room - HEAD].copy_from_slice(block);
         begin
     }
 }
@@ -119,6 +158,37 @@ mod tests {
         assert!(answer(b"SSH-2.0\r\n\r\n").is_err());
         assert!(answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
         assert!(answer(b"HTTP/1.1 200 OK\r\ncontent-length: -1\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_frame_of_headers_lies_before_the_body_with_room_for_the_head_of_a_frame() {
+        let signer = Signer::new("AKIAEXAMPLE1".into(), "a-secret".into(), Some("a-token".into()), "us-east-1".into());
+        let mut speaker = Speaker::new("localhost:1".to_string(), Some(signer), "cbor");
+        let mut out = vec![0; 2000];
+        let begin = speaker.head_of_http2(&mut out, 1000, 5, ("PutRecord", true), 1_700_000_000);
+        let head = frame::Head::read(&out[begin..]).expect("a head");
+        assert_eq!((head.kind, head.flags, begin + HEAD + head.len as usize), (Kind::Headers, 4, 1000 - HEAD));
+        let mut found = Vec::new();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        let each = |name: &[u8], value: &[u8]| found.push((text(name), text(value)));
+        hpack::Decoder::new().read(&out[begin + HEAD..1000 - HEAD], each).expect("a block");
+        let value = |name: &str| found.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        for (name, is) in [
+            (":method", "POST"),
+            (":scheme", "https"),
+            (":path", "/"),
+            (":authority", "localhost:1"),
+            ("content-type", "application/x-amz-cbor-1.1"),
+            ("x-amz-target", "Kinesis_20131202.PutRecord"),
+            ("content-length", "0000000005"),
+            ("x-amz-security-token", "a-token"),
+        ] {
+            assert_eq!(value(name), Some(is), "{found:?}");
+        }
+        assert!(
+            value("authorization").is_some_and(|text| text.starts_with("AWS4-HMAC-SHA256 Credential=AKIAEXAMPLE1/"))
+        );
+        assert!(found[..4].iter().all(|(name, _)| name.starts_with(':')), "{found:?}");
     }
 
     #[test]

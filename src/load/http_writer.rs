@@ -1,11 +1,12 @@
 //! What a writer sends to the Kinesis API, and makes of its answers.
 
 use super::http::Speaker;
+use super::http2;
 use super::lanes::Lane;
 use super::ledger::Fate;
 use super::native::Made;
-use super::outbox::{Reference, count_ack};
-use super::plan::key_name;
+use super::outbox::{Reference, Request, count_ack};
+use super::plan::{Plan, key_name};
 use super::put::{self, Body, Outcome};
 use super::random::Random;
 use super::shared::Shared;
@@ -16,8 +17,8 @@ use crate::io::op::Ops;
 use crate::native::message::{Kind, blank};
 
 /// Room in front of a body for its head.
-fn head_room(span: Span, body_max: u32) -> usize {
-    (span.len - body_max) as usize
+fn head_room(span: Span, plan: &Plan) -> usize {
+    (span.len - plan.body_max() - plan.frames_max()) as usize
 }
 
 /// Makes a PutRecords, or a PutRecord where a request is one record, due at `due`. It begins behind unused room, which is moved away.
@@ -32,7 +33,7 @@ pub(super) fn make(
 ) -> Made {
     let plan = shared.plan.clone();
     let (single, verified) = (plan.batch == 1, shared.ledger.is_some());
-    let room = head_room(span, plan.body_max());
+    let room = head_room(span, &plan);
     let (mut maker, buffers, _, raw) = shared.making(due);
     let out = buffers.bytes_mut(span);
     references.clear();
@@ -48,9 +49,17 @@ pub(super) fn make(
     }
     let len = body.end();
     let operation = if single { "PutRecord" } else { "PutRecords" };
-    let begin = speaker.head(out, room, len, operation, now.wall.seconds());
-    out.copy_within(begin..room + len, 0);
-    Made { header: blank(Kind::Batch), len: (room + len - begin) as u32, bytes }
+    let now = now.wall.seconds();
+    let (begin, end) = match plan.http2 {
+        // Signed before its bytes are moved apart.
+        true => {
+            let begin = speaker.head_of_http2(out, room, len, (operation, plan.tls), now);
+            (begin, http2::put_in_frames(out, room, len))
+        }
+        false => (speaker.head(out, room, len, operation, now), room + len),
+    };
+    out.copy_within(begin..end, 0);
+    Made { header: blank(Kind::Batch), len: (end - begin) as u32, bytes }
 }
 
 impl Writer {
@@ -63,11 +72,27 @@ impl Writer {
         let held = self.link.held().part(answer.begin, answer.end - answer.begin);
         let (wire, single) = (shared.plan.wire, shared.plan.batch == 1);
         let outcome = put::outcome(wire, answer.status, shared.buffers.bytes(held), request.records, single);
+        self.on_outcome(shared, now, &request, place, outcome);
+        if answer.closes {
+            self.link.close(ops);
+        }
+        Ok(answer.end)
+    }
+
+    /// What became of the request at `place`.
+    pub(super) fn on_outcome(
+        &mut self,
+        shared: &mut Shared,
+        now: Now,
+        request: &Request,
+        place: u32,
+        outcome: Outcome,
+    ) {
         let elapsed = shared.elapsed(now);
         match outcome {
             Outcome::Acked => {
                 self.settle_records(shared, place, |_| Fate::Acked);
-                count_ack(&mut shared.tally, &shared.plan, &request, elapsed);
+                count_ack(&mut shared.tally, &shared.plan, request, elapsed);
                 self.link.is_good();
             }
             Outcome::Some(refused) => {
@@ -75,31 +100,29 @@ impl Writer {
                 self.settle_records(shared, place, fate);
                 let acked = refused.iter().filter(|refused| refused.is_none()).count() as u64;
                 let throttled = refused.contains(&Some(true));
-                let part = |records: u64| super::outbox::Request {
+                let part = |records: u64| Request {
                     records: records as u32,
                     bytes: request.bytes * records / request.records as u64,
-                    ..request
+                    ..*request
                 };
-                count_ack(&mut shared.tally, &shared.plan, &part(acked), elapsed);
+                if acked > 0 {
+                    count_ack(&mut shared.tally, &shared.plan, &part(acked), elapsed);
+                }
                 shared.count_failure(&part(request.records as u64 - acked), Fate::Refused, throttled);
                 shared.complain("records of a PutRecords were refused".to_string());
             }
             Outcome::Refused(throttled, text) => {
                 self.settle_records(shared, place, |_| Fate::Refused);
-                shared.count_failure(&request, Fate::Refused, throttled);
+                shared.count_failure(request, Fate::Refused, throttled);
                 shared.complain(format!("a put was refused: {text}"));
             }
             Outcome::Unknown(text) => {
                 self.settle_records(shared, place, |_| Fate::Unknown);
-                shared.count_failure(&request, Fate::Unknown, false);
+                shared.count_failure(request, Fate::Unknown, false);
                 shared.complain(format!("a put may have failed: {text}"));
             }
         }
         let lane = self.lanes.lane(request.lane);
         lane.unanswered = lane.unanswered.saturating_sub(1);
-        if answer.closes {
-            self.link.close(ops);
-        }
-        Ok(answer.end)
     }
 }

@@ -34,6 +34,21 @@ impl Lanes {
         Lanes::of(plan, vec![(0, keys.to_vec())])
     }
 
+    /// Keys in so many groups, of which each has one request under way at most: for a wire that takes any of them, many at once, and in no order.
+    pub fn apart(plan: &Plan, keys: &[u32], groups: u32) -> Lanes {
+        let groups = groups.clamp(1, keys.len() as u32) as usize;
+        let group = |first: usize| (first as u32, keys.iter().skip(first).step_by(groups).copied().collect());
+        Lanes::of(plan, (0..groups).map(group).collect())
+    }
+
+    /// One that has nothing under way: that which is drawn, or the next one behind it.
+    pub fn next_free(&mut self, random: &mut Random) -> Option<u16> {
+        let drawn = self.pick.draw(random) as usize;
+        let count = self.lanes.len();
+        let free = (0..count).map(|step| (drawn + step) % count).find(|at| self.lanes[*at].unanswered == 0);
+        free.map(|at| at as u16)
+    }
+
     /// By the open shards of a map. Lanes of shards that were there before go on with their numbers.
     pub fn by_shard(plan: &Plan, keys: &[u32], lines: &[ShardLine], former: &Lanes) -> Lanes {
         let takes = |line: &&ShardLine| line.state != ShardState::Closed;
@@ -101,5 +116,30 @@ impl Lanes {
 impl Lane {
     pub fn draw(&self, random: &mut Random) -> u32 {
         self.keys[self.pick.draw(random) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::plan_tests::plan;
+
+    #[test]
+    fn lanes_that_are_apart_have_every_key_once_and_one_that_is_free_is_found() {
+        let (plan, keys, mut random) = (plan(), (0..10).collect::<Vec<u32>>(), Random::new(1));
+        assert_eq!(Lanes::apart(&plan, &keys, 64).lanes.len(), 10, "no more than there are keys");
+        let mut lanes = Lanes::apart(&plan, &keys, 4);
+        let mut all: Vec<u32> = lanes.lanes.iter().flat_map(|lane| lane.keys.clone()).collect();
+        all.sort();
+        assert_eq!(all, keys);
+        let mut taken = Vec::new();
+        while let Some(lane) = lanes.next_free(&mut random) {
+            lanes.lane(lane).unanswered = 1;
+            taken.push(lane);
+        }
+        taken.sort();
+        assert_eq!(taken, [0, 1, 2, 3]);
+        lanes.lane(2).unanswered = 0;
+        assert_eq!(lanes.next_free(&mut random), Some(2));
     }
 }

@@ -154,7 +154,12 @@ impl Link {
 
     /// Waits for more, if it does not already.
     pub fn receive(&mut self, ops: &mut Ops) {
-        let left = self.room.len - self.filled;
+        self.receive_at_most(u32::MAX, ops);
+    }
+
+    /// The same, no more than `most` bytes at once.
+    pub fn receive_at_most(&mut self, most: u32, ops: &mut Ops) {
+        let left = (self.room.len - self.filled).min(most);
         if self.is_up() && !self.receiving && left > 0 {
             self.receiving = true;
             ops.push(Op::Recv { socket: self.socket, into: self.room.part(self.filled, left) });

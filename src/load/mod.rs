@@ -6,8 +6,8 @@
 //! * `plan.rs`: what a run is to do, dealt out to threads · `schedule.rs`: when requests are due · `choice.rs`: sizes and keys ·
 //!   `random.rs`: all that is drawn
 //! * `client.rs`: the core · `link.rs`: a connection that is kept · `outbox.rs`: requests without an answer · `lanes.rs`: keys by shard
-//! * `writer.rs`, with `native.rs` and `native_writer.rs`, `http.rs`, `put.rs` and `http_writer.rs`: connections that write
-//! * `reader.rs`: connections that read back · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
+//! * `writer.rs`, with `native.rs` and `native_writer.rs`, `http.rs`, `http2.rs`, `put.rs`, `http_writer.rs` and `http2_writer.rs`: connections that write
+//! * `readers.rs`: what reads back: `reader.rs` by the API, or `subscriber.rs` with `subscription.rs` natively · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
 //!   `audit.rs`: the same of a stream that runs have left
 //! * `tally.rs`: counts and histograms · `verdict.rs`: what they are worth · `report.rs`, `histogram_log.rs`: how they are told
 
@@ -20,6 +20,8 @@ mod client_tests;
 pub mod compare;
 pub mod histogram_log;
 mod http;
+mod http2;
+mod http2_writer;
 mod http_writer;
 mod lanes;
 pub mod ledger;
@@ -33,11 +35,16 @@ mod plan_tests;
 mod put;
 pub mod random;
 mod reader;
+mod readers;
 pub mod report;
 pub mod schedule;
 pub mod search;
 pub mod selftest;
 mod shared;
+#[cfg(test)]
+mod shelf_tests;
+mod subscriber;
+mod subscription;
 pub mod tally;
 pub mod verdict;
 mod writer;

@@ -22,6 +22,10 @@ pub const CONTROL: u32 = 16 << 10;
 /// ns without a message after which a Ping is sent: a third of what servers allow.
 pub const QUIET_NS: u64 = 20_000_000_000;
 
+/// What is said where a server asks who somebody is that has no key.
+pub const KEY_WANTED: &str = "the server asks for an access key: give one by --key-id and --secret, or by AWS_ACCESS_KEY_ID and \
+     AWS_SECRET_ACCESS_KEY";
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Hello is on its way.
@@ -37,9 +41,10 @@ pub struct Native {
     /// Wanted; and held, 0 where the server knows no producers.
     wanted: u64,
     pub producer: u64,
+    wants_bulk: bool,
     /// What was sent again was refused: its number stays taken as long as it may still come from the connection before.
     pub ends_epoch: bool,
-    stream: u32,
+    pub stream: u32,
     /// What is sent takes up whole blocks.
     bulk: bool,
     /// Batches that may be unanswered.
@@ -61,11 +66,13 @@ pub struct Made {
 }
 
 impl Native {
-    pub fn new(producer: u64) -> Native {
+    /// `bulk`: what is sent is to take up whole blocks, if the server agrees.
+    pub fn new(producer: u64, bulk: bool) -> Native {
         Native {
             stage: Stage::Greeting,
             wanted: producer,
             producer: 0,
+            wants_bulk: bulk,
             ends_epoch: false,
             stream: 0,
             bulk: false,
@@ -89,7 +96,7 @@ impl Native {
         let session_token = plan.identity.as_ref().and_then(|identity| identity.token.as_deref()).unwrap_or("");
         let hello = Hello {
             versions: (VERSION, VERSION),
-            wanted: if plan.bulk { BULK } else { 0 },
+            wanted: if self.wants_bulk { BULK } else { 0 },
             producer: self.wanted,
             stream: &plan.stream,
             key_id,
@@ -139,6 +146,12 @@ impl Native {
         let out = buffers.bytes_mut(second);
         let len = self.seal(out, blank(kind), 0);
         self.pending = Some(second.first(len));
+    }
+
+    /// Asks for the map of shards, which comes instead of a greeting's.
+    pub fn say_map(&mut self, control: Span, buffers: &mut Buffers) {
+        self.lines.clear();
+        self.say(Kind::Map, control, buffers);
     }
 
     /// Bytes in front of a message.

@@ -1,7 +1,7 @@
 //! What a writer makes of the messages of a native server.
 
 use super::ledger::Fate;
-use super::native::{Native, QUIET_NS, Stage};
+use super::native::{KEY_WANTED, Native, QUIET_NS, Stage};
 use super::outbox::count_ack;
 use super::shared::Shared;
 use super::writer::{Speech, Writer};
@@ -75,11 +75,7 @@ impl Writer {
             Kind::Refused => self.on_refused(shared, header, body, ops)?,
             Kind::Challenge if native.prove(&shared.plan, body, self.control, &mut shared.buffers) => {}
             Kind::Challenge => {
-                shared.fatal = Some(
-                    "the server asks for an access key: give one by --key-id and --secret, or by AWS_ACCESS_KEY_ID and \
-                     AWS_SECRET_ACCESS_KEY"
-                        .to_string(),
-                );
+                shared.fatal = Some(KEY_WANTED.to_string());
             }
             Kind::Welcome => {
                 let welcome = Welcome::decode(header, body).ok_or("a Welcome is not one")?;

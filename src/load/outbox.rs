@@ -132,6 +132,14 @@ impl Outbox {
         spans[0].map(|first| (first, spans[1]))
     }
 
+    /// The next request alone is to be sent: its number, its place, and its length.
+    pub fn begin_one(&mut self) -> Option<(u32, u32, u32)> {
+        let at = self.requests.iter().position(|(_, state)| *state == State::Made)?;
+        let (request, state) = &mut self.requests[at];
+        *state = State::BeingSent;
+        Some((request.number, (self.first + at as u32) % self.places, request.len))
+    }
+
     /// What was being sent has been.
     pub fn sent(&mut self) {
         let being = self.requests.iter_mut().filter(|(_, state)| *state == State::BeingSent);

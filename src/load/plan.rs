@@ -1,6 +1,7 @@
 //! What a run is to do: settled before it begins, the same for every thread.
 
 use super::choice::{Popularity, Sizes};
+use super::http2;
 use super::random::Random;
 use super::schedule::{Schedule, Shape};
 use crate::auth::sign::Signer;
@@ -13,6 +14,8 @@ use std::net::SocketAddr;
 pub const KEY: usize = 12;
 /// Keys of a run at most.
 pub const KEYS_MAX: u32 = 1 << 20;
+/// Places of a stream of HTTP/2.
+const STREAM_PLACES: u32 = 4;
 /// Room for what is around the records of an HTTP request, but for its signature.
 const HTTP_ROOM: usize = 1024;
 
@@ -35,7 +38,7 @@ pub fn hash_key(key: u32) -> u128 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Native,
-    /// PutRecords, or PutRecord where a request is one record, over HTTP/1.1.
+    /// PutRecords, or PutRecord where a request is one record, over HTTP.
     Json,
     Cbor,
 }
@@ -90,6 +93,8 @@ pub struct Plan {
     pub host: String,
     /// HTTP is spoken in TLS.
     pub tls: bool,
+    /// Puts go over HTTP/2: each request of a connection is a stream.
+    pub http2: bool,
     pub stream: String,
     pub identity: Option<Identity>,
     /// Records of a request.
@@ -118,7 +123,7 @@ impl Plan {
                 (2 * HEADER + body_size(batch * (KEY + size), batch)).next_multiple_of(BLOCK as usize) as u32
             }
             Wire::Native => stride(body_size(batch * (KEY + size), batch) as u32) as u32,
-            Wire::Json | Wire::Cbor => self.http_room() as u32 + self.body_max(),
+            Wire::Json | Wire::Cbor => self.http_room() as u32 + self.body_max() + self.frames_max(),
         };
         bytes.next_multiple_of(HEADER as u32)
     }
@@ -130,6 +135,12 @@ impl Plan {
         (128 + self.stream.len() + batch * (data + KEY + 48)) as u32
     }
 
+    /// Bytes of the heads of frames of such a body.
+    pub fn frames_max(&self) -> u32 {
+        let body = self.body_max() as usize;
+        if self.http2 { (http2::framed(body) - body) as u32 } else { 0 }
+    }
+
     fn http_room(&self) -> usize {
         let signed = self.identity.as_ref().map_or(0, |identity| identity.signer().headers_max());
         HTTP_ROOM + self.host.len() + 2 * self.stream.len() + signed
@@ -138,10 +149,15 @@ impl Plan {
     /// How many requests of a connection may be unanswered. HTTP/1.1 has one.
     pub fn outstanding(&self) -> u32 {
         match (self.wire, self.pace) {
-            (Wire::Json | Wire::Cbor, _) => 1,
-            (Wire::Native, Pace::Closed { outstanding }) => outstanding,
-            (Wire::Native, Pace::Open { .. }) => self.window,
+            (Wire::Json | Wire::Cbor, _) if !self.http2 => 1,
+            (_, Pace::Closed { outstanding }) => outstanding,
+            (_, Pace::Open { .. }) => self.window,
         }
+    }
+
+    /// How many requests of a connection have a place. Streams are answered in any order, and places are free from the oldest on.
+    pub fn places(&self) -> u32 {
+        self.outstanding() * if self.http2 { STREAM_PLACES } else { 1 }
     }
 
     /// When requests of a connection are due that has `part` of all records; `stream` draws what is drawn. `None`: in a closed loop.

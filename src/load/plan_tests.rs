@@ -15,6 +15,7 @@ pub(super) fn plan() -> Plan {
         read: Some(address),
         host: "localhost:1".to_string(),
         tls: false,
+        http2: false,
         stream: "flights".to_string(),
         identity: None,
         batch: 1,

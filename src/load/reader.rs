@@ -14,7 +14,6 @@ use super::http::{self, Speaker};
 use super::link::Link;
 use super::put::is_text;
 use super::shared::Shared;
-use super::tally;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::{Mono, Now};
 use crate::io::op::{Errno, Ops, Socket};
@@ -300,8 +299,8 @@ impl Reader {
     }
 
     fn on_records(&mut self, shared: &mut Shared, now: Now, body: Span) -> Option<Vec<Child>> {
-        let counted = shared.plan.counts(shared.elapsed(now));
-        let Shared { buffers, ledger, tally, .. } = shared;
+        let (poll, elapsed) = (shared.plan.poll, shared.elapsed(now));
+        let (buffers, mut reading) = shared.reading(elapsed);
         let body = buffers.bytes(body);
         let (mut count, mut last): (u64, Option<&[u8]>) = (0, None);
         let (mut next, mut behind, mut children) = (None, None, Vec::new());
@@ -318,12 +317,7 @@ impl Reader {
                         }
                     }
                     count += 1;
-                    let stamp = ledger.as_mut().and_then(|ledger| ledger.read(data?));
-                    if let Some(stamp) = stamp
-                        && counted
-                    {
-                        tally::record(&mut tally.put_to_get, now.wall.0.saturating_sub(stamp.sent) * 1000);
-                    }
+                    reading.take(data.unwrap_or_default());
                     last = number.or(last);
                     self.follow(number);
                 }
@@ -335,7 +329,6 @@ impl Reader {
                 children = Parts::of(value).filter_map(|(_, child)| child_of(child)).collect();
             }
         }
-        tally.counts.read_records += count;
         if let Some(last) = last {
             self.from = From::After(last.to_vec());
         }
@@ -348,7 +341,7 @@ impl Reader {
         if is_last {
             self.caught_up = Some(self.asked_at);
         }
-        self.at = if is_last { now.mono + shared.plan.poll } else { now.mono };
+        self.at = if is_last { now.mono + poll } else { now.mono };
         self.link.is_good();
         Some(children)
     }

@@ -6,13 +6,14 @@ use super::tally::Tally;
 use super::verdict::Verdict;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The version of `report.json`. Members may be added to it; one that goes or changes its meaning makes it the next.
 pub const SCHEMA: u32 = 1;
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
 
 /// A second of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Block {
     pub second: u32,
     pub records: u64,
@@ -23,6 +24,8 @@ pub struct Block {
     pub p99: f64,
     pub p999: f64,
     pub mean: f64,
+    /// What the server has counted meanwhile, by metric; empty where it does not say.
+    pub server: Vec<(&'static str, f64)>,
 }
 
 impl Block {
@@ -37,6 +40,7 @@ impl Block {
             p99: at(0.99),
             p999: at(0.999),
             mean: tally.response.mean() / 1e3,
+            server: Vec::new(),
         }
     }
 }
@@ -106,6 +110,7 @@ impl Report {
             "lag_us": percentiles(&self.total.lag),
             "put_to_get_us": percentiles(&self.total.put_to_get),
             "complaints": self.complaints.iter().map(|(text, times)| json!({ "text": text, "times": times })).collect::<Vec<_>>(),
+            "server": added_up(self.blocks.iter().flat_map(|block| &block.server)),
             "blocks": self.blocks.iter().map(block).collect::<Vec<_>>(),
         });
         if let (Value::Object(report), Value::Object(more)) = (&mut report, more) {
@@ -174,11 +179,22 @@ pub fn percentiles(histogram: &Histogram<u64>) -> Value {
 }
 
 fn block(block: &Block) -> Value {
-    let Block { second, records, bytes, requests, p50, p99, p999, mean } = *block;
-    json!({
+    let &Block { second, records, bytes, requests, p50, p99, p999, mean, ref server } = block;
+    let mut out = json!({
         "second": second, "records": records, "bytes": bytes, "requests": requests,
         "p50_us": rounded(p50), "p99_us": rounded(p99), "p999_us": rounded(p999), "mean_us": rounded(mean),
-    })
+    });
+    if !server.is_empty() {
+        out["server"] = added_up(server.iter());
+    }
+    out
+}
+
+/// Changes of counters, each metric's together.
+fn added_up<'c>(changes: impl Iterator<Item = &'c (&'static str, f64)>) -> Value {
+    let mut out = BTreeMap::<&str, f64>::new();
+    changes.for_each(|(metric, change)| *out.entry(metric).or_default() += change);
+    json!(out)
 }
 
 /// What a plan has that changes its figures.
@@ -189,6 +205,8 @@ fn described(plan: &Plan) -> Value {
     };
     json!({
         "wire": plan.wire.name(),
+        "http2": plan.http2,
+        "tls": plan.tls,
         "to": plan.to.to_string(),
         "stream": plan.stream,
         "signed": plan.identity.is_some(),

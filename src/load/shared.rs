@@ -4,7 +4,7 @@ use super::ledger::{Fate, Ledger};
 use super::outbox::Request;
 use super::plan::Plan;
 use super::random::Random;
-use super::tally::Tally;
+use super::tally::{self, Tally};
 use crate::io::buffers::Buffers;
 use crate::io::clock::Now;
 use crate::log::format::Entry;
@@ -102,7 +102,36 @@ impl Maker<'_> {
     }
 }
 
+/// Takes records that are read back.
+pub struct Reading<'s> {
+    ledger: Option<&'s mut Ledger>,
+    tally: &'s mut Tally,
+    plan: &'s Plan,
+    begun: Option<Now>,
+    /// ns of the run.
+    elapsed: u64,
+}
+
+impl Reading<'_> {
+    /// The next record of a shard. What counts of how long it took is when it was due, so that what comes late is not left out.
+    pub fn take(&mut self, data: &[u8]) {
+        self.tally.counts.read_records += 1;
+        let stamp = self.ledger.as_mut().and_then(|ledger| ledger.read(data));
+        let Some((stamp, begun)) = stamp.zip(self.begun) else { return };
+        let due = stamp.sent.saturating_sub(begun.wall.0) * 1000;
+        if self.plan.counts(due) {
+            tally::record(&mut self.tally.put_to_get, self.elapsed.saturating_sub(due));
+        }
+    }
+}
+
 impl Shared {
+    /// Memory, and what takes the records that are read back from it at `elapsed`, ns of the run.
+    pub fn reading(&mut self, elapsed: u64) -> (&Buffers, Reading<'_>) {
+        let Shared { plan, buffers, ledger, tally, begun, .. } = self;
+        (buffers, Reading { ledger: ledger.as_mut(), tally, plan, begun: *begun, elapsed })
+    }
+
     /// µs since 1970 at which a request of this run is due.
     pub fn wall(&self, due: u64) -> u64 {
         self.begun.map_or(0, |begun| begun.wall.0 + due / 1000)

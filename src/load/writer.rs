@@ -1,6 +1,8 @@
 //! A connection that writes: makes what is due, sends what is made, and counts what becomes of it.
 
 use super::http::{self, Speaker};
+use super::http2::Http2;
+use super::http2_writer;
 use super::lanes::Lanes;
 use super::ledger::Fate;
 use super::link::Link;
@@ -25,6 +27,7 @@ const SIGNED_NS: u64 = 60_000_000_000;
 pub(super) enum Speech {
     Native(Native),
     Http(Speaker),
+    Http2(Speaker, Box<Http2>),
 }
 
 /// A request that stays in its place to be sent again.
@@ -44,6 +47,8 @@ pub struct Writer {
     pub(super) random: Random,
     /// For messages that are no requests.
     pub(super) control: Span,
+    /// Of HTTP/2, what is being sent of a request.
+    pub(super) partial: Span,
     /// By place.
     built: Vec<Option<Built>>,
     /// Something was due and could not be made; and until when that was so, ns of the run.
@@ -64,28 +69,41 @@ impl Writer {
         let whole = |pool| shared.buffers.whole(pool, number);
         let random = Random::stream(plan.seed, stream);
         let outbox = Outbox::new(
-            whole(Pool::Small).first(plan.request_max() * plan.outstanding()),
+            whole(Pool::Small).first(plan.request_max() * plan.places()),
             plan.request_max(),
             if plan.is_verified() { plan.batch } else { 0 },
         );
         let speech = match plan.wire {
             // 48 bits that no other connection of any run has, and an epoch.
-            Wire::Native => Speech::Native(Native::new((Random::stream(plan.run, stream).next() >> 16) << 16 | 1)),
+            Wire::Native => {
+                let producer = (Random::stream(plan.run, stream).next() >> 16) << 16 | 1;
+                Speech::Native(Native::new(producer, plan.bulk))
+            }
             wire => {
                 let signer = plan.identity.as_ref().map(|identity| identity.signer());
-                Speech::Http(Speaker::new(plan.host.clone(), signer, wire.name()))
+                let speaker = Speaker::new(plan.host.clone(), signer, wire.name());
+                match plan.http2 {
+                    true => Speech::Http2(speaker, Box::new(Http2::new())),
+                    false => Speech::Http(speaker),
+                }
             }
         };
         Writer {
             link: Link::new(socket, plan.to, whole(Pool::Connection), Random::stream(plan.seed ^ 3, stream)),
             speech,
-            built: (0..plan.outstanding()).map(|_| None).collect(),
+            built: (0..plan.places()).map(|_| None).collect(),
             outbox,
-            lanes: if plan.wire == Wire::Native { Lanes::default() } else { Lanes::one(plan, &keys) },
+            lanes: match plan.wire {
+                Wire::Native => Lanes::default(),
+                // Streams pass one another: in order are only those of which one waits for the other.
+                _ if plan.http2 && plan.is_verified() => Lanes::apart(plan, &keys, plan.outstanding()),
+                _ => Lanes::one(plan, &keys),
+            },
             keys,
             schedule: plan.schedule(part, stream),
             random,
             control: whole(Pool::Reply).first(CONTROL),
+            partial: whole(Pool::Reply).first(0),
             blocked: false,
             free_since: 0,
             ready: false,
@@ -114,7 +132,9 @@ impl Writer {
 
     /// When its next turn must be.
     pub fn deadline(&self, shared: &Shared) -> Option<Mono> {
-        let due = || Some(shared.begun?.mono + self.schedule.as_ref()?.due().min(shared.plan.end));
+        // Behind the end nothing is due, and that the run ends others know.
+        let next = || self.schedule.as_ref().map(Schedule::due).filter(|due| *due < shared.plan.end);
+        let due = || Some(shared.begun?.mono + next()?);
         let makes = self.ready && !self.blocked;
         self.link.deadline().into_iter().chain(due().filter(|_| makes)).min()
     }
@@ -161,6 +181,7 @@ impl Writer {
         let place = self.outbox.next_place()?;
         let lane = match &self.built[place as usize] {
             Some(built) if shared.plan.prebuilt => built.lane,
+            _ if shared.plan.http2 && shared.plan.is_verified() => self.lanes.next_free(&mut self.random)?,
             _ => self.lanes.next(&mut self.random),
         };
         let allowed = match &self.speech {
@@ -171,6 +192,7 @@ impl Writer {
                 native.takes(self.lanes.lane(lane)) && count < native.unanswered && fits
             }
             Speech::Http(_) => true,
+            Speech::Http2(_, http2) => http2_writer::takes(http2, self.outbox.unanswered(), shared.plan.outstanding()),
         };
         allowed.then_some((lane, place))
     }
@@ -192,10 +214,11 @@ impl Writer {
         };
         let counted = shared.plan.counts(due);
         let Made { header, len, bytes } = built.made;
+        let number = self.number(self.outbox.span(place).first(len), &mut shared.buffers);
         let request = Request {
             lane,
             shard: header.shard.0,
-            number: header.number,
+            number: number.unwrap_or(header.number),
             records: shared.plan.batch,
             bytes,
             len,
@@ -227,7 +250,7 @@ impl Writer {
         let references = outbox.references(place);
         match speech {
             Speech::Native(native) => native.make(shared, random, lanes.lane(lane), span, due, references),
-            Speech::Http(speaker) => {
+            Speech::Http(speaker) | Speech::Http2(speaker, _) => {
                 super::http_writer::make(speaker, shared, random, lanes.lane(lane), span, (due, now), references)
             }
         }
@@ -245,9 +268,12 @@ impl Writer {
                 return;
             }
         }
-        if self.ready
-            && let Some((first, then)) = self.outbox.take_unsent()
-        {
+        let unsent = match &self.speech {
+            Speech::Http2(..) => self.http2_unsent(shared),
+            _ if self.ready => self.outbox.take_unsent(),
+            _ => None,
+        };
+        if let Some((first, then)) = unsent {
             self.spoke = now.mono;
             self.link.send(first, then, ops);
         }
@@ -261,6 +287,7 @@ impl Writer {
         match &mut self.speech {
             Speech::Native(native) => native.greet(&shared.plan, self.control, &mut shared.buffers),
             Speech::Http(_) => self.ready = true,
+            Speech::Http2(_, http2) => **http2 = Http2::new(),
         }
     }
 
@@ -277,6 +304,7 @@ impl Writer {
         let taken = match &self.speech {
             Speech::Native(_) => self.native_received(shared, now, ops),
             Speech::Http(_) => self.http_received(shared, now, ops),
+            Speech::Http2(..) => self.http2_received(shared, now, ops),
         };
         match taken {
             Ok(taken) => {

@@ -1,9 +1,12 @@
 //! `penstock::client` against the built program: what is put is read, once and in order, whatever happens to the server meanwhile.
 
 mod example;
+mod secure;
 mod server;
 
-use penstock::client::{Consumer, Credentials, Endpoint, Error, Event, Producer, PutError, Settings, Start, Ticket};
+use penstock::client::{
+    Consumer, Credentials, Endpoint, Error, Event, Producer, PutError, Scan, Settings, Start, Ticket, Tls,
+};
 use penstock::native::refusal::{Code, Outcome};
 use server::{Server, eventually};
 use std::collections::BTreeMap;
@@ -62,6 +65,78 @@ fn the_example_of_the_documentation_runs() {
     server.create("flights", 1);
     let position = example::put_and_read(&server.native).expect("it runs");
     assert!(position.ends_with(":0=4"), "{position}");
+}
+
+#[test]
+fn in_tls_records_of_every_size_come_through_and_a_stranger_is_not_believed() {
+    let mut server = Server::start(&["--cores", "0"]);
+    server.create("flights", 3);
+    server.run_with(&["--tls-self-signed"]);
+    secure::put_in_tls(&server.native, &server.authority()).expect("it runs");
+    let tls = Tls::of_authorities(server.authority()).expect("the authority's certificate");
+    let safe = endpoint(&server).with_tls(tls.clone());
+    // Bulk is declined in TLS: that changes nothing.
+    let settings = Settings { bulk: true, ..Settings::default() };
+    let producer = Producer::open_with(safe.clone(), "flights", settings).expect("it is let in");
+    let data = |at: usize| vec![at as u8; [0, 1, 20_000, 900_000][at % 4]];
+    let tickets: Vec<Ticket> = (0..40).map(|at| producer.put(&format!("{at}"), &data(at)).expect("taken")).collect();
+    stored(tickets);
+    let mut consumer = Consumer::open(safe.clone(), "flights", Start::Oldest).expect("it is let in");
+    let mut found = BTreeMap::new();
+    while found.len() < 41 {
+        if let Some(Event::Batch(batch)) = consumer.next(SOON).expect("it can be read") {
+            found.extend(batch.records().map(|record| (record.key.map(str::to_owned), record.data.to_vec())));
+        }
+    }
+    assert!((0..40).all(|at| found[&Some(format!("{at}"))] == data(at)));
+    // What is there is read once more, to its end.
+    let mut scan = Scan::open(safe, "flights").expect("it is let in");
+    let mut count = 0;
+    for shard in scan.shards() {
+        let mut next = 0;
+        let take = |record: penstock::client::Record<'_>| {
+            assert!(record.sequence > next, "in order");
+            (next, count) = (record.sequence, count + 1);
+        };
+        scan.read(shard, take).expect("it can be read");
+    }
+    assert_eq!(count, 41);
+    assert!(matches!(scan.read(9, |_| ()), Err(Error::Refused { code: Ok(Code::UnknownShard), .. })));
+    // Without TLS, or with other authorities, nothing is said.
+    let hurried = Endpoint { connect_timeout: Duration::from_secs(3), ..endpoint(&server) };
+    assert!(Producer::open(hurried.clone(), "flights").is_err());
+    let other = Server::start(&["--cores", "0", "--tls-self-signed"]);
+    let others = Tls::of_authorities(other.authority()).expect("the authority's certificate");
+    let Err(error) = Producer::open(hurried.clone().with_tls(others), "flights") else { panic!("it is a stranger") };
+    assert!(matches!(error, Error::Tls { .. }) && !error.may_pass(), "{error}");
+    assert!(Tls::of_authorities("/dev/null").is_err());
+    // And a server without TLS is told from one that has it.
+    let plain = Server::start(&["--cores", "0"]);
+    let wrong = Endpoint { address: plain.native.clone(), ..hurried.with_tls(tls) };
+    let Err(error) = Producer::open(wrong, "flights") else { panic!("it has no TLS") };
+    assert!(matches!(error, Error::Tls { .. } | Error::Io { .. }), "{error}");
+}
+
+#[test]
+fn in_bulk_records_are_stored_as_they_are_without_it() {
+    let server = Server::start(&["--cores", "0,1"]);
+    server.create("s", 2);
+    let settings = Settings { bulk: true, batch_bytes: 300_000, ..Settings::default() };
+    let producer = Producer::open_with(endpoint(&server), "s", settings).expect("it is let in");
+    let data = |at: usize| vec![at as u8; [1, 40_000, 130_000][at % 3]];
+    let tickets: Vec<Ticket> = (0..90).map(|at| producer.put(&format!("{at}"), &data(at)).expect("taken")).collect();
+    stored(tickets);
+    producer.close();
+    let mut scan = Scan::open(endpoint(&server), "s").expect("it is let in");
+    let mut found = BTreeMap::new();
+    for shard in scan.shards() {
+        let mut take = |record: penstock::client::Record<'_>| {
+            assert!(found.insert(record.key.map(str::to_owned), record.data.to_vec()).is_none(), "twice");
+        };
+        scan.read(shard, &mut take).expect("it can be read");
+    }
+    assert_eq!(found.len(), 90);
+    assert!((0..90).all(|at| found[&Some(format!("{at}"))] == data(at)));
 }
 
 #[test]

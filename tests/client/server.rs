@@ -48,12 +48,26 @@ impl Server {
             }
         }
         let said = |what: &str| {
-            let found = banner.iter().find_map(|line| line.split_once(what)).map(|(_, rest)| rest);
+            let found = banner.iter().find_map(|line| line.trim_start().strip_prefix(what));
             let word = found.and_then(|rest| rest.split_whitespace().next());
             word.unwrap_or_else(|| panic!("no {what} in {banner:?}")).to_owned()
         };
-        (self.http, self.native) = (said("endpoint  http://"), said("native    "));
+        let endpoint = said("endpoint");
+        let (_, http) = endpoint.split_once("://").expect("an address");
+        (self.http, self.native) = (http.to_owned(), said("native"));
         self.child = Some(child);
+    }
+
+    /// Starts it again with these flags too. With TLS, [`Server::call`] does not reach it any more.
+    pub fn run_with(&mut self, flags: &[&str]) {
+        self.kill();
+        self.flags.extend(flags.iter().map(|flag| flag.to_string()));
+        self.run();
+    }
+
+    /// The certificate of the authority that `--tls-self-signed` makes.
+    pub fn authority(&self) -> PathBuf {
+        self.data.join("tls/authority.pem")
     }
 
     pub fn kill(&mut self) {

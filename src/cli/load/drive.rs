@@ -1,6 +1,6 @@
 //! Starts the threads of a run, tells them when to begin, and puts together what they count.
 
-use super::counters::Counters;
+use super::counters::{self, Counters};
 use super::files::Files;
 use super::secure::Trust;
 use super::thread::{self, Baton, End, News, Post};
@@ -26,7 +26,7 @@ const SILENCE: Duration = Duration::from_secs(90);
 pub struct Show<'s> {
     /// A line a second on standard error.
     pub progress: bool,
-    /// What is said of the server in it.
+    /// What the server says of itself, for that line and for the report.
     pub counters: Option<Counters>,
     /// Where it writes down what it finds.
     pub files: Option<&'s mut Files>,
@@ -157,7 +157,8 @@ impl Gather<'_> {
     fn close(&mut self, second: u32) {
         let Some((tally, _)) = self.seconds.remove(&second) else { return };
         self.total.add(&tally);
-        let block = Block::of(second, &tally);
+        let server = self.show.counters.as_mut().map_or_else(Vec::new, Counters::changes);
+        let block = Block { server: server.clone(), ..Block::of(second, &tally) };
         let counted = (second as u64 + 1) * 1_000_000_000 > self.plan.warm_up;
         match self.blocks.iter_mut().rev().find(|last| last.second == second) {
             // Told of twice, as one thread was late: rates add up, and percentiles are those of the others.
@@ -165,13 +166,13 @@ impl Gather<'_> {
                 last.records += block.records;
                 last.bytes += block.bytes;
                 last.requests += block.requests;
+                last.server.extend(block.server);
             }
             None if counted && (second as u64 + 1) * 1_000_000_000 <= self.plan.end => self.blocks.push(block),
             None => {}
         }
         if self.show.progress {
-            let server = self.show.counters.as_mut().map_or_else(String::new, Counters::line);
-            progress(second, &tally, counted, &server);
+            progress(second, &tally, counted, &counters::line(&server));
         }
         if let Some(files) = &mut self.show.files {
             files.second(second, &tally);

@@ -2,6 +2,7 @@
 
 use super::secure::Trust;
 use crate::auth::sign::Signer;
+use crate::cli::tls::{self, HTTP_1, HTTP_2};
 use crate::io::clock::Clock;
 use crate::load::plan::{Identity, Range};
 use base64_simd::STANDARD;
@@ -53,7 +54,7 @@ impl From<Failure> for String {
 impl Endpoint {
     /// Of `http://host:port`, `https://host`, or `host:port`. `ca`: whose certificates are trusted, else those of the system.
     pub fn new(url: &str, ca: Option<&Path>, identity: Option<&Identity>) -> Result<Endpoint, String> {
-        let (tls, rest) = match url.strip_prefix("https://") {
+        let (secure, rest) = match url.strip_prefix("https://") {
             Some(rest) => (true, rest),
             None => (false, url.strip_prefix("http://").unwrap_or(url)),
         };
@@ -61,10 +62,11 @@ impl Endpoint {
         let ported = host.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
         let named = match ported {
             Some(_) => host.clone(),
-            None => format!("{host}:{}", if tls { 443 } else { 80 }),
+            None => format!("{host}:{}", if secure { 443 } else { 80 }),
         };
         let name = ported.map_or(host.as_str(), |(name, _)| name);
-        let trust = tls.then(|| Trust::new(crate::cli::tls::client(ca)?, name)).transpose()?;
+        let trust =
+            secure.then(|| Trust::new([tls::client(ca, HTTP_1)?, tls::client(ca, HTTP_2)?], name)).transpose()?;
         Ok(Endpoint { address: resolve("--endpoint", &named)?, host, signer: identity.map(Identity::signer), trust })
     }
 
@@ -193,7 +195,8 @@ impl Endpoint {
     }
 }
 
-fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<Vec<u8>> {
+/// Sends a request, and gives all that comes until the other side ends the connection.
+pub(super) fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
     let mut reply = Vec::new();

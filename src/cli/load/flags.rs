@@ -30,6 +30,16 @@ pub enum WireName {
     Cbor,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
+pub enum HttpName {
+    /// HTTP/1.1: one request after the other
+    #[value(name = "1.1")]
+    One,
+    /// HTTP/2: each request is a stream
+    #[value(name = "2")]
+    Two,
+}
+
 /// Where to, and as whom.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Target {
@@ -45,6 +55,9 @@ pub struct Target {
     /// How records are sent
     #[arg(long, value_enum, default_value = "native")]
     pub wire: WireName,
+    /// Version of HTTP that puts go over, with --wire json or cbor; without TLS the server must take HTTP/2 unasked
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "1.1")]
+    pub http: HttpName,
     /// Stream to write to; made if it is not there, and then deleted at the end
     #[arg(long, value_name = "NAME", default_value = "penstock-load", value_parser = parse_stream)]
     pub stream: String,
@@ -98,7 +111,7 @@ pub struct Work {
     /// Cores for the threads, as 2,4-7 [default: those with the highest numbers]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     pub cores: Option<Cores>,
-    /// Requests of a connection that may be unanswered; over HTTP/1.1 it is always one
+    /// Requests of a connection that may be unanswered: over HTTP/2 its streams, over HTTP/1.1 always one
     #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub window: u32,
     /// Native batches in whole blocks of 4 KiB, which the server writes from where it receives them: for batches of 64 KiB and more
@@ -248,9 +261,10 @@ pub fn prepare(target: &Target, work: &Work, pace: Pace) -> Result<Prepared, Str
         wire,
         bulk: work.bulk,
         to,
-        read: (!work.no_verify && !work.prebuilt).then_some(endpoint.address),
+        read: (!work.no_verify && !work.prebuilt).then_some(to),
         host: endpoint.host.clone(),
         tls: endpoint.trust.is_some(),
+        http2: target.http == HttpName::Two,
         stream: target.stream.clone(),
         identity,
         batch: work.batch,
@@ -279,6 +293,9 @@ fn check(plan: &Plan) -> Result<(), String> {
     if plan.bulk && plan.wire != Wire::Native {
         return Err("--bulk is of the native protocol".to_string());
     }
+    if plan.http2 && plan.wire == Wire::Native {
+        return Err("--http is of the Kinesis API: --wire json or cbor".to_string());
+    }
     if plan.is_verified() && (plan.sizes.least() as usize) < crate::load::chain::STAMP {
         return Err(format!(
             "--size: records that are read back have at least {} bytes, for what they say of themselves; --no-verify has none",
@@ -293,7 +310,7 @@ fn check(plan: &Plan) -> Result<(), String> {
     if largest > LARGEST as u64 || plan.request_max() > LARGEST {
         return Err("--batch and --size: a request would have more than 12 MB".to_string());
     }
-    let outbox = plan.request_max() as u64 * plan.outstanding() as u64;
+    let outbox = plan.request_max() as u64 * plan.places() as u64;
     if outbox > OUTBOX_MAX {
         return Err(format!("--window: the requests of one connection would take {}", size::show(outbox)));
     }

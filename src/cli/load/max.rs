@@ -1,7 +1,7 @@
 //! `penstock load max`: the highest rate at which a percentile keeps its promise.
 
 use super::flags::{Output, Target, Work, parse_rate, parse_time};
-use super::run::{against, begin, print};
+use super::run::{Ended, against, begin, print};
 use crate::load::plan::Pace;
 use crate::load::report::{Report, shown};
 use crate::load::schedule::Shape;
@@ -72,7 +72,9 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         };
         let work = Work { length: args.work.length * longer, ..args.work.clone() };
         let pace = Pace::Open { shape: args.schedule, rate };
-        let (_, report) = against(&args.target, &work, pace, &Output { quiet: true, ..args.output.clone() }, &baton)?;
+        let quiet = Output { quiet: true, ..args.output.clone() };
+        let Ended { report, files, .. } = against(&args.target, &work, pace, &quiet, &baton)?;
+        files?;
         if baton.stops() {
             return Err("stopped before a rate was found".to_string());
         }
@@ -105,8 +107,14 @@ fn conclude(args: &Args, found: Option<f64>, best: Option<&Report>, bound: bool)
     let latency = best.map(|report| report.total.response.value_at_quantile(args.slo.quantile));
     let text = match (args.output.json, found) {
         (true, _) => {
-            let us = latency.map(|ns| ns as f64 / 1e3);
-            format!("{}\n", json!({ "records_per_second": found, "latency_us": us, "generator_bound": bound }))
+            // The run that has confirmed it, with the rate that was asked for.
+            let mut json = found.and(best).map_or_else(|| json!({}), Report::json);
+            json["records_per_second"] = json!(found);
+            json["generator_bound"] = bound.into();
+            let measured = found.and(latency).map(|ns| ns as f64 / 1e3);
+            json["slo"] =
+                json!({ "quantile": args.slo.quantile, "us": args.slo.ns as f64 / 1e3, "measured_us": measured });
+            format!("{json}\n")
         }
         (false, Some(rate)) => {
             let megabytes = best.map_or(0.0, |report| report.bytes_per_second() / 1e6);

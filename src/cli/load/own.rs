@@ -3,7 +3,7 @@
 use super::counters::Counters;
 use super::drive::{self, Show};
 use super::files::Files;
-use super::flags::{Cores, Output, Prepared, Target, WireName, Work, parse_time, prepare};
+use super::flags::{Cores, HttpName, Output, Prepared, Target, WireName, Work, parse_time, prepare};
 use super::run::{begin, code, print};
 use super::thread::Baton;
 use crate::cli::size;
@@ -71,16 +71,18 @@ pub fn run(args: &OwnArgs) -> Result<ExitCode, String> {
         true => return Err("stopped before its second part".to_string()),
         false => server.load(args, &fast(args), &baton, files.as_mut())?,
     };
-    if let Some(files) = &mut files {
+    let written = files.as_mut().map_or(Ok(()), |files| {
         files.write("verified.json", &format!("{:#}\n", verified.whole(&plan)))?;
-        files.finish(&rate_plan, &rate, Some(&server.data))?;
-    }
+        files.finish(&rate_plan, &rate, Some(&server.data))
+    });
     drop(server);
     let both = Both { verified: &verified, rate: &rate };
     print(&match args.output.json {
         true => format!("{}\n", both.json()),
         false => both.text(&plan, &rate_plan),
     })?;
+    // What was measured is told also where it could not be written down.
+    written?;
     Ok(code(both.verdict()))
 }
 
@@ -201,6 +203,7 @@ impl Own {
             ca: None,
             native: self.native.clone(),
             wire: WireName::Native,
+            http: HttpName::One,
             stream: "canonical".to_string(),
             shards: SHARDS,
             keep: false,
@@ -211,7 +214,8 @@ impl Own {
         };
         let Prepared { plan, shares, cores, mut endpoint, .. } = prepare(&target, &part.work, part.pace)?;
         let plan = Arc::new(plan);
-        let counters = (!args.output.quiet).then(|| Counters::new(endpoint.address, &endpoint.host));
+        let shown = !args.output.quiet || files.is_some();
+        let counters = shown.then(|| Counters::new(endpoint.address, &endpoint.host, None));
         let show = Show { progress: !args.output.quiet, counters, trust: None, files, baton: baton.clone() };
         let report = drive::run(&plan, &shares, &cores, show)?;
         endpoint.delete(&target.stream)?;

@@ -29,11 +29,13 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode, String> {
     let baton = begin()?;
-    let (plan, report) = against(&args.target, &args.work, args.pacing.pace(), &args.output, &baton)?;
+    let Ended { plan, report, files } = against(&args.target, &args.work, args.pacing.pace(), &args.output, &baton)?;
     print(&match args.output.json {
         true => format!("{}\n", report.json()),
         false => report.text(&plan),
     })?;
+    // What was measured is told also where it could not be written down.
+    files?;
     Ok(code(report.verdict))
 }
 
@@ -53,14 +55,16 @@ pub fn begin() -> Result<Arc<Baton>, String> {
     Ok(baton)
 }
 
+/// A run that has ended.
+pub struct Ended {
+    pub plan: Arc<Plan>,
+    pub report: Report,
+    /// Whether its files could be written.
+    pub files: Result<(), String>,
+}
+
 /// One run, with its stream made before and deleted behind it.
-pub fn against(
-    target: &Target,
-    work: &Work,
-    pace: Pace,
-    output: &Output,
-    baton: &Arc<Baton>,
-) -> Result<(Arc<Plan>, Report), String> {
+pub fn against(target: &Target, work: &Work, pace: Pace, output: &Output, baton: &Arc<Baton>) -> Result<Ended, String> {
     let mut files = output.out.as_deref().map(Files::create).transpose()?;
     let Prepared { plan, shares, cores, mut endpoint, made } = prepare(target, work, pace)?;
     let plan = Arc::new(plan);
@@ -75,7 +79,8 @@ pub fn against(
             plan.batch
         );
     }
-    let counters = (!output.quiet && endpoint.trust.is_none()).then(|| Counters::new(endpoint.address, &endpoint.host));
+    let shown = !output.quiet || files.is_some();
+    let counters = shown.then(|| Counters::new(endpoint.address, &endpoint.host, endpoint.trust.clone()));
     let show = Show {
         progress: !output.quiet,
         counters,
@@ -93,10 +98,8 @@ pub fn against(
         }
     }
     let report = report?;
-    if let Some(files) = &mut files {
-        files.finish(&plan, &report, None)?;
-    }
-    Ok((plan, report))
+    let files = files.as_mut().map_or(Ok(()), |files| files.finish(&plan, &report, None));
+    Ok(Ended { plan, report, files })
 }
 
 /// For scripts.

@@ -8,6 +8,7 @@
 //! The core hears of a connection when keys have been agreed on, of a send when its last record has gone, and of its end in the order that it expects:
 //! what it waits for first, `Closed` last.
 
+use crate::cli::tls::HTTP_2;
 use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::op::{Completion, Completions, Errno, Op, Ops, Socket};
 use rustls::pki_types::ServerName;
@@ -21,29 +22,35 @@ const AHEAD: usize = 64 << 10;
 /// Who is spoken to, and how it proves who it is.
 #[derive(Clone)]
 pub struct Trust {
-    config: Arc<ClientConfig>,
+    /// Of HTTP/1.1 and of HTTP/2.
+    configs: [Arc<ClientConfig>; 2],
     name: ServerName<'static>,
 }
 
 impl Trust {
     /// In `host`, a name or an address without its port.
-    pub fn new(config: Arc<ClientConfig>, host: &str) -> Result<Trust, String> {
+    pub fn new(configs: [Arc<ClientConfig>; 2], host: &str) -> Result<Trust, String> {
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_string());
         let name = name.map_err(|_| format!("{host}: no certificate can be for such a name"))?;
-        let trust = Trust { config, name };
+        let trust = Trust { configs, name };
         trust.session()?;
         Ok(trust)
     }
 
-    /// The client's end of a connection.
+    /// The client's end of a connection of HTTP/1.1.
     pub fn session(&self) -> Result<ClientConnection, String> {
-        let made = ClientConnection::new(self.config.clone(), self.name.clone());
+        self.session_of(false)
+    }
+
+    fn session_of(&self, http2: bool) -> Result<ClientConnection, String> {
+        let made = ClientConnection::new(self.configs[http2 as usize].clone(), self.name.clone());
         made.map_err(|error| format!("TLS: {error}"))
     }
 }
 
 struct Session {
     tls: ClientConnection,
+    http2: bool,
     socket: Socket,
     wire: Span,
     /// What of the wire's first half has come and rustls has not taken yet.
@@ -64,6 +71,8 @@ struct Session {
 
 pub struct Secure {
     trust: Trust,
+    /// Sockets below this number speak HTTP/2.
+    http2: u32,
     sessions: Vec<Option<Session>>,
     told: Completions,
     own: Ops,
@@ -72,9 +81,10 @@ pub struct Secure {
 }
 
 impl Secure {
-    pub fn new(trust: Trust, sockets: u16) -> Secure {
+    /// For so many sockets, of which the first `http2` speak HTTP/2.
+    pub fn new(trust: Trust, sockets: u16, http2: u32) -> Secure {
         let sessions = (0..sockets).map(|_| None).collect();
-        Secure { trust, sessions, told: Completions::new(), own: Ops::new(), failure: None }
+        Secure { trust, http2, sessions, told: Completions::new(), own: Ops::new(), failure: None }
     }
 
     /// Whether there is something to tell the core at once.
@@ -131,9 +141,10 @@ impl Secure {
         match completion {
             Completion::Connected { result: Ok(()), .. } => {
                 // What it is made of has been tried before the run.
-                let mut tls = self.trust.session().expect("a session can be made again");
+                let http2 = socket.0 < self.http2;
+                let mut tls = self.trust.session_of(http2).expect("a session can be made again");
                 tls.set_buffer_limit(Some(AHEAD));
-                self.sessions[at] = Some(Session::new(tls, socket, memory));
+                self.sessions[at] = Some(Session::new(tls, http2, socket, memory));
             }
             Completion::Closed { .. } => return self.closed(socket),
             Completion::Received { result, .. } => {
@@ -206,9 +217,10 @@ fn socket_of(completion: &Completion) -> Option<Socket> {
 }
 
 impl Session {
-    fn new(tls: ClientConnection, socket: Socket, memory: &Buffers) -> Session {
+    fn new(tls: ClientConnection, http2: bool, socket: Socket, memory: &Buffers) -> Session {
         Session {
             tls,
+            http2,
             socket,
             wire: memory.whole(Pool::Wire, socket.0 as u16),
             came: (0, 0),
@@ -231,6 +243,9 @@ impl Session {
         while self.take_text(memory) | self.take_wire(memory)? | self.give_text(memory, told) {}
         self.give_wire(memory, ops);
         if self.hidden && !self.tls.is_handshaking() {
+            if self.http2 && self.tls.alpn_protocol() != Some(HTTP_2) {
+                return Err(rustls::Error::General("the server does not take HTTP/2 in it".to_string()));
+            }
             self.hidden = false;
             told.push(Completion::Connected { socket: self.socket, result: Ok(()) });
         }

@@ -20,6 +20,9 @@ use std::sync::mpsc::Sender;
 const SPIN_NS: u64 = 20_000;
 /// Longest sleep.
 const SLEEP_NS: u64 = 100_000_000;
+/// How late a sleep is taken to end at first; more than the second is somebody else's doing, and not made up for.
+const LATE_NS: u64 = 50_000;
+const LATE_MAX_NS: u64 = 200_000;
 const SECOND_NS: u64 = 1_000_000_000;
 /// Room for the completions and operations of a busy turn.
 const TURN: usize = 4096;
@@ -120,8 +123,9 @@ pub fn run(post: Post) -> io::Result<()> {
     })?;
     let client = Client::new(post.plan.clone(), &post.share, buffers);
     // The native port has TLS where the endpoint has it.
-    let secure = post.trust.clone().map(|trust| Secure::new(trust, sockets));
-    let mut turns = Turns { post: &post, client, secure, busy_ns: 0, second: 0 };
+    let http2 = if post.plan.http2 { post.share.connections.len() as u32 } else { 0 };
+    let secure = post.trust.clone().map(|trust| Secure::new(trust, sockets, http2));
+    let mut turns = Turns { post: &post, client, secure, busy_ns: 0, naps: Naps { late: LATE_NS }, second: 0 };
     turns.run(&mut ring)?;
     let end = turns.end();
     let _ = post.news.send(News::Done(Box::new(end)));
@@ -143,8 +147,31 @@ struct Turns<'p> {
     client: Client,
     secure: Option<Secure>,
     busy_ns: u64,
+    naps: Naps,
     /// The second of the run that is being counted.
     second: u32,
+}
+
+/// Sleeps end late, by as much as the kernel needs to wake a thread on a core that rests: so long before something is due a thread looks around
+/// instead. What a request waits for that would be the generator's doing, and count as the server's.
+struct Naps {
+    /// How late a sleep may end.
+    late: u64,
+}
+
+impl Naps {
+    /// How long may be slept if something is due in so many ns.
+    fn before(&self, due: u64) -> u64 {
+        due.saturating_sub(self.late)
+    }
+
+    /// A sleep of so many ns took so many; one that something has ended is shorter.
+    fn ended(&mut self, sleep: u64, took: u64) {
+        if let Some(late) = took.checked_sub(sleep) {
+            // The latest of the last ones, and slowly less.
+            self.late = late.min(LATE_MAX_NS).max(self.late - self.late / 32);
+        }
+    }
 }
 
 impl Turns<'_> {
@@ -187,8 +214,14 @@ impl Turns<'_> {
                 self.busy_ns += if begun.is_some() { Clock.thread_ns() - had } else { 0 };
             } else {
                 let due = self.client.deadline().map_or(SLEEP_NS, |deadline| deadline - now.mono).min(SLEEP_NS);
-                let spins = now.mono - active < SPIN_NS || due < SPIN_NS;
-                ring.enter(if spins { Wait::Poll } else { Wait::Sleep(due) })?;
+                let sleep = self.naps.before(due);
+                match now.mono - active < SPIN_NS || sleep < SPIN_NS {
+                    true => ring.enter(Wait::Poll)?,
+                    false => {
+                        ring.enter(Wait::Sleep(sleep))?;
+                        self.naps.ended(sleep, Clock.now().mono - now.mono);
+                    }
+                }
             }
             if let Some(begun) = begun {
                 self.tell_second(((now.mono - begun) / SECOND_NS) as u32);
@@ -215,5 +248,24 @@ impl Turns<'_> {
             complaints: self.client.complaints().to_vec(),
             fatal: self.client.fatal().map(str::to_string),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_wakes_late_sleeps_less_and_forgets_slowly() {
+        let mut naps = Naps { late: LATE_NS };
+        assert_eq!((naps.before(1_000_000), naps.before(10_000)), (950_000, 0));
+        naps.ended(500_000, 400_000);
+        assert_eq!(naps.late, LATE_NS, "something has ended it: that says nothing");
+        naps.ended(500_000, 620_000);
+        assert_eq!(naps.late, 120_000);
+        naps.ended(500_000, 9_000_000);
+        assert_eq!(naps.late, LATE_MAX_NS);
+        (0..200).for_each(|_| naps.ended(500_000, 530_000));
+        assert!((30_000..40_000).contains(&naps.late), "{}", naps.late);
     }
 }

@@ -1,9 +1,11 @@
 //! `penstock load verify`: reads a stream that runs have left, and says whether their records are whole.
 
 use super::endpoint::Endpoint;
-use super::flags::Target;
+use super::flags::{Target, WireName};
 use super::run::print;
+use crate::client::{self, Credentials, Record, Scan, Tls};
 use crate::load::audit::{Audit, Shown};
+use crate::load::plan::Identity;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -23,12 +25,10 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<ExitCode, String> {
-    let identity = args.target.identity()?;
-    let mut endpoint = Endpoint::new(&args.target.endpoint, args.target.ca.as_deref(), identity.as_ref())?;
     let mut audit = Audit::default();
-    // Parents are listed before their children, and have what came before.
-    for shard in endpoint.all_shards(&args.target.stream)? {
-        endpoint.read(&args.target.stream, &shard, &mut |data| audit.record(data))?;
+    match args.target.wire {
+        WireName::Native => read_natively(&args.target, &mut audit)?,
+        WireName::Json | WireName::Cbor => read_by_api(&args.target, &mut audit)?,
     }
     let runs: Vec<(u64, Shown)> = audit.shown().collect();
     let bad = |shown: &Shown| shown.is_bad() || (args.strict && shown.missing > 0);
@@ -41,6 +41,44 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         return Err(format!("stream {} has no records of a verified run", args.target.stream));
     }
     Ok(if any { ExitCode::from(BAD) } else { ExitCode::SUCCESS })
+}
+
+/// Parents come before their children, and have what was written before.
+fn read_by_api(target: &Target, audit: &mut Audit) -> Result<(), String> {
+    let identity = target.identity()?;
+    let mut endpoint = Endpoint::new(&target.endpoint, target.ca.as_deref(), identity.as_ref())?;
+    for shard in endpoint.all_shards(&target.stream)? {
+        endpoint.read(&target.stream, &shard, &mut |data| audit.record(data))?;
+    }
+    Ok(())
+}
+
+/// The same over the native protocol, in TLS where the endpoint has it.
+fn read_natively(target: &Target, audit: &mut Audit) -> Result<(), String> {
+    let mut endpoint = client::Endpoint::at(&target.native);
+    if let Some(Identity { key_id, secret, token, .. }) = target.identity()? {
+        endpoint.credentials = Some(Credentials { key_id, secret, session_token: token.unwrap_or_default() });
+    }
+    if target.endpoint.starts_with("https://") {
+        endpoint.tls = Some(match &target.ca {
+            Some(file) => Tls::of_authorities(file)?,
+            None => Tls::of_system()?,
+        });
+    }
+    let mut scan = Scan::open(endpoint, &target.stream).map_err(|error| error.to_string())?;
+    for shard in scan.shards() {
+        let mut failed = None;
+        let take = |record: Record<'_>| {
+            if failed.is_none() {
+                failed = audit.record(record.data).err();
+            }
+        };
+        scan.read(shard, take).map_err(|error| error.to_string())?;
+        if let Some(why) = failed {
+            return Err(why);
+        }
+    }
+    Ok(())
 }
 
 fn to_json(runs: &[(u64, Shown)], others: u64) -> Value {

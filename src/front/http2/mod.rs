@@ -4,9 +4,6 @@
 //! those of an answer from where the core has them to where the kernel takes them. Input that the core has no place for yet waits where it
 //! is until the core has had its turn, and is only kept elsewhere if the core wants none of it then.
 
-mod frame;
-pub(super) mod hpack;
-mod huffman;
 mod read;
 mod request;
 mod write;
@@ -14,15 +11,16 @@ mod write;
 use super::Memory;
 use super::stream::{Incoming, Stream};
 use super::streams::Streams;
+use crate::http::http2::frame::Setting;
+use crate::http::http2::hpack::Decoder;
+use crate::http::http2::{frame, hpack};
 use crate::io::buffers::Loans;
 use crate::io::op::{Completions, Socket};
-use frame::Setting;
-use hpack::Decoder;
 use std::collections::VecDeque;
 use std::mem;
 use std::net::IpAddr;
 
-pub(super) use frame::Code;
+pub(super) use crate::http::http2::frame::Code;
 pub(super) use request::Request;
 
 /// Bytes of bodies that a client may send ahead: of one stream, and of the connection. The largest body takes 16 turns of it.

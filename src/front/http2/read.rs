@@ -2,10 +2,10 @@
 
 use super::super::stream::{Incoming, Stream, Windows};
 use super::super::streams::Streams;
-use super::frame::{self, Code, Head, Kind, Setting};
 use super::request::{self, Request};
 use super::{FRAME_MAX, GOING, Going, Held, Http2, RESETS_MAX, STREAM_WINDOW, STREAMS_MAX, Turn, hpack};
 use crate::http::http1::HTTP2_PREFACE;
+use crate::http::http2::frame::{self, Code, Head, Kind, Setting};
 use crate::io::op::{Completion, Completions};
 use std::mem;
 

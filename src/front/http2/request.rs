@@ -1,6 +1,6 @@
 //! The head of a request: headers of HTTP/2, checked, as the text of HTTP/1.1 that the core reads.
 
-use super::hpack::{Decoder, OVERHEAD, Unreadable};
+use crate::http::http2::hpack::{Decoder, OVERHEAD, Unreadable};
 use crate::limits::HEAD_MAX;
 use std::ops::Range;
 
@@ -172,8 +172,8 @@ fn is_token(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::hpack;
     use super::*;
+    use crate::http::http2::hpack;
 
     const CALL: [(&str, &str); 4] =
         [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "localhost:1")];

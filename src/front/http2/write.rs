@@ -2,8 +2,8 @@
 
 use super::super::answer::Part;
 use super::super::stream::Stream;
-use super::frame::{self, Code, Kind};
 use super::{Answers, CONTROL_MAX, Http2, Windows, hpack};
+use crate::http::http2::frame::{self, Code, Kind};
 use crate::io::op::Socket;
 use std::mem;
 

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 /// Bytes of the table as the standard counts them; clients take this for granted, and no setting says otherwise.
 const TABLE_MAX: usize = 4096;
 /// What a header counts beside its name and value (RFC 7541, 4.1; RFC 9113, 10.5.1).
-pub(super) const OVERHEAD: usize = 32;
+pub const OVERHEAD: usize = 32;
 
 /// Appendix A.
 #[rustfmt::skip]
@@ -26,10 +26,10 @@ const STATIC: [(&str, &str); 61] = [
 
 /// A block that cannot be read: what follows on the connection cannot either (COMPRESSION_ERROR).
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::front) struct Unreadable;
+pub struct Unreadable;
 
 /// Reads the blocks of a connection, in the order in which they come.
-pub(in crate::front) struct Decoder {
+pub struct Decoder {
     table: Table,
     /// A name and a value that are spelt in the block, or copied from the table.
     name: Vec<u8>,
@@ -47,6 +47,12 @@ struct Table {
     /// As counted by the standard, and how much that may be.
     size: usize,
     most: usize,
+}
+
+impl Default for Decoder {
+    fn default() -> Decoder {
+        Decoder::new()
+    }
 }
 
 impl Decoder {
@@ -182,13 +188,19 @@ impl Table {
 }
 
 /// Says that nothing will be remembered. It stands in front of the first block, so that no limit of the client's needs an answer (4.2).
-pub(super) const NO_TABLE: u8 = 0x20;
+pub const NO_TABLE: u8 = 0x20;
+
+/// Headers of a request that the standard's table has with their values, as blocks have them.
+pub const METHOD_POST: u8 = 0x80 | 3;
+pub const PATH_ROOT: u8 = 0x80 | 4;
+pub const SCHEME_HTTP: u8 = 0x80 | 6;
+pub const SCHEME_HTTPS: u8 = 0x80 | 7;
 
 /// Where the standard's table has `:status`.
 const STATUSES: RangeInclusive<usize> = 8..=14;
 
 /// Appends the header `:status`.
-pub(in crate::front) fn put_status(out: &mut Vec<u8>, status: u16) {
+pub fn put_status(out: &mut Vec<u8>, status: u16) {
     let mut digits = [b'0'; 3];
     for (digit, unit) in digits.iter_mut().zip([100, 10, 1]) {
         *digit += (status / unit % 10) as u8;
@@ -203,7 +215,7 @@ pub(in crate::front) fn put_status(out: &mut Vec<u8>, status: u16) {
 }
 
 /// Appends a header; the name may be in any case, as it is written in lower case. It is not to be remembered.
-pub(in crate::front) fn put(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+pub fn put(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     match STATIC.iter().position(|(other, _)| other.as_bytes().eq_ignore_ascii_case(name)) {
         Some(place) => put_integer(out, 0, 4, place + 1),
         None => {
@@ -217,7 +229,7 @@ pub(in crate::front) fn put(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// Appends a string as it is.
-pub(super) fn put_string(out: &mut Vec<u8>, text: &[u8]) {
+pub fn put_string(out: &mut Vec<u8>, text: &[u8]) {
     put_integer(out, 0, 7, text.len());
     out.extend_from_slice(text);
 }

@@ -1,24 +1,24 @@
 //! Frames of HTTP/2 as bytes (RFC 9113, sections 4 and 6).
 
 /// Bytes in front of every frame's payload.
-pub(super) const HEAD: usize = 9;
+pub const HEAD: usize = 9;
 /// Frames are no longer than this until the other side has said otherwise.
-pub(super) const LEN_FIRST: u32 = 16 << 10;
+pub const LEN_FIRST: u32 = 16 << 10;
 /// The window of a stream, and of a connection, until somebody has said otherwise.
-pub(super) const WINDOW_FIRST: i64 = 65_535;
+pub const WINDOW_FIRST: i64 = 65_535;
 /// No window may become larger.
-pub(super) const WINDOW_MAX: i64 = (1 << 31) - 1;
+pub const WINDOW_MAX: i64 = (1 << 31) - 1;
 /// Streams have numbers of 31 bits.
-pub(super) const STREAM_MAX: u32 = (1 << 31) - 1;
+pub const STREAM_MAX: u32 = (1 << 31) - 1;
 
-pub(super) const END_STREAM: u8 = 0x1;
-pub(super) const ACK: u8 = 0x1;
-pub(super) const END_HEADERS: u8 = 0x4;
-pub(super) const PADDED: u8 = 0x8;
-pub(super) const PRIORITY: u8 = 0x20;
+pub const END_STREAM: u8 = 0x1;
+pub const ACK: u8 = 0x1;
+pub const END_HEADERS: u8 = 0x4;
+pub const PADDED: u8 = 0x8;
+pub const PRIORITY: u8 = 0x20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     Data,
     Headers,
     Priority,
@@ -49,7 +49,7 @@ const KINDS: [Kind; 10] = [
 
 /// Why a stream or a connection ends (RFC 9113, section 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::front) enum Code {
+pub enum Code {
     None = 0,
     Protocol = 1,
     Internal = 2,
@@ -63,7 +63,7 @@ pub(in crate::front) enum Code {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Setting {
+pub enum Setting {
     HeaderTableSize = 1,
     EnablePush = 2,
     MaxStreams = 3,
@@ -74,7 +74,7 @@ pub(super) enum Setting {
 
 /// What stands in front of a payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub struct Head {
     pub len: u32,
     pub kind: Kind,
     pub flags: u8,
@@ -97,31 +97,31 @@ impl Head {
 }
 
 /// The head of a frame to be sent.
-pub(super) fn head(len: usize, kind: Kind, flags: u8, stream: u32) -> [u8; HEAD] {
+pub fn head(len: usize, kind: Kind, flags: u8, stream: u32) -> [u8; HEAD] {
     let (len, kind, stream) = ((len as u32).to_be_bytes(), kind as u8, stream.to_be_bytes());
     [len[1], len[2], len[3], kind, flags, stream[0], stream[1], stream[2], stream[3]]
 }
 
-pub(super) fn put(out: &mut Vec<u8>, kind: Kind, flags: u8, stream: u32, payload: &[u8]) {
+pub fn put(out: &mut Vec<u8>, kind: Kind, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(&head(payload.len(), kind, flags, stream));
     out.extend_from_slice(payload);
 }
 
-pub(super) fn put_reset(out: &mut Vec<u8>, stream: u32, code: Code) {
+pub fn put_reset(out: &mut Vec<u8>, stream: u32, code: Code) {
     put(out, Kind::Reset, 0, stream, &(code as u32).to_be_bytes());
 }
 
 /// `stream` 0: of the connection.
-pub(super) fn put_window(out: &mut Vec<u8>, stream: u32, more: u32) {
+pub fn put_window(out: &mut Vec<u8>, stream: u32, more: u32) {
     put(out, Kind::Window, 0, stream, &more.to_be_bytes());
 }
 
-pub(super) fn put_go_away(out: &mut Vec<u8>, last: u32, code: Code) {
+pub fn put_go_away(out: &mut Vec<u8>, last: u32, code: Code) {
     let payload = [last.to_be_bytes(), (code as u32).to_be_bytes()];
     put(out, Kind::GoAway, 0, 0, payload.as_flattened());
 }
 
-pub(super) fn put_settings(out: &mut Vec<u8>, settings: &[(Setting, u32)]) {
+pub fn put_settings(out: &mut Vec<u8>, settings: &[(Setting, u32)]) {
     out.extend_from_slice(&head(settings.len() * 6, Kind::Settings, 0, 0));
     for (setting, value) in settings {
         out.extend_from_slice(&(*setting as u16).to_be_bytes());
@@ -130,7 +130,7 @@ pub(super) fn put_settings(out: &mut Vec<u8>, settings: &[(Setting, u32)]) {
 }
 
 /// The settings of a payload of whole ones; those that are not known are passed over.
-pub(super) fn settings(payload: &[u8]) -> impl Iterator<Item = (Setting, u32)> {
+pub fn settings(payload: &[u8]) -> impl Iterator<Item = (Setting, u32)> {
     use Setting::*;
     const ALL: [Setting; 6] = [HeaderTableSize, EnablePush, MaxStreams, InitialWindow, MaxFrame, MaxHeaderList];
     payload.chunks_exact(6).filter_map(|bytes| {
@@ -141,7 +141,7 @@ pub(super) fn settings(payload: &[u8]) -> impl Iterator<Item = (Setting, u32)> {
 }
 
 /// The number at the beginning of at least 4 bytes.
-pub(super) fn number(bytes: &[u8]) -> u32 {
+pub fn number(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
