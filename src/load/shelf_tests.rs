@@ -162,7 +162,12 @@ fn message(header: &Header, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What a run finds at a server that does this to one of twenty batches; `gone`: it is away for a second.
+/// Not the last of the 2,500 batches of a run, as only what comes behind shows that numbers are missing; and even, as connections take turns: the batch that
+/// a swapped one changes places with is of the same connection now and then.
+const EVERY: u64 = 22;
+const HARMED: u64 = 2500 / EVERY * 4;
+
+/// What a run finds at a server that does this to one of so many batches; `gone`: it is away for a second.
 fn found(harm: Harm, gone: bool) -> (Findings, u64) {
     let pace = Pace::Open { shape: Shape::Fixed, rate: 2000.0 };
     let plan = Plan { batch: 4, pace, end: 5_000_000_000, keys: 3, ..plan() };
@@ -171,7 +176,7 @@ fn found(harm: Harm, gone: bool) -> (Findings, u64) {
         producers: true,
         gone: gone.then_some((2_000_000_000, 3_000_000_000)),
         refuses: None,
-        harm: (harm, 20),
+        harm: (harm, EVERY),
     };
     let mut world = World::new(plan, habits, 2);
     let tally = world.run();
@@ -190,7 +195,7 @@ fn a_server_that_keeps_everything_is_found_to_also_when_it_was_gone() {
 
 #[test]
 fn a_server_that_loses_doubles_swaps_or_changes_batches_is_found_out() {
-    let harmed = 10_000 / 20;
+    let harmed = HARMED;
     for gone in [false, true] {
         for harm in [Harm::Loses, Harm::Skips] {
             let findings = found(harm, gone).0;
@@ -208,5 +213,5 @@ fn a_server_that_loses_doubles_swaps_or_changes_batches_is_found_out() {
 #[test]
 fn what_was_trimmed_before_it_came_is_not_verified_and_not_lost() {
     let findings = found(Harm::Trims, false).0;
-    assert_eq!((findings.lost, findings.unverified), (0, 10_000 / 20), "{findings:?}");
+    assert_eq!((findings.lost, findings.unverified), (0, HARMED), "{findings:?}");
 }
