@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -19,6 +19,8 @@ fn tuning(name: &str) -> PathBuf {
 struct Server {
     child: Child,
     told: UnixDatagram,
+    /// What it has complained of.
+    err: PathBuf,
 }
 
 impl Drop for Server {
@@ -42,22 +44,57 @@ impl Server {
     fn start_on(cores: &str, scratch: &Path, before: &[&str], more: &[&str]) -> Server {
         let socket = scratch.join("notify");
         let told = UnixDatagram::bind(&socket).expect("the path is free");
-        told.set_read_timeout(Some(PATIENCE)).expect("a time");
+        told.set_read_timeout(Some(Duration::from_secs(1))).expect("a time");
         let program = env!("CARGO_BIN_EXE_penstock");
         let mut command = Command::new(before.first().unwrap_or(&program));
         command.args(before.iter().skip(1)).args(before.first().map(|_| program));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--disk", "1G", "--cores", cores, "--data"]);
+        command.args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--native",
+            "127.0.0.1:0",
+            "--disk",
+            "1G",
+            "--cores",
+            cores,
+            "--data",
+        ]);
         command.arg(scratch.join("data")).args(more).env("NOTIFY_SOCKET", &socket);
         let out = std::fs::File::create(scratch.join("out")).expect("it can be made");
         let err = std::fs::File::create(scratch.join("err")).expect("it can be made");
         let child = command.stdout(out).stderr(err).stdin(Stdio::null()).spawn().expect("it starts");
-        Server { child, told }
+        Server { child, told, err: scratch.join("err") }
     }
 
     fn hear(&self) -> String {
         let mut bytes = [0; 64];
-        let length = self.told.recv(&mut bytes).expect("it says something in time");
-        String::from_utf8_lossy(&bytes[..length]).into_owned()
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match self.told.recv(&mut bytes) {
+                Ok(length) => return String::from_utf8_lossy(&bytes[..length]).into_owned(),
+                // What a call outside of a filter has ended says nothing any more.
+                Err(_) if Instant::now() > until || self.is_over() => panic!("it says nothing: {}", self.state()),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.is_empty() || rest.starts_with('Z'))
+    }
+
+    /// What it is doing, thread by thread, and what it has said of itself.
+    fn state(&self) -> String {
+        let mut text = std::fs::read_to_string(&self.err).unwrap_or_default();
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        for task in tasks.into_iter().flatten().flatten() {
+            let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            let state = read("stat").rsplit(") ").next().and_then(|rest| rest.chars().next()).unwrap_or('?');
+            text += &format!("\n{} {state} {} {}", read("comm").trim(), read("syscall").trim(), read("stack").trim());
+        }
+        text
     }
 
     /// All that has been said and not been heard yet.
