@@ -3,7 +3,7 @@
 use super::super::cores::parse_mask;
 use super::super::group::group;
 use super::super::map::some;
-use super::judge::{absent, each, files, listed, met, number, process, unknown, unmet, verdict, words};
+use super::judge::{absent, each, files, listed, met, number, plain, process, unknown, unmet, verdict, words};
 use super::{Check, FAIL, Finding, Host, INFO, JITTER, Persist, Profile, Status, TAIL, WARN};
 
 const CPU: &str = "/sys/devices/system/cpu";
@@ -161,6 +161,24 @@ pub const CHECKS: &[Check] = &[
         judge: stolen,
         why: "the hypervisor gives the cores to others, so no figure of this host holds",
         mend: "ask for dedicated cores, or take a host of one's own",
+        persist: Persist::Nothing,
+        risk: "none",
+    },
+    Check {
+        id: "machine",
+        severity: INFO,
+        judge: machine,
+        why: "a figure holds for one machine with one firmware, and under a hypervisor for what else runs on it as well",
+        mend: "note both beside each figure, and the firmware's settings: power profile, threads of a core, nodes of a socket",
+        persist: Persist::Hardware,
+        risk: "none",
+    },
+    Check {
+        id: "other-load",
+        severity: [Status::Info, Status::Info, Status::Warn],
+        judge: other_load,
+        why: "what else runs takes its turn on cores and drives, and no two runs are the same",
+        mend: "stop what else runs (top, systemctl list-timers), or wait for it",
         persist: Persist::Nothing,
         risk: "none",
     },
@@ -327,6 +345,41 @@ fn stolen(host: &Host) -> Finding {
             verdict(percent < 0.1, format!("{percent:.2} %"), wanted)
         }
         None => unknown("/proc/stat has no line of all CPUs", wanted),
+    }
+}
+
+fn machine(host: &Host) -> Finding {
+    let wanted = "a machine of one's own, whose name and firmware are told";
+    let text = match host.root.text("/proc/cpuinfo") {
+        Ok(text) => text,
+        Err(why) => return unknown(why, wanted),
+    };
+    let flags = text.lines().find(|line| line.starts_with("flags")).and_then(|line| line.split_once(':'));
+    let Some((_, flags)) = flags else { return unknown("/proc/cpuinfo has no flags", wanted) };
+    let told = |file: &str| host.root.text(&format!("/sys/class/dmi/id/{file}")).map(|text| plain(&text));
+    let (name, firmware) = (told("product_name"), told("bios_version"));
+    if flags.split_whitespace().any(|flag| flag == "hypervisor") {
+        return unmet(format!("virtual: {}", name.unwrap_or("without a name".to_string())), wanted);
+    }
+    match (name, firmware) {
+        (Ok(name), Ok(firmware)) => met(format!("{name}, firmware {firmware}"), wanted),
+        (Err(why), _) | (_, Err(why)) => unknown(why, wanted),
+    }
+}
+
+/// Threads that ran or waited in the last minute, against those that could run: a run of penstock counts as well.
+fn other_load(host: &Host) -> Finding {
+    let (path, threads) = ("/proc/loadavg", host.topology.threads.len());
+    let wanted = "below a twentieth of the threads in the last minute";
+    let text = match host.root.text(path) {
+        Ok(text) if threads > 0 => text,
+        Ok(_) => return unknown("no thread of this host is known", wanted),
+        Err(why) => return unknown(why, wanted),
+    };
+    let load = text.split_whitespace().next().and_then(|word| word.parse::<f64>().ok());
+    match load.filter(|load| load.is_finite() && *load >= 0.0) {
+        Some(load) => verdict(load * 20.0 < threads as f64, format!("{load:.2} of {threads}"), wanted),
+        None => unknown(format!("{path} holds no number"), wanted),
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::root::{Root, Unknown};
 use super::super::topology::Topology;
 use super::judge::{Seen, absent, each, files, met, number, unknown, unmet, words};
 use super::network::without_nic;
-use super::{Check, FAIL, Finding, Host, Persist, TAIL, WARN};
+use super::{Check, FAIL, Finding, Host, INFO, Persist, TAIL, WARN};
 
 pub const CHECKS: &[Check] = &[
     Check {
@@ -36,6 +36,15 @@ pub const CHECKS: &[Check] = &[
         mend: "sysctl -w kernel.numa_balancing=0",
         persist: Persist::Sysctl,
         risk: "low",
+    },
+    Check {
+        id: "far-memory",
+        severity: INFO,
+        judge: far_memory,
+        why: "memory that was wanted at one node and came from another is far from who uses it, since the start of the host",
+        mend: "see with numastat -p penstock whether it is penstock's; give each node room, and restart it",
+        persist: Persist::Nothing,
+        risk: "none",
     },
     Check {
         id: "zone-reclaim",
@@ -122,6 +131,29 @@ fn drive_node(host: &Host) -> Finding {
         Some(nic) => each(drives, "no drives", &wanted, |node| node == format!("node {nic}")),
         None if drives.is_empty() => absent("no drives", wanted),
         None => unknown("the node of the NIC", wanted),
+    }
+}
+
+fn far_memory(host: &Host) -> Finding {
+    let wanted = "below 1 % of all pages";
+    if host.topology.nodes.len() == 1 {
+        return absent("one node", wanted);
+    }
+    let share = |number: usize| {
+        let path = format!("/sys/devices/system/node/node{number}/numastat");
+        let text = host.root.text(&path)?;
+        let count = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+            value.ok_or_else(|| Unknown::because(format!("{path} has no {}", name.trim_end())))
+        };
+        let (hit, miss) = (count("numa_hit ")?, count("numa_miss ")?);
+        Ok(format!("{:.2} %", miss as f64 * 100.0 / (hit as f64 + miss as f64).max(1.0)))
+    };
+    let seen = host.topology.nodes.iter().map(|node| (format!("node {}", node.number), share(node.number)));
+    let seen: Vec<Seen> = seen.collect();
+    match seen.is_empty() {
+        true => unknown("no node is known", wanted),
+        false => each(seen, "", wanted, |text| text.trim_end_matches(" %").parse::<f64>().is_ok_and(|part| part < 1.0)),
     }
 }
 

@@ -1,9 +1,12 @@
 //! Drives, and the file system of the data directory.
 
 use super::super::root::Unknown;
-use super::judge::{each, files, listed, met, unknown, unmet, verdict};
-use super::{Check, FAIL, Finding, Host, INFO, Persist, TAIL, WARN};
+use super::judge::{Seen, absent, each, files, listed, met, number, unknown, unmet, verdict};
+use super::{Check, FAIL, Finding, Host, INFO, Persist, Status, TAIL, WARN};
 use std::collections::BTreeSet;
+
+/// A request of this size costs hardly more than its bytes.
+pub const REQUEST_KIB: i64 = 1024;
 
 pub const CHECKS: &[Check] = &[
     Check {
@@ -52,6 +55,15 @@ pub const CHECKS: &[Check] = &[
         risk: "reads wait behind much write-back of other programs",
     },
     Check {
+        id: "request-size",
+        severity: [Status::Info, Status::Warn, Status::Info],
+        judge: request_size,
+        why: "a commit of many records is cut into that many requests, each with its own interrupt",
+        mend: "echo 1024 > /sys/block/DRIVE/queue/max_sectors_kb, or max_hw_sectors_kb where that is less",
+        persist: Persist::Udev,
+        risk: "a small request may wait longer behind a large one",
+    },
+    Check {
         id: "physical-block",
         severity: WARN,
         judge: |host| {
@@ -80,6 +92,36 @@ pub const CHECKS: &[Check] = &[
         mend: "look for a limit of the drive, or for nvme.write_queues and nvme.poll_queues at boot",
         persist: Persist::KernelCommandLine,
         risk: "none",
+    },
+    Check {
+        id: "drive-interrupts",
+        severity: TAIL,
+        judge: drive_interrupts,
+        why: "a completion that another core is interrupted for is passed on to the worker by one interruption more",
+        mend: "look for cores that were offline when the driver started, or isolated; most drivers leave no choice but the kernel's",
+        persist: Persist::KernelCommandLine,
+        risk: "none",
+    },
+    Check {
+        id: "poll-queues",
+        severity: INFO,
+        judge: |host| match host.root.exists("/sys/module/nvme") || !host.root.exists("/sys/module") {
+            true => number(host, "/sys/module/nvme/parameters/poll_queues", "0", |queues| queues == 0),
+            false => absent("no driver for NVMe", "0"),
+        },
+        why: "penstock waits for interrupts, and queues without them are fewer for it",
+        mend: "boot without nvme.poll_queues, and take it out of /etc/modprobe.d",
+        persist: Persist::KernelCommandLine,
+        risk: "programs that poll get no queue",
+    },
+    Check {
+        id: "trimming",
+        severity: [Status::Info, Status::Warn, Status::Info],
+        judge: trimming,
+        why: "a drive that is never told what is free copies it to and fro, and slows down when it is full of it",
+        mend: "systemctl enable --now fstrim.timer, at a time when nothing is measured",
+        persist: Persist::Systemd,
+        risk: "the drive is busy with it once a week",
     },
     Check {
         id: "file-system",
@@ -154,6 +196,87 @@ fn drive_queues(host: &Host) -> Finding {
         (drive.name.clone(), seen.ok_or_else(|| Unknown::because(format!("the cores of the queues of {}", drive.name))))
     });
     each(seen.collect(), "no drive shows its queues", wanted, |text| text == "one each")
+}
+
+fn request_size(host: &Host) -> Finding {
+    let wanted = format!("{REQUEST_KIB} KiB or more, or what the drive takes");
+    if !host.root.exists("/sys/block") {
+        return unknown("/sys/block is not there", wanted);
+    }
+    let size = |name: &str| {
+        let read = |file: &str| host.root.number(&format!("/sys/block/{name}/queue/{file}"));
+        let (now, most) = (read("max_sectors_kb")?, read("max_hw_sectors_kb")?);
+        Ok(match now >= most.min(REQUEST_KIB) {
+            true => format!("{now} KiB"),
+            false => format!("{now} of {most} KiB"),
+        })
+    };
+    let mut seen: Vec<Seen> =
+        host.topology.drives.iter().map(|drive| (drive.name.clone(), size(&drive.name))).collect();
+    seen.retain(|(_, value)| !value.as_ref().is_err_and(|why| why.missing));
+    each(seen, "no drive has it", &wanted, |text| !text.contains(" of "))
+}
+
+/// Interrupts that say a queue's number, as nvme0q3 or virtio1-req.2 does, against the cores of that queue.
+fn drive_interrupts(host: &Host) -> Finding {
+    let wanted = "on cores of their queues";
+    if !host.root.exists("/sys/block") {
+        return unknown("/sys/block is not there", wanted);
+    }
+    let queue = |label: &str| {
+        let digits = label.trim_start_matches(|c: char| !c.is_ascii_digit());
+        let number = |text: &str| text.parse::<usize>().ok();
+        // Queue 0 of NVMe is for commands of the driver.
+        let nvme = label.strip_prefix("nvme").and_then(|_| digits.split_once('q'));
+        nvme.map_or_else(
+            || label.split_once("-req.").and_then(|(_, queue)| number(queue)),
+            |(_, queue)| number(queue)?.checked_sub(1),
+        )
+    };
+    let mut seen: Vec<Seen> = Vec::new();
+    for drive in &host.topology.drives {
+        let pairs = drive.interrupts.iter().filter_map(|each| Some((each, drive.queues.get(queue(&each.label)?)?)));
+        let pairs: Vec<_> = pairs.collect();
+        if pairs.is_empty() {
+            continue;
+        }
+        let known = pairs.iter().all(|(interrupt, queue)| !interrupt.cores.is_empty() && !queue.is_empty());
+        let far = pairs.iter().filter(|(interrupt, queue)| interrupt.cores.iter().any(|core| !queue.contains(core)));
+        let text = match far.count() {
+            0 => wanted.to_string(),
+            far => format!("{far} of {} elsewhere", pairs.len()),
+        };
+        let text = known.then_some(text);
+        seen.push((
+            drive.name.clone(),
+            text.ok_or_else(|| Unknown::because(format!("where interrupts of {} go", drive.name))),
+        ));
+    }
+    each(seen, "no drive names its interrupts by queues", wanted, |text| text == wanted)
+}
+
+fn trimming(host: &Host) -> Finding {
+    let (units, wanted) = ("/etc/systemd/system", "fstrim.timer is enabled");
+    if !host.root.exists(units) {
+        return unknown(format!("{units} is not there, so what starts it cannot be seen"), wanted);
+    }
+    let sizes = host.topology.drives.iter().map(|drive| {
+        host.root.number(&format!("/sys/block/{}/queue/discard_max_bytes", drive.name)).is_ok_and(|bytes| bytes == 0)
+    });
+    let sizes: Vec<bool> = sizes.collect();
+    if !sizes.is_empty() && sizes.iter().all(|never| *never) {
+        return absent("no drive can be told what is free", wanted);
+    }
+    // The name of the link counts, not where it leads.
+    match host.root.names(&format!("{units}/timers.target.wants")) {
+        Ok(names) => verdict(names.iter().any(|name| name == "fstrim.timer"), names_it(&names), wanted),
+        Err(why) if why.missing => unmet(names_it(&[]), wanted),
+        Err(why) => unknown(why, wanted),
+    }
+}
+
+fn names_it(timers: &[String]) -> &'static str {
+    if timers.iter().any(|name| name == "fstrim.timer") { "enabled" } else { "not enabled" }
 }
 
 struct Mount {

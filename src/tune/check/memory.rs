@@ -1,11 +1,17 @@
 //! Memory, and the limits of a process.
 
+use super::super::map::gib;
 use super::super::root::Unknown;
-use super::judge::{each, met, number, unknown, unmet, verdict, words};
-use super::{Check, FAIL, Finding, Host, INFO, Persist, TAIL, WARN};
+use super::judge::{each, met, number, plain, unknown, unmet, verdict, words};
+use super::network::without_nic;
+use super::{Check, FAIL, Finding, Host, INFO, Persist, Status, TAIL, WARN};
 
 /// Connections and files at once.
 const FILES_MIN: u64 = 1 << 16;
+/// How long the kernel may take to free memory once it has begun to, milliseconds: what a NIC brings in meanwhile has to have its place.
+const RECLAIM_MS: u64 = 10;
+/// What may wait in the kernel's memory to be written by it.
+const DIRTY_BYTES_MAX: u64 = 1 << 30;
 
 pub const CHECKS: &[Check] = &[
     Check {
@@ -88,6 +94,51 @@ pub const CHECKS: &[Check] = &[
         risk: "more of the kernel within reach of the container",
     },
     Check {
+        id: "memory-reserve",
+        severity: [Status::Warn, Status::Warn, Status::Info],
+        judge: reserve,
+        why: "packets that arrive while the kernel still looks for free memory have none, and are lost",
+        mend: "sysctl -w vm.watermark_scale_factor=50, or more, so that the kernel begins earlier; the default is 10",
+        persist: Persist::Sysctl,
+        risk: "that much memory stays free",
+    },
+    Check {
+        id: "dirty-pages",
+        severity: TAIL,
+        judge: dirty,
+        why: "other programs' writes that have piled up go to the drive all at once, and commits wait behind them",
+        mend: "sysctl -w vm.dirty_background_bytes=268435456 vm.dirty_bytes=1073741824, which sets the two ratios to 0",
+        persist: Persist::Sysctl,
+        risk: "programs that write much through the kernel's memory wait for the drive earlier",
+    },
+    Check {
+        id: "memory-killer",
+        severity: WARN,
+        judge: |host| number(host, "/proc/self/oom_score_adj", "-900 or less", |score| score <= -900),
+        why: "where memory runs out the kernel ends the process that has most of it, which is penstock",
+        mend: "OOMScoreAdjust=-900 in the unit",
+        persist: Persist::Systemd,
+        risk: "another program is ended instead",
+    },
+    Check {
+        id: "core-dumps",
+        severity: INFO,
+        judge: core_dumps,
+        why: "whoever has crashed serves again only when all of its memory has been written to a file",
+        mend: "LimitCORE=0 in the unit, or a program in kernel.core_pattern that has a bound",
+        persist: Persist::Systemd,
+        risk: "a crash leaves less to look at",
+    },
+    Check {
+        id: "aio-requests",
+        severity: INFO,
+        judge: |host| number(host, "/proc/sys/fs/aio-max-nr", "1048576 or more", |number| number >= 1 << 20),
+        why: "penstock does not use them; programs that measure drives, and other databases on this host, run out of them",
+        mend: "sysctl -w fs.aio-max-nr=1048576",
+        persist: Persist::Sysctl,
+        risk: "none",
+    },
+    Check {
         id: "pressure",
         severity: WARN,
         judge: pressure,
@@ -125,6 +176,98 @@ fn status(host: &Host, name: &str) -> Result<String, Unknown> {
     let text = host.root.text(path)?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_string());
     value.ok_or_else(|| Unknown::because(format!("{path} has no {name}")))
+}
+
+/// What the NIC's node has free when the kernel begins to free memory, and what it keeps in any case: a burst has to fit there.
+fn reserve(host: &Host) -> Finding {
+    let wanted = format!("what the NIC brings in {RECLAIM_MS} ms");
+    let Some(nic) = host.topology.main_nic() else { return without_nic(host, wanted) };
+    let Some(megabits) = nic.megabits else { return unknown(format!("the speed of {}", nic.name), wanted) };
+    let burst = megabits.saturating_mul(1_000_000 / 8 / 1000 * RECLAIM_MS);
+    let wanted = format!("{} or more, {wanted}", mib(burst));
+    let nodes = &host.topology.nodes;
+    let own = nodes.iter().filter(|node| nic.node.is_none() || nodes.len() == 1 || nic.node == Some(node.number));
+    let own = own.map(|node| node.memory_bytes).min().flatten();
+    let (all, own) = match (memory_bytes(host), own) {
+        (Ok(all), Some(own)) => (all, own),
+        (Err(why), _) => return unknown(why, wanted),
+        (_, None) => return unknown(format!("the memory beside {}", nic.name), wanted),
+    };
+    let read = |name: &str| {
+        let path = format!("/proc/sys/vm/{name}");
+        let value = host.root.number(&path)?;
+        u64::try_from(value).map_err(|_| Unknown::because(format!("{path} holds {value}, which is no amount")))
+    };
+    match read("min_free_kbytes").and_then(|kib| Ok((kib, read("watermark_scale_factor")?))) {
+        Ok((kib, scale)) => {
+            // The kernel's own sum: it begins at the reserve and a quarter of it, or so many ten thousandths of the memory above it.
+            let part = |bytes: u64| (u128::from(bytes) * u128::from(own) / u128::from(all.max(1))) as u64;
+            let least = part(kib.saturating_mul(1024));
+            let above = (least / 4).max((u128::from(own) * u128::from(scale) / 10_000) as u64);
+            let sum = least.saturating_add(above);
+            verdict(sum >= burst, format!("{} beside {}", mib(sum), nic.name), wanted)
+        }
+        Err(why) => unknown(why, wanted),
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+}
+
+/// Of all nodes.
+pub fn memory_bytes(host: &Host) -> Result<u64, Unknown> {
+    let nodes = host.topology.nodes.iter().map(|node| node.memory_bytes);
+    let all = nodes.sum::<Option<u64>>().filter(|bytes| *bytes > 0);
+    all.ok_or_else(|| Unknown::because("how much memory this host has"))
+}
+
+/// Of the two forms of the bound the one that is not 0 counts.
+fn dirty(host: &Host) -> Finding {
+    let wanted = format!("{} or less", gib(DIRTY_BYTES_MAX));
+    let bytes = match host.root.number("/proc/sys/vm/dirty_bytes").map(u64::try_from) {
+        Ok(Ok(0)) => {
+            let path = "/proc/sys/vm/dirty_ratio";
+            let percent = match host.root.number(path).map(u64::try_from) {
+                Ok(Ok(percent)) if percent <= 100 => percent,
+                Ok(_) => return unknown(format!("{path} holds no percentage"), wanted),
+                Err(why) => return unknown(why, wanted),
+            };
+            match memory_bytes(host) {
+                Ok(all) => all / 100 * percent,
+                Err(why) => return unknown(why, wanted),
+            }
+        }
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => return unknown("/proc/sys/vm/dirty_bytes holds no amount", wanted),
+        Err(why) => return unknown(why, wanted),
+    };
+    verdict(bytes <= DIRTY_BYTES_MAX, gib(bytes), wanted)
+}
+
+fn core_dumps(host: &Host) -> Finding {
+    let (path, wanted) = ("/proc/sys/kernel/core_pattern", "none, or to a program");
+    let pattern = match host.root.text(path) {
+        Ok(pattern) => pattern,
+        Err(why) => return unknown(why, wanted),
+    };
+    // The kernel asks the limit of a process only where it writes the file itself.
+    if let Some(program) = pattern.strip_prefix('|') {
+        let name = program.split_whitespace().next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+        return met(format!("to {}", plain(name)), wanted);
+    }
+    let limits = "/proc/self/limits";
+    let text = match host.root.text(limits) {
+        Ok(text) => text,
+        Err(why) => return unknown(why, wanted),
+    };
+    let line = text.lines().find_map(|line| line.strip_prefix("Max core file size"));
+    match line.and_then(|line| line.split_whitespace().next()) {
+        Some("0") => met("none", wanted),
+        Some("unlimited") => unmet("to a file, whole", wanted),
+        Some(bytes) if bytes.parse::<u64>().is_ok() => unmet(format!("to a file, up to {bytes} bytes"), wanted),
+        _ => unknown(format!("{limits} has no Max core file size"), wanted),
+    }
 }
 
 fn swap_used(host: &Host) -> Finding {

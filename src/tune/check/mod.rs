@@ -8,9 +8,10 @@ mod judge;
 mod memory;
 mod network;
 
+pub use disk::REQUEST_KIB;
 pub use driver::{COALESCING_US_MAX, OFFLOADS, RING_LEAST, RING_MOST};
 pub use judge::chosen;
-pub use network::{interrupts_as_wanted, packet_interrupts};
+pub use network::{SOCKET_BYTES_MIN, interrupts_as_wanted, packet_interrupts};
 
 use super::placement::Placement;
 use super::root::Root;

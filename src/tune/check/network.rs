@@ -1,15 +1,20 @@
 //! NICs, their queues and interrupts, and the kernel's network stack.
 
 use super::super::cores::parse_mask;
-use super::super::map::some;
+use super::super::map::{gib, some};
 use super::super::root::Unknown;
 use super::super::topology::{Interrupt, Nic};
-use super::judge::{Seen, absent, each, met, number, process, unknown, unmet, verdict};
-use super::{Check, Finding, Host, INFO, JITTER, Persist, TAIL, WARN};
+use super::judge::{Seen, absent, each, files, met, number, process, unknown, unmet, verdict};
+use super::memory::memory_bytes;
+use super::{Check, Finding, Host, INFO, JITTER, Persist, Status, TAIL, WARN};
 use std::collections::BTreeSet;
 
 /// Connections that wait to be accepted.
 const BACKLOG_MIN: i64 = 4096;
+/// What one connection may have under way: 25 Gbit/s for more than a millisecond.
+pub const SOCKET_BYTES_MIN: u64 = 4 << 20;
+/// The kernel counts the memory of sockets in these; where its pages are larger, it may be more.
+const PAGE_BYTES: u64 = 4096;
 
 pub const CHECKS: &[Check] = &[
     Check {
@@ -157,6 +162,57 @@ pub const CHECKS: &[Check] = &[
         mend: "sysctl -w net.ipv4.tcp_slow_start_after_idle=0",
         persist: Persist::Sysctl,
         risk: "bursts into a network that is full",
+    },
+    Check {
+        id: "socket-memory",
+        severity: WARN,
+        judge: socket_memory,
+        why: "what sockets may hold is memory that penstock's buffers need; too little, and connections stand still",
+        mend: "take net.ipv4.tcp_mem out of /etc/sysctl.d and restart: the kernel takes an eleventh of the memory. It counts in pages, not in bytes",
+        persist: Persist::Sysctl,
+        risk: "low",
+    },
+    Check {
+        id: "socket-buffers",
+        severity: [Status::Info, Status::Warn, Status::Info],
+        judge: socket_buffers,
+        why: "a connection carries no more than its buffer holds in a round trip, and large answers wait for it",
+        mend: "sysctl -w net.ipv4.tcp_rmem='4096 131072 6291456' net.ipv4.tcp_wmem='4096 16384 4194304'",
+        persist: Persist::Sysctl,
+        risk: "connections that are slow hold more memory",
+    },
+    Check {
+        id: "unsent-bytes",
+        severity: INFO,
+        judge: |host| {
+            let path = "/proc/sys/net/ipv4/tcp_notsent_lowat";
+            number(host, path, "131072 or less", |bytes| (1..=131_072).contains(&bytes))
+        },
+        why: "what the kernel has taken and the network has not holds memory, and nothing can overtake it on its connection",
+        mend: "sysctl -w net.ipv4.tcp_notsent_lowat=131072",
+        persist: Persist::Sysctl,
+        risk: "a large answer takes more turns",
+    },
+    Check {
+        id: "busy-polling",
+        severity: INFO,
+        judge: |host| {
+            let of = |name: &str| (name.to_string(), format!("/proc/sys/net/core/{name}"));
+            each(files(host.root, [of("busy_poll"), of("busy_read")]), "", "0", |us| us == "0")
+        },
+        why: "workers do not ask the kernel to look for packets in a loop, so each receive that finds none pays for a look in vain",
+        mend: "sysctl -w net.core.busy_poll=0 net.core.busy_read=0",
+        persist: Persist::Sysctl,
+        risk: "other programs on this host may count on it",
+    },
+    Check {
+        id: "deferred-interrupts",
+        severity: TAIL,
+        judge: deferred,
+        why: "packets wait for a timer instead of raising an interrupt, or for a thread of the kernel to get a core",
+        mend: "echo 0 > /sys/class/net/NIC/napi_defer_hard_irqs, gro_flush_timeout and threaded",
+        persist: Persist::Systemd,
+        risk: "more interrupts; what was set of single queues is lost",
     },
     Check {
         id: "connection-tracking",
@@ -328,6 +384,53 @@ fn dropped(host: &Host) -> Finding {
         Some(count) => unmet(count.to_string(), wanted),
         None => unknown(format!("{path} has a line without a count"), wanted),
     }
+}
+
+/// The numbers of a file that holds three.
+fn three(host: &Host, path: &str) -> Result<[u64; 3], Unknown> {
+    let text = host.root.text(path)?;
+    let numbers: Option<Vec<u64>> = text.split_whitespace().map(|word| word.parse().ok()).collect();
+    let numbers = numbers.and_then(|numbers| numbers.try_into().ok());
+    numbers.ok_or_else(|| Unknown::because(format!("{path} does not hold three numbers")))
+}
+
+fn socket_memory(host: &Host) -> Finding {
+    let wanted = "a sixty-fourth to an eighth of the memory";
+    let pages = three(host, "/proc/sys/net/ipv4/tcp_mem");
+    match pages.and_then(|[_, _, most]| Ok((most, memory_bytes(host)?))) {
+        Ok((pages, all)) => {
+            let bytes = pages.saturating_mul(PAGE_BYTES);
+            verdict((all / 64..=all / 8).contains(&bytes), format!("{} of {}", gib(bytes), gib(all)), wanted)
+        }
+        Err(why) => unknown(why, wanted),
+    }
+}
+
+fn socket_buffers(host: &Host) -> Finding {
+    let seen = ["tcp_rmem", "tcp_wmem"].map(|name| {
+        let most = three(host, &format!("/proc/sys/net/ipv4/{name}")).map(|[_, _, most]| most.to_string());
+        (name.to_string(), most)
+    });
+    let wanted = format!("up to {SOCKET_BYTES_MIN} or more");
+    each(seen.into(), "", &wanted, |most| most.parse::<u64>().is_ok_and(|bytes| bytes >= SOCKET_BYTES_MIN))
+}
+
+fn deferred(host: &Host) -> Finding {
+    let seen = nics(host, |host, nic| {
+        let read = |file: &str| {
+            let path = format!("/sys/class/net/{}/{file}", nic.name);
+            match host.root.number(&path) {
+                // Kernels before 5.12 have no threads for it.
+                Err(why) if why.missing && file == "threaded" => Ok(0),
+                number => number,
+            }
+        };
+        let (times, timeout) = (read("napi_defer_hard_irqs")?, read("gro_flush_timeout")?);
+        let late =
+            if times == 0 && timeout == 0 { "at once".to_string() } else { format!("{times} times, {timeout} ns") };
+        Ok(if read("threaded")? == 0 { late } else { format!("{late}, by a thread") })
+    });
+    each(seen, NO_NIC, "at once", |text| text == "at once")
 }
 
 fn tracking(host: &Host) -> Finding {

@@ -1,6 +1,6 @@
 //! Memory, drives and NICs.
 
-use super::super::check::{Host, interrupts_as_wanted, packet_interrupts};
+use super::super::check::{Host, REQUEST_KIB, SOCKET_BYTES_MIN, interrupts_as_wanted, packet_interrupts};
 use super::super::cores::mask;
 use super::super::topology::{Nic, Thread};
 use super::{Form, Knob, Lasts, Mend, knobs};
@@ -34,6 +34,38 @@ pub fn queues(host: &Host, file: &str, value: &str) -> Mend {
             mend.left.push(format!("{} does not offer {value}, only {text}", drive.name));
         } else {
             mend.knobs.push(Knob::new(format!("{queue}/{file}"), value, Lasts::Udev));
+        }
+    }
+    mend
+}
+
+/// Larger requests, for drives that take them.
+pub fn request_size(host: &Host) -> Mend {
+    let mut mend = Mend::default();
+    for drive in &host.topology.drives {
+        let queue = format!("/sys/block/{}/queue", drive.name);
+        let read = |file: &str| host.root.number(&format!("{queue}/{file}"));
+        let (Ok(now), Ok(most)) = (read("max_sectors_kb"), read("max_hw_sectors_kb")) else { continue };
+        let wanted = most.min(REQUEST_KIB);
+        if now < wanted {
+            mend.knobs.push(Knob::new(format!("{queue}/max_sectors_kb"), wanted.to_string(), Lasts::Udev));
+        }
+    }
+    mend
+}
+
+/// The largest size of a connection's buffers; the least, and what it begins with, stay.
+pub fn socket_buffers(host: &Host) -> Mend {
+    let mut mend = Mend::default();
+    for (name, most) in [("tcp_rmem", SOCKET_BYTES_MIN / 2 * 3), ("tcp_wmem", SOCKET_BYTES_MIN)] {
+        let path = format!("/proc/sys/net/ipv4/{name}");
+        let Ok(text) = host.root.text(&path) else { continue };
+        match text.split_whitespace().map(str::parse::<u64>).collect::<Result<Vec<u64>, _>>().as_deref() {
+            Ok([least, first, now]) if *now < SOCKET_BYTES_MIN => {
+                mend.knobs.push(Knob::new(path, format!("{least} {first} {most}"), Lasts::Sysctl));
+            }
+            Ok([_, _, _]) => {}
+            _ => mend.left.push(format!("{path} does not hold three numbers")),
         }
     }
     mend
