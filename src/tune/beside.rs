@@ -49,6 +49,9 @@ pub fn of(host: &Host, path: &str) -> Vec<Beside> {
         words(vec!["/proc/sys/vm/min_free_kbytes".to_string()])
     } else if let Some(queue) = path.strip_suffix("/scheduler").filter(|queue| queue.starts_with("/sys/block/")) {
         words(of_scheduler(host, queue))
+    } else if let Some(queue) = path.strip_suffix("/max_sectors_kb").filter(|queue| queue.starts_with("/sys/block/")) {
+        // The limits of a queue are set together, and how much is read ahead follows from them (Linux 6.9 and later).
+        words(vec![format!("{queue}/read_ahead_kb")])
     } else if let Some(policy) = path.strip_suffix("/scaling_governor") {
         words(of_governor(host, policy))
     } else if ["intel_pstate/min_perf_pct", "intel_pstate/no_turbo", "cpufreq/boost"]

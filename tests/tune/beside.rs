@@ -17,6 +17,7 @@ fn what_the_kernel_changes_by_itself_goes_back_as_well() {
     let clean = memory(&tree.0, &plan, true);
     let queue = "/sys/block/vda/queue";
     let (reserve, requests) = ("/proc/sys/vm/min_free_kbytes", format!("{queue}/nr_requests"));
+    let ahead = format!("{queue}/read_ahead_kb");
     let (own, moved) = (format!("{queue}/iosched/read_expire"), "/proc/irq/27/smp_affinity_list");
     let mut host = clean.clone();
     let report = apply(&mut host, JOURNAL, &plan).expect("nothing fails");
@@ -26,7 +27,9 @@ fn what_the_kernel_changes_by_itself_goes_back_as_well() {
     // What a driver resets is set after it.
     let wanted = |path: &str| plan.values.iter().find(|value| value.knob.path == path).map(|value| &value.knob.value);
     assert_eq!(Some(&text(&host, moved)), wanted(moved));
-    for (path, from, to) in [(reserve, "22528", "67584"), (requests.as_str(), "64", "1023")] {
+    for (path, from, to) in
+        [(reserve, "22528", "67584"), (requests.as_str(), "64", "1023"), (ahead.as_str(), "4096", "128")]
+    {
         let note =
             format!("{path}: changed by the kernel with this, from \"{from}\" to \"{to}\"; a revert puts it back");
         assert!(report.notes.contains(&note), "{:?}", report.notes);
@@ -36,7 +39,7 @@ fn what_the_kernel_changes_by_itself_goes_back_as_well() {
     assert_eq!((watched.drifted.len(), watched.applied), (0, report.done.len()));
     let report = reverted(&mut host, Foreign::Tell);
     assert_eq!(report.trouble, []);
-    for path in [reserve, requests.as_str(), own.as_str()] {
+    for path in [reserve, requests.as_str(), own.as_str(), ahead.as_str()] {
         assert!(report.done.iter().any(|done| done == path), "{path}: {:?}", report.done);
     }
     assert!(host.tree == clean.tree, "{}", differing(&host.tree, &clean.tree));

@@ -96,7 +96,7 @@ pub fn memory(tree: &Path, plan: &Plan, kernel: bool) -> Memory {
 /// A small number of knobs of each kind.
 pub fn small(name: &str) -> (Unfolded, Plan) {
     let tree = unfold(&entries("virtio"), name);
-    let choice = Choice { with: vec!["merging".into()], ..Choice::default() };
+    let choice = Choice { with: ["merging", "request-size"].map(String::from).into(), ..Choice::default() };
     let plan = planned(&tree.0, Profile::Latency, &choice);
     (tree, plan)
 }

@@ -191,6 +191,10 @@ fn a_machine_of_two_nodes_is_tuned_and_put_back() {
         "/sys/kernel/mm/transparent_hugepage/defrag",
         "/sys/block/nvme0n1/queue/nomerges",
         "/sys/block/nvme0n1/queue/scheduler",
+        "/sys/block/nvme0n1/queue/max_sectors_kb",
+        "/proc/sys/net/ipv4/tcp_wmem",
+        "/proc/sys/net/ipv4/tcp_notsent_lowat",
+        "/proc/sys/fs/aio-max-nr",
         "/sys/class/net/eth0/queues/rx-0/rps_cpus",
         "/ethtool/eth0/rings/rx",
     ] {

@@ -41,15 +41,19 @@ echo f >/sys/class/net/eth0/queues/rx-0/rps_cpus
 for number in $(awk '$NF ~ /^eth0/ { sub(":", "", $1); print $1 }' /proc/interrupts); do
   echo 0 >/proc/irq/$number/smp_affinity_list
 done
+echo 128 >/sys/block/nvme0n1/queue/max_sectors_kb
+echo '4096 16384 65536' >/proc/sys/net/ipv4/tcp_wmem
 # And what the kernel moves when others are switched: another reserve than it would choose, a scheduler with settings of its own.
 echo mq-deadline >/sys/block/nvme0n1/queue/scheduler
 echo 77 >/sys/block/nvme0n1/queue/nr_requests
 echo 444 >/sys/block/nvme0n1/queue/iosched/read_expire
 echo 9999 >/proc/sys/vm/min_free_kbytes
+echo 60 >/sys/block/nvme0n1/queue/read_ahead_kb
 link
 tune map
 everything >/tmp/before
-tune apply --with nic-rings --with merging --with completion-core --with flow-steering
+tune apply --with nic-rings --with merging --with completion-core --with flow-steering --with request-size --with socket-buffers \
+  --with aio-requests --with unsent-bytes
 everything >/tmp/applied
 tune watch
 link

@@ -71,6 +71,8 @@ impl Memory {
                 true => _ = self.tree.remove(&own),
                 false => self.tree.extend([(own, attribute("500\n"))]),
             }
+        } else if let Some(queue) = path.strip_suffix("/max_sectors_kb") {
+            self.kernel_sets(&format!("{queue}/read_ahead_kb"), "128\n");
         } else if let Some(nic) = path.strip_prefix("/ethtool/").and_then(|rest| rest.split('/').next()) {
             let queues = format!("/sys/class/net/{nic}/queues/");
             let steered = |path: &&String| path.starts_with(&queues) && path.ends_with("rps_cpus");
