@@ -1,12 +1,13 @@
 //! The unit and the filters of `tuning/`: that systemd takes them, and that the server runs with them.
 
 use super::change::Scratch;
+use penstock::io::clock::Clock;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -69,12 +70,13 @@ impl Server {
 
     fn hear(&self) -> String {
         let mut bytes = [0; 64];
-        let until = Instant::now() + PATIENCE;
+        let begin = Clock.now().mono;
+        let late = || Duration::from_nanos(Clock.now().mono - begin) > PATIENCE;
         loop {
             match self.told.recv(&mut bytes) {
                 Ok(length) => return String::from_utf8_lossy(&bytes[..length]).into_owned(),
                 // What a call outside of a filter has ended says nothing any more.
-                Err(_) if Instant::now() > until || self.is_over() => panic!("it says nothing: {}", self.state()),
+                Err(_) if late() || self.is_over() => panic!("it says nothing: {}", self.state()),
                 Err(_) => {}
             }
         }
