@@ -97,8 +97,8 @@ const LARGE_PAGE: usize = 2 << 20;
 
 /// Zeroed memory that the kernel hands out when it is first touched: an aligned allocation of std would be written full of zeros at once, by
 /// the wrong thread. It comes in large pages where there are any (`/sys/kernel/mm/transparent_hugepage/enabled` is not `never`): a write to the
-/// drive or a receive from the network looks up and holds each page that it touches, and gives the device one segment for each; in pages
-/// of 4 KiB that made bulk a third slower (`benches/README.md`).
+/// drive from memory that is not registered looks up and holds each page that it touches, and gives the device one segment for each; in
+/// pages of 4 KiB that made bulk a third slower (`benches/README.md`).
 fn map(layout: Layout) -> Option<NonNull<u8>> {
     const PROTECTION: i32 = libc::PROT_READ | libc::PROT_WRITE;
     const FLAGS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
