@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"os"
 	"sort"
 	"time"
@@ -86,6 +87,21 @@ func subscribe(ctx context.Context, client *kinesis.Client) int {
 	consumer := must(client.RegisterStreamConsumer(ctx, &kinesis.RegisterStreamConsumerInput{
 		StreamARN: summary.StreamDescriptionSummary.StreamARN, ConsumerName: aws.String("go"),
 	})).Consumer
+	for range 10 {
+		count, err := readToEnd(ctx, client, consumer)
+		if !errors.Is(err, net.ErrClosed) {
+			check(err == nil, err)
+			return count
+		}
+		// The SDK closes a request's body when the answer has come; if the transport has yet to look whether the body goes on behind its
+		// length, it takes what it finds for a failed request and closes the connection under the answer. Rare, and the client's own doing.
+		time.Sleep(300 * time.Millisecond)
+	}
+	log.Fatal("the client has closed the connection of each subscription")
+	return 0
+}
+
+func readToEnd(ctx context.Context, client *kinesis.Client, consumer *types.Consumer) (int, error) {
 	answer := must(client.SubscribeToShard(ctx, &kinesis.SubscribeToShardInput{
 		ConsumerARN: consumer.ConsumerARN, ShardId: aws.String("shardId-000000000000"),
 		StartingPosition: &types.StartingPosition{Type: types.ShardIteratorTypeTrimHorizon},
@@ -98,9 +114,10 @@ func subscribe(ctx context.Context, client *kinesis.Client) int {
 		count += len(value.Records)
 		children = len(value.ChildShards)
 	}
-	check(events.Err() == nil, events.Err())
-	check(children == 2, children)
-	return count
+	if events.Err() == nil {
+		check(children == 2, children)
+	}
+	return count, events.Err()
 }
 
 func main() {
