@@ -5,10 +5,11 @@ use super::snapshot::part;
 use crate::io::device::{self, Device};
 use crate::io::op::FileName;
 use crate::io::process::{is_root, random};
-use crate::io::topology;
 use crate::log::directories::{DIRECTORIES_MAX, Given, recognise};
 use crate::log::identity::{Found, Identity};
 use crate::log::superblock::Superblock;
+use crate::tune::discover;
+use crate::tune::root::Root;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
@@ -17,8 +18,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const LOCK: &str = "lock";
-/// Where sysfs is mounted.
-const SYS: &str = "/sys";
 
 /// The directory when none is named; never the current one, as another one would be an empty server that acknowledges.
 pub fn default() -> Result<PathBuf, String> {
@@ -177,7 +176,7 @@ pub fn survey(paths: &[PathBuf]) -> Result<Vec<(Device, Given)>, String> {
             used,
             block: device.block,
             flush: device.flush,
-            node: topology::node_of_device(Path::new(SYS), &device.number),
+            node: discover::node_of_device(&Root::host(), &device.number).and_then(|node| node.try_into().ok()),
             id: u64::from_le_bytes(bytes[..8].try_into().expect("8 of 32 bytes")).max(1),
             has_logs,
             has_superblock: [0, 1].iter().any(|copy| path.join(FileName::Superblock(*copy).to_string()).exists()),
@@ -199,7 +198,7 @@ fn share_free(found: &mut [(Device, Given)]) {
 }
 
 /// Whether the directory has logs, and the bytes of their files.
-fn logs_in(path: &Path) -> std::io::Result<(bool, u64)> {
+pub fn logs_in(path: &Path) -> std::io::Result<(bool, u64)> {
     let (mut has_logs, mut used) = (false, 0);
     for entry in std::fs::read_dir(path)? {
         let entry = entry?;

@@ -24,7 +24,6 @@ pub mod process;
 pub mod scrub;
 pub mod socket;
 pub mod still;
-pub mod topology;
 pub mod trial;
 pub mod uring;
 #[cfg(test)]

@@ -12,6 +12,8 @@ const NET: &str = "/sys/class/net";
 /// Interfaces, drives, caches of a core, queues of a device: no host has more.
 const DEVICES_MAX: usize = 256;
 const QUEUES_MAX: usize = 1024;
+/// How deep devices made of devices are followed.
+const PARTS_DEPTH_MAX: u32 = 4;
 
 /// The host whose files are under `root`.
 pub fn topology(root: &Root) -> Topology {
@@ -164,10 +166,35 @@ fn interrupts(root: &Root, path: &str, labels: &BTreeMap<usize, String>) -> Vec<
     listed.map(|number| interrupt(root, number, labels)).collect()
 }
 
-/// The node that a device is at; -1 is the kernel's word for none.
+/// The node of the block device with the number `major:minor`; of one made of several, that which all of them are at. Whoever is not told works as
+/// well, only farther away.
+pub fn node_of_device(root: &Root, number: &str) -> Option<usize> {
+    node_of_parts(root, &root.place(&format!("/sys/dev/block/{number}")).ok()?, PARTS_DEPTH_MAX)
+}
+
+/// Devices made of devices (device mapper, md) list them; a partition lies below its disk, and a disk below its controller.
+fn node_of_parts(root: &Root, device: &str, depth: u32) -> Option<usize> {
+    let slaves = format!("{device}/slaves");
+    let parts = root.names(&slaves).unwrap_or_default();
+    if parts.is_empty() {
+        return device_node(root, device);
+    }
+    let below = depth.checked_sub(1)?;
+    let node = |part: &String| node_of_parts(root, &root.place(&format!("{slaves}/{part}")).ok()?, below);
+    let nodes: Vec<Option<usize>> = parts.iter().take(DEVICES_MAX).map(node).collect();
+    nodes[0].filter(|_| nodes.iter().all(|node| *node == nodes[0]))
+}
+
+/// The node that a device is at, or the nearest one above it that says so; -1 is the kernel's word for none.
 fn device_node(root: &Root, path: &str) -> Option<usize> {
-    let own = root.number(&format!("{path}/numa_node"));
-    own.or_else(|_| root.number(&format!("{path}/../numa_node"))).ok()?.try_into().ok()
+    let mut place = root.place(path).ok()?;
+    while place.starts_with("/sys/") {
+        match root.number(&format!("{place}/numa_node")).map(usize::try_from) {
+            Ok(Ok(node)) => return Some(node),
+            _ => place.truncate(place.rfind('/')?),
+        }
+    }
+    None
 }
 
 fn nics(root: &Root, labels: &BTreeMap<usize, String>, unknown: &mut Vec<String>) -> Vec<Nic> {
@@ -226,4 +253,48 @@ fn drives(root: &Root, labels: &BTreeMap<usize, String>, unknown: &mut Vec<Strin
     };
     let names = names.into_iter().filter(|name| root.exists(&format!("/sys/block/{name}/device")));
     names.take(DEVICES_MAX).map(drive).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    #[test]
+    fn nodes_of_devices_are_read_and_what_is_not_told_is_none() {
+        let tree = std::env::temp_dir().join(format!("penstock-nodes-{}", std::process::id()));
+        let sys = tree.join("sys");
+        let made = |path: &str| {
+            let path = sys.join(path);
+            std::fs::create_dir_all(&path).expect("made");
+            path
+        };
+        made("dev/block");
+        let link = |number: &str, to: &Path| symlink(to, sys.join("dev/block").join(number)).expect("linked");
+        let disk = |name: &str, node: &str| {
+            let disk = made(&format!("devices/pci0000:00/{name}/nvme/{name}/{name}n1"));
+            let controller = sys.join(format!("devices/pci0000:00/{name}/numa_node"));
+            std::fs::write(controller, format!("{node}\n")).expect("written");
+            disk
+        };
+        let (first, second, silent) = (disk("nvme0", "0"), disk("nvme1", "1"), disk("nvme2", "-1"));
+        link("259:0", &first);
+        link("259:1", &made("devices/pci0000:00/nvme1/nvme/nvme1/nvme1n1/nvme1n1p1"));
+        link("259:2", &silent);
+        for (number, parts) in [("253:0", vec![&second]), ("253:1", vec![&first, &second]), ("253:2", vec![])] {
+            let slaves = made(&format!("devices/virtual/block/dm-{number}/slaves"));
+            parts.iter().for_each(|part| symlink(part, slaves.join(part.file_name().expect("named"))).expect("linked"));
+            link(number, slaves.parent().expect("it has one"));
+        }
+        // One that is made of itself ends as well.
+        let own = made("devices/virtual/block/dm-9/slaves");
+        symlink("..", own.join("dm-9")).expect("linked");
+        link("253:9", own.parent().expect("it has one"));
+        let root = Root::recorded(&tree).expect("it was made");
+        let nodes =
+            ["259:0", "259:1", "259:2", "253:0", "253:1", "253:2", "253:9", "7:7"].map(|n| node_of_device(&root, n));
+        assert_eq!(nodes, [Some(0), Some(1), None, Some(1), None, None, None, None]);
+        std::fs::remove_dir_all(&tree).expect("removed");
+    }
 }

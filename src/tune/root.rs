@@ -144,6 +144,13 @@ impl Root {
         name.ok_or_else(|| Unknown::because(format!("{path} leads to nothing that has a name")))
     }
 
+    /// Where a path leads, without links.
+    pub fn place(&self, path: &str) -> Result<String, Unknown> {
+        let real = self.resolve(path)?;
+        let below = real.strip_prefix(&self.prefix).ok().and_then(Path::to_str).map(|below| format!("/{below}"));
+        below.ok_or_else(|| Unknown::because(format!("{path} leads to what has no name in text")))
+    }
+
     pub fn exists(&self, path: &str) -> bool {
         self.resolve(path).is_ok()
     }
