@@ -1,5 +1,6 @@
 //! Plans, what applying them leaves, and that everything can be put back, wherever it stops.
 
+use super::alone::alone;
 use super::memory::{Last, Memory};
 use super::tree::Unfolded;
 use super::{DATA, HOSTS, RUBBISH, entries, must_be, unfold};
@@ -20,7 +21,7 @@ use std::process::Command;
 const DESCRIBED: &[&str] = &["xeon-mlx5", "epyc-nps4-bnxt", "smt-off", "ena", "no-nvme"];
 pub const JOURNAL: &str = "/var/lib/penstock-tune";
 
-fn disk(tree: &Path) -> Disk {
+pub fn disk(tree: &Path) -> Disk {
     Disk::new(Root::recorded(tree).expect("it is there")).expect("it can be looked at")
 }
 
@@ -33,15 +34,19 @@ pub fn planned(tree: &Path, profile: Profile, choice: &Choice) -> Plan {
 }
 
 fn statuses(tree: &Path) -> BTreeMap<&'static str, Status> {
+    statuses_for(tree, Profile::Latency)
+}
+
+pub fn statuses_for(tree: &Path, profile: Profile) -> BTreeMap<&'static str, Status> {
     let root = Root::recorded(tree).expect("it has been unfolded");
     let topology = discover::topology(&root);
     let placement = place(&topology);
-    let host = Host { root: &root, topology: &topology, placement: &placement, profile: Profile::Latency, data: DATA };
+    let host = Host { root: &root, topology: &topology, placement: &placement, profile, data: DATA };
     check::run(&host).iter().map(|outcome| (outcome.check.id, outcome.status)).collect()
 }
 
 /// Everything below a directory: kind, mode, text.
-fn everything(top: &Path) -> BTreeMap<String, Entry> {
+pub fn everything(top: &Path) -> BTreeMap<String, Entry> {
     let mut found = BTreeMap::new();
     let mut todo = vec![top.to_path_buf()];
     while let Some(directory) = todo.pop() {
@@ -577,17 +582,9 @@ fn a_real_kernel_gets_its_values_and_has_them_back() {
         $tune revert --journal "$2/kept" || exit 5
         show > "$2/after"
     "#;
-    let mut command = Command::new("unshare");
-    command.args(["--map-root-user", "--net", "--mount", "sh", "-c", script, "sh", env!("CARGO_BIN_EXE_penstock")]);
-    let output = match command.arg(&scratch.0).output() {
-        Ok(output) => output,
-        Err(error) => return println!("SKIPPED: unshare: {error}"),
-    };
-    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    if output.status.code() == Some(77) || told.contains("unshare failed") {
-        return println!("SKIPPED: no network of its own: {told}");
+    if alone(&["--mount"], script, &scratch.0).is_none() {
+        return;
     }
-    assert_eq!(output.status.code(), Some(0), "{told}");
     let read = |name: &str| std::fs::read_to_string(scratch.0.join(name)).expect("it was written");
     assert_eq!(read("applied"), "0\n1024\t65535\n99-penstock.conf\n");
     assert_eq!(read("again"), "nothing was changed\n");

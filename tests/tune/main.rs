@@ -2,6 +2,7 @@
 //!
 //! `PENSTOCK_GOLDEN=write` writes what is said now over what was expected; read the difference before it is committed.
 
+mod alone;
 mod beside;
 mod change;
 mod drive;
