@@ -1,6 +1,6 @@
 //! Makes the changes of a plan, each behind its line in the journal, and puts them back.
 
-use super::beside::Beside;
+use super::beside::{self, Beside};
 use super::hands::{Entry as There, Hands};
 use super::journal::{Entry, Journal, What};
 use super::lasting::{self, Change};
@@ -334,7 +334,15 @@ fn back(
         }
         Some(true) => {}
         Some(false) => {
+            let beside = beside::moved_again(path).into_iter().filter_map(|other| match hands.entry(&other) {
+                Ok(There::File { text, attribute: true, .. }) => Some((other, text)),
+                _ => None,
+            });
+            let beside: Vec<(String, String)> = beside.collect();
             replace(hands, path, wanted, &form.value(wanted))?;
+            for (other, text) in beside {
+                hands.set(&other, &text)?;
+            }
             if holds(hands)? != Some(true) {
                 report.trouble.push((path.to_string(), NOT_HELD.to_string()));
                 return Ok(false);

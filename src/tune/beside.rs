@@ -8,7 +8,7 @@ use super::mend::Form;
 
 const CPUFREQ: &str = "/sys/devices/system/cpu/cpufreq";
 /// What of a drive's queue another scheduler begins anew.
-const OF_SCHEDULER: [&str; 3] = ["nr_requests", "async_depth", "wbt_lat_usec"];
+const OF_SCHEDULER: [&str; 3] = ["wbt_lat_usec", "async_depth", "nr_requests"];
 /// What of a link's power saving the policy decides.
 const OF_LINK: [&str; 7] = ["clkpm", "l0s_aspm", "l1_aspm", "l1_1_aspm", "l1_2_aspm", "l1_1_pcipm", "l1_2_pcipm"];
 /// Groups of a driver of which one value may move others.
@@ -49,6 +49,8 @@ pub fn of(host: &Host, path: &str) -> Vec<Beside> {
         words(vec!["/proc/sys/vm/min_free_kbytes".to_string()])
     } else if let Some(queue) = path.strip_suffix("/scheduler").filter(|queue| queue.starts_with("/sys/block/")) {
         words(of_scheduler(host, queue))
+    } else if let Some(queue) = path.strip_suffix("/nr_requests").filter(|queue| queue.starts_with("/sys/block/")) {
+        words(of_requests(queue).into())
     } else if let Some(queue) = path.strip_suffix("/max_sectors_kb").filter(|queue| queue.starts_with("/sys/block/")) {
         // The limits of a queue are set together, and how much is read ahead follows from them (Linux 6.9 and later).
         words(vec![format!("{queue}/read_ahead_kb")])
@@ -68,11 +70,22 @@ pub fn of(host: &Host, path: &str) -> Vec<Beside> {
     found
 }
 
-/// Another scheduler has as many requests as it thinks right, and its own settings, which go with it.
+/// Another scheduler has as many requests as it thinks right, and its own settings, which go with it. In the order in which they are noted; they go
+/// back the other way round, as the number of requests moves a setting.
 fn of_scheduler(host: &Host, queue: &str) -> Vec<String> {
     let directory = format!("{queue}/iosched");
     let own = host.root.names(&directory).unwrap_or_default().into_iter().map(|name| format!("{directory}/{name}"));
-    OF_SCHEDULER.iter().map(|name| format!("{queue}/{name}")).chain(own).collect()
+    own.chain(OF_SCHEDULER.iter().map(|name| format!("{queue}/{name}"))).collect()
+}
+
+/// Schedulers keep a part of the requests for those that somebody waits for, and count that part anew (`depth_updated`).
+fn of_requests(queue: &str) -> [String; 2] {
+    [format!("{queue}/iosched/async_depth"), format!("{queue}/async_depth")]
+}
+
+/// What has been put back, and would move once more when `path` is put back alone, after somebody's own value had stayed there for a while.
+pub fn moved_again(path: &str) -> Vec<String> {
+    path.strip_suffix("/nr_requests").map_or(Vec::new(), |queue| of_requests(queue).into())
 }
 
 /// A governor's own settings go with it; that for performance sets the CPU's preference as well, and some drivers leave that there.
