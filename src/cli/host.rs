@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 const AWAKE: &str = "/dev/cpu_dma_latency";
 const AWAKE_US: i32 = 3;
 /// Checks of which a server says that they are not met, also where it is only a warning: what costs it most. The drive's cache is told of by
-/// its durability.
+/// its durability, and space by the log, whenever there is none.
 const MATTER: &[&str] = &[
     "clock-source",
     "cpu-quota",
     "drive-state",
+    "drive-temperature",
     "link",
     "locked-memory",
     "memory-errors",
@@ -26,8 +27,10 @@ const MATTER: &[&str] = &[
     "physical-block",
     "swap-used",
 ];
-/// Those that a short tail is lost by.
-const MATTER_FOR_LATENCY: &[&str] = &["governor", "irqbalance", "nic-interrupts", "nic-queues", "numa-balancing"];
+/// Those that a short tail is lost by, or that are for a host which serves and does nothing else: on any other the server may well be what goes
+/// when memory runs out.
+const MATTER_FOR_LATENCY: &[&str] =
+    &["governor", "irqbalance", "memory-killer", "nic-interrupts", "nic-queues", "numa-balancing"];
 
 /// Keeps cores awake for as long as the file is held; `None`: the profile does not ask for it. The text says why it cannot be, and what to do.
 pub fn keep_awake(profile: Profile) -> Result<Option<File>, String> {
@@ -114,6 +117,11 @@ mod tests {
         assert!(!matters(&outcome("swappiness", Status::Warn), Profile::Latency));
         let told = line(&outcome("open-files", Status::Warn));
         assert!(told.starts_with("WARNING: open-files: this; wanted: that: "), "{told}");
+    }
+
+    #[test]
+    fn the_checks_know_the_largest_commit() {
+        assert_eq!(check::COMMIT_KIB * 1024, i64::from(crate::limits::COMMIT_MAX));
     }
 
     #[test]

@@ -41,13 +41,30 @@ pub fn random() -> io::Result<[u8; 32]> {
     }
 }
 
-/// Whether the kernel calls the wall clock synchronised: someone (NTP, PTP) disciplines it.
-pub fn clock_is_synchronised() -> bool {
+/// What the kernel holds of the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockState {
+    /// Someone (NTP, PTP) disciplines it.
+    pub synchronised: bool,
+    /// How far it may be from the right time, microseconds; it grows while nobody corrects it.
+    pub most_error_us: u64,
+}
+
+/// Asks the kernel how right the wall clock is; refused where a filter keeps the call from this process.
+pub fn clock_state() -> io::Result<ClockState> {
     // SAFETY: a structure of numbers, for which zeros are valid; zero modes only ask.
     let mut asked: libc::timex = unsafe { std::mem::zeroed() };
     // SAFETY: the structure is valid and filled by the call.
     let state = unsafe { libc::adjtimex(&mut asked) };
-    state >= 0 && state != libc::TIME_ERROR
+    if state < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(ClockState { synchronised: state != libc::TIME_ERROR, most_error_us: asked.maxerror.max(0) as u64 })
+}
+
+/// Whether the kernel calls the wall clock synchronised.
+pub fn clock_is_synchronised() -> bool {
+    clock_state().is_ok_and(|state| state.synchronised)
 }
 
 /// Makes this thread give way to others: for work that nobody waits for.

@@ -10,6 +10,8 @@ use super::superblock::{Directory, Superblock};
 pub const DIRECTORIES_MAX: usize = 64;
 /// Least segments of a log.
 pub const SEGMENTS_MIN: u64 = 8;
+/// Least bytes of a segment that is not chosen by hand.
+pub const SEGMENT_MIN: u64 = 64 << 20;
 
 /// A data directory as the operator gave it to this start, and what is known of its drive. The first one is the home.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use crate::io::clock::Mono;
 use crate::io::op::{DirName, Errno, FileName, Op, OpenHow, Ops, Token};
 
 /// How many segments are kept ready ahead of the active one.
-const AHEAD: usize = 2;
+pub const AHEAD: usize = 2;
 
 /// `ENOSPC`, `EDQUOT`.
 pub const NO_ROOM: [Errno; 2] = [Errno(28), Errno(122)];

@@ -1,7 +1,8 @@
 //! The files of a host: its own, or those of a recorded tree. The kernel's files may be missing, hidden, empty, or hold anything: whatever
 //! cannot be used is `Unknown`, with the reason.
 
-use super::drivers::{Drivers, TOP};
+use super::drivers::{Drivers, Said, TOP};
+use super::facts::{CLOCK, Facts, OF_CLOCK, OF_SPACE, SPACE};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
@@ -18,6 +19,8 @@ pub struct Root {
     prefix: PathBuf,
     /// Who answers for drivers; without it files of the tree do.
     drivers: Option<Drivers>,
+    /// The same for what takes a system call.
+    facts: Option<Facts>,
 }
 
 /// Why something cannot be said.
@@ -45,7 +48,7 @@ impl fmt::Display for Unknown {
 impl Root {
     /// The host that this runs on.
     pub fn host() -> Root {
-        Root { prefix: PathBuf::from("/"), drivers: None }
+        Root { prefix: PathBuf::from("/"), drivers: None, facts: None }
     }
 
     /// A tree that has `sys` and `proc` in it.
@@ -54,7 +57,7 @@ impl Root {
         if !prefix.is_dir() {
             return Err(format!("--root {}: it is no directory; name the one that has sys and proc", tree.display()));
         }
-        Ok(Root { prefix, drivers: None })
+        Ok(Root { prefix, drivers: None, facts: None })
     }
 
     /// The same, where drivers can be asked.
@@ -62,8 +65,46 @@ impl Root {
         Root { drivers: Some(drivers), ..self }
     }
 
+    /// The same, where what takes a system call can be asked.
+    pub fn with_facts(self, facts: Facts) -> Root {
+        Root { facts: Some(facts), ..self }
+    }
+
     pub fn drivers(&self) -> Option<Drivers> {
         self.drivers
+    }
+
+    /// What there is under the data directory `data`, by name.
+    pub fn space(&self, data: &str) -> Result<BTreeMap<String, String>, Unknown> {
+        let asked = self.facts.map(|facts| (facts.space)(data));
+        self.told(asked, &format!("{SPACE}{data}"), &OF_SPACE, &format!("the space under {data}"))
+    }
+
+    /// How right the clock is, by name.
+    pub fn clock(&self) -> Result<BTreeMap<String, String>, Unknown> {
+        self.told(self.facts.map(|facts| (facts.clock)()), CLOCK, &OF_CLOCK, "what the kernel holds of its clock")
+    }
+
+    /// The answer of whoever was asked, else what files of the tree say by these names.
+    fn told(
+        &self,
+        asked: Option<std::io::Result<Said>>,
+        directory: &str,
+        names: &[&str],
+        what: &str,
+    ) -> Result<BTreeMap<String, String>, Unknown> {
+        if let Some(asked) = asked {
+            let said = asked.map_err(|error| Unknown::because(format!("{what} cannot be asked: {error}")))?;
+            return Ok(said.into_iter().collect());
+        }
+        if !self.exists(directory) {
+            return Err(Unknown::because(format!("{what} is not known")));
+        }
+        let text = |name: &&str| match self.text(&format!("{directory}/{name}")) {
+            Err(why) if why.missing => None,
+            text => Some(text.map(|text| (name.to_string(), text))),
+        };
+        names.iter().filter_map(text).collect()
     }
 
     /// What the driver of `nic` says of `group`, by name; nothing, where it says nothing.

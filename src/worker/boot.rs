@@ -21,15 +21,14 @@ use crate::io::buffers::Pool;
 use crate::io::clock::Wall;
 use crate::io::op::{Errno, FileName, Op, Ops, Token};
 pub use crate::log::directories::SEGMENTS_MIN;
-use crate::log::directories::{Recognised, divide, logs_wanted};
+use crate::log::directories::{Recognised, SEGMENT_MIN, divide, logs_wanted};
 use crate::log::identity::Identities;
 use crate::log::steps::Staged;
 use crate::log::superblock::{self, Directory, Superblock, Superblocks};
 use crate::log::{self, Log};
 use std::collections::BTreeMap;
 
-/// Least and most bytes of a segment that is not chosen by hand, and the segments of a log that are aimed at.
-const SEGMENT_MIN: u64 = 64 << 20;
+/// Most bytes of a segment that is not chosen by hand, and the segments of a log that are aimed at.
 const SEGMENT_MAX: u64 = 1 << 30;
 const SEGMENTS_AIM: u64 = 64;
 

@@ -163,3 +163,31 @@ fn each_cause_has_beside_it_what_it_moves() {
     let swap = plan.values.iter().find(|value| value.knob.path.ends_with("swappiness")).expect("it is in the plan");
     assert_eq!(swap.beside, []);
 }
+
+/// The number of requests moves with the scheduler, and is a value of its own: it holds what was asked for, and goes back to what was there first.
+#[test]
+fn a_number_of_requests_that_the_scheduler_moves_is_set_behind_it() {
+    let mut entries = entries("virtio");
+    let size = "sys/devices/pci0000:00/0000:00:04.0/virtio1/block/vda/queue/max_sectors_kb";
+    entries.insert(size.to_string(), Given::File("128\n".to_string()));
+    let tree = unfold(&entries, "beside-requests");
+    let (requests, own) = ("/sys/block/vda/queue/nr_requests", "/sys/block/vda/queue/iosched/async_depth");
+    // With another scheduler, and with the one that is there.
+    for only in [&["request-queue", "scheduler"][..], &["request-queue"]] {
+        let only = only.iter().map(|id| id.to_string()).collect();
+        let plan = planned(&tree.0, Profile::Throughput, &Choice { only, ..Choice::default() });
+        let wanted: Vec<_> =
+            plan.values.iter().map(|value| (value.knob.path.as_str(), value.knob.value.as_str())).collect();
+        assert_eq!(wanted.last(), Some(&(requests, "96")), "12 MiB in requests of 128 KiB");
+        let clean = memory(&tree.0, &plan, true);
+        let mut host = clean.clone();
+        assert_eq!(apply(&mut host, JOURNAL, &plan).expect("nothing fails").trouble, []);
+        assert_eq!(text(&host, requests), "96");
+        let moved = plan.values.len() == 1;
+        assert_eq!(host.tree.get(own).map(|_| text(&host, own)), moved.then(|| "72".to_string()));
+        let rules = text(&host, "/etc/udev/rules.d/99-penstock.rules");
+        assert!(rules.contains("ATTR{queue/nr_requests}=\"96\""), "{rules}");
+        assert_eq!(reverted(&mut host, Foreign::Tell).trouble, []);
+        assert!(host.tree == clean.tree, "{}", differing(&host.tree, &clean.tree));
+    }
+}

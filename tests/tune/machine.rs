@@ -17,6 +17,26 @@ const UP_NS: [u64; 2] = [60_000_000_000, 240_000_000_000];
 const OVER_NS: [u64; 2] = [300_000_000_000, 900_000_000_000];
 const STEP: Duration = Duration::from_millis(100);
 
+/// Values that the machine is told, among others.
+const SET: &[&str] = &[
+    "/proc/sys/vm/zone_reclaim_mode",
+    "/proc/sys/kernel/numa_balancing",
+    "/sys/kernel/mm/transparent_hugepage/enabled",
+    "/sys/kernel/mm/transparent_hugepage/defrag",
+    "/sys/block/nvme0n1/queue/nomerges",
+    "/sys/block/nvme0n1/queue/scheduler",
+    "/sys/block/nvme0n1/queue/max_sectors_kb",
+    "/proc/sys/net/ipv4/tcp_wmem",
+    "/proc/sys/net/ipv4/tcp_notsent_lowat",
+    "/proc/sys/fs/aio-max-nr",
+    "/sys/block/nvme0n1/queue/nr_requests",
+    "/proc/sys/net/core/rmem_max",
+    "/proc/sys/net/core/netdev_max_backlog",
+    "/proc/sys/net/ipv4/tcp_tw_reuse",
+    "/sys/class/net/eth0/queues/rx-0/rps_cpus",
+    "/ethtool/eth0/rings/rx",
+];
+
 /// An image and its modules' directory.
 struct Kernel {
     image: PathBuf,
@@ -179,31 +199,23 @@ fn a_machine_of_two_nodes_is_tuned_and_put_back() {
         "= revert ended with 0",
         "everything is as it was before",
         "= all is as before",
+        "= all is as before a second time",
         "= all is as before again",
         "= over",
     ] {
         assert!(said.lines().any(|other| other == line), "{line} is missing in\n{said}");
     }
-    for path in [
-        "/proc/sys/vm/zone_reclaim_mode",
-        "/proc/sys/kernel/numa_balancing",
-        "/sys/kernel/mm/transparent_hugepage/enabled",
-        "/sys/kernel/mm/transparent_hugepage/defrag",
-        "/sys/block/nvme0n1/queue/nomerges",
-        "/sys/block/nvme0n1/queue/scheduler",
-        "/sys/block/nvme0n1/queue/max_sectors_kb",
-        "/proc/sys/net/ipv4/tcp_wmem",
-        "/proc/sys/net/ipv4/tcp_notsent_lowat",
-        "/proc/sys/fs/aio-max-nr",
-        "/sys/class/net/eth0/queues/rx-0/rps_cpus",
-        "/ethtool/eth0/rings/rx",
-    ] {
+    for path in SET {
         for done in ["set", "put back"] {
             assert!(said.lines().any(|line| line == format!("{done} {path}")), "{done} {path}: no;\n{said}");
         }
     }
     // What the kernel moves with them is told, and goes back.
-    for path in ["/proc/sys/vm/min_free_kbytes", "/sys/block/nvme0n1/queue/nr_requests"] {
+    for path in [
+        "/proc/sys/vm/min_free_kbytes",
+        "/sys/block/nvme0n1/queue/nr_requests",
+        "/sys/block/nvme0n1/queue/iosched/async_depth",
+    ] {
         let told =
             said.lines().any(|line| line.starts_with(&format!("note: {path}: changed by the kernel with this, from ")));
         assert!(told && said.lines().any(|line| line == format!("put back {path}")), "{path}: no;\n{said}");

@@ -43,10 +43,13 @@ for number in $(awk '$NF ~ /^eth0/ { sub(":", "", $1); print $1 }' /proc/interru
 done
 echo 128 >/sys/block/nvme0n1/queue/max_sectors_kb
 echo '4096 16384 65536' >/proc/sys/net/ipv4/tcp_wmem
+echo 131072 >/proc/sys/net/core/rmem_max
+echo 0 >/proc/sys/net/ipv4/tcp_tw_reuse
 # And what the kernel moves when others are switched: another reserve than it would choose, a scheduler with settings of its own.
 echo mq-deadline >/sys/block/nvme0n1/queue/scheduler
 echo 77 >/sys/block/nvme0n1/queue/nr_requests
 echo 444 >/sys/block/nvme0n1/queue/iosched/read_expire
+echo 20 >/sys/block/nvme0n1/queue/iosched/async_depth
 echo 9999 >/proc/sys/vm/min_free_kbytes
 echo 60 >/sys/block/nvme0n1/queue/read_ahead_kb
 link
@@ -63,6 +66,12 @@ tune revert
 everything >/tmp/after
 cmp -s /tmp/before /tmp/after && echo "= all is as before" || diff /tmp/before /tmp/after
 diff /tmp/before /tmp/applied | grep -e '^[-+].*min_free_kbytes' -e '^[-+].*nr_requests' -e '^[-+]"rx"' -e '^[-+].*swappiness' -e '^[-+].*nomerges'
+# The number of requests alone, under a scheduler that keeps a part of them; and bounds of the network that are asked for by name.
+tune apply --only request-queue --only socket-buffer-bounds --only packet-backlog --only port-reuse
+tune watch
+tune revert
+everything >/tmp/after
+cmp -s /tmp/before /tmp/after && echo "= all is as before a second time" || diff /tmp/before /tmp/after
 # Killed somewhere on the way, and then there and back again.
 for part in 1 2 4; do
   penstock tune apply --with nic-rings >/dev/null &

@@ -3,6 +3,7 @@
 //! `PENSTOCK_GOLDEN=write` writes what is said now over what was expected; read the difference before it is committed.
 
 mod alone;
+mod asked;
 mod beside;
 mod change;
 mod drive;
@@ -134,6 +135,99 @@ fn every_check_is_met_on_some_host_and_not_on_another() {
     let never_met: Vec<_> = all.difference(&met).collect();
     let always_met: Vec<_> = all.difference(&unmet).collect();
     assert!(never_met.is_empty() && always_met.is_empty(), "never met: {never_met:?}, never unmet: {always_met:?}");
+}
+
+/// Whatever moves interrupts does no harm where it was told to leave those of the NIC alone.
+#[test]
+fn who_moves_interrupts_may_be_kept_off_them() {
+    let status = |more: &str| {
+        let mut entries = entries("ena");
+        entries.extend(read(more, &load));
+        let said = say(&unfold(&entries, "movers"), Profile::Latency);
+        said.statuses.iter().find(|(id, _)| *id == "irqbalance").expect("there is one").1
+    };
+    let banned = |numbers: std::ops::RangeInclusive<u32>| {
+        let words: Vec<String> = numbers.map(|number| format!("--banirq={number}")).collect();
+        format!("etc/default/irqbalance = # none\\nIRQBALANCE_ARGS=\"--debug {}\"\n", words.join(" "))
+    };
+    assert_eq!(status(""), Status::Warn);
+    assert_eq!(status(&banned(41..=48)), Status::Ok);
+    assert_eq!(status(&banned(42..=48)), Status::Warn, "one of its interrupts is left out");
+    let agent = "proc/914/comm = google_guest_ag\n";
+    assert_eq!(status(&(banned(41..=48) + agent)), Status::Warn);
+    let kept_off = "etc/default/instance_configs.cfg = [NetworkInterfaces]\\nset_multiqueue = false\n";
+    assert_eq!(status(&(banned(41..=48) + agent + kept_off)), Status::Ok);
+}
+
+/// Where the kernel says so: a program that has reached no server keeps nothing right, and that of a container runs outside of it.
+#[test]
+fn the_kernel_s_word_on_its_clock_counts_more_than_who_runs() {
+    let status = |more: &str| {
+        let mut entries = entries("xeon-tuned");
+        entries.extend(read(more, &load));
+        entries.retain(|path, _| !more.contains(&format!("{path} ~")));
+        let said = say(&unfold(&entries, "clock"), Profile::Latency);
+        said.statuses.iter().find(|(id, _)| *id == "time-sync").expect("there is one").1
+    };
+    assert_eq!(status(""), Status::Ok);
+    assert_eq!(status("clock/synchronised = no\n"), Status::Warn);
+    assert_eq!(status("proc/812/comm = bash\n"), Status::Ok);
+    assert_eq!(status("proc/812/comm = bash\nclock/synchronised ~\n"), Status::Warn);
+}
+
+/// What is not done to a core that is isolated: its tick goes on, or managed interrupts come.
+#[test]
+fn isolation_is_of_the_tick_and_of_managed_interrupts_as_well() {
+    let status = |more: &str| {
+        let mut entries = entries("xeon-tuned");
+        entries.extend(read(more, &load));
+        let said = say(&unfold(&entries, "isolation"), Profile::Latency);
+        said.statuses.iter().find(|(id, _)| *id == "isolation").expect("there is one").1
+    };
+    assert_eq!(status(""), Status::Ok);
+    assert_eq!(status("sys/devices/system/cpu/nohz_full = (null)\n"), Status::Warn);
+    assert_eq!(status("sys/devices/system/cpu/nohz_full = 0-2,16-19\n"), Status::Warn);
+    assert_eq!(status("proc/cmdline = ro isolcpus=domain,0-3 nohz_full=0-3\n"), Status::Warn);
+}
+
+/// What may not be read is not taken for good, and nothing that is read takes root.
+#[test]
+fn a_check_takes_no_root() {
+    let program = env!("CARGO_BIN_EXE_penstock");
+    let nobody = ["--reuid=65534", "--clear-groups", "--inh-caps=-all", "--"];
+    let tried = Command::new("setpriv").args(nobody).arg("true").status();
+    if !tried.is_ok_and(|status| status.success()) {
+        return println!("SKIPPED: this cannot be run as somebody without privileges");
+    }
+    let scratch = change::Scratch::new("nobody");
+    let data = scratch.0.join("data");
+    std::fs::create_dir(&data).expect("a directory");
+    std::fs::write(data.join("superblock-0"), "of root").expect("it can be written");
+    std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("it is ours");
+    let check = |before: &[&str]| {
+        let mut command = Command::new(before.first().unwrap_or(&program));
+        command.args(before.iter().skip(1)).args(before.first().map(|_| program));
+        let output = command.args(["tune", "check", "--json", "--data"]).arg(&data).output().expect("it runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let json: serde_json::Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"));
+        assert!(output.status.code().is_some_and(|code| [0, 3, 4, 5].contains(&code)), "{told}");
+        let checks = json["checks"].as_array().expect("a list").clone();
+        let status = |check: &serde_json::Value| (check["id"].to_string(), check["status"].to_string());
+        checks.iter().map(status).collect::<BTreeMap<_, _>>()
+    };
+    let (root, other) = (check(&[]), check(&[&["setpriv"][..], &nobody[..]].concat()));
+    assert_eq!(other["\"space\""], "\"unknown\"", "the directory is closed to it");
+    let all = check::all().count();
+    assert_eq!((root.len(), other.len()), (all, all));
+    // What it is told is what root is told, or that it is not known; what is of each run, or changes from one moment to the next, is left out.
+    let own =
+        ["locked-memory", "open-files", "core-dumps", "pressure", "other-load", "system-call-filter", "worker-cores"];
+    let counts = ["packets-dropped", "nic-losses", "stolen-time", "cpu-throttled", "overheated", "swap-used"];
+    let differing = other.iter().filter(|(id, status)| root[*id] != **status && *status != "\"unknown\"");
+    let differing: Vec<_> =
+        differing.filter(|(id, _)| !own.iter().chain(&counts).any(|own| id.trim_matches('"') == *own)).collect();
+    assert!(differing.is_empty(), "{differing:?}");
 }
 
 #[test]

@@ -66,11 +66,16 @@ impl Memory {
         } else if let Some(queue) = path.strip_suffix("/scheduler") {
             let none = shown.contains("[none]");
             self.kernel_sets(&format!("{queue}/nr_requests"), if none { "1023\n" } else { "256\n" });
-            let own = format!("{queue}/iosched/read_expire");
-            match none {
-                true => _ = self.tree.remove(&own),
-                false => self.tree.extend([(own, attribute("500\n"))]),
+            for (name, first) in [("read_expire", "500\n"), ("async_depth", "192\n")] {
+                let own = format!("{queue}/iosched/{name}");
+                match none {
+                    true => _ = self.tree.remove(&own),
+                    false => self.tree.extend([(own, attribute(first))]),
+                }
             }
+        } else if let Some(queue) = path.strip_suffix("/nr_requests") {
+            let part = shown.trim().parse::<u64>().unwrap_or(0) * 3 / 4;
+            self.kernel_sets(&format!("{queue}/iosched/async_depth"), &format!("{part}\n"));
         } else if let Some(queue) = path.strip_suffix("/max_sectors_kb") {
             self.kernel_sets(&format!("{queue}/read_ahead_kb"), "128\n");
         } else if let Some(nic) = path.strip_prefix("/ethtool/").and_then(|rest| rest.split('/').next()) {

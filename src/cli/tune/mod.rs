@@ -2,6 +2,7 @@
 //! back. Only `apply` and `revert` change the host; `io` writes into a file of the data directory.
 
 mod change;
+mod facts;
 mod io;
 mod prove;
 mod ready;
@@ -12,6 +13,7 @@ use crate::io::ethtool;
 use crate::tune::check::{self, Host, Profile, Status};
 use crate::tune::discover;
 use crate::tune::drivers::Drivers;
+use crate::tune::facts::Facts;
 use crate::tune::map;
 use crate::tune::placement::place;
 use crate::tune::report;
@@ -109,7 +111,10 @@ pub enum Goal {
 pub fn run(args: &Args) -> Result<ExitCode, String> {
     let root = match &args.root {
         Some(tree) => Root::recorded(tree)?,
-        None => Root::host().with_drivers(Drivers { ask: ethtool::ask, set: ethtool::set }),
+        None => {
+            let host = Root::host().with_drivers(Drivers { ask: ethtool::ask, set: ethtool::set });
+            host.with_facts(Facts { space: facts::space, clock: facts::clock })
+        }
     };
     let here = args.root.is_none();
     match &args.what {
@@ -118,7 +123,11 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
             Ok(ExitCode::SUCCESS)
         }
         What::Check { profile, json, data } => {
-            let data = data_directory(data.as_deref(), here)?;
+            // Whoever has no home and names none is told the rest all the same.
+            let data = match (data, directory::default()) {
+                (None, Err(_)) => String::new(),
+                (data, _) => data_directory(data.as_deref(), here)?,
+            };
             run_checks(&root, profile.profile(), *json, &data)
         }
         What::Plan { which, script } => change::plan(&root, which, here, *script),

@@ -1,14 +1,14 @@
 //! Clock speed, sleep, and who else runs on the cores.
 
-use super::super::cores::parse_mask;
+use super::super::cores::{parse, parse_mask};
 use super::super::group::group;
 use super::super::map::some;
-use super::judge::{absent, each, files, listed, met, number, plain, process, unknown, unmet, verdict, words};
+use super::super::root::Unknown;
+use super::judge::{absent, each, files, listed, met, number, plain, processes, unknown, unmet, verdict};
 use super::{Check, FAIL, Finding, Host, INFO, JITTER, Persist, Profile, Status, TAIL, WARN};
+use std::collections::BTreeMap;
 
 const CPU: &str = "/sys/devices/system/cpu";
-/// Programs that keep the clock right, as the kernel shortens their names.
-const CLOCK_KEEPERS: &[&str] = &["chronyd", "ntpd", "systemd-timesyn", "phc2sys"];
 /// A core may sleep this deep.
 const WAKE_US_MAX: i64 = 3;
 
@@ -62,10 +62,25 @@ pub const CHECKS: &[Check] = &[
         risk: "heat, and less turbo for other cores",
     },
     Check {
+        id: "sleep-limit",
+        severity: INFO,
+        judge: |host| match host.root.exists("/sys/module/intel_idle") || !host.root.exists("/sys/module") {
+            true => {
+                let path = "/sys/module/intel_idle/parameters/max_cstate";
+                number(host, path, "0 or 1", |state| (0..=1).contains(&state))
+            }
+            false => absent("the kernel has no intel_idle", "0 or 1"),
+        },
+        why: "what sleep-states wants holds from when its unit has run, and this from the start of the kernel, for every core",
+        mend: "boot with intel_idle.max_cstate=1",
+        persist: Persist::KernelCommandLine,
+        risk: "heat, and hardly any turbo",
+    },
+    Check {
         id: "isolation",
         severity: TAIL,
         judge: isolated,
-        why: "the scheduler puts other threads on the cores of workers",
+        why: "the scheduler, its tick and interrupts that the kernel places take turns on the cores of workers",
         mend: "boot with isolcpus=managed_irq,domain,CORES nohz_full=CORES rcu_nocbs=CORES",
         persist: Persist::KernelCommandLine,
         risk: "nothing else may use these cores",
@@ -80,30 +95,11 @@ pub const CHECKS: &[Check] = &[
         risk: "low",
     },
     Check {
-        id: "clock-source",
-        severity: FAIL,
-        judge: |host| {
-            let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
-            words(host, path, &["tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_counter"])
-        },
-        why: "any other clock is read by a system call, or over a slow bus, every turn",
-        mend: "echo tsc > /sys/devices/system/clocksource/clocksource0/current_clocksource, if available_clocksource has it",
-        persist: Persist::Systemd,
-        risk: "wrong time where the TSC is not stable",
-    },
-    Check {
-        id: "time-sync",
+        id: "worker-cores",
         severity: WARN,
-        judge: |host| {
-            let wanted = "a program that keeps the clock right";
-            match process(host, CLOCK_KEEPERS) {
-                Ok(Some((_, name))) => met(name, wanted),
-                Ok(None) => unmet(format!("none of {}", CLOCK_KEEPERS.join(", ")), wanted),
-                Err(why) => unknown(why, wanted),
-            }
-        },
-        why: "records carry the time of their arrival, and retention and leases of readers go by it",
-        mend: "install chrony, or switch systemd-timesyncd on",
+        judge: worker_cores,
+        why: "workers that share a core, or wander over several, wait for each other and find their data in no cache",
+        mend: "look what has moved them (taskset, cpuset of a container); serve with --cores, one thread of each core",
         persist: Persist::Systemd,
         risk: "none",
     },
@@ -271,18 +267,86 @@ fn sleep_states(host: &Host) -> Finding {
     }
 }
 
+/// Of the scheduler, of its tick, and of interrupts that the kernel places itself. With `nohz_full` the kernel moves its callbacks away as well,
+/// so `rcu_nocbs` need not be there.
 fn isolated(host: &Host) -> Finding {
     let workers = sorted(&host.worker_cores());
     if workers.is_empty() {
         return unknown("no core for a worker is known", "all cores of workers");
     }
-    let wanted = format!("cores {} of workers", some(&workers));
-    match host.root.cores(&format!("{CPU}/isolated")) {
-        Ok(cores) => verdict(workers.iter().all(|core| cores.contains(core)), some(&cores), wanted),
-        // The kernel writes an empty line where there are none.
-        Err(why) if why.empty => unmet("none", wanted),
+    let wanted = format!("cores {} of workers, without their tick and managed interrupts", some(&workers));
+    let read = |file: &str| match host.root.text(&format!("{CPU}/{file}")) {
+        // The kernel writes an empty line, or that there is no such set.
+        Err(why) if why.empty => Ok(Vec::new()),
+        Ok(text) if text == "(null)" => Ok(Vec::new()),
+        // A kernel that cannot stop the tick has no such file.
+        Err(why) if why.missing && file == "nohz_full" => Ok(Vec::new()),
+        _ => host.root.cores(&format!("{CPU}/{file}")),
+    };
+    let arguments = host.root.text("/proc/cmdline");
+    match read("isolated").and_then(|isolated| Ok((isolated, read("nohz_full")?))) {
+        Ok((isolated, _)) if isolated.is_empty() => unmet("none", wanted),
+        Ok((isolated, quiet)) => {
+            let arguments = match arguments {
+                Ok(arguments) => arguments,
+                Err(why) => return unknown(why, wanted),
+            };
+            let mut managed = arguments.split_whitespace().filter_map(|word| word.strip_prefix("isolcpus="));
+            let managed = managed.next_back().is_some_and(|value| value.split(',').any(|word| word == "managed_irq"));
+            let all = |cores: &[usize]| workers.iter().all(|core| cores.contains(core));
+            let tick = if all(&quiet) { "" } else { ", with their tick" };
+            let interrupts = if managed { "" } else { ", with managed interrupts" };
+            let good = all(&isolated) && all(&quiet) && managed;
+            verdict(good, format!("{}{tick}{interrupts}", some(&isolated)), wanted)
+        }
         Err(why) => unknown(why, wanted),
     }
+}
+
+/// Threads of servers that run here: that each has one core, and no two the same, or threads of the same.
+fn worker_cores(host: &Host) -> Finding {
+    let wanted = "a core of its own for each worker";
+    let servers = match processes(host, &["penstock"]) {
+        Ok(servers) => servers,
+        Err(why) => return unknown(why, wanted),
+    };
+    let (mut taken, mut count, mut bad): (BTreeMap<usize, String>, _, _) = (BTreeMap::new(), 0, Vec::new());
+    for (server, _) in servers {
+        let tasks = format!("/proc/{server}/task");
+        for task in host.root.names(&tasks).unwrap_or_default() {
+            // A thread that ends meanwhile is none that matters.
+            let Ok(name) = host.root.text(&format!("{tasks}/{task}/comm")) else { continue };
+            if !name.starts_with("worker-") {
+                continue;
+            }
+            let cores = match allowed(host, &format!("{tasks}/{task}/status")) {
+                Ok(cores) => cores,
+                Err(why) => return unknown(why, wanted),
+            };
+            let name = format!("{} of process {server}", plain(&name));
+            count += 1;
+            let [core] = cores[..] else {
+                bad.push(format!("{name} on {}", some(&cores)));
+                continue;
+            };
+            let first = host.topology.thread(core).and_then(|thread| thread.siblings.first().copied());
+            if let Some(other) = taken.insert(first.unwrap_or(core), name.clone()) {
+                bad.push(format!("{other} and {name} on one core"));
+            }
+        }
+    }
+    match (count, bad.is_empty()) {
+        (0, _) => absent("no server runs here", wanted),
+        (_, true) => met(format!("{count} workers on {count} cores"), wanted),
+        (_, false) => unmet(listed(&bad), wanted),
+    }
+}
+
+fn allowed(host: &Host, path: &str) -> Result<Vec<usize>, Unknown> {
+    let text = host.root.text(path)?;
+    let list = text.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let cores = list.map(|list| parse(list.trim()));
+    cores.and_then(Result::ok).ok_or_else(|| Unknown::because(format!("{path} has no list of cores")))
 }
 
 fn sorted(cores: &[usize]) -> Vec<usize> {
@@ -306,7 +370,7 @@ fn workqueues(host: &Host) -> Finding {
 }
 
 /// The root of all groups has no limits and no files for them.
-fn root_group(host: &Host, why: super::super::root::Unknown, wanted: &str) -> Finding {
+fn root_group(host: &Host, why: Unknown, wanted: &str) -> Finding {
     let root =
         why.missing && host.root.text("/proc/self/cgroup").is_ok_and(|text| text.lines().any(|line| line == "0::/"));
     match root && host.root.exists("/sys/fs/cgroup/cgroup.controllers") {

@@ -1,12 +1,18 @@
 //! Drives, and the file system of the data directory.
 
-use super::super::root::Unknown;
-use super::judge::{Seen, absent, each, files, listed, met, number, unknown, unmet, verdict};
+use super::super::facts::{FREE_BYTES, SPARES, WANTED_BYTES};
+use super::super::map::gib;
+use super::super::root::{Root, Unknown};
+use super::judge::{Seen, absent, each, files, listed, met, number, plain, unknown, unmet, verdict};
 use super::{Check, FAIL, Finding, Host, INFO, Persist, Status, TAIL, WARN};
 use std::collections::BTreeSet;
 
 /// A request of this size costs hardly more than its bytes.
 pub const REQUEST_KIB: i64 = 1024;
+/// What a commit has at most.
+pub const COMMIT_KIB: i64 = 12 << 10;
+/// Vendors call what is above too hot for good; controllers slow down some ten degrees later.
+const CELSIUS_MAX: i64 = 70;
 
 pub const CHECKS: &[Check] = &[
     Check {
@@ -64,6 +70,15 @@ pub const CHECKS: &[Check] = &[
         risk: "a small request may wait longer behind a large one",
     },
     Check {
+        id: "request-queue",
+        severity: [Status::Info, Status::Warn, Status::Info],
+        judge: request_queue,
+        why: "who submits a large commit waits until some of its requests are done, as the queue takes no more at once",
+        mend: "echo N > /sys/block/DRIVE/queue/nr_requests, N the largest commit (12 MiB) over max_sectors_kb, or mq/0/nr_tags where that is less",
+        persist: Persist::Udev,
+        risk: "more requests of others before one's own",
+    },
+    Check {
         id: "physical-block",
         severity: WARN,
         judge: |host| {
@@ -81,6 +96,15 @@ pub const CHECKS: &[Check] = &[
         judge: drive_state,
         why: "a controller that is not live answers nothing, or is about to",
         mend: "see the system log for what has happened to it",
+        persist: Persist::Hardware,
+        risk: "none",
+    },
+    Check {
+        id: "drive-temperature",
+        severity: WARN,
+        judge: temperature,
+        why: "a drive that gets too hot slows down without a word, and wears faster",
+        mend: "look after fans and air at its slot; smart-log of nvme-cli tells how long it has been too hot",
         persist: Persist::Hardware,
         risk: "none",
     },
@@ -122,6 +146,15 @@ pub const CHECKS: &[Check] = &[
         mend: "systemctl enable --now fstrim.timer, at a time when nothing is measured",
         persist: Persist::Systemd,
         risk: "the drive is busy with it once a week",
+    },
+    Check {
+        id: "space",
+        severity: WARN,
+        judge: space,
+        why: "a log that finds no room for its next segments goes on in those that it has, and then refuses or trims",
+        mend: "find what else is in this file system (du -x), or serve with a smaller --disk; what the catalog lacks it makes when there is room",
+        persist: Persist::Nothing,
+        risk: "none",
     },
     Check {
         id: "file-system",
@@ -217,6 +250,61 @@ fn request_size(host: &Host) -> Finding {
     each(seen, "no drive has it", &wanted, |text| !text.contains(" of "))
 }
 
+/// How many requests the queue of a drive takes at once, and how many it should: those of the largest commit, or as many as the drive itself
+/// takes. Without a scheduler the kernel refuses more.
+pub fn requests(root: &Root, drive: &str) -> Result<(i64, i64), Unknown> {
+    let read = |file: &str| root.number(&format!("/sys/block/{drive}/{file}"));
+    let (now, kib) = (read("queue/nr_requests")?, read("queue/max_sectors_kb")?);
+    let most = match read("mq/0/nr_tags") {
+        Err(why) if why.missing => i64::MAX,
+        most => most?,
+    };
+    match kib > 0 && most > 0 && now >= 0 {
+        true => Ok((now, (COMMIT_KIB.unsigned_abs().div_ceil(kib.unsigned_abs()) as i64).min(most))),
+        false => Err(Unknown::because(format!("the sizes of the queue of {drive} are none"))),
+    }
+}
+
+fn request_queue(host: &Host) -> Finding {
+    let wanted = "the requests of a commit of 12 MiB, or what the drive takes";
+    if !host.root.exists("/sys/block") {
+        return unknown("/sys/block is not there", wanted);
+    }
+    let count = |name: &str| {
+        let (now, least) = requests(host.root, name)?;
+        Ok(if now >= least { now.to_string() } else { format!("{now} of {least}") })
+    };
+    let drives = host.topology.drives.iter().map(|drive| (drive.name.clone(), count(&drive.name)));
+    let mut seen: Vec<Seen> = drives.collect();
+    seen.retain(|(_, value)| !value.as_ref().is_err_and(|why| why.missing));
+    each(seen, "no drive has it", wanted, |text| !text.contains(" of "))
+}
+
+/// The first sensor of each controller, which is what it means by its temperature.
+fn temperature(host: &Host) -> Finding {
+    let wanted = format!("below {CELSIUS_MAX} C");
+    if !host.root.exists("/sys/block") {
+        return unknown("/sys/block is not there", wanted);
+    }
+    let mut seen: Vec<Seen> = Vec::new();
+    for number in host.root.numbered("/sys/class/nvme", "nvme").unwrap_or_default() {
+        let controller = format!("/sys/class/nvme/nvme{number}");
+        // Its place has changed over the years.
+        for above in [controller.clone(), format!("{controller}/hwmon"), format!("{controller}/device/hwmon")] {
+            for sensor in host.root.numbered(&above, "hwmon").unwrap_or_default() {
+                let path = format!("{above}/hwmon{sensor}/temp1_input");
+                let said = host.root.number(&path).and_then(|thousandths| match thousandths / 1000 {
+                    degrees @ -60..=200 => Ok(format!("{degrees} C")),
+                    _ => Err(Unknown::because(format!("{path} holds no temperature"))),
+                });
+                seen.push((format!("nvme{number}"), said));
+            }
+        }
+    }
+    let cool = |text: &str| text.trim_end_matches(" C").parse::<i64>().is_ok_and(|degrees| degrees < CELSIUS_MAX);
+    each(seen, "no NVMe drive has a sensor", &wanted, cool)
+}
+
 /// Interrupts that say a queue's number, as nvme0q3 or virtio1-req.2 does, against the cores of that queue.
 fn drive_interrupts(host: &Host) -> Finding {
     let wanted = "on cores of their queues";
@@ -279,6 +367,32 @@ fn names_it(timers: &[String]) -> &'static str {
     if timers.iter().any(|name| name == "fstrim.timer") { "enabled" } else { "not enabled" }
 }
 
+/// The data directory, where one is known.
+fn data<'a>(host: &Host<'a>) -> Result<&'a str, Unknown> {
+    match host.data {
+        "" => Err(Unknown::because("no data directory is known: name one with --data")),
+        data => Ok(data),
+    }
+}
+
+fn space(host: &Host) -> Finding {
+    let wanted = "room for two segments of each log, and the catalog's spare files";
+    let said = match data(host).and_then(|data| host.root.space(data)) {
+        Ok(said) => said,
+        Err(why) => return unknown(why, wanted),
+    };
+    let bytes = |name: &str| said.get(name).and_then(|text| text.parse::<u64>().ok());
+    let (Some(free), Some(least)) = (bytes(FREE_BYTES), bytes(WANTED_BYTES)) else {
+        return unknown("what is said of the space is no answer", wanted);
+    };
+    let spares = said.get(SPARES).map(String::as_str).filter(|said| *said != "there");
+    if spares.is_some_and(|said| !said.starts_with("without ")) {
+        return unknown("what is said of the spare files is no answer", wanted);
+    }
+    let found = format!("{} free{}", gib(free), spares.map_or(String::new(), |said| format!(", {}", plain(said))));
+    verdict(free >= least && spares.is_none(), found, format!("{}: {wanted}", gib(least)))
+}
+
 struct Mount {
     kind: String,
     options: Vec<String>,
@@ -286,15 +400,15 @@ struct Mount {
 
 /// The mount that the data directory lies in, or will.
 fn mount(host: &Host) -> Result<Mount, Unknown> {
-    let path = "/proc/self/mountinfo";
+    let (path, data) = ("/proc/self/mountinfo", data(host)?);
     let text = host.root.text(path)?;
     let mut best: Option<(usize, Mount)> = None;
     for line in text.lines() {
         let Some((head, tail)) = line.split_once(" - ") else { continue };
         let (head, tail): (Vec<&str>, Vec<&str>) = (head.split(' ').collect(), tail.split(' ').collect());
         let (Some(point), Some(options), Some(kind)) = (head.get(4), head.get(5), tail.first()) else { continue };
-        let inside = host.data == *point
-            || host.data.strip_prefix(point.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+        let inside =
+            data == *point || data.strip_prefix(point.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
         // A later mount at the same place hides the earlier one.
         if inside && best.as_ref().is_none_or(|(length, _)| point.len() >= *length) {
             let options = options.split(',').chain(tail.get(2).unwrap_or(&"").split(','));
@@ -302,7 +416,7 @@ fn mount(host: &Host) -> Result<Mount, Unknown> {
             best = Some((point.len(), mount));
         }
     }
-    let none = || Unknown::because(format!("{path} has no mount for {}", host.data));
+    let none = || Unknown::because(format!("{path} has no mount for {data}"));
     best.map(|(_, mount)| mount).ok_or_else(none)
 }
 

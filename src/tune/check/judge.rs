@@ -79,14 +79,20 @@ pub fn files(root: &Root, things: impl IntoIterator<Item = (String, String)>) ->
 
 /// A process that has one of these names: its number and its name.
 pub fn process(host: &Host, wanted: &[&str]) -> Result<Option<(String, String)>, Unknown> {
+    Ok(processes(host, wanted)?.into_iter().next())
+}
+
+/// All processes that have one of these names.
+pub fn processes(host: &Host, wanted: &[&str]) -> Result<Vec<(String, String)>, Unknown> {
     let numbers = host.root.names("/proc")?;
     let numbers = numbers.into_iter().filter(|name| name.bytes().all(|c| c.is_ascii_digit()));
     // A process that ends meanwhile is none that matters.
     let named = numbers.filter_map(|number| Some((host.root.text(&format!("/proc/{number}/comm")).ok()?, number)));
-    let found = named.map(|(name, number)| (number, name)).find(|(_, name)| wanted.contains(&name.as_str()));
+    let found = named.map(|(name, number)| (number, name)).filter(|(_, name)| wanted.contains(&name.as_str()));
+    let found: Vec<(String, String)> = found.collect();
     // A container sees its own processes only: one that is not among them may run all the same.
     let all = || host.root.text("/proc/2/comm").is_ok_and(|name| name == "kthreadd");
-    match found.is_some() || all() {
+    match !found.is_empty() || all() {
         true => Ok(found),
         false => Err(Unknown::because("the processes of the host cannot be seen from here")),
     }

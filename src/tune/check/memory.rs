@@ -6,7 +6,8 @@ use super::judge::{each, met, number, plain, unknown, unmet, verdict, words};
 use super::network::without_nic;
 use super::{Check, FAIL, Finding, Host, INFO, Persist, Status, TAIL, WARN};
 
-/// Connections and files at once.
+/// A ring's table of sockets may have as many places as the process may have files, and no more; sockets in it are no open files, so this is far above
+/// what a worker has of both.
 const FILES_MIN: u64 = 1 << 16;
 /// How long the kernel may take to free memory once it has begun to, milliseconds: what a NIC brings in meanwhile has to have its place.
 const RECLAIM_MS: u64 = 10;
@@ -49,7 +50,7 @@ pub const CHECKS: &[Check] = &[
         id: "open-files",
         severity: WARN,
         judge: |host| limit(host, "Max open files", FILES_MIN),
-        why: "every connection is a file, and one too many is not accepted",
+        why: "a worker's table of connections has no more places than a process may have files, and a server whose table is refused does not start",
         mend: "LimitNOFILE=1048576 in the unit",
         persist: Persist::Systemd,
         risk: "none",

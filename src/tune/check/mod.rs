@@ -1,5 +1,6 @@
 //! The checks: a table of what to look at, what is wanted, and why. Each is a function of a host's files and changes nothing.
 
+mod clock;
 mod cpu;
 mod devices;
 mod disk;
@@ -7,11 +8,13 @@ mod driver;
 mod judge;
 mod memory;
 mod network;
+mod stack;
 
-pub use disk::REQUEST_KIB;
+pub use disk::{COMMIT_KIB, REQUEST_KIB, requests};
 pub use driver::{COALESCING_US_MAX, OFFLOADS, RING_LEAST, RING_MOST};
 pub use judge::chosen;
-pub use network::{SOCKET_BYTES_MIN, interrupts_as_wanted, packet_interrupts};
+pub use network::{interrupts_as_wanted, packet_interrupts};
+pub use stack::SOCKET_BYTES_MIN;
 
 use super::placement::Placement;
 use super::root::Root;
@@ -48,7 +51,7 @@ pub struct Host<'a> {
     pub topology: &'a Topology,
     pub placement: &'a Placement,
     pub profile: Profile,
-    /// The data directory, for the file system under it.
+    /// The data directory, for the file system under it; empty: none is known.
     pub data: &'a str,
 }
 
@@ -111,7 +114,17 @@ const JITTER: [Status; 3] = [Status::Warn, Status::Info, Status::Warn];
 
 /// Every check, in the order in which they are shown.
 pub fn all() -> impl Iterator<Item = &'static Check> {
-    [cpu::CHECKS, devices::CHECKS, memory::CHECKS, disk::CHECKS, network::CHECKS, driver::CHECKS].into_iter().flatten()
+    let tables = [
+        cpu::CHECKS,
+        clock::CHECKS,
+        devices::CHECKS,
+        memory::CHECKS,
+        disk::CHECKS,
+        network::CHECKS,
+        stack::CHECKS,
+        driver::CHECKS,
+    ];
+    tables.into_iter().flatten()
 }
 
 /// Makes every check.

@@ -68,18 +68,31 @@ pub fn isolation(host: &Host) -> Mend {
         );
     }
     let cores = show(&workers);
-    if !host.root.exists("/etc/default/grub.d") {
-        return left(format!(
-            "this host's boot loader does not take settings from /etc/default/grub.d; boot with \
-             isolcpus=managed_irq,domain,{cores} nohz_full={cores} rcu_nocbs={cores}"
-        ));
-    }
     let arguments = [
         Later::Argument("isolcpus", format!("managed_irq,domain,{cores}")),
         Later::Argument("nohz_full", cores.clone()),
         Later::Argument("rcu_nocbs", cores.clone()),
     ];
-    Mend { later: arguments.into(), ..Mend::default() }
+    at_boot(host, arguments)
+}
+
+pub fn sleep_limit(host: &Host) -> Mend {
+    at_boot(host, [Later::Argument("intel_idle.max_cstate", "1".to_string())])
+}
+
+/// Arguments of the kernel, where its boot loader takes them from files of their own.
+fn at_boot<const COUNT: usize>(host: &Host, arguments: [Later; COUNT]) -> Mend {
+    if host.root.exists("/etc/default/grub.d") {
+        return Mend { later: arguments.into(), ..Mend::default() };
+    }
+    let words = arguments.iter().filter_map(|argument| match argument {
+        Later::Argument(name, value) => Some(format!("{name}={value}")),
+        _ => None,
+    });
+    left(format!(
+        "this host's boot loader does not take settings from /etc/default/grub.d; boot with {}",
+        words.collect::<Vec<_>>().join(" ")
+    ))
 }
 
 pub fn workqueues(host: &Host) -> Mend {

@@ -1,6 +1,6 @@
 //! Memory, drives and NICs.
 
-use super::super::check::{Host, REQUEST_KIB, SOCKET_BYTES_MIN, interrupts_as_wanted, packet_interrupts};
+use super::super::check::{Host, REQUEST_KIB, SOCKET_BYTES_MIN, interrupts_as_wanted, packet_interrupts, requests};
 use super::super::cores::mask;
 use super::super::topology::{Nic, Thread};
 use super::{Form, Knob, Lasts, Mend, knobs};
@@ -20,6 +20,11 @@ pub fn defragmentation(_: &Host) -> Mend {
 /// Names of drives of virtual machines, which call themselves turning whatever they are.
 const VIRTUAL: &[&str] = &["vd", "xvd"];
 
+fn turns(host: &Host, drive: &str) -> bool {
+    let says = host.root.number(&format!("/sys/block/{drive}/queue/rotational")).is_ok_and(|turns| turns == 1);
+    says && !VIRTUAL.iter().any(|name| drive.starts_with(name))
+}
+
 /// A file of the queue of every drive that has it. A drive that turns is left as it is: it profits from order.
 pub fn queues(host: &Host, file: &str, value: &str) -> Mend {
     let mut mend = Mend::default();
@@ -27,8 +32,7 @@ pub fn queues(host: &Host, file: &str, value: &str) -> Mend {
         let queue = format!("/sys/block/{}/queue", drive.name);
         let Ok(text) = host.root.text(&format!("{queue}/{file}")) else { continue };
         let offered = |text: &str| text.split_whitespace().any(|word| word.trim_matches(['[', ']']) == value);
-        let says = host.root.number(&format!("{queue}/rotational")).is_ok_and(|turns| turns == 1);
-        if says && !VIRTUAL.iter().any(|name| drive.name.starts_with(name)) {
+        if turns(host, &drive.name) {
             mend.left.push(format!("{} turns, and profits from being asked in order", drive.name));
         } else if file == "scheduler" && !offered(&text) {
             mend.left.push(format!("{} does not offer {value}, only {text}", drive.name));
@@ -52,6 +56,32 @@ pub fn request_size(host: &Host) -> Mend {
         }
     }
     mend
+}
+
+/// As many requests at once as the largest commit has, for drives that take them.
+pub fn request_queue(host: &Host) -> Mend {
+    let mut mend = Mend::default();
+    for drive in &host.topology.drives {
+        match requests(host.root, &drive.name) {
+            Ok((now, least)) if now < least && turns(host, &drive.name) => {
+                mend.left
+                    .push(format!("{} turns, and somebody has chosen how much is put in order at once", drive.name));
+            }
+            Ok((now, least)) if now < least => {
+                let path = format!("/sys/block/{}/queue/nr_requests", drive.name);
+                mend.knobs.push(Knob::new(path, least.to_string(), Lasts::Udev));
+            }
+            _ => {}
+        }
+    }
+    mend
+}
+
+/// What programs may ask for at most; what is more already stays.
+pub fn socket_bounds(host: &Host) -> Mend {
+    let paths = ["rmem_max", "wmem_max"].map(|name| format!("/proc/sys/net/core/{name}"));
+    let small = |path: &String| host.root.number(path).is_ok_and(|bytes| bytes < SOCKET_BYTES_MIN as i64);
+    knobs(paths.into_iter().filter(small).map(|path| Knob::new(path, SOCKET_BYTES_MIN.to_string(), Lasts::Sysctl)))
 }
 
 /// The largest size of a connection's buffers; the least, and what it begins with, stay.
