@@ -28,6 +28,8 @@ pub(super) struct Habits {
     pub producers: bool,
     /// From when to when it is gone, ns of the run; what it has not answered by then it never answers.
     pub gone: Option<(u64, u64)>,
+    /// From when to when it takes what comes, and answers none of it.
+    pub mute: Option<(u64, u64)>,
     /// Every so many batches one is refused.
     pub refuses: Option<u64>,
     /// What is done to every so many batches that are stored.
@@ -223,6 +225,8 @@ impl World {
             match header.kind {
                 Kind::Hello => self.welcome(socket, header.producer),
                 Kind::Batch => self.store(socket, &header, body),
+                // What comes seldom enough for one needs no answer either.
+                Kind::Ping => {}
                 _ => {
                     let bytes = self.shelf.serve(socket, &header, body);
                     self.at(self.now, Event::Answer { socket, bytes });
@@ -280,6 +284,10 @@ impl World {
             }
         };
         out.truncate(len);
+        let run = self.now.saturating_sub(BEGIN);
+        if self.habits.mute.is_some_and(|(from, to)| (from..to).contains(&run)) {
+            return;
+        }
         let finish = self.queue.serve(self.now);
         self.at(finish, Event::Answer { socket, bytes: out });
     }
@@ -384,6 +392,19 @@ fn a_producer_sends_again_what_was_not_answered_and_nothing_is_stored_twice() {
     assert_eq!(counts.acked_records, counts.sent * 5);
     assert_eq!(world.stored_records, counts.acked_records);
     assert!(world.again > 0, "the server had stored some whose answer was lost");
+}
+
+#[test]
+fn a_connection_over_which_no_answer_comes_is_given_up_in_time() {
+    let pace = Pace::Open { shape: Shape::Fixed, rate: 100.0 };
+    let plan = Plan { read: None, keys: 10, pace, end: 60_000_000_000, ..plan() };
+    let habits = Habits { producers: true, mute: Some((2_000_000_000, 3_000_000_000)), ..Habits::default() };
+    let mut world = World::new(plan, habits, 2);
+    let counts = world.run().counts;
+    assert_eq!((counts.disconnects, counts.unknown_records), (2, 0), "{counts:?}");
+    assert_eq!((counts.sent, counts.acked_records), (counts.due, counts.due));
+    assert!(world.again > 0 && world.stored_records == counts.acked_records);
+    assert!(world.client.complaints().iter().any(|(text, _)| text.contains("no answer within")));
 }
 
 #[test]

@@ -1,18 +1,16 @@
-//! A client's end of HTTP/2, as far as puts need it: each request is a stream, sent whole frames at a time as windows allow, one stream after the other;
-//! answers are put together as they come.
-//!
-//! A request lies in its place as its frames: one of headers, and its body in as many as it takes. Blocks of headers use no table, so they can be sent again.
+//! A client's end of HTTP/2, as far as puts need it: each request is a stream, sent as windows allow, one stream after the other; answers are put
+//! together as they come. A request lies in its place as frames (`http2_body.rs`), whose blocks of headers use no table, so that it can be sent again.
 
 use crate::http::http2::frame::{self, Code, HEAD, Head, Kind, LEN_FIRST, Setting, WINDOW_FIRST};
 use crate::http::http2::hpack::Decoder;
 use std::collections::VecDeque;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Bytes of a body in one frame: what every server takes.
-const CHUNK: usize = LEN_FIRST as usize;
 /// Bytes of an answer that a server may send, and of all answers before it is given more room.
 const ANSWER_MAX: u32 = 1 << 20;
 const ANSWERS_MAX: u32 = 16 << 20;
+/// Of all answers that have begun and not ended: a server that spreads more than that over many streams is ended.
+const UNFINISHED_MAX: usize = 64 << 20;
 /// Of a block of headers.
 const BLOCK_MAX: usize = 64 << 10;
 /// Streams of a connection that has not said how many it takes.
@@ -21,6 +19,8 @@ const STREAMS: u32 = 100;
 const STREAM_LAST: u32 = (1 << 31) - 3;
 /// Bytes that are to be sent beside requests: a server that asks for more without reading is ended.
 const CONTROL_MAX: usize = 8 << 10;
+
+const UNASKED: &str = "the server answers what was not asked, or twice";
 
 /// What has come of a stream.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,14 +45,27 @@ pub enum Event {
 #[derive(Clone, Copy, Debug)]
 struct Cursor {
     stream: u32,
-    /// Bytes of it that have gone.
+    /// Bytes of it that have gone, up to the head of a frame; and of the payload of that frame.
     at: u32,
+    within: u32,
     /// Of its body, that may go.
     window: i64,
 }
 
-struct Answer {
+/// What of a request may go now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Goes before it: it is a piece of a frame, and this is the head that makes a frame of it.
+    pub head: Option<[u8; HEAD]>,
+    /// Where it lies among the request's frames.
+    pub from: u32,
+    pub len: u32,
+}
+
+/// A request that has been begun and is not answered.
+struct Asked {
     stream: u32,
+    /// 0: the answer has not begun.
     status: u16,
     body: Vec<u8>,
 }
@@ -72,7 +85,10 @@ pub struct Http2 {
     /// Streams at once.
     pub streams_max: u32,
     cursor: Option<Cursor>,
-    answers: VecDeque<Answer>,
+    /// By rising number; no more than were begun. What comes for any other stream ends the connection.
+    asked: VecDeque<Asked>,
+    /// Bytes of bodies in it.
+    unfinished: usize,
     /// Of answers, that the server has been given no new room for.
     owed: u32,
     /// A block of headers that is not whole: its stream, and whether that ends with it.
@@ -95,7 +111,8 @@ impl Http2 {
             window_first: WINDOW_FIRST,
             streams_max: STREAMS,
             cursor: None,
-            answers: VecDeque::new(),
+            asked: VecDeque::new(),
+            unfinished: 0,
             owed: 0,
             block: None,
         }
@@ -122,16 +139,19 @@ impl Http2 {
         self.cursor.map(|cursor| cursor.stream)
     }
 
-    /// A request is to be sent, behind which none is being sent.
+    /// A request is to be sent, behind which none is being sent. Numbers of streams rise.
     pub fn begin(&mut self, stream: u32) {
-        self.cursor = Some(Cursor { stream, at: 0, window: self.window_first });
+        debug_assert!(self.asked.back().is_none_or(|last| last.stream < stream));
+        self.asked.push_back(Asked { stream, status: 0, body: Vec::new() });
+        self.cursor = Some(Cursor { stream, at: 0, within: 0, window: self.window_first });
     }
 
-    /// What of the request, whose frames these are, may go now: from where, and how much.
-    pub fn advance(&mut self, frames: &[u8]) -> Option<(u32, u32)> {
+    /// What of the request, whose frames these are, may go now. Whole frames where they fit; else, `cuts`, as much of one as does: a server may
+    /// give less room than a frame has, and more of it only when that is used up. `frames` stay as they are.
+    pub fn advance(&mut self, frames: &[u8], cuts: bool) -> Option<Part> {
         let cursor = self.cursor.as_mut()?;
         let from = cursor.at;
-        while let Some(head) = Head::read(&frames[cursor.at as usize..]) {
+        while let Some(head) = Head::read(&frames[cursor.at as usize..]).filter(|_| cursor.within == 0) {
             if head.kind == Kind::Data {
                 let left = self.window.min(cursor.window);
                 if head.len as i64 > left {
@@ -143,10 +163,15 @@ impl Http2 {
             cursor.at += HEAD as u32 + head.len;
         }
         let len = cursor.at - from;
+        let part = match len > 0 {
+            true => Some(Part { head: None, from, len }),
+            false if cuts => cut(cursor, &mut self.window, frames),
+            false => None,
+        };
         if cursor.at as usize == frames.len() {
             self.cursor = None;
         }
-        (len > 0).then_some((from, len))
+        part
     }
 
     /// Takes whole frames; gives how many bytes they had. What is no HTTP/2 is an error that people understand.
@@ -193,26 +218,24 @@ impl Http2 {
                 if self.owed >= ANSWERS_MAX / 2 {
                     frame::put_window(&mut self.control, 0, std::mem::take(&mut self.owed));
                 }
-                let payload = unpadded(head, payload).ok_or(SHORT)?;
-                if let Some(answer) = self.answers.iter_mut().find(|answer| answer.stream == head.stream) {
-                    answer.body.extend_from_slice(payload);
-                    if answer.body.len() > ANSWER_MAX as usize {
-                        return Err("the server's answer is longer than any should be");
-                    }
-                }
+                self.body(head.stream, unpadded(head, payload).ok_or(SHORT)?)?;
                 self.end(head.stream, head.has(frame::END_STREAM), events);
             }
             Kind::Reset => {
                 let code = payload.first_chunk::<4>().ok_or(SHORT)?;
-                self.answers.retain(|answer| answer.stream != head.stream);
-                self.forget(head.stream);
-                let refused = frame::number(code) == Code::Refused as u32;
-                events.push(Event::Reset { stream: head.stream, refused });
+                // Behind an early answer a server may reset what it does not want to see the rest of.
+                if self.take(head.stream).is_some() {
+                    let refused = frame::number(code) == Code::Refused as u32;
+                    events.push(Event::Reset { stream: head.stream, refused });
+                }
             }
             Kind::GoAway => {
-                let last = payload.first_chunk::<4>().ok_or(SHORT)?;
+                let last = frame::number(payload.first_chunk::<4>().ok_or(SHORT)?) & frame::STREAM_MAX;
                 self.is_going = true;
-                events.push(Event::Going { last: frame::number(last) & frame::STREAM_MAX });
+                while let Some(stream) = self.asked.back().map(|asked| asked.stream).filter(|stream| *stream > last) {
+                    self.take(stream);
+                }
+                events.push(Event::Going { last });
             }
             Kind::Ping if !head.has(frame::ACK) => frame::put(&mut self.control, Kind::Ping, frame::ACK, 0, payload),
             Kind::Window => {
@@ -258,32 +281,73 @@ impl Http2 {
             }
         });
         read.map_err(|_| "a block of headers cannot be read")?;
-        // 1xx: the answer is still to come. Trailers have no status.
-        if status >= 200 {
-            self.answers.push_back(Answer { stream, status, body: Vec::new() });
+        let asked = self.find(stream).ok_or(UNASKED)?;
+        match status {
+            // The answer is still to come.
+            100..200 if !ends => {}
+            200.. if asked.status == 0 => asked.status = status,
+            // Trailers.
+            0 if asked.status != 0 && ends => {}
+            _ => return Err("the headers of an answer are none"),
         }
         self.end(stream, ends, events);
         Ok(())
+    }
+
+    fn body(&mut self, stream: u32, payload: &[u8]) -> Result<(), &'static str> {
+        self.unfinished += payload.len();
+        let asked = self.find(stream).filter(|asked| asked.status != 0).ok_or(UNASKED)?;
+        asked.body.extend_from_slice(payload);
+        match asked.body.len() > ANSWER_MAX as usize || self.unfinished > UNFINISHED_MAX {
+            true => Err("the server's answer is longer than any should be"),
+            false => Ok(()),
+        }
     }
 
     fn end(&mut self, stream: u32, ends: bool, events: &mut Vec<Event>) {
         if !ends {
             return;
         }
-        let Some(at) = self.answers.iter().position(|answer| answer.stream == stream) else { return };
-        if let Some(Answer { stream, status, body }) = self.answers.remove(at) {
-            if self.sending() == Some(stream) {
-                frame::put_reset(&mut self.control, stream, Code::Cancel);
-            }
-            self.forget(stream);
+        if self.sending() == Some(stream) {
+            frame::put_reset(&mut self.control, stream, Code::Cancel);
+        }
+        if let Some(Asked { stream, status, body }) = self.take(stream) {
             events.push(Event::Answer { stream, status, body });
         }
     }
 
-    /// Nothing more of this request is sent.
-    fn forget(&mut self, stream: u32) {
-        self.cursor = self.cursor.filter(|cursor| cursor.stream != stream);
+    fn find(&mut self, stream: u32) -> Option<&mut Asked> {
+        let at = self.asked.binary_search_by_key(&stream, |asked| asked.stream).ok()?;
+        self.asked.get_mut(at)
     }
+
+    /// A request is done with: nothing more of it is sent, or waited for.
+    fn take(&mut self, stream: u32) -> Option<Asked> {
+        self.cursor = self.cursor.filter(|cursor| cursor.stream != stream);
+        let at = self.asked.binary_search_by_key(&stream, |asked| asked.stream).ok()?;
+        let asked = self.asked.remove(at)?;
+        self.unfinished -= asked.body.len();
+        Some(asked)
+    }
+}
+
+/// The next piece of a frame, as long as windows allow; `None`: they allow nothing.
+fn cut(cursor: &mut Cursor, window: &mut i64, frames: &[u8]) -> Option<Part> {
+    let head = Head::read(&frames[cursor.at as usize..])?;
+    let left = head.len - cursor.within;
+    let len = (*window).min(cursor.window).clamp(0, left as i64) as u32;
+    if len == 0 {
+        return None;
+    }
+    *window -= len as i64;
+    cursor.window -= len as i64;
+    let from = cursor.at + HEAD as u32 + cursor.within;
+    let flags = if len == left && head.has(frame::END_STREAM) { frame::END_STREAM } else { 0 };
+    cursor.within += len;
+    if len == left {
+        (cursor.at, cursor.within) = (cursor.at + HEAD as u32 + head.len, 0);
+    }
+    Some(Part { head: Some(frame::head(len as usize, head.kind, flags, cursor.stream)), from, len })
 }
 
 /// The payload without its padding; `None`: it is shorter than that.
@@ -295,73 +359,12 @@ fn unpadded<'p>(head: &Head, payload: &'p [u8]) -> Option<&'p [u8]> {
     rest.get(..rest.len().checked_sub(*padding as usize)?)
 }
 
-/// Bytes of a body in frames.
-pub const fn framed(body: usize) -> usize {
-    body + HEAD * body.div_ceil(CHUNK)
-}
-
-/// Puts the heads of frames into a body, which lies in `out` from `room` on, `body` bytes long and not empty: the first head right before it. Gives where
-/// it ends.
-pub fn put_in_frames(out: &mut [u8], room: usize, body: usize) -> usize {
-    let chunks = body.div_ceil(CHUNK);
-    for chunk in (0..chunks).rev() {
-        let (from, len) = (room + chunk * CHUNK, CHUNK.min(body - chunk * CHUNK));
-        let to = from + chunk * HEAD;
-        out.copy_within(from..from + len, to);
-        let flags = if chunk + 1 == chunks { frame::END_STREAM } else { 0 };
-        out[to - HEAD..to].copy_from_slice(&frame::head(len, Kind::Data, flags, 0));
-    }
-    room - HEAD + framed(body)
-}
-
-/// Gives the frames of a request the number of their stream.
-pub fn put_number(frames: &mut [u8], number: u32) {
-    let mut at = 0;
-    while let Some(head) = Head::read(&frames[at..]) {
-        frames[at + 5..at + HEAD].copy_from_slice(&number.to_be_bytes());
-        at += HEAD + head.len as usize;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http::http2::hpack;
-
-    fn request(body: usize) -> Vec<u8> {
-        let mut out = vec![0; 100 + body];
-        out.iter_mut().enumerate().for_each(|(at, byte)| *byte = at as u8);
-        out.resize(100 + framed(body), 0);
-        let end = put_in_frames(&mut out, 100, body);
-        out.truncate(end);
-        out.drain(..100 - HEAD);
-        out
-    }
-
-    fn frames(bytes: &[u8]) -> Vec<(Head, &[u8])> {
-        let (mut at, mut found) = (0, Vec::new());
-        while let Some(head) = Head::read(&bytes[at..]) {
-            found.push((head, &bytes[at + HEAD..at + HEAD + head.len as usize]));
-            at += HEAD + head.len as usize;
-        }
-        assert_eq!(at, bytes.len());
-        found
-    }
-
-    #[test]
-    fn a_body_is_cut_into_frames_and_none_of_its_bytes_is_lost() {
-        for body in [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5] {
-            let mut made = request(body);
-            put_number(&mut made, 7);
-            let found = frames(&made);
-            let bytes: Vec<u8> = found.iter().flat_map(|(_, payload)| payload.to_vec()).collect();
-            assert_eq!(bytes, (100..100 + body).map(|at| at as u8).collect::<Vec<u8>>());
-            assert!(found.iter().all(|(head, _)| head.stream == 7 && head.kind == Kind::Data && head.len <= LEN_FIRST));
-            let ends: Vec<bool> = found.iter().map(|(head, _)| head.has(frame::END_STREAM)).collect();
-            assert_eq!(ends.iter().filter(|ends| **ends).count(), 1);
-            assert_eq!(ends.last(), Some(&true));
-        }
-    }
+    use crate::load::http2_body::CHUNK;
+    use crate::load::http2_body::tests::{frames, request};
 
     fn settings(list: &[(Setting, u32)]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -369,26 +372,61 @@ mod tests {
         out
     }
 
+    fn window(stream: u32, more: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        frame::put_window(&mut out, stream, more);
+        out
+    }
+
+    fn whole(from: usize, len: usize) -> Option<Part> {
+        Some(Part { head: None, from: from as u32, len: len as u32 })
+    }
+
     #[test]
     fn no_more_is_sent_than_windows_allow_and_all_of_it_in_the_end() {
         let (mut http2, mut events) = (Http2::new(), Vec::new());
         let made = request(6 * CHUNK);
         http2.begin(1);
-        // 65,535 bytes: three frames.
-        assert_eq!(http2.advance(&made), Some((0, 3 * (CHUNK + HEAD) as u32)));
-        assert_eq!(http2.advance(&made), None);
-        let mut more = Vec::new();
-        frame::put_window(&mut more, 0, 1 << 20);
-        http2.receive(&more, &mut events).expect("a frame");
-        assert_eq!(http2.advance(&made), None, "its stream has no room");
+        // 65,535 bytes: three frames, and a fourth without its last byte.
+        assert_eq!(http2.advance(&made, false), whole(0, 3 * (CHUNK + HEAD)));
+        assert_eq!(http2.advance(&made, false), None);
+        http2.receive(&window(0, 1 << 20), &mut events).expect("a frame");
+        assert_eq!(http2.advance(&made, false), None, "its stream has no room");
         // A larger first window counts for what is under way.
         http2.receive(&settings(&[(Setting::InitialWindow, 5 * CHUNK as u32)]), &mut events).expect("a frame");
-        assert_eq!(http2.advance(&made), Some((3 * (CHUNK + HEAD) as u32, 2 * (CHUNK + HEAD) as u32)));
-        more.clear();
-        frame::put_window(&mut more, 1, CHUNK as u32);
-        http2.receive(&more, &mut events).expect("a frame");
-        assert_eq!(http2.advance(&made), Some((5 * (CHUNK + HEAD) as u32, (CHUNK + HEAD) as u32)));
+        assert_eq!(http2.advance(&made, true), whole(3 * (CHUNK + HEAD), 2 * (CHUNK + HEAD)));
+        http2.receive(&window(1, CHUNK as u32), &mut events).expect("a frame");
+        assert_eq!(http2.advance(&made, true), whole(5 * (CHUNK + HEAD), CHUNK + HEAD));
         assert!(http2.sending().is_none() && http2.is_ready && events.is_empty());
+    }
+
+    #[test]
+    fn a_server_that_gives_little_room_gets_pieces_of_frames_and_the_whole_in_the_end() {
+        for (first, more) in [(0, 1000), (1, 1), (CHUNK as u32 - 1, CHUNK as u32 - 1), (20_000, 7_000)] {
+            let (mut http2, mut events) = (Http2::new(), Vec::new());
+            let made = request(2 * CHUNK + 5);
+            http2.receive(&settings(&[(Setting::InitialWindow, first)]), &mut events).expect("a frame");
+            http2.begin(1);
+            let (mut sent, mut room) = (Vec::new(), first as i64);
+            while http2.sending().is_some() {
+                let Some(Part { head, from, len }) = http2.advance(&made, true) else {
+                    assert_eq!(room, 0, "{first}, {more}: it waits though it may send");
+                    http2.receive(&window(1, more), &mut events).expect("a frame");
+                    http2.receive(&window(0, more), &mut events).expect("a frame");
+                    room += more as i64;
+                    continue;
+                };
+                let before = sent.len();
+                sent.extend(head.into_iter().flatten());
+                sent.extend(&made[from as usize..][..len as usize]);
+                room -= frames(&sent[before..]).iter().map(|(head, _)| head.len as i64).sum::<i64>();
+                assert!(room >= 0, "{first}, {more}: it sends more than it may");
+            }
+            let bytes: Vec<u8> = frames(&sent).iter().flat_map(|(_, payload)| payload.to_vec()).collect();
+            assert_eq!(bytes, (100..100 + 2 * CHUNK + 5).map(|at| at as u8).collect::<Vec<u8>>());
+            let ends: Vec<bool> = frames(&sent).iter().map(|(head, _)| head.has(frame::END_STREAM)).collect();
+            assert_eq!(ends.iter().position(|ends| *ends), Some(ends.len() - 1), "{first}, {more}");
+        }
     }
 
     #[test]
@@ -408,6 +446,7 @@ mod tests {
         frame::put_go_away(&mut came, 9, Code::None);
         for step in [1, 7, came.len()] {
             let (mut http2, mut events, mut held) = (Http2::new(), Vec::new(), Vec::new());
+            [1, 3, 5].into_iter().for_each(|stream| http2.begin(stream));
             for piece in came.chunks(step) {
                 held.extend_from_slice(piece);
                 let taken = http2.receive(&held, &mut events).expect("sound frames");
@@ -431,13 +470,76 @@ mod tests {
         let made = request(9 * CHUNK);
         let mut http2 = Http2::new();
         http2.begin(1);
-        http2.advance(&made).expect("there is room for some");
-        let (mut came, mut block) = (Vec::new(), Vec::new());
-        hpack::put_status(&mut block, 413);
-        frame::put(&mut came, Kind::Headers, frame::END_HEADERS | frame::END_STREAM, 1, &block);
+        http2.advance(&made, true).expect("there is room for some");
+        let came = answer(1, 413, frame::END_STREAM);
         http2.receive(&came, &mut events).expect("a frame");
         assert_eq!(events, [Event::Answer { stream: 1, status: 413, body: Vec::new() }]);
         assert!(http2.sending().is_none());
         assert!(http2.receive(&came[..HEAD], &mut events) == Ok(0));
+        // The server does not want to see the rest: that is no second end.
+        let mut reset = Vec::new();
+        frame::put_reset(&mut reset, 1, Code::None);
+        http2.receive(&reset, &mut events).expect("a frame");
+        assert_eq!(events.len(), 1);
+    }
+
+    fn answer(stream: u32, status: u16, flags: u8) -> Vec<u8> {
+        let (mut out, mut block) = (Vec::new(), Vec::new());
+        hpack::put_status(&mut block, status);
+        frame::put(&mut out, Kind::Headers, frame::END_HEADERS | flags, stream, &block);
+        out
+    }
+
+    #[test]
+    fn nothing_is_kept_of_answers_that_were_not_asked_for_or_have_no_end() {
+        let begun = || {
+            let mut http2 = Http2::new();
+            [1, 3].into_iter().for_each(|stream| http2.begin(stream));
+            http2
+        };
+        let data = |stream, len: usize| {
+            let mut out = Vec::new();
+            frame::put(&mut out, Kind::Data, 0, stream, &vec![0; len]);
+            out
+        };
+        let ended = answer(1, 200, frame::END_STREAM);
+        for came in [
+            answer(5, 200, 0),
+            answer(2, 200, 0),
+            data(5, 10),
+            data(1, 10),
+            [answer(1, 200, 0), answer(1, 200, 0)].concat(),
+            [ended.clone(), ended.clone()].concat(),
+            [ended, data(1, 10)].concat(),
+            answer(1, 103, frame::END_STREAM),
+            [answer(1, 200, 0), data(1, CHUNK).repeat(65)].concat(),
+        ] {
+            let (mut http2, mut events) = (begun(), Vec::new());
+            http2.receive(&came, &mut events).expect_err("it is no answer");
+            assert!(http2.asked.len() <= 2, "{came:?}");
+        }
+        // Many at once, none of which is too long.
+        let (mut http2, mut events) = (Http2::new(), Vec::new());
+        let streams = (1..400).step_by(2);
+        streams.clone().for_each(|stream| http2.begin(stream));
+        let came: Vec<u8> =
+            streams.flat_map(|stream| [answer(stream, 200, 0), data(stream, CHUNK).repeat(40)].concat()).collect();
+        let mut at = 0;
+        let refused = loop {
+            match http2.receive(&came[at..(at + (1 << 20)).min(came.len())], &mut events) {
+                Ok(0) => break false,
+                Ok(taken) => at += taken as usize,
+                Err(_) => break true,
+            }
+            http2.control.clear();
+        };
+        assert!(refused && http2.unfinished <= UNFINISHED_MAX + CHUNK);
+        // What the server will not look at is not waited for.
+        let mut http2 = begun();
+        let mut going = Vec::new();
+        frame::put_go_away(&mut going, 1, Code::None);
+        http2.receive(&going, &mut Vec::new()).expect("a frame");
+        assert_eq!(http2.asked.iter().map(|asked| asked.stream).collect::<Vec<_>>(), [1]);
+        assert!(http2.sending().is_none());
     }
 }

@@ -1,7 +1,9 @@
 //! What a writer sends over HTTP/2, and makes of what comes.
 
-use super::http2::{Event, Http2, put_number};
+use super::http2::{Event, Http2, Part};
+use super::http2_body::put_number;
 use super::ledger::Fate;
+use super::outbox::Request;
 use super::put;
 use super::shared::Shared;
 use super::writer::{Speech, Writer};
@@ -26,14 +28,23 @@ impl Writer {
             return Some((self.control.first(len), None));
         }
         let mut spans = [None; 2];
-        for span in &mut spans {
+        for (at, span) in spans.iter_mut().enumerate() {
             if http2.sending().is_none() {
                 let Some((number, place, len)) = self.outbox.begin_one() else { break };
                 http2.begin(number);
                 self.partial = self.outbox.span(place).first(len);
             }
-            let Some((from, len)) = http2.advance(shared.buffers.bytes(self.partial)) else { break };
-            *span = Some(self.partial.part(from, len));
+            // A piece of a frame goes behind its head, and so takes both spans.
+            let Some(Part { head, from, len }) = http2.advance(shared.buffers.bytes(self.partial), at == 0) else {
+                break;
+            };
+            let part = self.partial.part(from, len);
+            if let Some(head) = head {
+                let before = self.control.first(head.len() as u32);
+                shared.buffers.bytes_mut(before).copy_from_slice(&head);
+                return Some((before, Some(part)));
+            }
+            *span = Some(part);
         }
         spans[0].map(|first| (first, spans[1]))
     }
@@ -71,6 +82,10 @@ impl Writer {
             }
             Event::Going { last } => {
                 self.end_requests(shared, Fate::Refused, |number| number > last);
+                // Nor will those be looked at that have not been sent.
+                while let Some((request, place)) = self.outbox.withdraw() {
+                    self.end_request(shared, Fate::Refused, &request, place);
+                }
                 shared.complain("the server has ended a connection of HTTP/2".to_string());
             }
         }
@@ -80,11 +95,15 @@ impl Writer {
     /// Requests that will not be answered, with what became of them.
     fn end_requests(&mut self, shared: &mut Shared, fate: Fate, is_one: impl Fn(u32) -> bool) {
         while let Some((request, place)) = self.outbox.answer(|request| is_one(request.number)) {
-            self.settle_records(shared, place, |_| fate);
-            shared.count_failure(&request, fate, false);
-            let lane = self.lanes.lane(request.lane);
-            lane.unanswered = lane.unanswered.saturating_sub(1);
+            self.end_request(shared, fate, &request, place);
         }
+    }
+
+    fn end_request(&mut self, shared: &mut Shared, fate: Fate, request: &Request, place: u32) {
+        self.settle_records(shared, place, |_| fate);
+        shared.count_failure(request, fate, false);
+        let lane = self.lanes.lane(request.lane);
+        lane.unanswered = lane.unanswered.saturating_sub(1);
     }
 }
 

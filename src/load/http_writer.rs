@@ -1,7 +1,7 @@
 //! What a writer sends to the Kinesis API, and makes of its answers.
 
 use super::http::Speaker;
-use super::http2;
+use super::http2_body;
 use super::lanes::Lane;
 use super::ledger::Fate;
 use super::native::Made;
@@ -54,7 +54,7 @@ pub(super) fn make(
         // Signed before its bytes are moved apart.
         true => {
             let begin = speaker.head_of_http2(out, room, len, (operation, plan.tls), now);
-            (begin, http2::put_in_frames(out, room, len))
+            (begin, http2_body::put_in_frames(out, room, len))
         }
         false => (speaker.head(out, room, len, operation, now), room + len),
     };

@@ -6,7 +6,7 @@
 //! * `plan.rs`: what a run is to do, dealt out to threads · `schedule.rs`: when requests are due · `choice.rs`: sizes and keys ·
 //!   `random.rs`: all that is drawn
 //! * `client.rs`: the core · `link.rs`: a connection that is kept · `outbox.rs`: requests without an answer · `lanes.rs`: keys by shard
-//! * `writer.rs`, with `native.rs` and `native_writer.rs`, `http.rs`, `http2.rs`, `put.rs`, `http_writer.rs` and `http2_writer.rs`: connections that write
+//! * `writer.rs`, with `native.rs` and `native_writer.rs`, `http.rs`, `http2.rs`, `http2_body.rs`, `put.rs`, `http_writer.rs` and `http2_writer.rs`: connections that write
 //! * `readers.rs`: what reads back: `reader.rs` by the API, or `subscriber.rs` with `subscription.rs` natively · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
 //!   `audit.rs`: the same of a stream that runs have left
 //! * `tally.rs`: counts and histograms · `verdict.rs`: what they are worth · `report.rs`, `histogram_log.rs`: how they are told
@@ -21,6 +21,7 @@ pub mod compare;
 pub mod histogram_log;
 mod http;
 mod http2;
+mod http2_body;
 mod http2_writer;
 mod http_writer;
 mod lanes;

@@ -152,11 +152,26 @@ impl Outbox {
             // An answer may be faster than the news that all of the request has been sent.
             matches!(state, State::Sent | State::BeingSent) && is_it(request)
         })?;
-        let answered = (self.requests[at].0, (self.first + at as u32) % self.places);
-        self.requests[at].1 = State::Answered;
+        Some(self.done(at))
+    }
+
+    /// The oldest request of which nothing has been sent will not be: gives it with its place.
+    pub fn withdraw(&mut self) -> Option<(Request, u32)> {
+        let at = self.requests.iter().position(|(_, state)| *state == State::Made)?;
+        Some(self.done(at))
+    }
+
+    fn done(&mut self, at: usize) -> (Request, u32) {
+        let (request, state) = &mut self.requests[at];
+        *state = State::Answered;
         self.open -= 1;
-        self.open_bytes -= answered.0.len as u64;
-        Some(answered)
+        self.open_bytes -= request.len as u64;
+        (*request, (self.first + at as u32) % self.places)
+    }
+
+    /// The oldest request without an answer.
+    pub fn oldest(&self) -> Option<&Request> {
+        self.requests.iter().find(|(_, state)| *state != State::Answered).map(|(request, _)| request)
     }
 
     /// Frees the places at the front that are done with. Not while something is being sent from them.
@@ -256,13 +271,18 @@ mod tests {
         let mut outbox = outbox();
         (0..2).for_each(|number| outbox.push(request(number, 100)));
         assert!(outbox.answer(|_| true).is_none());
+        assert_eq!(outbox.oldest().map(|request| request.number), Some(0));
         outbox.take_unsent().expect("two");
         outbox.answer(|r| r.number == 0).expect("it is being sent");
         outbox.send_again();
         let again: Vec<u32> = outbox.unanswered_requests().map(|(request, _)| request.number).collect();
         assert_eq!(again, [1]);
         assert_eq!(outbox.take_unsent().map(|(first, _)| at(first)), Some((100, 100)));
+        outbox.push(request(2, 100));
+        assert_eq!(outbox.withdraw().map(|(request, place)| (request.number, place)), Some((2, 2)));
+        assert!(outbox.withdraw().is_none(), "of the other something has been sent");
+        assert_eq!((outbox.unanswered(), outbox.oldest().map(|request| request.number)), (1, Some(1)));
         outbox.forget();
-        assert_eq!((outbox.unanswered(), outbox.next_place()), (0, Some(2)));
+        assert_eq!((outbox.unanswered(), outbox.next_place()), (0, Some(3)));
     }
 }

@@ -1,7 +1,7 @@
 //! What a run is to do: settled before it begins, the same for every thread.
 
 use super::choice::{Popularity, Sizes};
-use super::http2;
+use super::http2_body;
 use super::random::Random;
 use super::schedule::{Schedule, Shape};
 use crate::auth::sign::Signer;
@@ -138,7 +138,7 @@ impl Plan {
     /// Bytes of the heads of frames of such a body.
     pub fn frames_max(&self) -> u32 {
         let body = self.body_max() as usize;
-        if self.http2 { (http2::framed(body) - body) as u32 } else { 0 }
+        if self.http2 { (http2_body::framed(body) - body) as u32 } else { 0 }
     }
 
     fn http_room(&self) -> usize {

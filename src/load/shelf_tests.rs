@@ -175,8 +175,8 @@ fn found(harm: Harm, gone: bool) -> (Findings, u64) {
         service: Service { usual: 100_000, ..Service::default() },
         producers: true,
         gone: gone.then_some((2_000_000_000, 3_000_000_000)),
-        refuses: None,
         harm: (harm, EVERY),
+        ..Habits::default()
     };
     let mut world = World::new(plan, habits, 2);
     let tally = world.run();

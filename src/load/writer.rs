@@ -23,6 +23,9 @@ const TURN_BYTES: u32 = 256 << 10;
 const TURN_REQUESTS: u32 = 64;
 /// A prebuilt request is signed anew after so long: a signature is good for five minutes.
 const SIGNED_NS: u64 = 60_000_000_000;
+/// How long a request may be without an answer, or a connection without a greeting, before the connection is given up. A server of ours answers a batch
+/// within 40 s.
+const PATIENCE_NS: u64 = 50_000_000_000;
 
 pub(super) enum Speech {
     Native(Native),
@@ -56,7 +59,8 @@ pub struct Writer {
     free_since: u64,
     /// The connection may be used.
     pub(super) ready: bool,
-    /// When something was sent last.
+    /// When the connection was made, and when something was sent last.
+    since: Mono,
     spoke: Mono,
     /// What the server has said of requests that it has not answered.
     pub(super) farewell: Option<Fate>,
@@ -107,6 +111,7 @@ impl Writer {
             blocked: false,
             free_since: 0,
             ready: false,
+            since: Mono(0),
             spoke: Mono(0),
             farewell: None,
         }
@@ -123,6 +128,10 @@ impl Writer {
 
     pub fn turn(&mut self, shared: &mut Shared, now: Now, ops: &mut Ops) {
         self.link.turn(now.mono, ops);
+        if self.overdue(shared).is_some_and(|at| at <= now.mono) {
+            shared.complain(format!("no answer within {} s", PATIENCE_NS / 1_000_000_000));
+            self.link.close(ops);
+        }
         if shared.begun.is_some() {
             self.make(shared, now);
         }
@@ -136,7 +145,18 @@ impl Writer {
         let next = || self.schedule.as_ref().map(Schedule::due).filter(|due| *due < shared.plan.end);
         let due = || Some(shared.begun?.mono + next()?);
         let makes = self.ready && !self.blocked;
-        self.link.deadline().into_iter().chain(due().filter(|_| makes)).min()
+        self.link.deadline().into_iter().chain(due().filter(|_| makes)).chain(self.overdue(shared)).min()
+    }
+
+    /// When the server has had time enough for what it has not answered.
+    fn overdue(&self, shared: &Shared) -> Option<Mono> {
+        let since = match (self.outbox.oldest(), shared.begun) {
+            // Sent again on this connection, if it is older.
+            (Some(request), Some(begun)) => self.since.max(begun.mono + request.made),
+            _ if !self.ready => self.since,
+            _ => return None,
+        };
+        self.link.is_up().then_some(since + PATIENCE_NS)
     }
 
     /// The run is over: what was due and never sent is counted.
@@ -283,7 +303,7 @@ impl Writer {
         if !self.link.connected(now.mono, result) {
             return;
         }
-        self.spoke = now.mono;
+        (self.since, self.spoke) = (now.mono, now.mono);
         match &mut self.speech {
             Speech::Native(native) => native.greet(&shared.plan, self.control, &mut shared.buffers),
             Speech::Http(_) => self.ready = true,
