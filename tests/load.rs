@@ -1,8 +1,8 @@
 //! `penstock load` as its user meets it, against the real server: what it prints, what it leaves behind, how it ends.
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -266,6 +266,57 @@ fn bulk_batches_come_back_as_they_were_written() {
     assert_all_there(code, &json, &text);
     let (code, _, text) = told(server.load("run", &["--bulk", "--wire", "json"]));
     assert!(code == 1 && text.contains("native"), "{code}: {text}");
+}
+
+/// A call of the API that must be answered well.
+fn call(server: &Server, operation: &str, body: &Value) {
+    let host = server.endpoint.strip_prefix("http://").expect("plain HTTP");
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(host).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+    let head = format!(
+        "POST / HTTP/1.1\r\nHost: {host}\r\nX-Amz-Target: Kinesis_20131202.{operation}\r\n\
+         Content-Type: application/x-amz-json-1.1\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{operation}: {answer}");
+}
+
+#[test]
+fn shards_that_two_threads_read_may_be_merged_and_split_and_nothing_is_found_wrong() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch, &[]);
+    for wire in ["native", "cbor"] {
+        let out = scratch.path(wire);
+        let pace =
+            ["--for", "4s", "--warm-up", "0s", "--rate", "2000", "--batch", "5", "--keys", "40", "--stream", wire];
+        let threads = ["--wire", wire, "--threads", "2", "--shards", "2", "--poll", "1ms", "--json", "--out", &out];
+        let command = server.load("run", &[&pace[..], &threads].concat());
+        let running = thread::spawn(move || told(command));
+        // A second of the run has been told of: then its records come.
+        let log = scratch.0.join(wire).join("histograms.hlog");
+        let told = || std::fs::read_to_string(&log).unwrap_or_default().contains("Tag=");
+        while !told() {
+            assert!(!running.is_finished(), "it ended before its time: {:?}", running.join());
+            thread::sleep(Duration::from_millis(20));
+        }
+        let id = |shard: u32| format!("shardId-{shard:012}");
+        let merge = |a, b| json!({ "StreamName": wire, "ShardToMerge": id(a), "AdjacentShardToMerge": id(b) });
+        call(&server, "MergeShards", &merge(0, 1));
+        let half = (1u128 << 127).to_string();
+        call(&server, "SplitShard", &json!({ "StreamName": wire, "ShardToSplit": id(2), "NewStartingHashKey": half }));
+        call(&server, "MergeShards", &merge(3, 4));
+        let (code, json, text) = running.join().expect("it ends");
+        assert_all_there(code, &json, &format!("{wire}: {text}"));
+        let report = std::fs::read_to_string(scratch.0.join(wire).join("report.json")).expect("it was written");
+        let report: Value = serde_json::from_str(&report).expect("JSON");
+        assert_eq!(report["threads"], 2, "{report}");
+        // Each counts for the thread that wrote it.
+        assert_eq!(report["read_records"], report["verified"], "{report}");
+    }
 }
 
 /// An address that was free a moment ago.

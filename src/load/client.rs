@@ -80,7 +80,7 @@ impl Client {
     }
 
     pub fn new(plan: Arc<Plan>, share: &Share, buffers: Buffers) -> Client {
-        let shared = Shared::new(plan.clone(), buffers, share.thread);
+        let shared = Shared::new(plan.clone(), buffers, share);
         let whole: f64 = (0..plan.keys).map(|key| plan.popularity.weight(key, plan.keys)).sum();
         let writers = share.connections.iter().enumerate().map(|(number, keys)| {
             let part = keys.iter().map(|key| plan.popularity.weight(*key, plan.keys)).sum::<f64>() / whole;

@@ -65,8 +65,21 @@ impl Findings {
     }
 }
 
+/// What a record is that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// One of this run, of a key that this thread writes.
+    Own(Stamp),
+    /// One of this run that another thread has written. That one reads the shard too, and judges it.
+    Others,
+    /// Somebody else's, or changed on the way.
+    Strange,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Book {
+    /// This thread writes the key.
+    own: bool,
     /// Number of the next record, and hash of the last one.
     next: u64,
     before: u64,
@@ -88,9 +101,10 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Of the keys 0 to `keys` of run `run`.
-    pub fn new(run: u64, keys: u32) -> Ledger {
-        let books = vec![Book::default(); keys as usize];
+    /// Of the keys 0 to `keys` of run `run`, of which this thread writes `own`: where shards are merged that two threads read, both read what follows.
+    pub fn new(run: u64, keys: u32, own: impl IntoIterator<Item = u32>) -> Ledger {
+        let mut books = vec![Book::default(); keys as usize];
+        own.into_iter().for_each(|key| books[key as usize].own = true);
         Ledger { run, books, held: 0, held_max: HELD_MAX, findings: Findings::default() }
     }
 
@@ -125,25 +139,28 @@ impl Ledger {
         self.settle(key);
     }
 
-    /// A record has been read; gives its stamp if it is one of this run.
-    pub fn read(&mut self, data: &[u8]) -> Option<Stamp> {
+    /// A record has been read. One that was changed on the way counts for each thread that reads it, as nobody can say whose it was.
+    pub fn read(&mut self, data: &[u8]) -> Came {
         let (stamp, hash) = match Stamp::open(self.run, data) {
             Ok(opened) => opened,
-            Err(Strange::Foreign) => return None,
+            Err(Strange::Foreign) => return Came::Strange,
             Err(Strange::Damaged) => {
                 self.findings.damaged += 1;
-                return None;
+                return Came::Strange;
             }
         };
         let (key, number) = (stamp.key, stamp.number);
         let Some(book) = self.books.get_mut(key as usize) else {
             self.findings.damaged += 1;
-            return None;
+            return Came::Strange;
         };
+        if !book.own {
+            return Came::Others;
+        }
         let state = number.checked_sub(book.base).and_then(|at| book.held.get_mut(at as usize));
         let Some(state) = state.filter(|state| **state & READ == 0) else {
             self.findings.duplicated += 1;
-            return Some(stamp);
+            return Came::Own(stamp);
         };
         match *state & FATE {
             fate if fate == Fate::Refused as u8 => self.findings.stored_though_refused += 1,
@@ -163,7 +180,7 @@ impl Ledger {
             book.read = Some((number, hash));
         }
         self.settle(key);
-        Some(stamp)
+        Came::Own(stamp)
     }
 
     /// Everything that will be read has been. `trimmed`: of what was there, so many had gone before they were read; `whole`: readers have come to
@@ -233,7 +250,7 @@ mod tests {
 
     /// A ledger of two keys, and all records that were written.
     fn written(count: usize) -> (Ledger, Vec<[u8; STAMP + 8]>) {
-        let mut ledger = Ledger::new(9, 2);
+        let mut ledger = Ledger::new(9, 2, 0..2);
         let records = (0..count).map(|n| {
             let mut data = [n as u8; STAMP + 8];
             ledger.write((n % 2) as u32, 5, &mut data);
@@ -260,7 +277,7 @@ mod tests {
             if !read_first {
                 ack_all(&mut ledger, 10);
             }
-            assert!(records.iter().all(|record| ledger.read(record).is_some()));
+            assert!(records.iter().all(|record| matches!(ledger.read(record), Came::Own(_))));
             if read_first {
                 assert!(!ledger.is_settled());
                 ack_all(&mut ledger, 10);
@@ -280,6 +297,27 @@ mod tests {
             let findings = ledger.close(trimmed, whole);
             assert_eq!(findings, Findings { verified: 8, lost, unverified, ..Findings::default() });
             assert_eq!(findings.is_bad(), lost > 0);
+        }
+    }
+
+    #[test]
+    fn what_another_thread_has_written_is_left_to_it() {
+        let (_, records) = written(10);
+        let (mut ledger, mut other) = (Ledger::new(9, 2, [0]), Ledger::new(9, 2, [1]));
+        for number in 0..5 {
+            assert_eq!(ledger.write(0, 5, &mut [0; STAMP + 8]), number);
+        }
+        (0..5).for_each(|number| ledger.answer(0, number, Fate::Acked));
+        for number in 0..5 {
+            assert_eq!(other.write(1, 5, &mut [0; STAMP + 8]), number);
+        }
+        (0..5).for_each(|number| other.answer(1, number, Fate::Acked));
+        for (at, record) in records.iter().enumerate() {
+            let came = [ledger.read(record), other.read(record)];
+            assert!(matches!(came[at % 2], Came::Own(_)) && came[1 - at % 2] == Came::Others, "{at}: {came:?}");
+        }
+        for mut ledger in [ledger, other] {
+            assert_eq!(ledger.close(0, true), Findings { verified: 5, ..Findings::default() });
         }
     }
 
@@ -353,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_reader_that_is_too_far_behind_leaves_records_unverified_and_memory_bounded() {
-        let mut ledger = Ledger { held_max: 100, ..Ledger::new(9, 1) };
+        let mut ledger = Ledger { held_max: 100, ..Ledger::new(9, 1, 0..1) };
         for number in 0..1000 {
             ledger.write(0, 5, &mut [0; STAMP]);
             ledger.answer(0, number, Fate::Acked);

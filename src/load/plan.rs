@@ -179,7 +179,8 @@ impl Plan {
     }
 }
 
-/// The part of a run that one thread has. Of the shards that a thread reads it alone writes the keys, so threads share nothing.
+/// The part of a run that one thread has. It writes the keys of the shards that it reads, and no other thread does, so threads share nothing. Behind a
+/// merge of shards that two threads read, both read what follows, each for the keys that it writes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Share {
     pub thread: u32,
@@ -187,6 +188,13 @@ pub struct Share {
     pub connections: Vec<Vec<u32>>,
     /// Shards that it reads.
     pub shards: Vec<u32>,
+}
+
+impl Share {
+    /// The keys that the thread writes.
+    pub fn keys(&self) -> impl Iterator<Item = u32> {
+        self.connections.iter().flatten().copied()
+    }
 }
 
 /// An open shard: its number, and the hash keys that it takes.

@@ -1,8 +1,8 @@
 //! What the connections of a thread have in common.
 
-use super::ledger::{Fate, Ledger};
+use super::ledger::{Came, Fate, Ledger};
 use super::outbox::Request;
-use super::plan::Plan;
+use super::plan::{Plan, Share};
 use super::random::Random;
 use super::tally::{self, Tally};
 use crate::io::buffers::Buffers;
@@ -34,11 +34,11 @@ pub struct Shared {
 }
 
 impl Shared {
-    pub fn new(plan: Arc<Plan>, buffers: Buffers, thread: u32) -> Shared {
+    pub fn new(plan: Arc<Plan>, buffers: Buffers, share: &Share) -> Shared {
         let mut filler = vec![0; FILLER + plan.sizes.most() as usize];
-        Random::stream(plan.seed, u64::MAX - thread as u64).fill(&mut filler);
+        Random::stream(plan.seed, u64::MAX - share.thread as u64).fill(&mut filler);
         Shared {
-            ledger: plan.is_verified().then(|| Ledger::new(plan.run, plan.keys)),
+            ledger: plan.is_verified().then(|| Ledger::new(plan.run, plan.keys, share.keys())),
             entries: Vec::with_capacity(plan.batch as usize),
             raw: Vec::with_capacity(plan.sizes.most() as usize),
             plan,
@@ -115,9 +115,10 @@ pub struct Reading<'s> {
 impl Reading<'_> {
     /// The next record of a shard. What counts of how long it took is when it was due, so that what comes late is not left out.
     pub fn take(&mut self, data: &[u8]) {
-        self.tally.counts.read_records += 1;
-        let stamp = self.ledger.as_mut().and_then(|ledger| ledger.read(data));
-        let Some((stamp, begun)) = stamp.zip(self.begun) else { return };
+        let came = self.ledger.as_mut().map_or(Came::Strange, |ledger| ledger.read(data));
+        // Where two threads read a shard, each record counts for one.
+        self.tally.counts.read_records += (came != Came::Others) as u64;
+        let (Came::Own(stamp), Some(begun)) = (came, self.begun) else { return };
         let due = stamp.sent.saturating_sub(begun.wall.0) * 1000;
         if self.plan.counts(due) {
             tally::record(&mut self.tally.put_to_get, self.elapsed.saturating_sub(due));
