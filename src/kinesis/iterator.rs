@@ -87,6 +87,14 @@ impl ShardIterator {
     }
 }
 
+/// The shard and the number that a token of ours stands for, which anybody may read; whether it is genuine only its server knows. `None`: it is none.
+pub fn place(text: &[u8]) -> Option<(u32, u64)> {
+    let mut bytes = [0; TOKEN_BYTES];
+    let is_ours = token::decode(text, &mut bytes) && bytes[..2] == [Purpose::ShardIterator as u8, VERSION];
+    let mut cursor = Cursor(&bytes[6..]);
+    is_ours.then(|| (cursor.u32(), cursor.u64()))
+}
+
 /// What garbage, a changed token and one of another directory are told alike.
 pub fn invalid() -> Error {
     Error::new(Kind::InvalidArgument, "Invalid ShardIterator.")
@@ -134,6 +142,11 @@ mod tests {
         let token = sealed(&sample(), &KEY);
         let now = at(1_421_889_722 + 300);
         assert_eq!(ShardIterator::open(&token, &KEY, now), Ok(sample()));
+        assert_eq!(place(&token), Some((3, 1 << 40)));
+        assert_eq!(
+            (place(&token[1..]), place(b"AAAAAAAAAAHsW8zCWf9164uy8Epue6AS3w6wmj4a4USt+CNvMd6uXQ==")),
+            (None, None)
+        );
         let quoted = [b"\"", token.as_slice(), b"\""].concat();
         assert_eq!(ShardIterator::open(&quoted, &KEY, now), Ok(sample()));
         let twice = [b"\"", quoted.as_slice(), b"\""].concat();

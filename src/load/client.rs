@@ -4,7 +4,7 @@
 //!   connecting ─all ready─► waiting ─begin()─► running ─end of the plan─► draining ─answered, read─► closing ─► done
 //! ```
 
-use super::ledger::{Fate, Findings};
+use super::ledger::{Fate, Findings, Ledger};
 use super::plan::{Plan, Share};
 use super::readers::Readers;
 use super::shared::Shared;
@@ -188,9 +188,10 @@ impl Client {
 
     fn close(&mut self, now: Now, ops: &mut Ops) {
         self.writers.iter_mut().for_each(|writer| writer.give_up(&mut self.shared, Fate::Unknown));
-        let (trimmed, whole) = (self.readers.trimmed(), !self.incomplete && !self.readers.are_incomplete());
-        self.findings =
-            self.shared.ledger.as_mut().map_or_else(Findings::default, |ledger| ledger.close(trimmed, whole));
+        let Client { shared, readers, .. } = self;
+        let whole = !self.incomplete && !readers.are_incomplete();
+        let close = |ledger: &mut Ledger| ledger.close(|place| readers.is_trimmed(place), whole);
+        self.findings = shared.ledger.as_mut().map_or_else(Findings::default, close);
         self.writers.iter_mut().for_each(|writer| writer.close(ops));
         self.readers.close(ops);
         self.phase = Phase::Closing { since: now.mono };

@@ -54,8 +54,8 @@ pub(super) struct World {
     habits: Habits,
     queue: Lindley,
     shelf: Shelf,
-    /// Batches stored, by producer, shard and number, with how many records each has; how many came a second time.
-    stored: BTreeMap<(u64, u64, u32), u32>,
+    /// Batches stored, by producer, shard and number, with how many records each has and the number of the first; how many came a second time.
+    stored: BTreeMap<(u64, u64, u32), (u32, u64)>,
     stored_records: u64,
     again: u64,
     batches: u64,
@@ -273,14 +273,19 @@ impl World {
             }
             false => {
                 let key = (header.producer, header.shard.0, header.number);
-                let fresh = header.producer == 0 || self.stored.insert(key, header.count).is_none();
+                let fresh = header.producer == 0 || !self.stored.contains_key(&key);
                 self.stored_records += if fresh { header.count as u64 } else { 0 };
                 self.again += !fresh as u64;
-                if fresh {
-                    self.shelf.store(header, body);
+                // What comes a second time is answered as it was.
+                let first = match fresh {
+                    true => self.shelf.store(header, body),
+                    false => self.stored[&key].1,
+                };
+                if header.producer != 0 {
+                    self.stored.insert(key, (header.count, first));
                 }
                 let (shard, number, count) = (header.shard, header.number, header.count);
-                Ack { shard, number, first: 1, count, arrival: 1 }.encode(&mut out)
+                Ack { shard, number, first, count, arrival: 1 }.encode(&mut out)
             }
         };
         out.truncate(len);

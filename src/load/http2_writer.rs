@@ -73,6 +73,9 @@ impl Writer {
                 let (request, place) = answered.ok_or("an answer came that was not asked for")?;
                 let (wire, single) = (shared.plan.wire, shared.plan.batch == 1);
                 let outcome = put::outcome(wire, status, &body, request.records, single);
+                if shared.ledger.is_some() {
+                    put::places(wire, &body, &mut shared.places);
+                }
                 self.on_outcome(shared, now, &request, place, outcome);
             }
             Event::Reset { stream, refused } => {

@@ -71,7 +71,12 @@ impl Writer {
         };
         let held = self.link.held().part(answer.begin, answer.end - answer.begin);
         let (wire, single) = (shared.plan.wire, shared.plan.batch == 1);
-        let outcome = put::outcome(wire, answer.status, shared.buffers.bytes(held), request.records, single);
+        let Shared { buffers, places, ledger, .. } = shared;
+        let body = buffers.bytes(held);
+        let outcome = put::outcome(wire, answer.status, body, request.records, single);
+        if ledger.is_some() {
+            put::places(wire, body, places);
+        }
         self.on_outcome(shared, now, &request, place, outcome);
         if answer.closes {
             self.link.close(ops);
@@ -79,7 +84,7 @@ impl Writer {
         Ok(answer.end)
     }
 
-    /// What became of the request at `place`.
+    /// What became of the request at `place`; `shared.places` has where its records are.
     pub(super) fn on_outcome(
         &mut self,
         shared: &mut Shared,
@@ -91,13 +96,19 @@ impl Writer {
         let elapsed = shared.elapsed(now);
         match outcome {
             Outcome::Acked => {
-                self.settle_records(shared, place, |_| Fate::Acked);
+                let places = std::mem::take(&mut shared.places);
+                let stored = |at: usize| places.get(at).copied().flatten();
+                self.settle_stored(shared, place, |_| Fate::Acked, stored);
+                shared.places = places;
                 count_ack(&mut shared.tally, &shared.plan, request, elapsed);
                 self.link.is_good();
             }
             Outcome::Some(refused) => {
                 let fate = |at: usize| if refused[at].is_some() { Fate::Refused } else { Fate::Acked };
-                self.settle_records(shared, place, fate);
+                let places = std::mem::take(&mut shared.places);
+                let before = |at: usize| refused[..at].iter().filter(|refused| refused.is_none()).count();
+                self.settle_stored(shared, place, fate, |at| places.get(before(at)).copied().flatten());
+                shared.places = places;
                 let acked = refused.iter().filter(|refused| refused.is_none()).count() as u64;
                 let throttled = refused.contains(&Some(true));
                 let part = |records: u64| Request {

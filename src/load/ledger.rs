@@ -6,8 +6,8 @@
 use super::chain::{Stamp, Strange};
 use std::collections::VecDeque;
 
-/// Records held by one thread at most; a byte each.
-const HELD_MAX: usize = 32 << 20;
+/// Records held by one thread at most; eight bytes each.
+const HELD_MAX: usize = 16 << 20;
 
 /// What is known of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +23,33 @@ pub enum Fate {
     Unknown = 3,
 }
 
-const FATE: u8 = 3;
-const READ: u8 = 4;
+/// A word of a record that is held: its fate, whether it was read, and its place from the fourth bit on.
+const FATE: u64 = 3;
+const READ: u64 = 4;
+const PLACE: u32 = 3;
+/// Bits of a number in its shard.
+const NUMBER: u32 = 40;
+
+/// Where the server has said that a record is: number in a shard, from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub shard: u32,
+    pub number: u64,
+}
+
+impl Place {
+    /// As it lies in a word; 0: a million million records of a shard, or two million shards, do not fit, and count as not told.
+    fn packed(place: Option<Place>) -> u64 {
+        let fits = |place: &Place| place.number >> NUMBER == 0 && place.shard >> (64 - NUMBER - PLACE) == 0;
+        place.filter(fits).map_or(0, |place| ((place.shard as u64) << NUMBER | place.number) << PLACE)
+    }
+
+    fn of(word: u64) -> Option<Place> {
+        let packed = word >> PLACE;
+        let number = packed & ((1 << NUMBER) - 1);
+        (number > 0).then_some(Place { shard: (packed >> NUMBER) as u32, number })
+    }
+}
 
 /// What reading back has shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +110,7 @@ struct Book {
     before: u64,
     /// Number of the first one held.
     base: u64,
-    held: VecDeque<u8>,
+    held: VecDeque<u64>,
     /// Number and hash of the highest one read.
     read: Option<(u64, u64)>,
 }
@@ -114,7 +139,7 @@ impl Ledger {
         let number = book.next;
         book.before = Stamp { run: self.run, key, number, sent, before: book.before }.seal(data);
         book.next += 1;
-        book.held.push_back(Fate::Open as u8);
+        book.held.push_back(Fate::Open as u64);
         self.held += 1;
         if self.held > self.held_max {
             self.give_up(key);
@@ -122,13 +147,13 @@ impl Ledger {
         number
     }
 
-    /// What became of record `number` of `key`.
-    pub fn answer(&mut self, key: u32, number: u64, fate: Fate) {
+    /// What became of record `number` of `key`, and where it is, if the server has said so.
+    pub fn answer(&mut self, key: u32, number: u64, fate: Fate, place: Option<Place>) {
         let book = &mut self.books[key as usize];
         let Some(at) = number.checked_sub(book.base) else { return };
         let Some(state) = book.held.get_mut(at as usize) else { return };
         let read = *state & READ;
-        *state = fate as u8 | read;
+        *state = fate as u64 | read | Place::packed(place);
         if read != 0 {
             match fate {
                 Fate::Refused => self.findings.stored_though_refused += 1,
@@ -163,8 +188,8 @@ impl Ledger {
             return Came::Own(stamp);
         };
         match *state & FATE {
-            fate if fate == Fate::Refused as u8 => self.findings.stored_though_refused += 1,
-            fate if fate == Fate::Unknown as u8 => self.findings.unknown_stored += 1,
+            fate if fate == Fate::Refused as u64 => self.findings.stored_though_refused += 1,
+            fate if fate == Fate::Unknown as u64 => self.findings.unknown_stored += 1,
             _ => {}
         }
         *state |= READ;
@@ -183,16 +208,16 @@ impl Ledger {
         Came::Own(stamp)
     }
 
-    /// Everything that will be read has been. `trimmed`: of what was there, so many had gone before they were read; `whole`: readers have come to
-    /// the end of their shards.
-    pub fn close(&mut self, trimmed: u64, whole: bool) -> Findings {
-        let mut missing = 0;
-        for book in &self.books {
-            missing += book.held.iter().filter(|state| **state == Fate::Acked as u8).count() as u64;
+    /// Everything that will be read has been. An acknowledged record that was not is lost, unless `trimmed` says of its place that it had gone before
+    /// it was read, or not all was read: `whole` means that readers have come to the end of their shards.
+    pub fn close(&mut self, trimmed: impl Fn(Place) -> bool, whole: bool) -> Findings {
+        let states = self.books.iter().flat_map(|book| &book.held);
+        for state in states.filter(|state| **state & (FATE | READ) == Fate::Acked as u64) {
+            match !whole || Place::of(*state).is_some_and(&trimmed) {
+                true => self.findings.unverified += 1,
+                false => self.findings.lost += 1,
+            }
         }
-        let excused = if whole { missing.min(trimmed) } else { missing };
-        self.findings.unverified += excused;
-        self.findings.lost += missing - excused;
         self.books.iter_mut().for_each(|book| {
             book.base += book.held.len() as u64;
             book.held.clear();
@@ -217,10 +242,10 @@ impl Ledger {
         while let Some(state) = book.held.front() {
             let past = book.read.is_some_and(|(highest, _)| book.base < highest);
             let done = match (*state & FATE, *state & READ != 0) {
-                (fate, _) if fate == Fate::Open as u8 => false,
+                (fate, _) if fate == Fate::Open as u64 => false,
                 (_, true) => true,
                 // Not there, as it should be, or as it may be.
-                (fate, false) => fate != Fate::Acked as u8 && past,
+                (fate, false) => fate != Fate::Acked as u64 && past,
             };
             if !done {
                 return;
@@ -267,7 +292,12 @@ mod tests {
     }
 
     fn ack_all(ledger: &mut Ledger, count: usize) {
-        (0..count).for_each(|n| ledger.answer((n % 2) as u32, n as u64 / 2, Fate::Acked));
+        (0..count).for_each(|n| ledger.answer((n % 2) as u32, n as u64 / 2, Fate::Acked, at(n)));
+    }
+
+    /// Where [`ack_all`] says that the records are.
+    fn at(n: usize) -> Option<Place> {
+        Some(Place { shard: 3, number: n as u64 + 1 })
     }
 
     #[test]
@@ -283,20 +313,41 @@ mod tests {
                 ack_all(&mut ledger, 10);
             }
             assert!(ledger.is_settled());
-            assert_eq!(ledger.close(0, true), Findings { verified: 10, ..Findings::default() });
+            assert_eq!(ledger.close(|_| false, true), Findings { verified: 10, ..Findings::default() });
         }
     }
 
     #[test]
     fn what_is_missing_is_lost_unless_it_was_trimmed_or_could_not_be_read() {
-        for (trimmed, whole, lost, unverified) in [(0, true, 2, 0), (1, true, 1, 1), (9, true, 0, 2), (0, false, 0, 2)]
-        {
+        // 3 and 9 are not there; of 5 nobody has said where it is. What was trimmed excuses nothing else, however much that is.
+        type Trimmed = fn(usize) -> bool;
+        let trimmed: [(Trimmed, bool, u64, u64); 6] = [
+            (|_| false, true, 3, 0),
+            (|n| n == 3, true, 2, 1),
+            (|n| n == 9, true, 2, 1),
+            (|n| n != 3, true, 2, 1),
+            (|_| true, true, 1, 2),
+            (|_| false, false, 0, 3),
+        ];
+        for (trimmed, whole, lost, unverified) in trimmed {
             let (mut ledger, records) = written(10);
             ack_all(&mut ledger, 10);
-            read_these(&mut ledger, &records, (0..10).filter(|n| ![3, 9].contains(n)));
-            let findings = ledger.close(trimmed, whole);
-            assert_eq!(findings, Findings { verified: 8, lost, unverified, ..Findings::default() });
+            ledger.answer(1, 2, Fate::Acked, None);
+            read_these(&mut ledger, &records, (0..10).filter(|n| ![3, 5, 9].contains(n)));
+            let findings = ledger.close(|place| place.shard == 3 && trimmed(place.number as usize - 1), whole);
+            assert_eq!(findings, Findings { verified: 7, lost, unverified, ..Findings::default() });
             assert_eq!(findings.is_bad(), lost > 0);
+        }
+    }
+
+    #[test]
+    fn a_place_that_does_not_fit_is_not_known() {
+        let place = |shard, number| Some(Place { shard, number });
+        for sound in [place(0, 1), place(7, (1 << 40) - 1), place((1 << 21) - 1, 5), None] {
+            assert_eq!(Place::of(Place::packed(sound) | Fate::Acked as u64 | READ), sound);
+        }
+        for large in [place(0, 1 << 40), place(1 << 21, 1)] {
+            assert_eq!(Place::packed(large), 0);
         }
     }
 
@@ -307,17 +358,17 @@ mod tests {
         for number in 0..5 {
             assert_eq!(ledger.write(0, 5, &mut [0; STAMP + 8]), number);
         }
-        (0..5).for_each(|number| ledger.answer(0, number, Fate::Acked));
+        (0..5).for_each(|number| ledger.answer(0, number, Fate::Acked, None));
         for number in 0..5 {
             assert_eq!(other.write(1, 5, &mut [0; STAMP + 8]), number);
         }
-        (0..5).for_each(|number| other.answer(1, number, Fate::Acked));
+        (0..5).for_each(|number| other.answer(1, number, Fate::Acked, None));
         for (at, record) in records.iter().enumerate() {
             let came = [ledger.read(record), other.read(record)];
             assert!(matches!(came[at % 2], Came::Own(_)) && came[1 - at % 2] == Came::Others, "{at}: {came:?}");
         }
         for mut ledger in [ledger, other] {
-            assert_eq!(ledger.close(0, true), Findings { verified: 5, ..Findings::default() });
+            assert_eq!(ledger.close(|_| false, true), Findings { verified: 5, ..Findings::default() });
         }
     }
 
@@ -329,7 +380,7 @@ mod tests {
         ledger.read(&records[0]);
         read_these(&mut ledger, &records, 1..10);
         ledger.read(&records[4]);
-        assert_eq!(ledger.close(0, true), Findings { verified: 10, duplicated: 2, ..Findings::default() });
+        assert_eq!(ledger.close(|_| false, true), Findings { verified: 10, duplicated: 2, ..Findings::default() });
     }
 
     #[test]
@@ -341,7 +392,7 @@ mod tests {
         assert_eq!(ledger.findings().reordered, 0);
         // 6 is of the key of 4.
         read_these(&mut ledger, &records, [6, 4, 5, 7]);
-        assert_eq!(ledger.close(0, true), Findings { verified: 8, reordered: 1, ..Findings::default() });
+        assert_eq!(ledger.close(|_| false, true), Findings { verified: 8, reordered: 1, ..Findings::default() });
     }
 
     #[test]
@@ -360,12 +411,12 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            ledger.answer((n % 2) as u32, n as u64 / 2, fate);
+            ledger.answer((n % 2) as u32, n as u64 / 2, fate, None);
         }
         // 2 was refused and is there; 4 is there, 5 is not: both may be.
         read_these(&mut ledger, &records, [0, 1, 2, 4, 6, 7]);
         let expected = Findings { verified: 6, stored_though_refused: 1, unknown_stored: 1, ..Findings::default() };
-        assert_eq!(ledger.close(0, true), expected);
+        assert_eq!(ledger.close(|_| false, true), expected);
         assert!(expected.is_bad());
     }
 
@@ -376,7 +427,7 @@ mod tests {
         records[2][STAMP] ^= 1;
         read_these(&mut ledger, &records, 0..4);
         ledger.read(b"somebody else's");
-        assert_eq!(ledger.close(0, true), Findings { verified: 3, lost: 1, damaged: 1, ..Findings::default() });
+        assert_eq!(ledger.close(|_| false, true), Findings { verified: 3, lost: 1, damaged: 1, ..Findings::default() });
     }
 
     #[test]
@@ -386,7 +437,7 @@ mod tests {
         let (stamp, _) = Stamp::open(9, &records[2]).expect("of this run");
         Stamp { before: 77, ..stamp }.seal(&mut records[2]);
         read_these(&mut ledger, &records, 0..4);
-        assert_eq!(ledger.close(0, true).reordered, 1);
+        assert_eq!(ledger.close(|_| false, true).reordered, 1);
     }
 
     #[test]
@@ -394,10 +445,10 @@ mod tests {
         let mut ledger = Ledger { held_max: 100, ..Ledger::new(9, 1, 0..1) };
         for number in 0..1000 {
             ledger.write(0, 5, &mut [0; STAMP]);
-            ledger.answer(0, number, Fate::Acked);
+            ledger.answer(0, number, Fate::Acked, None);
             assert!(ledger.held <= 100);
         }
-        let findings = ledger.close(0, true);
+        let findings = ledger.close(|_| false, true);
         assert_eq!(findings.unverified + findings.lost, 1000);
         assert!(findings.unverified >= 900);
     }

@@ -7,7 +7,8 @@
 //!   `random.rs`: all that is drawn
 //! * `client.rs`: the core · `link.rs`: a connection that is kept · `outbox.rs`: requests without an answer · `lanes.rs`: keys by shard
 //! * `writer.rs`, with `native.rs` and `native_writer.rs`, `http.rs`, `http2.rs`, `http2_body.rs`, `put.rs`, `http_writer.rs` and `http2_writer.rs`: connections that write
-//! * `readers.rs`: what reads back: `reader.rs` by the API, or `subscriber.rs` with `subscription.rs` natively · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
+//! * `readers.rs`: what reads back: `reader.rs` by the API, or `subscriber.rs` with `subscription.rs` natively · `gaps.rs`: what was not there ·
+//!   `items.rs`: answers in CBOR · `chain.rs`, `ledger.rs`: whether what is read is what was written ·
 //!   `audit.rs`: the same of a stream that runs have left
 //! * `tally.rs`: counts and histograms · `verdict.rs`: what they are worth · `report.rs`, `histogram_log.rs`: how they are told
 
@@ -18,12 +19,14 @@ pub mod client;
 #[cfg(test)]
 mod client_tests;
 pub mod compare;
+mod gaps;
 pub mod histogram_log;
 mod http;
 mod http2;
 mod http2_body;
 mod http2_writer;
 mod http_writer;
+mod items;
 mod lanes;
 pub mod ledger;
 mod link;

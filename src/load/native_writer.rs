@@ -1,6 +1,6 @@
 //! What a writer makes of the messages of a native server.
 
-use super::ledger::Fate;
+use super::ledger::{Fate, Place};
 use super::native::{KEY_WANTED, Native, QUIET_NS, Stage};
 use super::outbox::count_ack;
 use super::shared::Shared;
@@ -9,6 +9,7 @@ use crate::io::buffers::{Buffers, Span};
 use crate::io::clock::Now;
 use crate::io::op::Ops;
 use crate::log::format::{HEADER, header_at, stride};
+use crate::native::batch::Ack;
 use crate::native::message::{Header, Kind};
 use crate::native::refusal::{Code, Outcome, Refusal};
 use crate::native::welcome::Welcome;
@@ -94,12 +95,13 @@ impl Writer {
     }
 
     fn on_ack(&mut self, shared: &mut Shared, now: Now, header: &Header) {
-        let (shard, number) = (header.shard, header.number);
+        let Ack { shard, number, first, .. } = Ack::of(header);
         let Some((request, place)) = self.outbox.answer(|r| r.shard == shard.0 && r.number == number) else {
             shared.complain("the server has answered a batch that was not sent, or twice".to_string());
             return;
         };
-        self.settle_records(shared, place, |_| Fate::Acked);
+        let stored = |at| Some(Place { shard: shard.shard(), number: first + at as u64 });
+        self.settle_stored(shared, place, |_| Fate::Acked, stored);
         count_ack(&mut shared.tally, &shared.plan, &request, shared.begun.map_or(0, |begun| now.mono - begun.mono));
         self.link.is_good();
         if let Some(lane) = self.lanes.of_shard(shard.shard()) {

@@ -1,8 +1,11 @@
 //! Bodies of PutRecord and PutRecords, and what their answers say of each record.
 
+use super::items::{member, text_of};
+use super::ledger::Place;
 use super::plan::{KEY, Wire};
 use crate::kinesis::base64;
 use crate::kinesis::cbor::{self, Parts};
+use crate::kinesis::sequence::SequenceNumber;
 
 /// Writes one behind the other; the caller has counted the room.
 pub struct Body<'o> {
@@ -162,7 +165,6 @@ fn refused_in_json(body: &[u8]) -> Option<Vec<Option<bool>>> {
 
 fn refused_in_cbor(body: &[u8]) -> Option<Vec<Option<bool>>> {
     let body = cbor::document(body)?;
-    let member = |value, name: &str| Parts::of(value).find(|(called, _)| is_text(called, name)).map(|(_, value)| value);
     if member(body, "FailedRecordCount")? == [0] {
         return Some(Vec::new());
     }
@@ -173,10 +175,26 @@ fn refused_in_cbor(body: &[u8]) -> Option<Vec<Option<bool>>> {
     Some(refused.collect())
 }
 
-/// Whether an item of CBOR is this text, in the form that everybody uses.
-pub fn is_text(item: &[u8], text: &str) -> bool {
-    let (head, used) = cbor::head(cbor::TEXT, text.len() as u64);
-    item.strip_prefix(&head[..used]) == Some(text.as_bytes())
+/// Where the records are that the answer `body` calls stored, in their order, as far as it says so in numbers of a penstock.
+pub fn places(wire: Wire, body: &[u8], into: &mut Vec<Option<Place>>) {
+    const NAME: &[u8] = b"\"SequenceNumber\":\"";
+    let place =
+        |text: &[u8]| SequenceNumber::parse(text).map(|SequenceNumber { shard, number, .. }| Place { shard, number });
+    into.clear();
+    match wire {
+        Wire::Cbor => {
+            let Some(body) = cbor::document(body) else { return };
+            let number = |record| text_of(member(record, "SequenceNumber")?);
+            match member(body, "Records") {
+                Some(records) => into.extend(Parts::of(records).filter_map(|(_, record)| number(record)).map(place)),
+                None => into.extend(number(body).map(place)),
+            }
+        }
+        Wire::Json | Wire::Native => into.extend(memchr::memmem::find_iter(body, NAME).map(|at| {
+            let text = &body[at + NAME.len()..];
+            place(&text[..memchr::memchr(b'"', text).unwrap_or(0)])
+        })),
+    }
 }
 
 /// An error's body, for people.
@@ -186,15 +204,7 @@ fn words(wire: Wire, body: &[u8]) -> String {
         Wire::Cbor => {
             let texts = cbor::document(body).map(|body| Parts::of(body).map(|(_, value)| value).collect::<Vec<_>>());
             let texts = texts.unwrap_or_default();
-            let plain = |item: &&[u8]| {
-                let mut walk = cbor::Walk::new(item);
-                match walk.head() {
-                    Some(cbor::Head::Text(Some(len))) => {
-                        walk.take(len).map(|text| String::from_utf8_lossy(text).into_owned())
-                    }
-                    _ => None,
-                }
-            };
+            let plain = |item: &&[u8]| text_of(item).map(|text| String::from_utf8_lossy(text).into_owned());
             texts.iter().filter_map(plain).collect::<Vec<_>>().join(": ")
         }
         Wire::Json | Wire::Native => String::from_utf8_lossy(&body[..body.len().min(MAX)]).into_owned(),
@@ -205,7 +215,9 @@ fn words(wire: Wire, body: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::kinesis::object::{self, Encoding};
+    use crate::kinesis::sequence;
     use crate::load::plan::key_name;
+    use serde_json::json;
 
     fn body(wire: Wire, single: bool, sizes: &[usize]) -> Vec<u8> {
         let mut out = vec![0; 4096];
@@ -254,6 +266,29 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(some).expect("JSON");
         ciborium::into_writer(&value, &mut cbor).expect("memory takes it");
         assert_eq!(outcome(Wire::Cbor, 200, &cbor, 3, false), expected);
+        // Where those are that were not refused.
+        let number = |shard, number| {
+            let mut digits = [0; sequence::DIGITS];
+            SequenceNumber { created: 1_700_000_000, shard, number, at: 1_700_000_001 }.write(&mut digits);
+            String::from_utf8(digits.to_vec()).expect("digits")
+        };
+        let records = json!({"FailedRecordCount": 1, "Records": [
+            {"SequenceNumber": number(3, 7), "ShardId": "s"},
+            {"ErrorCode": "InternalFailure", "ErrorMessage": "x"},
+            {"SequenceNumber": "12", "ShardId": "s"},
+            {"SequenceNumber": number(1, 9), "ShardId": "s"},
+        ]});
+        let single = json!({"SequenceNumber": number(2, 5), "ShardId": "s"});
+        let place = |shard, number| Some(Place { shard, number });
+        for (value, expected) in [(records, vec![place(3, 7), None, place(1, 9)]), (single, vec![place(2, 5)])] {
+            let (mut bytes, mut found) = (Vec::new(), Vec::new());
+            ciborium::into_writer(&value, &mut bytes).expect("memory takes it");
+            places(Wire::Cbor, &bytes, &mut found);
+            assert_eq!(found, expected);
+            places(Wire::Json, value.to_string().as_bytes(), &mut found);
+            assert_eq!(found, expected);
+        }
+        places(Wire::Json, b"\"SequenceNumber\":\"1", &mut Vec::new());
         let mut none = Vec::new();
         let value: serde_json::Value = serde_json::from_slice(all).expect("JSON");
         ciborium::into_writer(&value, &mut none).expect("memory takes it");

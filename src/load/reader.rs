@@ -8,17 +8,22 @@
 //! ```
 //!
 //! It begins behind the newest record, before anything is written. Numbers of records rise by one in a shard of penstock, so a gap shows what was
-//! trimmed before it was read; but only if there is nothing older than what follows the gap: else it is a loss.
+//! trimmed before it was read, or lost (`gaps.rs`). What is missing behind all that came shows none: at the end of a run, or of the shard, it asks
+//! for an iterator behind the newest record, whose number stands in the token.
 
+use super::gaps::Gaps;
 use super::http::{self, Speaker};
+use super::items::{Members, bytes_of, is_text, member, text_of};
+use super::ledger::Place;
 use super::link::Link;
-use super::put::is_text;
 use super::shared::Shared;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::{Mono, Now};
 use crate::io::op::{Errno, Ops, Socket};
 use crate::kinesis::cbor::{self, Parts, Walk};
+use crate::kinesis::iterator;
 use crate::kinesis::sequence::SequenceNumber;
+use crate::kinesis::shard_id::ShardId;
 
 /// Bytes that a record's answer may take at most, whatever its size: an answer has 10 MiB of data.
 const LIMIT_BYTES: u32 = 1 << 20;
@@ -30,6 +35,8 @@ const HEAD: usize = 8 << 10;
 const LEAD_MS: u64 = 60_000;
 /// How long an answer may take before the connection is given up.
 const PATIENCE_NS: u64 = 30_000_000_000;
+/// Number of the first record of a shard.
+const FIRST: u64 = 1;
 
 /// Where a shard is read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +55,8 @@ enum Asked {
     /// Of the oldest record that there is: first an iterator, then one record.
     OldestIterator,
     OldestRecord,
+    /// Behind the newest record, at the end.
+    NewestIterator,
 }
 
 pub struct Reader {
@@ -66,15 +75,19 @@ pub struct Reader {
     until: Mono,
     /// Number of the record that comes next, in a shard of penstock.
     next: Option<u64>,
-    /// Numbers that were not there, up to the second, until it is known whether they were trimmed.
-    gap: Option<(u64, u64)>,
+    /// Numbers that were not there.
+    gaps: Gaps,
+    /// The number behind the newest record: what does not come of it when all is read is missing. 0: the service does not tell.
+    newest: Option<u64>,
+    /// Nothing more is written.
+    ends: bool,
+    /// All that a closed shard has was read; what goes on where it has ended.
+    closed: Option<Vec<Child>>,
     /// The last answer was empty, and was asked for then.
     caught_up: Option<Mono>,
     asked_at: Mono,
     /// A closed shard has been read to its end.
     pub ended: bool,
-    /// Records that had been trimmed before they were read.
-    pub trimmed: u64,
 }
 
 /// A shard that goes on where one has ended.
@@ -103,16 +116,28 @@ impl Reader {
             at: Mono(0),
             until: Mono(0),
             next: None,
-            gap: None,
+            gaps: Gaps::default(),
+            newest: None,
+            ends: false,
+            closed: None,
             caught_up: None,
             asked_at: Mono(0),
             ended: false,
-            trimmed: 0,
         }
     }
 
     pub fn shard(&self) -> &str {
         &self.shard
+    }
+
+    /// Whether it is proved that the record at this place was trimmed before it was read.
+    pub fn is_trimmed(&self, place: Place) -> bool {
+        ShardId::parse(&self.shard) == Some(ShardId(place.shard)) && self.gaps.is_trimmed(place.number)
+    }
+
+    /// Some of it has gone that cannot be told.
+    pub fn is_incomplete(&self) -> bool {
+        self.gaps.is_full()
     }
 
     /// Whether it knows where to read from.
@@ -122,7 +147,7 @@ impl Reader {
 
     /// Whether everything that was there at `since` has been read.
     pub fn has_all(&self, since: Mono) -> bool {
-        self.ended || self.caught_up.is_some_and(|at| at > since)
+        self.ended || self.closed.is_none() && self.caught_up.is_some_and(|at| at > since)
     }
 
     pub fn deadline(&self) -> Option<Mono> {
@@ -137,7 +162,9 @@ impl Reader {
         self.link.deadline().into_iter().chain(own).min()
     }
 
-    pub fn turn(&mut self, shared: &mut Shared, now: Now, ops: &mut Ops) {
+    /// `ends`: nothing more is written.
+    pub fn turn(&mut self, shared: &mut Shared, now: Now, ends: bool, ops: &mut Ops) {
+        self.ends = ends;
         if self.ended {
             return;
         }
@@ -152,23 +179,31 @@ impl Reader {
         self.link.receive(ops);
     }
 
+    fn next_question(&self) -> Asked {
+        let is_last = self.closed.is_some() || self.ends && !self.iterator.is_empty();
+        match self.gaps.is_open() {
+            true if self.oldest.is_empty() => Asked::OldestIterator,
+            true => Asked::OldestRecord,
+            // Where numbers are not known there is nothing to compare it with.
+            false if is_last && self.newest.is_none() && self.next.is_some() => Asked::NewestIterator,
+            false if self.iterator.is_empty() => Asked::Iterator,
+            false => Asked::Records,
+        }
+    }
+
     fn ask(&mut self, shared: &mut Shared, now: Now, ops: &mut Ops) {
-        let asked = match (self.gap.is_some(), self.oldest.is_empty(), self.iterator.is_empty()) {
-            (true, true, _) => Asked::OldestIterator,
-            (true, false, _) => Asked::OldestRecord,
-            (false, _, true) => Asked::Iterator,
-            (false, _, false) => Asked::Records,
-        };
+        let asked = self.next_question();
         let limit = (LIMIT_BYTES / shared.plan.sizes.most().max(1)).clamp(1, 10_000) as u64;
         let (stream, begun) = (shared.plan.stream.clone(), shared.begun);
         let out = shared.buffers.bytes_mut(self.control);
         let mut body = Members::begin(&mut out[HEAD..]);
         let operation = match asked {
-            Asked::Iterator | Asked::OldestIterator | Asked::Nothing => {
+            Asked::Iterator | Asked::OldestIterator | Asked::NewestIterator | Asked::Nothing => {
                 body.text("StreamName", stream.as_bytes());
                 body.text("ShardId", self.shard.as_bytes());
                 let kind = match &self.from {
                     _ if asked == Asked::OldestIterator => "TRIM_HORIZON",
+                    _ if asked == Asked::NewestIterator => "LATEST",
                     // An iterator was lost before anything was read: what has been written since the beginning is wanted.
                     From::Latest if begun.is_some() => {
                         body.time("Timestamp", begun.map_or(0, |begun| begun.wall.millis().saturating_sub(LEAD_MS)));
@@ -236,21 +271,30 @@ impl Reader {
         };
         let asked = std::mem::replace(&mut self.asked, Asked::Nothing);
         let body = self.link.held().part(answer.begin, answer.end - answer.begin);
-        let children = match answer.status {
-            200 => self.on_answer(shared, now, asked, body),
+        let sound = match answer.status {
+            200 => self.on_answer(shared, now, asked, body).is_some(),
             status => {
                 self.on_error(shared, now, asked, status, body);
-                Some(Vec::new())
+                true
             }
         };
         self.link.taken(answer.end);
-        if answer.closes || children.is_none() {
+        if !sound {
+            shared.complain(format!("{}: an answer cannot be read", self.shard));
+        }
+        if answer.closes || !sound {
             self.link.close(ops);
         }
-        children.unwrap_or_else(|| {
-            shared.complain(format!("{}: an answer cannot be read", self.shard));
-            Vec::new()
-        })
+        self.end()
+    }
+
+    /// Whether a closed shard is done with: gives what goes on there.
+    fn end(&mut self) -> Vec<Child> {
+        if self.closed.is_none() || self.gaps.is_open() || self.next.is_some() && self.newest.is_none() {
+            return Vec::new();
+        }
+        self.ended = true;
+        self.closed.take().unwrap_or_default()
     }
 
     fn on_error(&mut self, shared: &mut Shared, now: Now, asked: Asked, status: u16, body: Span) {
@@ -264,16 +308,33 @@ impl Reader {
         if asked == Asked::Records && status == 400 && !throttled {
             self.iterator.clear();
         }
+        if asked == Asked::NewestIterator && status == 400 && !throttled {
+            self.newest = Some(0);
+        }
         self.oldest.clear();
         self.at = now.mono + shared.plan.poll.max(100_000_000);
     }
 
     /// `None`: it is no answer to what was asked.
-    fn on_answer(&mut self, shared: &mut Shared, now: Now, asked: Asked, body: Span) -> Option<Vec<Child>> {
+    fn on_answer(&mut self, shared: &mut Shared, now: Now, asked: Asked, body: Span) -> Option<()> {
         match asked {
             Asked::Iterator => {
                 let body = cbor::document(shared.buffers.bytes(body))?;
                 take_text(member(body, "ShardIterator")?, &mut self.iterator)?;
+                let place = iterator::place(&self.iterator).filter(|_| self.next.is_none());
+                self.next = match (&self.from, place) {
+                    (From::Latest, Some((_, number))) if shared.begun.is_none() => Some(number),
+                    (From::Oldest, Some(_)) => Some(FIRST),
+                    _ => self.next,
+                };
+            }
+            Asked::NewestIterator => {
+                let body = cbor::document(shared.buffers.bytes(body))?;
+                let place = iterator::place(text_of(member(body, "ShardIterator")?)?);
+                self.newest = Some(place.map_or(0, |(_, number)| number));
+                if self.closed.is_some() {
+                    self.misses_newest();
+                }
             }
             Asked::OldestIterator => {
                 let body = cbor::document(shared.buffers.bytes(body))?;
@@ -283,22 +344,27 @@ impl Reader {
                 let body = cbor::document(shared.buffers.bytes(body))?;
                 let first = Parts::of(member(body, "Records")?).next();
                 let number = first.and_then(|(_, record)| number_of(record));
-                // No record is older than what follows the gap: what lay in it was trimmed.
-                if let Some((from, to)) = self.gap.take()
-                    && number.is_none_or(|oldest| oldest >= to)
-                {
-                    self.trimmed += to - from;
-                }
+                self.gaps.settle(number);
                 self.oldest.clear();
             }
             Asked::Records => return self.on_records(shared, now, body),
             Asked::Nothing => return None,
         }
         self.link.is_good();
-        Some(Vec::new())
+        Some(())
     }
 
-    fn on_records(&mut self, shared: &mut Shared, now: Now, body: Span) -> Option<Vec<Child>> {
+    /// Whether there were newer records than have come, though nothing more comes: that is a gap too.
+    fn misses_newest(&mut self) -> bool {
+        let (Some(next), Some(newest)) = (self.next, self.newest) else { return false };
+        if newest > next {
+            self.gaps.note(next, newest);
+            self.next = Some(newest);
+        }
+        newest > next
+    }
+
+    fn on_records(&mut self, shared: &mut Shared, now: Now, body: Span) -> Option<()> {
         let (poll, elapsed) = (shared.plan.poll, shared.elapsed(now));
         let (buffers, mut reading) = shared.reading(elapsed);
         let body = buffers.bytes(body);
@@ -335,15 +401,15 @@ impl Reader {
         self.iterator.clear();
         match next {
             Some(token) => self.iterator.extend_from_slice(token.get(..token.len().min(ITERATOR_MAX))?),
-            None => self.ended = true,
+            None => (self.closed, self.newest) = (Some(children), None),
         }
-        let is_last = count == 0 && behind == Some(cbor::Head::Unsigned(0));
+        let is_last = count == 0 && behind == Some(cbor::Head::Unsigned(0)) && !self.misses_newest();
         if is_last {
-            self.caught_up = Some(self.asked_at);
+            (self.caught_up, self.newest) = (Some(self.asked_at), None);
         }
         self.at = if is_last { now.mono + poll } else { now.mono };
         self.link.is_good();
-        Some(children)
+        Some(())
     }
 
     /// Whether a number follows the one before.
@@ -351,11 +417,10 @@ impl Reader {
         let Some(number) = number.and_then(SequenceNumber::parse).map(|parsed| parsed.number) else { return };
         if let Some(next) = self.next
             && number > next
-            && self.gap.is_none()
         {
-            self.gap = Some((next, number));
+            self.gaps.note(next, number);
         }
-        self.next = Some(number + 1);
+        self.next = Some(self.next.unwrap_or(0).max(number + 1));
     }
 
     pub fn on_closed(&mut self, now: Now) {
@@ -376,26 +441,6 @@ impl Reader {
     }
 }
 
-fn member<'b>(map: &'b [u8], name: &str) -> Option<&'b [u8]> {
-    Parts::of(map).find(|(called, _)| is_text(called, name)).map(|(_, value)| value)
-}
-
-fn text_of(item: &[u8]) -> Option<&[u8]> {
-    let mut walk = Walk::new(item);
-    match walk.head()? {
-        cbor::Head::Text(Some(len)) => walk.take(len),
-        _ => None,
-    }
-}
-
-fn bytes_of(item: &[u8]) -> Option<&[u8]> {
-    let mut walk = Walk::new(item);
-    match walk.head()? {
-        cbor::Head::Bytes(Some(len)) => walk.take(len),
-        _ => None,
-    }
-}
-
 fn take_text(item: &[u8], into: &mut Vec<u8>) -> Option<()> {
     let text = text_of(item).filter(|text| text.len() <= ITERATOR_MAX)?;
     into.clear();
@@ -413,53 +458,113 @@ fn child_of(child: &[u8]) -> Option<Child> {
     Some(Child { shard: text(member(child, "ShardId")?)?, parents })
 }
 
-/// The members of a request in CBOR.
-struct Members<'o> {
-    out: &'o mut [u8],
-    at: usize,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::buffers::Buffers;
+    use crate::io::clock::Wall;
+    use crate::kinesis::iterator::ShardIterator;
+    use crate::kinesis::sequence::DIGITS;
+    use crate::load::client::Client;
+    use crate::load::plan::{Plan, Share, Wire};
+    use crate::load::plan_tests::plan;
+    use serde_json::{Value, json};
+    use std::sync::Arc;
 
-impl<'o> Members<'o> {
-    fn begin(out: &'o mut [u8]) -> Members<'o> {
-        out[0] = cbor::OPEN_MAP;
-        Members { out, at: 1 }
+    const NOW: Now = Now { mono: Mono(5), wall: Wall(1_700_000_000_000_000) };
+
+    fn reader(is_child: bool) -> (Shared, Reader) {
+        let plan = Arc::new(Plan { wire: Wire::Cbor, ..plan() });
+        let share = Share { thread: 0, connections: vec![vec![0]], shards: vec![7] };
+        let buffers = Buffers::new(0, Client::layouts(&plan, &share).0);
+        let shared = Shared::new(plan, buffers, &share);
+        let reader = Reader::new(&shared, 0, Socket(1), ShardId(7).to_string(), is_child);
+        (shared, reader)
     }
 
-    fn put(&mut self, bytes: &[u8]) {
-        self.out[self.at..self.at + bytes.len()].copy_from_slice(bytes);
-        self.at += bytes.len();
+    /// What the reader asks next is answered like this.
+    fn answer(shared: &mut Shared, reader: &mut Reader, asked: Asked, value: &Value) -> Vec<Child> {
+        assert_eq!(reader.next_question(), asked);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(value, &mut bytes).expect("memory takes it");
+        let span = shared.buffers.whole(Pool::Large, 0).first(bytes.len() as u32);
+        shared.buffers.bytes_mut(span).copy_from_slice(&bytes);
+        reader.on_answer(shared, NOW, asked, span).expect("it is an answer");
+        reader.end()
     }
 
-    fn head(&mut self, major: u8, value: u64) {
-        let (bytes, used) = cbor::head(major, value);
-        self.put(&bytes[..used]);
+    fn token(sequence: u64) -> Value {
+        let mut out = [0; crate::kinesis::iterator::TOKEN_LEN];
+        let token = ShardIterator { stream: 1, shard: 7, sequence, arrival_floor: 0, issued: NOW, nonce: 0 };
+        token.seal(&[0; 16], &mut out);
+        json!({ "ShardIterator": std::str::from_utf8(&out).expect("text") })
     }
 
-    fn name(&mut self, name: &str) {
-        self.head(cbor::TEXT, name.len() as u64);
-        self.put(name.as_bytes());
+    /// Records with these numbers, and whether the shard goes on.
+    fn records(numbers: &[u64], goes_on: bool) -> Value {
+        let record = |number: &u64| {
+            let mut digits = [0; DIGITS];
+            SequenceNumber { created: 1, shard: 7, number: *number, at: 1 }.write(&mut digits);
+            json!({ "SequenceNumber": std::str::from_utf8(&digits).expect("digits") })
+        };
+        let records: Vec<Value> = numbers.iter().map(record).collect();
+        match goes_on {
+            true => json!({ "Records": records, "NextShardIterator": "x", "MillisBehindLatest": 0 }),
+            false => json!({ "Records": records, "MillisBehindLatest": 0, "ChildShards":
+                [{ "ShardId": "shardId-000000000008", "ParentShards": ["shardId-000000000007"] }] }),
+        }
     }
 
-    fn text(&mut self, name: &str, text: &[u8]) {
-        self.name(name);
-        self.head(cbor::TEXT, text.len() as u64);
-        self.put(text);
+    #[test]
+    fn what_is_missing_is_trimmed_if_that_is_proved_also_behind_all_that_came() {
+        for closed in [false, true] {
+            for (newest, oldest, trimmed) in
+                [(25, vec![], 12..25), (25, vec![3], 0..0), (25, vec![25], 12..25), (12, vec![], 0..0)]
+            {
+                let (mut shared, mut reader) = reader(false);
+                reader.asked_at = NOW.mono;
+                let mut say = |reader: &mut Reader, asked, value| answer(&mut shared, reader, asked, &value);
+                say(&mut reader, Asked::Iterator, token(10));
+                say(&mut reader, Asked::Records, records(&[10, 11], true));
+                reader.ends = !closed;
+                if closed {
+                    assert!(say(&mut reader, Asked::Records, records(&[], false)).is_empty() && !reader.ended);
+                }
+                let mut children = say(&mut reader, Asked::NewestIterator, token(newest));
+                if !closed {
+                    say(&mut reader, Asked::Records, records(&[], true));
+                }
+                assert_eq!(reader.has_all(Mono(0)) || reader.ended, newest == 12);
+                if newest > 12 {
+                    say(&mut reader, Asked::OldestIterator, token(0));
+                    children = say(&mut reader, Asked::OldestRecord, records(&oldest, true));
+                }
+                if !closed {
+                    let asked = if newest > 12 { Asked::Records } else { Asked::NewestIterator };
+                    assert_eq!(reader.next_question(), asked);
+                }
+                assert_eq!((reader.ended, children.len()), (closed, closed as usize));
+                let found = (0..40).filter(|number| reader.is_trimmed(Place { shard: 7, number: *number }));
+                assert_eq!(found.collect::<Vec<_>>(), trimmed.collect::<Vec<_>>(), "{closed} {newest} {oldest:?}");
+                assert!(!reader.is_trimmed(Place { shard: 8, number: 13 }));
+            }
+        }
     }
 
-    fn number(&mut self, name: &str, number: u64) {
-        self.name(name);
-        self.head(cbor::UNSIGNED, number);
-    }
-
-    /// In ms since 1970.
-    fn time(&mut self, name: &str, time: u64) {
-        self.name(name);
-        self.head(cbor::TAG, cbor::TIME);
-        self.head(cbor::UNSIGNED, time);
-    }
-
-    fn end(mut self) -> usize {
-        self.put(&[cbor::BREAK]);
-        self.at
+    #[test]
+    fn a_shard_that_has_just_come_has_its_first_record_and_of_two_gaps_both_are_looked_into() {
+        let (mut shared, mut reader) = reader(true);
+        let mut say = |reader: &mut Reader, asked, value| answer(&mut shared, reader, asked, &value);
+        say(&mut reader, Asked::Iterator, token(0));
+        say(&mut reader, Asked::Records, records(&[3, 6], true));
+        say(&mut reader, Asked::OldestIterator, token(0));
+        say(&mut reader, Asked::OldestRecord, records(&[6], true));
+        let found = (0..9).filter(|number| reader.is_trimmed(Place { shard: 7, number: *number }));
+        assert_eq!(found.collect::<Vec<_>>(), [1, 2, 4, 5]);
+        // Where the service has tokens of another kind nothing is known of numbers.
+        let (mut shared, mut reader) = self::reader(true);
+        answer(&mut shared, &mut reader, Asked::Iterator, &json!({ "ShardIterator": "AAAA" }));
+        assert_eq!(answer(&mut shared, &mut reader, Asked::Records, &records(&[], false)).len(), 1);
+        assert!(reader.ended);
     }
 }

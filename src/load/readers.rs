@@ -1,6 +1,7 @@
 //! What reads back along with the writing: of a plan whose records go over the native protocol one connection of that, else one connection for each
 //! shard that asks the Kinesis API.
 
+use super::ledger::Place;
 use super::link::Link;
 use super::plan::{Plan, Share, Wire};
 use super::reader::{Child, Reader};
@@ -85,7 +86,7 @@ impl Readers {
     /// `ends`: nothing more is written.
     pub fn turn(&mut self, shared: &mut Shared, now: Now, ends: bool, ops: &mut Ops) {
         match &mut self.kind {
-            Kind::Api(readers) => readers.iter_mut().for_each(|reader| reader.turn(shared, now, ops)),
+            Kind::Api(readers) => readers.iter_mut().for_each(|reader| reader.turn(shared, now, ends, ops)),
             Kind::Native(subscriber) => subscriber.turn(shared, now, ends, ops),
         }
     }
@@ -138,14 +139,18 @@ impl Readers {
 
     /// Something could not be followed.
     pub fn are_incomplete(&self) -> bool {
-        self.incomplete || matches!(&self.kind, Kind::Native(subscriber) if subscriber.is_incomplete())
+        self.incomplete
+            || match &self.kind {
+                Kind::Api(readers) => readers.iter().any(Reader::is_incomplete),
+                Kind::Native(subscriber) => subscriber.is_incomplete(),
+            }
     }
 
-    /// Records that had been trimmed before they were read.
-    pub fn trimmed(&self) -> u64 {
+    /// Whether it is proved that the record at this place was trimmed before it was read.
+    pub fn is_trimmed(&self, place: Place) -> bool {
         match &self.kind {
-            Kind::Api(readers) => readers.iter().map(|reader| reader.trimmed).sum(),
-            Kind::Native(subscriber) => subscriber.trimmed(),
+            Kind::Api(readers) => readers.iter().any(|reader| reader.is_trimmed(place)),
+            Kind::Native(subscriber) => subscriber.is_trimmed(place),
         }
     }
 

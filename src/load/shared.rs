@@ -1,6 +1,6 @@
 //! What the connections of a thread have in common.
 
-use super::ledger::{Came, Fate, Ledger};
+use super::ledger::{Came, Fate, Ledger, Place};
 use super::outbox::Request;
 use super::plan::{Plan, Share};
 use super::random::Random;
@@ -28,6 +28,8 @@ pub struct Shared {
     /// For the index of a batch that is being made.
     pub entries: Vec<Entry>,
     raw: Vec<u8>,
+    /// Where the records are that an answer of the API is about.
+    pub places: Vec<Option<Place>>,
     /// What servers and the kernel have said, each with how often; and why the run cannot go on.
     pub complaints: Vec<(String, u64)>,
     pub fatal: Option<String>,
@@ -41,6 +43,7 @@ impl Shared {
             ledger: plan.is_verified().then(|| Ledger::new(plan.run, plan.keys, share.keys())),
             entries: Vec::with_capacity(plan.batch as usize),
             raw: Vec::with_capacity(plan.sizes.most() as usize),
+            places: Vec::with_capacity(plan.batch as usize),
             plan,
             buffers,
             tally: Tally::default(),

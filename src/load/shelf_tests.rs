@@ -22,6 +22,8 @@ pub(super) enum Harm {
     Skips,
     /// It goes with all before it, whether they have been read or not.
     Trims,
+    /// The same, and that they had numbers too.
+    Forgets,
     Doubles,
     /// It comes behind the next one.
     Swaps,
@@ -48,8 +50,9 @@ impl Shelf {
         Shelf { harm, every, came: 0, next: 1, frames: Vec::new(), held: None, subscribers }
     }
 
-    /// A batch is stored.
-    pub fn store(&mut self, header: &Header, body: &[u8]) {
+    /// A batch is stored; gives the number that its first record is said to have.
+    pub fn store(&mut self, header: &Header, body: &[u8]) -> u64 {
+        let first = self.next;
         self.came += 1;
         let hit = self.every > 0 && self.came.is_multiple_of(self.every);
         let harm = if hit { self.harm } else { Harm::None };
@@ -63,13 +66,14 @@ impl Shelf {
                 self.next += count;
                 self.frames.clear();
             }
+            Harm::Forgets => self.frames.clear(),
             Harm::Doubles => {
                 self.put(*header, body.clone());
                 self.put(*header, body);
             }
             Harm::Swaps => {
                 self.held = Some((*header, body));
-                return;
+                return first;
             }
             Harm::Flips => {
                 // Behind key and stamp.
@@ -80,6 +84,7 @@ impl Shelf {
         if let Some((header, body)) = self.held.take() {
             self.put(header, body);
         }
+        first
     }
 
     fn put(&mut self, header: Header, body: Vec<u8>) {
@@ -169,13 +174,17 @@ const HARMED: u64 = 2500 / EVERY * 4;
 
 /// What a run finds at a server that does this to one of so many batches; `gone`: it is away for a second.
 fn found(harm: Harm, gone: bool) -> (Findings, u64) {
+    found_of(harm, EVERY, gone)
+}
+
+fn found_of(harm: Harm, every: u64, gone: bool) -> (Findings, u64) {
     let pace = Pace::Open { shape: Shape::Fixed, rate: 2000.0 };
     let plan = Plan { batch: 4, pace, end: 5_000_000_000, keys: 3, ..plan() };
     let habits = Habits {
         service: Service { usual: 100_000, ..Service::default() },
         producers: true,
         gone: gone.then_some((2_000_000_000, 3_000_000_000)),
-        harm: (harm, EVERY),
+        harm: (harm, every),
         ..Habits::default()
     };
     let mut world = World::new(plan, habits, 2);
@@ -207,6 +216,19 @@ fn a_server_that_loses_doubles_swaps_or_changes_batches_is_found_out() {
         assert!(swapped.reordered > 0 && swapped.lost == 0, "{swapped:?}");
         let changed = found(Harm::Flips, gone).0;
         assert!(changed.damaged > 0 && changed.lost == changed.damaged, "{changed:?}");
+    }
+}
+
+#[test]
+fn what_is_missing_behind_all_that_came_is_lost_unless_it_is_proved_that_it_was_trimmed() {
+    // The last of 2,500 batches: nothing comes behind it.
+    for (harm, lost, unverified) in
+        [(Harm::Trims, 0, 4), (Harm::Skips, 4, 0), (Harm::Loses, 4, 0), (Harm::Forgets, 4, 0), (Harm::None, 0, 0)]
+    {
+        for gone in [false, true] {
+            let findings = found_of(harm, 2500, gone).0;
+            assert_eq!((findings.lost, findings.unverified), (lost, unverified), "{harm:?} {gone}: {findings:?}");
+        }
     }
 }
 

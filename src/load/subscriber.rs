@@ -1,6 +1,7 @@
 //! Reads the shards of a thread over the native protocol, along with the writing: one connection, a subscription to each shard.
 //! `subscription.rs` says what is asked of a shard; here it is sent, and what comes is taken apart.
 
+use super::ledger::Place;
 use super::link::Link;
 use super::native::{CONTROL, Native, QUIET_NS, Stage};
 use super::random::Random;
@@ -72,13 +73,14 @@ impl Subscriber {
         !self.seeks_children && self.shards.iter().all(|shard| shard.has_all(since))
     }
 
-    pub fn trimmed(&self) -> u64 {
-        self.shards.iter().map(|shard| shard.trimmed).sum()
+    /// Whether it is proved that the record at this place was trimmed before it came.
+    pub fn is_trimmed(&self, place: Place) -> bool {
+        self.shards.iter().any(|shard| shard.shard == place.shard && shard.is_trimmed(place.number))
     }
 
-    /// Something could not be followed, or has gone uncounted.
+    /// Something could not be followed, or has gone untold.
     pub fn is_incomplete(&self) -> bool {
-        self.is_incomplete || self.shards.iter().any(|shard| shard.is_incomplete)
+        self.is_incomplete || self.shards.iter().any(|shard| shard.is_incomplete())
     }
 
     pub fn link(&self) -> &Link {

@@ -7,8 +7,10 @@
 //! ```
 //!
 //! A subscription does not say that there is nothing more, so at the end of a run it is given up, and what is left is read until a read brings nothing.
-//! Numbers rise by one, so a gap shows what was trimmed before it came; but only if nothing is older than what follows the gap: else it is a loss.
+//! Numbers rise by one, so a gap shows what was trimmed before it came, or lost (`gaps.rs`). What is missing behind all that came shows no gap: at the end
+//! the shard is asked for its newest number before what is left is read.
 
+use super::gaps::Gaps;
 use crate::io::clock::Mono;
 use crate::log::format::ShardKey;
 use crate::native::message::{Header, Kind, blank, seal_header};
@@ -37,6 +39,8 @@ enum Stage {
         came: u64,
     },
     Subscribed,
+    /// The number behind the newest record, at the end.
+    Newest,
     /// A subscription has been told to end.
     Leaving,
     /// What is there at the moment.
@@ -69,8 +73,8 @@ pub struct Subscription {
     stage: Stage,
     /// Number of the record that comes next; `None`: the one behind the newest, which is not known yet.
     next: Option<u64>,
-    /// Numbers that were not there, up to the second, until it is known whether they were trimmed.
-    gap: Option<(u64, u64)>,
+    /// Numbers that were not there.
+    gaps: Gaps,
     /// Of what has come, bytes that no new credit was given for.
     used: u32,
     /// When something was asked, and when something came.
@@ -78,12 +82,14 @@ pub struct Subscription {
     came: Mono,
     /// The run is over and the subscription has been given up: what is left is read.
     winds_up: bool,
+    /// The shard is closed, and what there is of it has come.
+    is_closed: bool,
+    /// The number behind the newest record: what does not come of it when all is read is missing.
+    newest: Option<u64>,
     /// A read has brought nothing, and was asked for then.
     caught_up: Option<Mono>,
-    /// Some of it has gone that cannot be counted.
-    pub is_incomplete: bool,
-    /// Records that had been trimmed before they came.
-    pub trimmed: u64,
+    /// Some of it has gone that cannot be told.
+    is_incomplete: bool,
 }
 
 impl Subscription {
@@ -93,14 +99,15 @@ impl Subscription {
             shard,
             stage: Stage::Idle { at: Mono(0) },
             next,
-            gap: None,
+            gaps: Gaps::default(),
             used: 0,
             asked: Mono(0),
             came: Mono(0),
             winds_up: false,
+            is_closed: false,
+            newest: None,
             caught_up: None,
             is_incomplete: false,
-            trimmed: 0,
         }
     }
 
@@ -111,6 +118,16 @@ impl Subscription {
 
     pub fn is_ended(&self) -> bool {
         self.stage == Stage::Ended
+    }
+
+    /// Some of it has gone that cannot be told.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete || self.gaps.is_full()
+    }
+
+    /// Whether it is proved that this number was trimmed before it came.
+    pub fn is_trimmed(&self, number: u64) -> bool {
+        self.gaps.is_trimmed(number)
     }
 
     /// Whether everything that was there at `since` has come.
@@ -139,18 +156,19 @@ impl Subscription {
         let shard = ShardKey::new(stream, self.shard);
         match self.stage {
             Stage::Idle { at } if at <= now => {
-                let next = self.next.unwrap_or(LATEST);
                 let want = |sequence, records, bytes| Want { shard, sequence, records, bytes, floor: 0 };
-                let (stage, want, kind) = match (self.next, self.gap) {
-                    (None, _) => (Stage::Latest { came: u64::MAX }, want(LATEST, 1, 1), Kind::Read),
-                    (_, Some(_)) => (Stage::Oldest { first: None }, want(0, 1, 1), Kind::Read),
-                    _ if self.winds_up => (Stage::Rest { came: false }, want(next, 0, REST), Kind::Read),
-                    _ => (Stage::Subscribed, want(next, 0, CREDIT), Kind::Subscribe),
+                let is_last = self.winds_up || self.is_closed;
+                let (stage, want, kind) = match self.next {
+                    None => (Stage::Latest { came: u64::MAX }, want(LATEST, 1, 1), Kind::Read),
+                    Some(_) if self.gaps.is_open() => (Stage::Oldest { first: None }, want(0, 1, 1), Kind::Read),
+                    Some(_) if is_last && self.newest.is_none() => (Stage::Newest, want(LATEST, 1, 1), Kind::Read),
+                    Some(next) if self.winds_up => (Stage::Rest { came: false }, want(next, 0, REST), Kind::Read),
+                    Some(next) => (Stage::Subscribed, want(next, 0, CREDIT), Kind::Subscribe),
                 };
                 (self.stage, self.asked, self.used) = (stage, now, 0);
                 Some(want.encode(out, kind))
             }
-            Stage::Subscribed if self.gap.is_some() || ends && self.is_quiet(now) => {
+            Stage::Subscribed if self.gaps.is_open() || ends && self.is_quiet(now) => {
                 self.winds_up = ends;
                 (self.stage, self.asked) = (Stage::Leaving, now);
                 Some(seal_header(out, Header { shard, ..blank(Kind::Unsubscribe) }))
@@ -180,14 +198,13 @@ impl Subscription {
             }
             Stage::Rest { came } => *came = true,
             Stage::Subscribed | Stage::Leaving => self.used = self.used.saturating_add(bytes),
-            Stage::Idle { .. } | Stage::Ended => return None,
+            // What has come since is read from where it begins.
+            Stage::Newest | Stage::Idle { .. } | Stage::Ended => return None,
         }
         self.came = now;
         let next = self.next.unwrap_or(first);
         if first > next {
-            // One gap is looked into at a time: what follows it is trimmed no sooner.
-            self.gap =
-                Some(self.gap.map_or((next, first), |(from, to)| if to == next { (from, first) } else { (from, to) }));
+            self.gaps.note(next, first);
         }
         let end = first + count as u64;
         self.next = Some(next.max(end));
@@ -207,19 +224,25 @@ impl Subscription {
                 News::Nothing
             }
             (Ok(Code::Ended | Code::ShardClosed), Stage::Oldest { first }) => {
-                if let Some((from, to)) = self.gap.take()
-                    && first.is_none_or(|oldest| oldest >= to)
-                {
-                    self.trimmed += to - from;
+                self.gaps.settle(first);
+                News::Nothing
+            }
+            (Ok(Code::Ended | Code::ShardClosed), Stage::Newest) => {
+                self.newest = Some(done.next);
+                News::Nothing
+            }
+            (Ok(Code::Ended), Stage::Rest { came: false }) if !self.gaps.is_open() => {
+                if !self.misses_newest() {
+                    (self.caught_up, self.newest) = (Some(self.asked), None);
+                    self.stage = Stage::Idle { at: now + poll };
                 }
                 News::Nothing
             }
-            (Ok(Code::Ended), Stage::Rest { came: false }) if self.gap.is_none() => {
-                self.caught_up = Some(self.asked);
-                self.stage = Stage::Idle { at: now + poll };
+            (Ok(Code::ShardClosed), _) if self.gaps.is_open() => News::Nothing,
+            (Ok(Code::ShardClosed), _) if self.newest.is_none() || self.misses_newest() => {
+                self.is_closed = true;
                 News::Nothing
             }
-            (Ok(Code::ShardClosed), _) if self.gap.is_some() => News::Nothing,
             (Ok(Code::ShardClosed), _) => {
                 self.stage = Stage::Ended;
                 News::Closed
@@ -227,6 +250,16 @@ impl Subscription {
             (Ok(Code::Ended), _) => News::Nothing,
             (code, _) => self.on_refused(now, code, done.next),
         }
+    }
+
+    /// Whether there were newer records than have come, though nothing more comes: that is a gap too.
+    fn misses_newest(&mut self) -> bool {
+        let (Some(next), Some(newest)) = (self.next, self.newest) else { return false };
+        if newest > next {
+            self.gaps.note(next, newest);
+            self.next = Some(newest);
+        }
+        newest > next
     }
 
     fn on_refused(&mut self, now: Mono, code: Result<Code, u16>, next: u64) -> News {
@@ -250,7 +283,7 @@ impl Subscription {
     /// The connection is gone: all is asked anew on the next one.
     pub fn lose(&mut self) {
         if !self.is_ended() {
-            self.stage = Stage::Idle { at: Mono(0) };
+            (self.stage, self.newest) = (Stage::Idle { at: Mono(0) }, None);
         }
     }
 }
@@ -320,7 +353,7 @@ mod tests {
             assert_eq!(asks(&mut of, at(2), false), Some((Kind::Read, 0)));
             oldest.map(|first| of.on_batch(at(3), first, 1, 64));
             done(&mut of, at(3), Code::Ended, 0);
-            assert_eq!(of.trimmed, trimmed, "{oldest:?}");
+            assert_eq!((10..15).filter(|number| of.is_trimmed(*number)).count(), trimmed, "{oldest:?}");
             assert_eq!(asks(&mut of, at(3), false), Some((Kind::Subscribe, 21)));
         }
     }
@@ -332,6 +365,8 @@ mod tests {
         assert_eq!(asks(&mut of, at(100), true), None, "something has just come");
         assert_eq!(asks(&mut of, at(300), true), Some((Kind::Unsubscribe, 0)));
         done(&mut of, at(301), Code::Ended, 11);
+        assert_eq!(asks(&mut of, at(301), true), Some((Kind::Read, LATEST)));
+        done(&mut of, at(301), Code::Ended, 11);
         assert_eq!(asks(&mut of, at(301), true), Some((Kind::Read, 11)));
         assert_eq!(of.on_batch(at(601), 11, 2, 64), Some(0));
         done(&mut of, at(601), Code::Ended, 13);
@@ -340,9 +375,48 @@ mod tests {
         done(&mut of, at(901), Code::Ended, 13);
         assert!(of.has_all(at(601)) && !of.has_all(at(602)));
         // What was acknowledged later is looked for as well.
-        assert_eq!(asks(&mut of, at(950), true), Some((Kind::Read, 13)));
+        assert_eq!(asks(&mut of, at(950), true), Some((Kind::Read, LATEST)));
         done(&mut of, at(951), Code::Ended, 13);
-        assert!(of.has_all(at(949)));
+        assert_eq!(asks(&mut of, at(952), true), Some((Kind::Read, 13)));
+        done(&mut of, at(953), Code::Ended, 13);
+        assert!(of.has_all(at(951)));
+    }
+
+    #[test]
+    fn what_is_missing_behind_all_that_came_is_a_gap_when_nothing_more_comes() {
+        for (newest, oldest, trimmed) in
+            [(15, None, 4), (15, Some(10), 0), (15, Some(15), 4), (11, None, 0), (1, None, 0)]
+        {
+            for closed in [false, true] {
+                let mut of = subscribed(10);
+                of.on_batch(at(1), 10, 1, 64);
+                match closed {
+                    true => assert_eq!(done(&mut of, at(300), Code::ShardClosed, 11), News::Nothing),
+                    false => {
+                        assert_eq!(asks(&mut of, at(300), true), Some((Kind::Unsubscribe, 0)));
+                        done(&mut of, at(300), Code::Ended, 11);
+                    }
+                }
+                let end = if closed { Code::ShardClosed } else { Code::Ended };
+                let kind = if closed { Kind::Subscribe } else { Kind::Read };
+                let asked = asks(&mut of, at(301), !closed);
+                assert_eq!(asked, Some((Kind::Read, LATEST)));
+                done(&mut of, at(301), end, newest);
+                assert_eq!(asks(&mut of, at(302), !closed), Some((kind, 11)));
+                done(&mut of, at(302), end, 11);
+                if newest > 11 {
+                    assert!(!of.has_all(Mono(0)));
+                    assert_eq!(asks(&mut of, at(303), !closed), Some((Kind::Read, 0)));
+                    oldest.map(|first| of.on_batch(at(303), first, 1, 64));
+                    done(&mut of, at(303), Code::Ended, 0);
+                    assert_eq!(asks(&mut of, at(304), !closed), Some((kind, newest)));
+                    done(&mut of, at(304), end, newest);
+                }
+                assert!(of.has_all(at(301)) && of.is_ended() == closed);
+                let found = (0..20).filter(|number| of.is_trimmed(*number)).count();
+                assert_eq!(found, trimmed, "{newest} {oldest:?} {closed}");
+            }
+        }
     }
 
     #[test]
@@ -354,8 +428,13 @@ mod tests {
         of.on_batch(at(1), 12, 1, 64);
         done(&mut of, at(1), Code::Ended, 13);
         assert_eq!(asks(&mut of, at(1), false), Some((Kind::Subscribe, 13)));
+        assert_eq!(done(&mut of, at(2), Code::ShardClosed, 13), News::Nothing);
+        assert_eq!(asks(&mut of, at(2), false), Some((Kind::Read, LATEST)));
+        done(&mut of, at(2), Code::ShardClosed, 13);
+        assert_eq!(asks(&mut of, at(2), false), Some((Kind::Subscribe, 13)));
         assert_eq!(done(&mut of, at(2), Code::ShardClosed, 13), News::Closed);
-        assert!(of.is_ended() && of.trimmed == 2 && of.has_all(Mono(AGES)));
+        assert!(of.is_ended() && of.has_all(Mono(AGES)));
+        assert_eq!([10, 11, 12].map(|number| of.is_trimmed(number)), [true, true, false]);
         of.lose();
         assert!(asks(&mut of, at(3), false).is_none());
     }
@@ -369,12 +448,12 @@ mod tests {
         // What is damaged is passed over, and stays missing.
         assert!(matches!(done(&mut of, at(503), Code::Unreadable, 20), News::Complaint(_)));
         assert_eq!(asks(&mut of, at(503), false), Some((Kind::Subscribe, 20)));
-        assert_eq!(of.trimmed, 0);
+        assert!((0..30).all(|number| !of.is_trimmed(number)));
         assert!(matches!(done(&mut of, at(504), Code::Denied, 0), News::Denied(_)));
         of.lose();
         assert_eq!(asks(&mut of, at(504), false), Some((Kind::Subscribe, 20)));
         assert!(matches!(done(&mut of, at(505), Code::UnknownShard, 0), News::Complaint(_)));
-        assert!(of.is_ended() && of.is_incomplete);
+        assert!(of.is_ended() && of.is_incomplete());
     }
 
     #[test]

@@ -57,7 +57,10 @@ pub fn judge(evidence: &Evidence<'_>) -> (Verdict, Vec<String>) {
         ));
     }
     if findings.unverified > 0 {
-        why.push(format!("{} acknowledged records could not be read back in time", findings.unverified));
+        why.push(format!(
+            "{} acknowledged records had been trimmed before they were read, or were not read in time",
+            findings.unverified
+        ));
     }
     if *stopped {
         why.push("it was stopped before its time".to_string());

@@ -4,7 +4,7 @@ use super::http::{self, Speaker};
 use super::http2::Http2;
 use super::http2_writer;
 use super::lanes::Lanes;
-use super::ledger::Fate;
+use super::ledger::{Fate, Place};
 use super::link::Link;
 use super::native::{CONTROL, Made, Native, Stage};
 use super::outbox::{Outbox, Request};
@@ -380,9 +380,20 @@ impl Writer {
 
     /// Tells the ledger what became of the records of the request at `place`.
     pub(super) fn settle_records(&mut self, shared: &mut Shared, place: u32, fate: impl Fn(usize) -> Fate) {
+        self.settle_stored(shared, place, fate, |_| None);
+    }
+
+    /// The same; `stored`: where the server has said that they are.
+    pub(super) fn settle_stored(
+        &mut self,
+        shared: &mut Shared,
+        place: u32,
+        fate: impl Fn(usize) -> Fate,
+        stored: impl Fn(usize) -> Option<Place>,
+    ) {
         let Some(ledger) = &mut shared.ledger else { return };
         for (at, (key, number)) in self.outbox.references(place).iter().enumerate() {
-            ledger.answer(*key, *number, fate(at));
+            ledger.answer(*key, *number, fate(at), stored(at));
         }
     }
 
