@@ -159,12 +159,35 @@ fn a_verified_run_has_the_members_that_scripts_rely_on_and_leaves_its_files() {
     assert!(host["kernel"].is_string() && host["tuning"]["checks"].is_array(), "{host}");
     // Two hosts that have measured the same are twice as many records, and no other latency.
     let both = scratch.path("both");
-    let merged = load().args(["merge", &out, &out, "--out", &both]).output().expect("it runs");
-    assert!(merged.status.success(), "{merged:?}");
+    let mut merge = load();
+    merge.args(["merge", &out, &out, "--out", &both, "--json"]);
+    let (code, printed, text) = told(merge);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(names(&printed), expected);
     let merged = std::fs::read_to_string(scratch.0.join("both/report.json")).expect("it was written");
     let merged: Value = serde_json::from_str(&merged).expect("JSON");
     assert_eq!(merged["acked_records"].as_u64(), report["acked_records"].as_u64().map(|count| 2 * count));
-    assert_eq!(merged["latency_us"], report["latency_us"]);
+    for member in expected {
+        assert_eq!(printed[member], merged[member], "{member}");
+        let same = ["verdict", "seconds", "latency_us", "service_us"].contains(&member);
+        let once = |value: &Value| value.as_f64().unwrap_or(0.0);
+        match same {
+            true => assert_eq!(printed[member], report[member], "{member}"),
+            false => {
+                assert!((once(&printed[member]) - 2.0 * once(&report[member])).abs() < 1e-2, "{member}: {printed}")
+            }
+        }
+    }
+    // Without a directory nothing is left, and people are told the same.
+    let text = load().args(["merge", &out, &out]).output().expect("it runs").stdout;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert!(text.contains("2 runs") && text.contains("  latency ") && text.contains("0 lost"), "{text}");
+    let (code, _, text) = told({
+        let mut merge = load();
+        merge.args(["merge", &out, &scratch.path("nothing")]);
+        merge
+    });
+    assert!(code == 1 && text.contains("report.json"), "{text}");
 }
 
 #[test]

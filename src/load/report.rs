@@ -10,6 +10,21 @@ use std::collections::BTreeMap;
 
 /// The version of `report.json`. Members may be added to it; one that goes or changes its meaning makes it the next.
 pub const SCHEMA: u32 = 1;
+/// The members that scripts rely on, of [`Report::json`].
+pub const MEMBERS: [&str; 12] = [
+    "verdict",
+    "acked_records",
+    "acked_bytes",
+    "seconds",
+    "records_per_second",
+    "bytes_per_second",
+    "latency_us",
+    "service_us",
+    "lost",
+    "duplicated",
+    "reordered",
+    "unverified",
+];
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
 
 /// A second of a run.
@@ -124,20 +139,12 @@ impl Report {
         let (records, megabytes) = (self.records_per_second(), self.bytes_per_second() / 1e6);
         let mut out = self.verdict.name().to_string();
         out += &format!("  {records:.0} records/s  {megabytes:.1} MB/s  in {:.1} s\n", self.seconds);
-        let mut row = |name: &str, histogram: &Histogram<u64>| {
-            if !histogram.is_empty() {
-                let figures = PERCENTILES.map(|(_, quantile)| shown(histogram.value_at_quantile(quantile)));
-                let [p50, p90, p99, p999] = figures;
-                let longest = shown(histogram.max());
-                out += &format!("  {name:<12} p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {longest}\n");
-            }
-        };
-        row("latency", &self.total.response);
-        row("service", &self.total.service);
+        out += &row("latency", &self.total.response);
+        out += &row("service", &self.total.service);
         if matches!(plan.pace, Pace::Open { .. }) {
-            row("sent late", &self.total.lag);
+            out += &row("sent late", &self.total.lag);
         }
-        row("put to get", &self.total.put_to_get);
+        out += &row("put to get", &self.total.put_to_get);
         out += &match plan.is_verified() {
             true => {
                 let Findings { verified, lost, duplicated, reordered, unverified, .. } = self.findings;
@@ -153,6 +160,16 @@ impl Report {
     }
 }
 
+/// A line of the percentiles of a histogram of ns; empty if that is.
+pub fn row(name: &str, histogram: &Histogram<u64>) -> String {
+    if histogram.is_empty() {
+        return String::new();
+    }
+    let [p50, p90, p99, p999] = PERCENTILES.map(|(_, quantile)| shown(histogram.value_at_quantile(quantile)));
+    let longest = shown(histogram.max());
+    format!("  {name:<12} p50 {p50}  p90 {p90}  p99 {p99}  p99.9 {p999}  max {longest}\n")
+}
+
 /// Nanoseconds as people read them.
 pub fn shown(ns: u64) -> String {
     match ns {
@@ -164,7 +181,7 @@ pub fn shown(ns: u64) -> String {
 }
 
 /// Three decimals are enough for anybody.
-fn rounded(number: f64) -> f64 {
+pub fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
 

@@ -4,12 +4,13 @@ use super::files::{LOG, REPORT};
 use super::run::print;
 use crate::load::compare::{Difference, Mean, SECONDS_MIN};
 use crate::load::histogram_log::{head, line, read, table};
-use crate::load::report::{SCHEMA, percentiles};
+use crate::load::report::{MEMBERS, SCHEMA, percentiles, rounded, row};
 use crate::load::tally::histogram;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -35,9 +36,12 @@ pub struct MergeArgs {
     /// Directories (--out) of runs against one server at the same time
     #[arg(required = true)]
     runs: Vec<PathBuf>,
-    /// Directory for the report and the histograms of all
+    /// Directory for the report and the histograms of all [default: nothing is written]
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    out: Option<PathBuf>,
+    /// One object of JSON instead of text: what `run --json` prints, of all of them together
+    #[arg(long)]
+    json: bool,
 }
 
 fn report(run: &Path) -> Result<Value, String> {
@@ -136,9 +140,12 @@ const VERDICTS: [&str; 4] = ["VALID", "OVERLOADED", "GENERATOR-BOUND", "INVALID"
 const TAGS: [(&str, &str); 4] =
     [("response", "latency_us"), ("service", "service_us"), ("lag", "lag_us"), ("put-to-get", "put_to_get_us")];
 
+/// Histograms of runs, by tag and by the second in which they begin.
+type Histograms = BTreeMap<(String, u64), Histogram<u64>>;
+
 pub fn merge(args: &MergeArgs) -> Result<ExitCode, String> {
     let reports = args.runs.iter().map(|run| report(run)).collect::<Result<Vec<_>, _>>()?;
-    let mut histograms: BTreeMap<(String, u64), Histogram<u64>> = BTreeMap::new();
+    let mut histograms = Histograms::new();
     for run in &args.runs {
         let path = run.join(LOG);
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -147,12 +154,37 @@ pub fn merge(args: &MergeArgs) -> Result<ExitCode, String> {
             sum.add(&one).map_err(|error| format!("{}: {error}", path.display()))?;
         }
     }
-    let failed = |error| format!("--out {}: {error}", args.out.display());
-    fs::create_dir_all(&args.out).map_err(failed)?;
+    let totals = TAGS.map(|(tag, _)| total(&histograms, tag));
+    let merged = merged(&reports, &histograms, &totals);
+    // What they come to is told also where it could not be written down.
+    print(&match args.json {
+        true => format!(
+            "{}\n",
+            Value::Object(MEMBERS.map(|name| (name.to_string(), merged[name].clone())).into_iter().collect())
+        ),
+        false => told(&merged, &totals),
+    })?;
+    if let Some(out) = &args.out {
+        write(out, &merged, &histograms, &totals).map_err(|error| format!("--out {}: {error}", out.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Of all seconds.
+fn total(histograms: &Histograms, tag: &str) -> Histogram<u64> {
+    let mut total = histogram();
+    for (_, one) in histograms.iter().filter(|((of, _), _)| of == tag) {
+        total.add(one).expect("all have the same bounds");
+    }
+    total
+}
+
+/// The report of all runs together.
+fn merged(reports: &[Value], histograms: &Histograms, totals: &[Histogram<u64>; TAGS.len()]) -> Value {
     let mut merged = json!({ "schema": SCHEMA, "merged": reports.len() });
     for name in SUMS {
         let sum: f64 = reports.iter().filter_map(|report| report[name].as_f64()).sum();
-        merged[name] = if sum.fract() == 0.0 { json!(sum as u64) } else { json!(sum) };
+        merged[name] = if sum.fract() == 0.0 { json!(sum as u64) } else { json!(rounded(sum)) };
     }
     let longest = reports.iter().filter_map(|report| report["seconds"].as_f64()).fold(0.0, f64::max);
     merged["seconds"] = longest.into();
@@ -160,33 +192,50 @@ pub fn merge(args: &MergeArgs) -> Result<ExitCode, String> {
         VERDICTS.iter().position(|verdict| report["verdict"] == **verdict).unwrap_or(VERDICTS.len() - 1)
     };
     merged["verdict"] = VERDICTS[reports.iter().map(place).max().unwrap_or(0)].into();
+    for ((_, member), total) in TAGS.iter().zip(totals) {
+        merged[*member] = percentiles(total);
+    }
+    merged["blocks"] = blocks(reports, histograms);
+    merged
+}
+
+fn told(merged: &Value, totals: &[Histogram<u64>; TAGS.len()]) -> String {
+    let figure = |name: &str| merged[name].as_f64().unwrap_or(0.0);
+    let mut out = format!(
+        "{}  {} runs  {} records  {:.0} records/s  {:.1} MB/s  in {:.1} s\n",
+        merged["verdict"].as_str().unwrap_or("?"),
+        merged["merged"],
+        merged["acked_records"],
+        figure("records_per_second"),
+        figure("bytes_per_second") / 1e6,
+        figure("seconds")
+    );
+    out += &row("latency", &totals[0]);
+    out += &row("service", &totals[1]);
+    let [verified, lost, duplicated, reordered, unverified] =
+        ["verified", "lost", "duplicated", "reordered", "unverified"].map(|name| &merged[name]);
+    out + &format!(
+        "  read back    {verified} verified, {lost} lost, {duplicated} duplicated, {reordered} reordered, {unverified} unverified\n"
+    )
+}
+
+fn write(out: &Path, merged: &Value, histograms: &Histograms, totals: &[Histogram<u64>; TAGS.len()]) -> io::Result<()> {
+    fs::create_dir_all(out)?;
     let mut log = head(0.0);
-    for (tag, member) in TAGS {
-        let mut total = histogram();
+    for ((tag, _), total) in TAGS.iter().zip(totals) {
         for ((_, begin), one) in histograms.iter().filter(|((of, _), _)| of == tag) {
             log += &line(tag, *begin as f64, 1.0, one);
-            total.add(one).map_err(|error| error.to_string())?;
         }
-        merged[member] = percentiles(&total);
         if !total.is_empty() {
-            fs::write(args.out.join(format!("{tag}.hgrm")), table(&total)).map_err(failed)?;
+            fs::write(out.join(format!("{tag}.hgrm")), table(total))?;
         }
     }
-    merged["blocks"] = blocks(&reports, &histograms);
-    fs::write(args.out.join(LOG), log).map_err(failed)?;
-    fs::write(args.out.join(REPORT), format!("{merged:#}\n")).map_err(failed)?;
-    print(&format!(
-        "{} runs: {} records, {:.0} records/s, {}\n",
-        reports.len(),
-        merged["acked_records"],
-        merged["records_per_second"].as_f64().unwrap_or(0.0),
-        merged["verdict"].as_str().unwrap_or("?")
-    ))?;
-    Ok(ExitCode::SUCCESS)
+    fs::write(out.join(LOG), log)?;
+    fs::write(out.join(REPORT), format!("{merged:#}\n"))
 }
 
 /// Seconds that all runs have: their counts added up, their percentiles from the histograms of all.
-fn blocks(reports: &[Value], histograms: &BTreeMap<(String, u64), Histogram<u64>>) -> Value {
+fn blocks(reports: &[Value], histograms: &Histograms) -> Value {
     let mut seconds: BTreeMap<u64, (usize, [u64; 3])> = BTreeMap::new();
     for block in reports.iter().filter_map(|report| report["blocks"].as_array()).flatten() {
         let Some(second) = block["second"].as_u64() else { continue };
