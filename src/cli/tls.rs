@@ -1,10 +1,10 @@
 //! `--tls-cert` and `--tls-key`, or `--tls-self-signed`: what clients are shown, read anew when its files change.
 
 use super::serve::log;
-use crate::client::tls::{config as config_of_client, provider};
 use crate::front::Spoken;
 use crate::io::clock::{Clock, Wall};
 use crate::stdx::calendar::Civil;
+use crate::stdx::trust::{self, provider};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
@@ -66,7 +66,7 @@ impl TlsArgs {
         let shown = Arc::new(Shown(RwLock::new(Arc::new(source.load()?))));
         let config = config(shown.clone())?;
         if let Source::Authority { directory, .. } = &source {
-            log(&trust(&directory.join(AUTHORITY)));
+            log(&how_to_trust(&directory.join(AUTHORITY)));
         }
         let follow = move || follow(&source, &shown);
         thread::Builder::new().name("tls".to_string()).spawn(follow).map_err(|e| format!("no thread: {e}"))?;
@@ -226,7 +226,7 @@ fn valid(params: &mut CertificateParams, years: i32) {
 }
 
 /// How each client is made to trust the local authority.
-fn trust(path: &Path) -> String {
+fn how_to_trust(path: &Path) -> String {
     let path = path.display();
     format!(
         "TLS with the local authority of {path}; clients trust it by: AWS_CA_BUNDLE={path} (Python, AWS CLI, Go), \
@@ -253,7 +253,7 @@ pub const HTTP_2: &[u8] = b"h2";
 
 /// What a client of this protocol trusts: the certificates in `file`, or those that the system has.
 pub fn client(file: Option<&Path>, protocol: &[u8]) -> Result<Arc<ClientConfig>, String> {
-    config_of_client(file, &[protocol])
+    trust::config(file, &[protocol])
 }
 
 /// Takes every certificate whose key its sender has.

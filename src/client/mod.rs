@@ -23,7 +23,7 @@ mod map;
 mod position;
 mod producer;
 mod scan;
-pub(crate) mod tls;
+mod tls;
 
 pub use connection::{Credentials, Endpoint};
 pub use consumer::{Batch, Consumer, Event, Record, Start};

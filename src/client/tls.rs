@@ -2,10 +2,9 @@
 //! order in which it was made, and nobody waits for the network with the session in its hands.
 
 use super::now;
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use crate::stdx::trust;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,9 +12,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-/// Where systems keep the certificates of authorities that they trust.
-const TRUSTED: [&str; 3] =
-    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 /// Bytes that are taken from a socket at once.
 const TAKE: usize = 64 << 10;
 
@@ -35,7 +31,7 @@ impl Tls {
     /// # Errors
     /// Why there are none in it.
     pub fn of_authorities(file: impl AsRef<Path>) -> Result<Tls, String> {
-        config(Some(file.as_ref()), &[]).map(Tls)
+        trust::config(Some(file.as_ref()), &[]).map(Tls)
     }
 
     /// Whoever has a certificate of an authority that this system trusts.
@@ -43,7 +39,7 @@ impl Tls {
     /// # Errors
     /// Why it is not known which these are.
     pub fn of_system() -> Result<Tls, String> {
-        config(None, &[]).map(Tls)
+        trust::config(None, &[]).map(Tls)
     }
 
     /// The client's end with the server at `address`, host and port.
@@ -53,34 +49,6 @@ impl Tls {
         let name = name.map_err(|_| format!("{host}: no certificate can be for such a name"))?;
         ClientConnection::new(self.0.clone(), name).map_err(|error| error.to_string())
     }
-}
-
-/// AES-128-GCM first: the fastest on a server's CPU, and as good as any.
-pub(crate) fn provider() -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    let rank = |suite: &rustls::SupportedCipherSuite| !format!("{:?}", suite.suite()).contains("AES_128_GCM");
-    provider.cipher_suites.sort_by_key(rank);
-    provider
-}
-
-/// What a client trusts: the certificates in `file`, or those that the system has; and which protocols it names.
-pub(crate) fn config(file: Option<&Path>, protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, String> {
-    let known = || TRUSTED.iter().map(Path::new).find(|path| path.exists());
-    let file = file.or_else(known).ok_or("this system has no list of trusted certificates: name one with --ca")?;
-    let failed = |why: &dyn fmt::Display| format!("{}: {why}", file.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
-        // Systems have some that rustls does not take; those that are needed are missed when they are.
-        let _ = roots.add(certificate.map_err(|error| failed(&error))?);
-    }
-    if roots.is_empty() {
-        return Err(failed(&"it has no certificate of an authority"));
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider()));
-    let builder = builder.with_safe_default_protocol_versions().map_err(|error| format!("TLS: {error}"))?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    Ok(Arc::new(config))
 }
 
 /// A session over a socket.

@@ -1,7 +1,8 @@
-//! Small structures that know nothing of Kinesis, each used at least twice.
+//! Small parts that know nothing of Kinesis, each used at least twice.
 
 pub mod calendar;
 pub mod spsc;
 #[cfg(test)]
 mod spsc_tests;
 mod sync;
+pub mod trust;
