@@ -7,25 +7,35 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A peer's process; it ends with the value, and its directory with it.
+/// A peer's process; it ends with the value, and its directory behind it.
 pub struct Peer {
     child: Child,
-    dir: PathBuf,
+    _dir: Directory,
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
-/// A directory below `target/`, on the file system that the server has its data on.
-fn directory(name: &str) -> Option<PathBuf> {
-    let dir = Path::new(env!("CARGO_BIN_EXE_penstock")).parent()?.join(format!("bench-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).ok()?;
-    Some(dir)
+/// A directory below `target/`, on the file system that the server has its data on; it goes with the value, also where what it was for could not be started.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Option<Directory> {
+        let below = Path::new(env!("CARGO_BIN_EXE_penstock")).parent()?;
+        let dir = below.join(format!("bench-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).ok()?;
+        Some(Directory(dir))
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A port that nobody had a moment ago: another run of the benchmark has its own peers.
@@ -43,12 +53,12 @@ fn listens(port: u16) -> bool {
 /// Starts the `cli.js` that `PENSTOCK_KINESALITE` names; the peer and its port.
 pub fn kinesalite() -> Option<(Peer, u16)> {
     let script = std::env::var_os("PENSTOCK_KINESALITE")?;
-    let port = free_port()?;
+    let (dir, port) = (Directory::new("kinesalite")?, free_port()?);
     let mut command = Command::new("node");
     command.arg(script).args(["--port", &port.to_string(), "--shardLimit", "100"]);
     command.args(["--createStreamMs", "1", "--deleteStreamMs", "1", "--updateStreamMs", "1"]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
-    let peer = Peer { child, dir: directory("kinesalite")? };
+    let peer = Peer { child, _dir: dir };
     listens(port).then_some((peer, port))
 }
 
@@ -60,9 +70,8 @@ pub fn probe(arguments: &[&str], name: &str) -> Option<f64> {
 /// Several of them, of one run.
 pub fn probes(arguments: &[&str], names: &[&str]) -> Option<Vec<f64>> {
     let program = std::env::var_os("PENSTOCK_LIMITS")?;
-    let dir = directory("probe")?;
-    let ran = Command::new(program).args(arguments).current_dir(&dir).output();
-    let _ = std::fs::remove_dir_all(&dir);
+    let dir = Directory::new("probe")?;
+    let ran = Command::new(program).args(arguments).current_dir(&dir.0).output();
     let text = String::from_utf8(ran.ok()?.stdout).ok()?;
     let figure = |name: &&str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
@@ -73,7 +82,7 @@ pub fn probes(arguments: &[&str], names: &[&str]) -> Option<Vec<f64>> {
 
 /// Records a second of `batch` XADDs a round trip over `clients` connections; `None` where there is no redis-server.
 pub fn redis_records(batch: usize, bytes: usize, clients: usize, most: Duration) -> Option<f64> {
-    let (dir, port) = (directory("redis")?, free_port()?);
+    let (dir, port) = (Directory::new("redis")?, free_port()?);
     let mut command = Command::new("redis-server");
     command.args([
         "--port",
@@ -86,8 +95,8 @@ pub fn redis_records(batch: usize, bytes: usize, clients: usize, most: Duration)
         "",
         "--dir",
     ]);
-    let child = command.arg(&dir).stdout(Stdio::null()).spawn().ok()?;
-    let _peer = Peer { child, dir };
+    let child = command.arg(&dir.0).stdout(Stdio::null()).spawn().ok()?;
+    let _peer = Peer { child, _dir: dir };
     if !listens(port) {
         return None;
     }
