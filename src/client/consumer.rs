@@ -1,17 +1,18 @@
-//! Reading: subscriptions to all shards of a stream, or to one, over one connection, which is made again when it breaks.
+//! Reading: subscriptions to all shards of a stream, or to one, over a connection to each worker that owns some (`links.rs`). When one breaks they are made again.
 //!
-//! What a caller has not asked for waits in the socket, and behind it in the server's log: a consumer holds one batch. A shard is read when its parents have
-//! been read to their end.
+//! What a caller has not asked for waits in the sockets, and behind them in the server's log: a consumer holds a batch for each connection, and one more. A
+//! shard is read when its parents have been read to their end.
 
 use super::connection::{Connection, Endpoint, Message};
 use super::error::Error;
+use super::links::Links;
 use super::now;
 use super::position::{Next, Position};
 use crate::log::format::{HEADER, ShardKey, records, stride};
-use crate::native::message::{Header, Kind, blank, seal_header};
+use crate::native::message::{Header, Kind, blank};
 use crate::native::reading::{Credit, Done, LATEST, Want};
-use crate::native::refusal::Code;
-use crate::native::welcome::ShardState;
+use crate::native::refusal::{Code, Refusal};
+use crate::native::welcome::{ShardState, decode_shards};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -109,13 +110,12 @@ pub struct Consumer {
     /// Arrival (µs) below which nothing is wanted.
     floor: u64,
     position: Position,
-    connection: Option<Connection>,
-    /// Shards that are subscribed to, with the bytes that have come and not been credited.
-    subscribed: BTreeMap<u32, u32>,
+    links: Option<Links>,
+    /// Shards that are subscribed to, each with the connection that it comes over, and the bytes that have come and not been credited.
+    subscribed: BTreeMap<u32, (usize, u32)>,
     /// Those that are to be asked for again, then.
     later: BTreeMap<u32, Instant>,
     map_asked: bool,
-    said: Instant,
     pause: Duration,
     connects_at: Instant,
 }
@@ -166,11 +166,10 @@ impl Consumer {
             only,
             floor: 0,
             position,
-            connection: None,
+            links: None,
             subscribed: BTreeMap::new(),
             later: BTreeMap::new(),
             map_asked: false,
-            said: now(),
             pause: PAUSE.0,
             connects_at: now(),
         }
@@ -238,7 +237,7 @@ impl Consumer {
 
     /// One thing that is done: connecting, or a message; `None`: nothing for the caller has come of it.
     fn step(&mut self, until: Instant) -> Result<Option<Event>, Error> {
-        if self.connection.is_none() {
+        let Some(links) = &mut self.links else {
             let at = self.connects_at.min(until);
             std::thread::sleep(at.saturating_duration_since(now()));
             if now() >= self.connects_at {
@@ -250,81 +249,67 @@ impl Consumer {
                 self.pause = PAUSE.0;
             }
             return Ok(None);
-        }
-        self.upkeep()?;
+        };
+        links.ping()?;
         let soon = self.later.values().min().copied().unwrap_or(until);
-        let idle = self.said + self.idle_after();
-        let connection = self.connection.as_mut().expect("looked at above");
-        let Some(message) = connection.receiver.receive(until.min(soon).min(idle).max(now()))? else { return Ok(None) };
+        let message = links.receive(until.min(soon).min(links.idle_at()))?;
+        self.ask_again()?;
+        let Some(message) = message else { return Ok(None) };
         match message.header.kind {
             Kind::Batch => self.batch(message),
             Kind::Done => self.done(&message),
             Kind::Shards => self.mapped(&message).map(|()| None),
-            Kind::Goodbye => Err(connection.receiver.goodbye(&message)),
+            Kind::Goodbye => Err(Refusal::decode(&message.body)
+                .map_or_else(|| self.wrong("a goodbye is too short"), |said| Error::refused(&said))),
             _ => Ok(None),
         }
     }
 
-    fn idle_after(&self) -> Duration {
-        let idle = self.connection.as_ref().map_or(30, |connection| connection.welcome.idle_seconds);
-        Duration::from_secs(idle.max(3) as u64 / 3)
+    fn wrong(&self, what: &'static str) -> Error {
+        Error::Protocol { what, address: self.endpoint.address.clone() }
     }
 
-    /// Says a ping where nothing has been said for long, and asks again for what could not be read.
-    fn upkeep(&mut self) -> Result<(), Error> {
+    /// Asks again for what could not be read, when it is time.
+    fn ask_again(&mut self) -> Result<(), Error> {
         let now = now();
-        if self.said + self.idle_after() <= now {
-            self.say(blank(Kind::Ping))?;
-        }
         let due: Vec<u32> = self.later.iter().filter(|(_, at)| **at <= now).map(|(shard, _)| *shard).collect();
         self.later.retain(|_, at| *at > now);
         if due.is_empty() { Ok(()) } else { self.subscribe() }
     }
 
-    fn say(&mut self, header: Header) -> Result<(), Error> {
-        let mut out = [0; HEADER];
-        seal_header(&mut out, header);
-        self.send(&out)
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.said = now();
-        self.connection.as_mut().map_or(Ok(()), |connection| connection.sender.send(bytes))
-    }
-
     fn take_on(&mut self, connection: Connection) -> Result<(), Error> {
-        self.connection = Some(connection);
+        let only = self.only;
+        let reads = |shard| only.is_none_or(|only| only == shard);
+        self.links = Some(Links::new(&self.endpoint, &self.stream, connection, reads)?);
         self.map_asked = false;
         self.learn();
         self.subscribe()
     }
 
     fn disconnect(&mut self) {
-        if let Some(mut connection) = self.connection.take() {
-            connection.sender.end();
-        }
+        self.links = None;
         self.subscribed.clear();
         self.later.clear();
     }
 
     /// Shards that have come since are read from their oldest record on; what has gone has expired.
     fn learn(&mut self) {
-        let Some(connection) = &self.connection else { return };
+        let Some(Links { map, .. }) = &self.links else { return };
         if self.only.is_none() {
-            for shard in connection.map.shards.keys() {
+            for shard in map.shards.keys() {
                 self.position.shards.entry(*shard).or_insert(Next::At(0));
             }
         }
-        self.position.shards.retain(|shard, _| self.only == Some(*shard) || connection.map.shards.contains_key(shard));
+        self.position.shards.retain(|shard, _| self.only == Some(*shard) || map.shards.contains_key(shard));
     }
 
     /// Subscribes to what may be read: parents come first.
     fn subscribe(&mut self) -> Result<(), Error> {
-        let Some(connection) = &self.connection else { return Ok(()) };
+        let Some(links) = &mut self.links else { return Ok(()) };
         let mut wanted = Vec::new();
         for (shard, next) in &self.position.shards {
             let &Next::At(number) = next else { continue };
-            let line = connection.map.shards.get(shard);
+            let line = links.map.shards.get(shard);
             let parents = line.into_iter().flat_map(|line| line.parents.into_iter().flatten());
             let waits = |parent: u32| matches!(self.position.shards.get(&parent), Some(Next::At(_)));
             let free = !self.subscribed.contains_key(shard) && !self.later.contains_key(shard);
@@ -337,8 +322,9 @@ impl Consumer {
             let key = ShardKey::new(self.position.stream, shard);
             let want = Want { shard: key, sequence: number, records: 0, bytes: CREDIT, floor: self.floor };
             let len = want.encode(&mut out, Kind::Subscribe);
-            self.send(&out[..len])?;
-            self.subscribed.insert(shard, 0);
+            let at = links.of_shard(shard);
+            links.send(at, &out[..len])?;
+            self.subscribed.insert(shard, (at, 0));
         }
         Ok(())
     }
@@ -346,37 +332,33 @@ impl Consumer {
     fn batch(&mut self, message: Message) -> Result<Option<Event>, Error> {
         let header = message.header;
         let shard = header.shard.shard();
-        let (Some(used), Some(&Next::At(from))) = (self.subscribed.get_mut(&shard), self.position.shards.get(&shard))
-        else {
-            return Ok(None);
-        };
+        let known = (self.subscribed.get_mut(&shard), self.position.shards.get(&shard), &mut self.links);
+        let (Some((at, used)), Some(&Next::At(from)), Some(links)) = known else { return Ok(None) };
         *used += stride(header.body) as u32;
         let credit = if *used >= CREDIT / 2 { std::mem::take(used) } else { 0 };
-        let Some(batch) = Batch::new(message, from) else {
-            let address = self.endpoint.address.clone();
-            return Err(Error::Protocol { what: "a batch is none", address });
-        };
+        let Some(batch) = Batch::new(message, from) else { return Err(self.wrong("a batch is none")) };
         if credit > 0 {
             let mut out = [0; 2 * HEADER];
             let len = Credit { shard: header.shard, bytes: credit }.encode(&mut out);
-            self.send(&out[..len])?;
+            links.send(*at, &out[..len])?;
         }
         self.position.shards.insert(shard, Next::At(header.next()));
         Ok(Some(Event::Batch(batch)))
     }
 
     fn done(&mut self, message: &Message) -> Result<Option<Event>, Error> {
-        let address = || self.endpoint.address.clone();
-        let done = Done::decode(&message.header, &message.body)
-            .ok_or_else(|| Error::Protocol { what: "the end of a reading is too short", address: address() })?;
+        let done = Done::decode(&message.header, &message.body);
+        let done = done.ok_or_else(|| self.wrong("the end of a reading is too short"))?;
         let shard = done.shard.shard();
         self.subscribed.remove(&shard);
         let Some(&Next::At(from)) = self.position.shards.get(&shard) else { return Ok(None) };
         match done.code {
             Ok(Code::ShardClosed) => {
                 self.position.shards.insert(shard, Next::Ended);
-                if self.only.is_none() && !std::mem::replace(&mut self.map_asked, true) {
-                    self.say(blank(Kind::Map))?;
+                if let Some(links) = self.links.as_mut().filter(|_| self.only.is_none())
+                    && !std::mem::replace(&mut self.map_asked, true)
+                {
+                    links.say(blank(Kind::Map))?;
                 }
                 Ok(Some(Event::ShardEnded { shard }))
             }
@@ -404,9 +386,11 @@ impl Consumer {
     }
 
     fn mapped(&mut self, message: &Message) -> Result<(), Error> {
-        let Some(connection) = &mut self.connection else { return Ok(()) };
-        let lines = connection.receiver.lines(message)?;
-        if connection.map.learn(&lines, message.header.number == 0) {
+        let lines = decode_shards(&message.header, &message.body).and_then(|lines| lines.collect::<Option<Vec<_>>>());
+        let lines = lines.ok_or_else(|| self.wrong("a line of the map is none"))?;
+        let Some(links) = &mut self.links else { return Ok(()) };
+        if links.map.learn(&lines, message.header.number == 0) {
+            links.look_again(|_| true)?;
             self.map_asked = false;
             self.learn();
             self.subscribe()?;

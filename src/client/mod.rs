@@ -5,7 +5,7 @@
 //! * `map.rs`: the shards of a stream, and which of them takes a key
 //! * `lane.rs`: the batches of one shard on their way, by number, and what each answer means for them (pure)
 //! * `producer.rs`, `driver.rs`: what callers see of a producer, and its thread
-//! * `consumer.rs`, `position.rs`: reading, and where it goes on; `scan.rs`: reading what there is
+//! * `consumer.rs`, `links.rs`, `position.rs`: reading, over which connections, and where it goes on; `scan.rs`: reading what there is
 
 #![doc = "\n## An example\n\nIt is run as it stands here by `tests/client`.\n\n```no_run"]
 #![doc = include_str!("../../tests/client/example.rs")]
@@ -19,6 +19,7 @@ mod consumer;
 mod driver;
 mod error;
 mod lane;
+mod links;
 mod map;
 mod position;
 mod producer;

@@ -279,6 +279,35 @@ fn splits_and_merges_are_followed_by_both_in_order() {
 }
 
 #[test]
+fn a_consumer_has_a_connection_at_each_owner_and_reads_each_shard_in_order() {
+    // So much is four logs, and so many shards are on all of them.
+    let server = Server::start(&["--cores", "0,1", "--workers", "4", "--disk", "2G"]);
+    server.create("s", 32);
+    let producer = Producer::open(endpoint(&server), "s").expect("it is let in");
+    stored(put(&producer, 0..3_000));
+    producer.close();
+    let none = || eventually("connections have ended", || server.metric("penstock_native_connections_now") == 0.0);
+    none();
+    let mut consumer = Consumer::open(endpoint(&server), "s", Start::Oldest).expect("it is let in");
+    let (mut found, mut numbers) = (Read::new(), BTreeMap::new());
+    read(&mut consumer, &mut found, &mut numbers, 3_000);
+    assert!(found == all(0..3_000), "something is lost, twice, or out of order");
+    // Those that have led to the wrong worker are given back. That all others are found is likely, not sure.
+    let connections = || server.metric("penstock_native_connections_now");
+    eventually("connections are few", || connections() <= 4.0);
+    assert!(connections() >= 2.0, "{}", connections());
+    // Of one shard there is one, and none is left.
+    drop(consumer);
+    none();
+    let (shard, next) = numbers.pop_last().expect("some were read");
+    let mut only = Consumer::of_shard(endpoint(&server), "s", shard, Start::Oldest).expect("it is let in");
+    read(&mut only, &mut Read::new(), &mut BTreeMap::new(), next as usize - 1);
+    eventually("one connection is left", || connections() == 1.0);
+    drop(only);
+    none();
+}
+
+#[test]
 fn a_full_server_is_told_and_reads_go_on() {
     let server = Server::start(&["--cores", "0", "--disk", "600M"]);
     server.create("s", 1);

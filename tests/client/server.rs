@@ -92,6 +92,18 @@ impl Server {
         answer
     }
 
+    /// What a metric adds up to over all workers.
+    pub fn metric(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(&self.http).expect("it listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout");
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let values =
+            answer.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+        values.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     pub fn create(&self, stream: &str, shards: u32) {
         self.call("CreateStream", &format!("{{\"StreamName\":\"{stream}\",\"ShardCount\":{shards}}}"));
         self.is_active(stream);
