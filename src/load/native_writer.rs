@@ -146,7 +146,7 @@ impl Writer {
         }
         if matches!(refusal.code, Ok(Code::ShardClosed | Code::UnknownShard)) && native.stage == Stage::Ready {
             native.stage = Stage::Mapping;
-            native.say(Kind::Map, self.control, &mut shared.buffers);
+            native.say_map(self.control, &mut shared.buffers);
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use crate::kinesis::iterator;
 use crate::kinesis::sequence::SequenceNumber;
 use crate::kinesis::shard_id::ShardId;
 
-/// Bytes that a record's answer may take at most, whatever its size: an answer has 10 MiB of data.
+/// Records are asked for up to so many bytes of data, so that writers have their turn between answers.
 const LIMIT_BYTES: u32 = 1 << 20;
 /// An iterator is a token of the server's.
 const ITERATOR_MAX: usize = 1024;

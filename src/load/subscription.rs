@@ -1,9 +1,9 @@
 //! One shard that is read over the native protocol: what is asked next, and what each answer means. Pure: it sends nothing itself.
 //!
 //! ```text
-//!   idle ─► latest ─► idle ─► subscribed ─► leaving ─► idle ─► oldest, or the rest ─► idle
-//!                               │                       after a gap in the numbers, or when a run is over
-//!                               └─ the shard is closed, and all of it has come ─► ended
+//!   idle ─► latest ─► idle ─► subscribed ─► leaving ─► idle ─► oldest ─► idle                     after a gap in the numbers
+//!                               │                       └────► newest ─► idle ─► the rest ─► idle    when a run is over
+//!                               └─ the shard is closed ─► newest, and all of it has come ─► ended
 //! ```
 //!
 //! A subscription does not say that there is nothing more, so at the end of a run it is given up, and what is left is read until a read brings nothing.

@@ -1,6 +1,6 @@
 //! What a penstock server counts meanwhile, for the line of each second. Of another endpoint, or one that does not show it, nothing is said.
 
-use super::endpoint::exchange;
+use super::endpoint::{deadline, exchange};
 use super::secure::Trust;
 use rustls::StreamOwned;
 use std::net::{SocketAddr, TcpStream};
@@ -51,9 +51,10 @@ impl Counters {
         let stream = TcpStream::connect_timeout(&self.address, PATIENCE).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE))).ok()?;
         let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.host);
+        let until = deadline(PATIENCE);
         let text = match &self.trust {
-            Some(trust) => exchange(StreamOwned::new(trust.session().ok()?, stream), &request),
-            None => exchange(stream, &request),
+            Some(trust) => exchange(StreamOwned::new(trust.session().ok()?, stream), &request, until),
+            None => exchange(stream, &request, until),
         };
         let text = String::from_utf8(text.ok()?).ok()?;
         text.starts_with("HTTP/1.1 200 ").then(|| SHOWN.map(|(name, _)| sum(&text, name)))

@@ -3,12 +3,12 @@
 use super::secure::Trust;
 use crate::auth::sign::Signer;
 use crate::cli::tls::{self, HTTP_1, HTTP_2};
-use crate::io::clock::Clock;
+use crate::io::clock::{Clock, Mono};
 use crate::load::plan::{Identity, Range};
 use base64_simd::STANDARD;
 use rustls::StreamOwned;
 use serde_json::{Value, json};
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::thread;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const REPLY: Duration = Duration::from_secs(60);
-const REPLY_BYTES_MAX: u64 = 16 << 20;
+const REPLY_BYTES_MAX: usize = 16 << 20;
 /// How often, and how many times, a stream is looked at until it is ACTIVE.
 const LOOK: Duration = Duration::from_millis(20);
 const LOOKS: u32 = 3000;
@@ -90,10 +90,12 @@ impl Endpoint {
         }
         let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(failed)?;
         stream.set_read_timeout(Some(REPLY)).and_then(|()| stream.set_write_timeout(Some(CONNECT))).map_err(failed)?;
-        let request = format!("{head}\r\n{body}");
+        let (request, until) = (format!("{head}\r\n{body}"), deadline(REPLY));
         let reply = match &self.trust {
-            Some(trust) => exchange(StreamOwned::new(trust.session().map_err(Failure::Other)?, stream), &request),
-            None => exchange(stream, &request),
+            Some(trust) => {
+                exchange(StreamOwned::new(trust.session().map_err(Failure::Other)?, stream), &request, until)
+            }
+            None => exchange(stream, &request, until),
         };
         let reply = reply.map_err(failed)?;
         let reply = String::from_utf8_lossy(&reply);
@@ -195,15 +197,32 @@ impl Endpoint {
     }
 }
 
-/// Sends a request, and gives all that comes until the other side ends the connection.
-pub(super) fn exchange(mut stream: impl Read + Write, request: &str) -> std::io::Result<Vec<u8>> {
+/// The moment after which nothing is waited for that may take so long.
+pub(super) fn deadline(patience: Duration) -> Mono {
+    Clock.now().mono + patience.as_nanos() as u64
+}
+
+/// Sends a request, and gives all that comes until the other side ends the connection; by `until` it has, as one that drips would otherwise be
+/// listened to for ever.
+pub(super) fn exchange(mut stream: impl Read + Write, request: &str, until: Mono) -> io::Result<Vec<u8>> {
     stream.write_all(request.as_bytes())?;
     stream.flush()?;
-    let mut reply = Vec::new();
-    match stream.take(REPLY_BYTES_MAX).read_to_end(&mut reply) {
-        // Not every server says farewell in TLS; whether the answer is whole shows by itself.
-        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof && !reply.is_empty() => Ok(reply),
-        read => read.map(|_| reply),
+    let (mut reply, mut came) = (Vec::new(), [0; 16 << 10]);
+    loop {
+        match stream.read(&mut came) {
+            Ok(0) => return Ok(reply),
+            Ok(bytes) => reply.extend_from_slice(&came[..bytes]),
+            // Not every server says farewell in TLS; whether the answer is whole shows by itself.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof && !reply.is_empty() => return Ok(reply),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if reply.len() > REPLY_BYTES_MAX {
+            return Err(io::Error::other("its answer is longer than any should be"));
+        }
+        if Clock.now().mono >= until {
+            return Err(ErrorKind::TimedOut.into());
+        }
     }
 }
 
@@ -217,4 +236,37 @@ fn range(shard: &Value) -> Option<Range> {
 pub fn resolve(flag: &str, host: &str) -> Result<SocketAddr, String> {
     let found = host.to_socket_addrs().map_err(|error| format!("{flag} {host}: {error}"))?.next();
     found.ok_or_else(|| format!("{flag} {host}: it has no address"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers a byte at a time, for ever.
+    struct Drip;
+
+    impl Read for Drip {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            into[0] = b'x';
+            Ok(1)
+        }
+    }
+
+    impl Write for Drip {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_answer_that_does_not_end_is_given_up_in_time_or_when_it_is_too_long() {
+        let late = exchange(Drip, "GET", Clock.now().mono).expect_err("its time is over");
+        assert_eq!(late.kind(), ErrorKind::TimedOut);
+        let long = exchange(Drip, "GET", deadline(Duration::from_secs(3600))).expect_err("it is too long");
+        assert_eq!(long.kind(), ErrorKind::Other);
+    }
 }
