@@ -389,6 +389,19 @@ fn without_arguments_it_has_a_server_of_its_own_and_both_are_gone_afterwards() {
 }
 
 #[test]
+fn the_help_says_what_it_does_alone_and_verify_has_no_flag_of_writing() {
+    let help = |arguments: &[&str]| {
+        let output = load().args(arguments).arg("--help").output().expect("it runs");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert!(help(&[]).contains("Without a command it starts a server of its own"));
+    let (run, verify) = (help(&["run"]), help(&["verify"]));
+    for flag in ["--shards <N>\n", " --keep\n", "--http <VERSION>\n"] {
+        assert!(run.contains(flag) && !verify.contains(flag), "{flag}: {verify}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_what_to_do() {
     let scratch = Scratch::new();
     let nobody = free();

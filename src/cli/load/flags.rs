@@ -20,6 +20,9 @@ const PUT_RECORDS_MAX: u32 = 500;
 /// Connections of a run at most: a thread's sockets are counted by 16 bits.
 const CONNECTIONS_MAX: u32 = 4096;
 
+/// The stream that is written to where nobody names one.
+pub const STREAM: &str = "penstock-load";
+
 #[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq)]
 pub enum WireName {
     /// The native protocol
@@ -40,10 +43,10 @@ pub enum HttpName {
     Two,
 }
 
-/// Where to, and as whom.
+/// Where the server is, and who asks.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Target {
-    /// The Kinesis endpoint: streams are made, and records read back, there
+pub struct Server {
+    /// The Kinesis endpoint
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4567")]
     pub endpoint: String,
     /// Certificates of authorities that an https:// endpoint is believed by, in PEM [default: those that this system trusts]
@@ -52,21 +55,6 @@ pub struct Target {
     /// The server's port for native clients
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:4605")]
     pub native: String,
-    /// How records are sent
-    #[arg(long, value_enum, default_value = "native")]
-    pub wire: WireName,
-    /// Version of HTTP that puts go over, with --wire json or cbor; without TLS the server must take HTTP/2 unasked
-    #[arg(long, value_enum, value_name = "VERSION", default_value = "1.1")]
-    pub http: HttpName,
-    /// Stream to write to; made if it is not there, and then deleted at the end
-    #[arg(long, value_name = "NAME", default_value = "penstock-load", value_parser = parse_stream)]
-    pub stream: String,
-    /// Shards of a stream that is made
-    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub shards: u32,
-    /// Leave the stream that was made
-    #[arg(long)]
-    pub keep: bool,
     /// Id of an access key [default: $AWS_ACCESS_KEY_ID]; without one nothing is signed
     #[arg(long, value_name = "ID")]
     pub key_id: Option<String>,
@@ -81,10 +69,32 @@ pub struct Target {
     pub anonymous: bool,
 }
 
+/// Where records are sent to, and how.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Target {
+    #[command(flatten)]
+    pub server: Server,
+    /// How records are sent, and read back
+    #[arg(long, value_enum, default_value = "native")]
+    pub wire: WireName,
+    /// Version of HTTP that puts go over, with --wire json or cbor; without TLS the server must take HTTP/2 unasked
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "1.1")]
+    pub http: HttpName,
+    /// Stream to write to; made if it is not there, and then deleted at the end
+    #[arg(long, value_name = "NAME", default_value = STREAM, value_parser = parse_stream)]
+    pub stream: String,
+    /// Shards of a stream that is made
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub shards: u32,
+    /// Leave the stream that was made
+    #[arg(long)]
+    pub keep: bool,
+}
+
 /// What is sent.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Work {
-    /// Records of a request; of the Kinesis API, 1 is PutRecord and more PutRecords [default: 16]
+    /// Records of a request; of the Kinesis API, 1 is PutRecord and more PutRecords
     #[arg(long, value_name = "N", default_value = "16", value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub batch: u32,
     /// Bytes of a record: 1K, uniform:100-2000, or zipf:64-64K
@@ -171,7 +181,7 @@ fn parse_sizes(text: &str) -> Result<Sizes, String> {
     Sizes::parse(text, size::parse)
 }
 
-fn parse_stream(text: &str) -> Result<String, String> {
+pub fn parse_stream(text: &str) -> Result<String, String> {
     let good = (1..=128).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if good { Ok(text.to_string()) } else { Err("1 to 128 letters, digits, and of _ . -".to_string()) }
@@ -205,7 +215,7 @@ pub fn parse_time(text: &str) -> Result<Duration, String> {
     if (0.0..=1e6).contains(&seconds) { Ok(Duration::from_secs_f64(seconds)) } else { Err("too long".to_string()) }
 }
 
-impl Target {
+impl Server {
     /// Who signs, if anybody does.
     pub fn identity(&self) -> Result<Option<Identity>, String> {
         if self.anonymous {
@@ -245,14 +255,14 @@ pub struct Prepared {
 
 /// The plan that the flags make. The stream is there afterwards.
 pub fn prepare(target: &Target, work: &Work, pace: Pace) -> Result<Prepared, String> {
-    let identity = target.identity()?;
-    let mut endpoint = Endpoint::new(&target.endpoint, target.ca.as_deref(), identity.as_ref())?;
+    let identity = target.server.identity()?;
+    let mut endpoint = Endpoint::new(&target.server.endpoint, target.server.ca.as_deref(), identity.as_ref())?;
     let wire = match target.wire {
         WireName::Native => Wire::Native,
         WireName::Json => Wire::Json,
         WireName::Cbor => Wire::Cbor,
     };
-    let to = if wire == Wire::Native { resolve("--native", &target.native)? } else { endpoint.address };
+    let to = if wire == Wire::Native { resolve("--native", &target.server.native)? } else { endpoint.address };
     let random = process::random().map_err(|error| format!("no random bytes from the kernel: {error}"))?;
     let ns = |time: Duration| time.as_nanos() as u64;
     let plan = Plan {

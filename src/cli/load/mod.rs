@@ -18,10 +18,12 @@ mod verify;
 use clap::Subcommand;
 use std::process::ExitCode;
 
-/// Without a subcommand: starts a server of its own, puts it under the canonical load (native, 1 KiB records), and prints how many bytes a second it
-/// acknowledges, how long the slowest of 1,000 acknowledgements takes, and what that is worth. Ends as `run` does.
+const ALONE: &str = "Without a command it starts a server of its own, puts it under the canonical load (native, 1 KiB records), and prints how many \
+    bytes a second are acknowledged, how long the slowest of 1,000 acknowledgements takes, and what that is worth. The options above are of \
+    that; it ends as `run` does.";
+
 #[derive(clap::Args, Debug)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, after_help = ALONE)]
 pub struct Args {
     #[command(subcommand)]
     what: Option<What>,

@@ -3,7 +3,7 @@
 use super::counters::Counters;
 use super::drive::{self, Show};
 use super::files::Files;
-use super::flags::{Cores, HttpName, Output, Prepared, Target, WireName, Work, parse_time, prepare};
+use super::flags::{self, Cores, HttpName, Output, Prepared, Target, WireName, Work, parse_time, prepare};
 use super::run::{begin, code, print};
 use super::thread::Baton;
 use crate::cli::size;
@@ -199,18 +199,20 @@ impl Own {
         files: Option<&mut Files>,
     ) -> Result<(Arc<Plan>, Report), String> {
         let target = Target {
-            endpoint: self.endpoint.clone(),
-            ca: None,
-            native: self.native.clone(),
+            server: flags::Server {
+                endpoint: self.endpoint.clone(),
+                ca: None,
+                native: self.native.clone(),
+                key_id: None,
+                secret: None,
+                region: None,
+                anonymous: true,
+            },
             wire: WireName::Native,
             http: HttpName::One,
             stream: "canonical".to_string(),
             shards: SHARDS,
             keep: false,
-            key_id: None,
-            secret: None,
-            region: None,
-            anonymous: true,
         };
         let Prepared { plan, shares, cores, mut endpoint, .. } = prepare(&target, &part.work, part.pace)?;
         let plan = Arc::new(plan);

@@ -1,7 +1,7 @@
 //! `penstock load verify`: reads a stream that runs have left, and says whether their records are whole.
 
 use super::endpoint::Endpoint;
-use super::flags::{Target, WireName};
+use super::flags::{STREAM, Server, WireName, parse_stream};
 use super::run::print;
 use crate::client::{self, Credentials, Record, Scan, Tls};
 use crate::load::audit::{Audit, Shown};
@@ -15,7 +15,13 @@ const BAD: u8 = 5;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
-    target: Target,
+    server: Server,
+    /// How records are read: the Kinesis API is asked in JSON for json and cbor alike
+    #[arg(long, value_enum, default_value = "native")]
+    wire: WireName,
+    /// Stream that runs have left
+    #[arg(long, value_name = "NAME", default_value = STREAM, value_parser = parse_stream)]
+    stream: String,
     /// Nothing was refused in these runs: what is missing between records that are there is lost
     #[arg(long)]
     strict: bool,
@@ -26,9 +32,9 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<ExitCode, String> {
     let mut audit = Audit::default();
-    match args.target.wire {
-        WireName::Native => read_natively(&args.target, &mut audit)?,
-        WireName::Json | WireName::Cbor => read_by_api(&args.target, &mut audit)?,
+    match args.wire {
+        WireName::Native => read_natively(args, &mut audit)?,
+        WireName::Json | WireName::Cbor => read_by_api(args, &mut audit)?,
     }
     let runs: Vec<(u64, Shown)> = audit.shown().collect();
     let bad = |shown: &Shown| shown.is_bad() || (args.strict && shown.missing > 0);
@@ -38,34 +44,34 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         false => to_text(&runs, audit.others),
     })?;
     if runs.is_empty() {
-        return Err(format!("stream {} has no records of a verified run", args.target.stream));
+        return Err(format!("stream {} has no records of a verified run", args.stream));
     }
     Ok(if any { ExitCode::from(BAD) } else { ExitCode::SUCCESS })
 }
 
 /// Parents come before their children, and have what was written before.
-fn read_by_api(target: &Target, audit: &mut Audit) -> Result<(), String> {
-    let identity = target.identity()?;
-    let mut endpoint = Endpoint::new(&target.endpoint, target.ca.as_deref(), identity.as_ref())?;
-    for shard in endpoint.all_shards(&target.stream)? {
-        endpoint.read(&target.stream, &shard, &mut |data| audit.record(data))?;
+fn read_by_api(Args { server, stream, .. }: &Args, audit: &mut Audit) -> Result<(), String> {
+    let identity = server.identity()?;
+    let mut endpoint = Endpoint::new(&server.endpoint, server.ca.as_deref(), identity.as_ref())?;
+    for shard in endpoint.all_shards(stream)? {
+        endpoint.read(stream, &shard, &mut |data| audit.record(data))?;
     }
     Ok(())
 }
 
 /// The same over the native protocol, in TLS where the endpoint has it.
-fn read_natively(target: &Target, audit: &mut Audit) -> Result<(), String> {
-    let mut endpoint = client::Endpoint::at(&target.native);
-    if let Some(Identity { key_id, secret, token, .. }) = target.identity()? {
+fn read_natively(Args { server, stream, .. }: &Args, audit: &mut Audit) -> Result<(), String> {
+    let mut endpoint = client::Endpoint::at(&server.native);
+    if let Some(Identity { key_id, secret, token, .. }) = server.identity()? {
         endpoint.credentials = Some(Credentials { key_id, secret, session_token: token.unwrap_or_default() });
     }
-    if target.endpoint.starts_with("https://") {
-        endpoint.tls = Some(match &target.ca {
+    if server.endpoint.starts_with("https://") {
+        endpoint.tls = Some(match &server.ca {
             Some(file) => Tls::of_authorities(file)?,
             None => Tls::of_system()?,
         });
     }
-    let mut scan = Scan::open(endpoint, &target.stream).map_err(|error| error.to_string())?;
+    let mut scan = Scan::open(endpoint, stream).map_err(|error| error.to_string())?;
     for shard in scan.shards() {
         let mut failed = None;
         let take = |record: Record<'_>| {
