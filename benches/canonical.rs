@@ -26,6 +26,8 @@ mod input;
 mod kernel;
 #[path = "canonical/load.rs"]
 mod load;
+#[path = "canonical/memory.rs"]
+mod memory;
 #[path = "canonical/peer.rs"]
 mod peer;
 #[path = "canonical/server.rs"]
@@ -54,6 +56,7 @@ const WORKLOADS: &[Workload] = &[
     ("put_record", put_record),
     ("get_records", get_records),
     ("idle", idle),
+    ("memory", memory::run),
     ("restart", restart),
     ("trim", trim),
 ];

@@ -29,6 +29,13 @@ pub const SHARDS_PER_STREAM_MAX: usize = 10_000;
 /// Workers that `--workers` may ask for: each registers 128 MiB of log memory, and each ordered pair has a ring of messages.
 pub const WORKERS_ASKED_MAX: u16 = 128;
 
+/// What a worker has besides its pools, at most: some 30 KB for each connection with TLS, of which there are as many as slots of [`Limits::wire`]; 5 KB
+/// for each native client; producers, messages, latencies. Not the indexes of its logs, which grow with what is stored (256 MiB where there are
+/// 10,000 shards in 40,000 segments: `benches/life`).
+const BESIDES: u64 = 128 << 20;
+/// The program itself, its libraries, and what threads have of their own.
+pub const PROGRAM: u64 = 32 << 20;
+
 /// Sizes that follow from the machine, or from a test.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -135,6 +142,23 @@ impl Limits {
     /// Sockets that a worker's core knows: the ring's, then streams.
     pub const fn sockets(&self) -> u16 {
         self.connections + self.streams
+    }
+
+    /// Bytes of a worker's pools: all that it receives into, keeps, and sends from. They are taken from the kernel as they are first used, and not
+    /// given back.
+    pub const fn pools(&self) -> u64 {
+        let pools = self.layouts().0;
+        let (mut bytes, mut at) = (0, 0);
+        while at < POOLS {
+            bytes += pools[at].0 as u64 * pools[at].1 as u64;
+            at += 1;
+        }
+        bytes
+    }
+
+    /// Bytes of memory that a worker takes at most.
+    pub const fn memory(&self) -> u64 {
+        self.pools() + BESIDES
     }
 
     /// Slots and slot sizes of a worker's memory, in the order of [`crate::io::buffers::ALL_POOLS`].

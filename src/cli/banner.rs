@@ -2,6 +2,7 @@
 
 use super::{cores, size};
 use crate::io::device::Device;
+use crate::limits::Limits;
 use crate::worker::notice::Share;
 use crate::worker::scrub::{RATE_MAX, rate_for, show_time};
 use crate::worker::setup::WhenFull;
@@ -65,6 +66,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
         WhenFull::Trim => "when full, the oldest records make room",
     };
     let workers = facts.cores.len();
+    let memory = Limits::standard().with_logs(opened.logs.div_ceil(workers.max(1) as u32)).memory();
     let native = facts.native.map_or("off".to_string(), |address| address.to_string());
     let ack = match facts.seconds.is_empty() {
         true => "the record is durable on this one machine; it is not replicated: if its disks die, the records die",
@@ -91,6 +93,7 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
             size::show(opened.segment)
         ),
         drives(facts, opened.directories),
+        format!("  memory    {} a worker at most, taken as it is used", size::show(memory)),
         format!("  scrub     {}", scrub(facts, opened)),
         format!("  ack       {ack}"),
         String::new(),
@@ -195,6 +198,7 @@ mod tests {
             "0-1 (2 workers; companions on 2-3): one for each physical core; eth0 is at node 0\n",
             "/var/lib/penstock (opened: 3 streams, 12 records)",
             "36 GB: 24 h at 417 KB/s",
+            "  memory    1.6 GB a worker at most",
             "(FUA)",
             "110 µs",
             "verified within 14 days",
