@@ -6,6 +6,7 @@
 //! all of this is passed over.
 
 use super::Worker;
+use super::body::BODY_POOLS;
 use super::connection::{Connection, Phase};
 use super::notice::Notice;
 use super::serve::{Reply, Route};
@@ -55,11 +56,9 @@ pub struct Gate {
     keys: DerivedKeys,
     /// By reason: when it was told last, and how many refusals there had been.
     told: [(Mono, u64); Reason::ALL.len()],
-    /// Buffers of bodies that connections without a verified request hold, by pool.
+    /// Buffers of bodies that strangers hold, by pool.
     held: [usize; 3],
 }
-
-const BODY_POOLS: [Pool; 3] = [Pool::Small, Pool::Medium, Pool::Large];
 
 fn counter(reason: Reason) -> Counter {
     match reason {
@@ -157,14 +156,20 @@ impl Gate {
         }
     }
 
-    /// Whether a connection without a verified request may have another buffer of `pool`, which has `slots`: a quarter is for all of them.
+    /// Whether nothing is known that speaks for a connection: no request on it has been verified or, where there are no credentials, it has not
+    /// sent a body whole that took a buffer.
+    pub(super) fn is_stranger(&self, connection: &Connection) -> bool {
+        if self.has_credentials() { !connection.verified } else { !connection.earnest }
+    }
+
+    /// Whether a stranger may have another buffer of `pool`, which has `slots`: a quarter is for all of them.
     pub(super) fn may_hold(&self, pool: Pool, slots: u16) -> bool {
         BODY_POOLS.iter().position(|of| *of == pool).is_none_or(|at| self.held[at] < (slots as usize / 4).max(1))
     }
 
     /// A connection has got this buffer for its body.
     pub(super) fn hold(&mut self, connection: &mut Connection, body: Span) {
-        if self.has_credentials() && !connection.verified {
+        if self.is_stranger(connection) {
             connection.counted = Some(body.pool);
             self.held[place(body.pool)] += 1;
         }

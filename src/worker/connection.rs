@@ -15,8 +15,7 @@ use super::serve::{Reply, Route};
 use super::snapshot::SNAPSHOT_MS;
 use crate::http::chunked;
 use crate::http::http1::{self, Body, Bounds, Parsed};
-use crate::http::response::CONTINUE;
-use crate::io::buffers::{Buffers, Pool, Span};
+use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
 use crate::io::op::{Errno, Op, Ops, Socket};
 use crate::kinesis::error::{Error, Kind};
@@ -33,8 +32,8 @@ const BODY_BYTES_PER_MS: u64 = 100;
 const WORK_MS: u64 = 30_000;
 /// A reply must be taken within this time.
 const SEND_MS: u64 = 60_000;
-/// How long a client may go on sending a body that has been refused for its length.
-const DRAIN_MS: u64 = 2_000;
+/// How long a client may go on sending a body that has been refused for its length, or has to take an answer that ends one.
+pub(super) const DRAIN_MS: u64 = 2_000;
 
 impl Worker {
     pub(super) fn on_accepted(&mut self, result: Result<Socket, Errno>, ops: &mut Ops) {
@@ -71,8 +70,9 @@ impl Worker {
         let c = &mut self.connections.slots[socket.0 as usize];
         if c.phase != Phase::Free {
             (c.peer, c.secure, c.over) = (peer, secure, over);
-            c.verified |=
-                over.is_some_and(|(over, generation)| self.connections.vouched[over.0 as usize] == generation);
+            let is_same = |of: &[u32]| over.is_some_and(|(over, generation)| of[over.0 as usize] == generation);
+            c.verified |= is_same(&self.connections.vouched);
+            c.earnest |= is_same(&self.connections.proven);
         }
     }
 
@@ -92,16 +92,21 @@ impl Worker {
     /// Begins the end of a connection; its slot is free when the ring says that it is closed.
     pub(super) fn close(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
-        if !matches!(c.phase, Phase::Free | Phase::Closing) {
+        let before = c.phase;
+        if !matches!(before, Phase::Free | Phase::Closing) {
             c.phase = Phase::Closing;
             c.deadline = Mono(u64::MAX);
             ops.push(Op::Close { socket: Socket(slot as u32) });
             self.subscription_over(slot, Counter::SubscriptionsLost);
         }
+        if before == Phase::Unbuffered {
+            self.waits_no_more(slot);
+        }
     }
 
     pub(super) fn on_closed(&mut self, socket: Socket) {
         let c = &mut self.connections.slots[socket.0 as usize];
+        debug_assert_ne!(c.phase, Phase::Unbuffered, "closed without having been asked to be");
         c.phase = Phase::Free;
         c.check = None;
         self.gate.release(c);
@@ -127,7 +132,7 @@ impl Worker {
     }
 
     /// Asks for more bytes, where the phase wants them.
-    fn receive(&mut self, slot: u16, ops: &mut Ops) {
+    pub(super) fn receive(&mut self, slot: u16, ops: &mut Ops) {
         let whole = self.buffers.whole(Pool::Connection, slot);
         let c = &mut self.connections.slots[slot as usize];
         c.receiving = true;
@@ -153,7 +158,9 @@ impl Worker {
         };
         match (c.phase, c.body) {
             (Phase::Body | Phase::Chunks, Some(_)) => c.body_filled += bytes,
-            _ => c.filled += bytes,
+            // It has been ended in the middle of its body.
+            (_, Some(_)) => {}
+            (_, None) => c.filled += bytes,
         }
         if c.phase == Phase::Head && c.filled == bytes {
             c.since = now;
@@ -165,7 +172,7 @@ impl Worker {
     }
 
     /// Goes as far as the bytes that are there allow.
-    fn advance(&mut self, slot: u16, ops: &mut Ops) {
+    pub(super) fn advance(&mut self, slot: u16, ops: &mut Ops) {
         match self.connections.slots[slot as usize].phase {
             Phase::Head => self.read_head(slot, ops),
             Phase::Body => self.read_body(slot, ops),
@@ -199,6 +206,7 @@ impl Worker {
                 c.body_filled = (c.filled - c.head_len).min(c.body_len);
                 c.deadline = self.now.mono.plus_ms(REQUEST_MS + len as u64 / BODY_BYTES_PER_MS);
                 let chunked = body == Body::Chunked;
+                c.is_chunked = chunked;
                 c.phase = if chunked { Phase::Chunks } else { Phase::Body };
                 c.chunks = chunked::Decoder::new(self.limits.large.1 as usize);
                 c.continuing = expects && c.body_filled < c.body_len;
@@ -209,144 +217,12 @@ impl Worker {
                 if !fits && self.refuse_unread(slot, ops) {
                     return;
                 }
-                if !fits && !self.take_body(slot, chunked) {
-                    return;
-                }
-                self.begin_body(slot, ops);
+                self.begin_body(slot, fits, ops);
             }
         }
     }
 
-    /// The body has room: says so to a client that waits for the word, or reads on.
-    fn begin_body(&mut self, slot: u16, ops: &mut Ops) {
-        if self.connections.slots[slot as usize].continuing {
-            let from = self.buffers.whole(Pool::Reply, slot).first(CONTINUE.len() as u32);
-            self.buffers.bytes_mut(from).copy_from_slice(CONTINUE);
-            return ops.push(Op::Send { socket: Socket(slot as u32), from, then: None });
-        }
-        self.advance(slot, ops);
-    }
-
-    /// Finds a buffer for the body and moves into it what has been received; `false`: the connection waits for one.
-    fn take_body(&mut self, slot: u16, chunked: bool) -> bool {
-        let c = &mut self.connections.slots[slot as usize];
-        let len = if chunked { self.limits.large.1 as usize } else { c.body_len as usize };
-        let stranger = self.gate.has_credentials() && !c.verified;
-        let may = |pool, slots| !stranger || self.gate.may_hold(pool, slots);
-        let Some(body) = take_body(&mut self.buffers, len, may) else {
-            c.phase = Phase::Unbuffered;
-            c.chunks = chunked::Decoder::new(self.limits.large.1 as usize);
-            c.body_len = if chunked { u32::MAX } else { c.body_len };
-            self.connections.unbuffered.push_back(slot);
-            return false;
-        };
-        c.body = Some(body);
-        self.gate.hold(c, body);
-        c.body_len = if chunked { body.len } else { c.body_len };
-        c.body_filled = (c.filled - c.head_len).min(c.body_len);
-        let from = self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_filled);
-        c.filled = c.head_len;
-        let (from, to) = self.buffers.pair(from, body.first(c.body_filled));
-        to.copy_from_slice(from);
-        true
-    }
-
-    /// Lets connections go on that wait for a buffer, as far as there are some.
-    pub(super) fn buffer_waiting(&mut self, ops: &mut Ops) {
-        for _ in 0..self.connections.unbuffered.len() {
-            let Some(slot) = self.connections.unbuffered.pop_front() else { return };
-            let c = &mut self.connections.slots[slot as usize];
-            if c.phase != Phase::Unbuffered {
-                continue;
-            }
-            let chunked = c.body_len == u32::MAX;
-            c.phase = if chunked { Phase::Chunks } else { Phase::Body };
-            let stranger = self.gate.has_credentials() && !c.verified;
-            match self.take_body(slot, chunked) {
-                true => {}
-                // What strangers may hold is used up; others do not wait for them.
-                false if stranger => continue,
-                false => {
-                    // It went to the end of the queue: put it back in front, it is the next one's turn.
-                    self.connections.unbuffered.rotate_right(1);
-                    return;
-                }
-            }
-            self.begin_body(slot, ops);
-        }
-    }
-
-    fn read_body(&mut self, slot: u16, ops: &mut Ops) {
-        let c = &mut self.connections.slots[slot as usize];
-        if c.body.is_none() {
-            c.body_filled = (c.filled - c.head_len).min(c.body_len);
-        }
-        let (filled, whole) = (c.body_filled, c.body_filled == c.body_len);
-        self.feed_check(slot, filled);
-        match whole {
-            true => self.work(slot, ops),
-            false => self.receive(slot, ops),
-        }
-    }
-
-    fn read_chunks(&mut self, slot: u16, ops: &mut Ops) {
-        let c = &mut self.connections.slots[slot as usize];
-        let body = c.body.expect("chunks are read into a buffer of their own");
-        let bytes = self.buffers.bytes_mut(body.first(c.body_filled));
-        match c.chunks.decode(bytes) {
-            Ok(chunked::Progress::More { decoded }) if decoded as u32 == body.len => {
-                self.refuse(slot, 413, "The request body is too long.", ops)
-            }
-            Ok(chunked::Progress::More { decoded }) => {
-                c.body_filled = decoded as u32;
-                self.feed_check(slot, decoded as u32);
-                self.receive(slot, ops);
-            }
-            Err(refused) => self.refuse(slot, refused.status, refused.why, ops),
-            Ok(chunked::Progress::Done { decoded: len, rest: used }) => {
-                // What follows the last chunk is the next request: it goes back behind this one's head.
-                let rest = c.body_filled - used as u32;
-                let whole = self.buffers.whole(Pool::Connection, slot);
-                if c.head_len + rest > whole.len {
-                    return self.refuse(slot, 400, "Too much was sent ahead of the reply.", ops);
-                }
-                c.filled = c.head_len + rest;
-                c.body_len = len as u32;
-                let (from, to) = self.buffers.pair(body.part(used as u32, rest), whole.part(c.head_len, rest));
-                to.copy_from_slice(from);
-                self.feed_check(slot, len as u32);
-                self.work(slot, ops);
-            }
-        }
-    }
-
-    /// The text of the request's body.
-    pub(super) fn body_of(&self, slot: u16) -> Span {
-        let c = &self.connections.slots[slot as usize];
-        match c.body {
-            Some(body) => body.first(c.body_len),
-            None => self.buffers.whole(Pool::Connection, slot).part(c.head_len, c.body_len),
-        }
-    }
-
-    /// The request has been decoded and nothing reads its text any more: a buffer that it has to itself goes back, as its answer may have to wait.
-    pub(super) fn body_is_read(&mut self, slot: u16) {
-        self.gate.release(&mut self.connections.slots[slot as usize]);
-        let body = self.take_request_buffer(slot, 0);
-        body.into_iter().for_each(|span| self.buffers.give(span));
-    }
-
-    /// Takes the buffer that the request's body has to itself, if it is at least `size` bytes long: nothing reads the request any more.
-    pub(super) fn take_request_buffer(&mut self, slot: u16, size: usize) -> Option<Span> {
-        let body = &mut self.connections.slots[slot as usize].body;
-        let long_enough = body.is_some_and(|body| body.len as usize >= size);
-        let taken = if long_enough { body.take() } else { None }?;
-        // The head is all that is left of the request.
-        self.connections.slots[slot as usize].body_len = 0;
-        Some(taken)
-    }
-
-    fn work(&mut self, slot: u16, ops: &mut Ops) {
+    pub(super) fn work(&mut self, slot: u16, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         c.phase = Phase::Working;
         self.counters.latencies.record(Latency::Parsed, self.now.mono.0.saturating_sub(c.since.0));
@@ -356,6 +232,7 @@ impl Worker {
             Route::Snapshot(_) => SNAPSHOT_MS,
             _ => WORK_MS,
         });
+        self.note_earnest(slot);
         if self.authenticate(slot, ops) {
             self.dispatch(slot, ops);
         }
@@ -390,7 +267,7 @@ impl Worker {
     }
 
     /// A reply that HTTP itself gives; the connection ends with it.
-    fn refuse(&mut self, slot: u16, status: u16, why: &'static str, ops: &mut Ops) {
+    pub(super) fn refuse(&mut self, slot: u16, status: u16, why: &'static str, ops: &mut Ops) {
         let c = &mut self.connections.slots[slot as usize];
         (c.keep_alive, c.unread) = (false, status == 413);
         c.phase = Phase::Working;
@@ -522,12 +399,4 @@ impl Worker {
 /// How long a head may take.
 fn head_ms(gate: &Gate, connection: &Connection) -> u64 {
     if gate.has_credentials() && !connection.verified { STRANGER_HEAD_MS } else { REQUEST_MS }
-}
-
-/// A buffer for a body, as long as a quarter of its pool stays for replies; `may`: of which pools, by their slots.
-pub(super) fn take_body(buffers: &mut Buffers, len: usize, may: impl Fn(Pool, u16) -> bool) -> Option<Span> {
-    let spare = |b: &Buffers, pool| b.available(pool) > b.slots(pool) as usize / 4 && may(pool, b.slots(pool));
-    [Pool::Small, Pool::Medium, Pool::Large].into_iter().find_map(|pool| {
-        (buffers.slot_size(pool) as usize >= len && spare(buffers, pool)).then(|| buffers.take(pool))?
-    })
 }

@@ -1,6 +1,7 @@
 //! The table of a worker's connections: what is known of each.
 
 use super::access::Pass;
+use super::body::Unbuffered;
 use super::mailbox::ConnectionId;
 use super::serve::{Reply, Route};
 use crate::auth::verify::Check;
@@ -52,9 +53,11 @@ pub struct Connection {
     /// Of the body: its length, and what of it has been received.
     pub(super) body_len: u32,
     pub(super) body_filled: u32,
-    /// The buffer of a body that does not fit behind its head.
+    /// The buffer of a body that does not fit behind its head, since when it has that, or waits for one.
     pub(super) body: Option<Span>,
+    pub(super) body_since: Mono,
     pub(super) chunks: chunked::Decoder,
+    pub(super) is_chunked: bool,
     pub keep_alive: bool,
     /// The request was refused before its body was read: the client is sending it still.
     pub(super) unread: bool,
@@ -78,6 +81,8 @@ pub struct Connection {
     pub(super) pass: Pass,
     /// A request on it was signed by a user, or on another stream of the connection that carries it.
     pub(super) verified: bool,
+    /// A whole body that took a buffer has come on it, or on another stream of the connection that carries it.
+    pub(super) earnest: bool,
     /// The ring's socket that carries it, where it is a stream, and which connection has that number.
     pub(super) over: Option<(Socket, u32)>,
     /// The pool of its body's buffer, which counts among those of strangers.
@@ -100,10 +105,12 @@ pub struct Connections {
     pub(super) sockets: usize,
     /// By socket of the ring: which connection has had a verified request on one of its streams, by its generation.
     pub(super) vouched: Vec<u32>,
+    /// The same of bodies that took a buffer and were whole.
+    pub(super) proven: Vec<u32>,
     /// Sockets of the ring that carry streams, and are none of these.
     pub carriers: usize,
-    /// Slots that wait for a buffer, in order.
-    pub(super) unbuffered: VecDeque<u16>,
+    /// Those that wait for a buffer.
+    pub(super) unbuffered: Unbuffered,
     /// Replies that wait for a buffer.
     pub(super) unsent: VecDeque<(ConnectionId, Reply)>,
 }
@@ -119,7 +126,9 @@ pub(super) fn free(body_max: u32) -> Connection {
         body_len: 0,
         body_filled: 0,
         body: None,
+        body_since: Mono(0),
         chunks: chunked::Decoder::new(body_max as usize),
+        is_chunked: false,
         keep_alive: true,
         unread: false,
         route: Route::Health,
@@ -133,6 +142,7 @@ pub(super) fn free(body_max: u32) -> Connection {
         hashed: 0,
         pass: Pass::Nobody,
         verified: false,
+        earnest: false,
         over: None,
         counted: None,
         peer: None,
@@ -150,10 +160,20 @@ impl Connection {
 impl Connections {
     pub fn new(limits: &Limits) -> Connections {
         let slots: Vec<Connection> = (0..limits.sockets()).map(|_| free(limits.large.1)).collect();
-        let unbuffered = VecDeque::with_capacity(slots.len());
+        let unbuffered = Unbuffered::new(slots.len());
         let sockets = limits.connections as usize;
-        let vouched = vec![0; sockets];
-        Connections { slots, open: 0, streams: 0, sockets, vouched, carriers: 0, unbuffered, unsent: VecDeque::new() }
+        let (vouched, proven) = (vec![0; sockets], vec![0; sockets]);
+        Connections {
+            slots,
+            open: 0,
+            streams: 0,
+            sockets,
+            vouched,
+            proven,
+            carriers: 0,
+            unbuffered,
+            unsent: VecDeque::new(),
+        }
     }
 
     /// Sockets of the ring that are in use.

@@ -7,6 +7,7 @@ pub mod access;
 pub mod ack;
 mod ahead;
 pub mod append;
+mod body;
 pub mod boot;
 mod client_metrics;
 pub mod clock;
@@ -28,13 +29,13 @@ mod mirror;
 mod native;
 mod native_batch;
 mod native_bulk;
-mod native_pace;
 mod native_read;
 mod native_read_gather;
 mod native_read_send;
 mod native_receive;
 mod native_send;
 pub mod notice;
+mod pace;
 pub mod pinning;
 pub mod put;
 pub mod put_answer;
@@ -80,6 +81,7 @@ use hang::Hang;
 use mailbox::{ConnectionId, Mailboxes, Message};
 use native::Natives;
 use notice::Notice;
+use pace::Slow;
 use pinning::Pinning;
 use put::Puts;
 use rebalance::Rebalances;
@@ -144,6 +146,8 @@ pub struct Worker {
     /// Where recovery found that shards go on: (next number, arrival).
     found: BTreeMap<ShardKey, (u64, u64)>,
     connections: Connections,
+    /// Who was slow when somebody waited last.
+    slow: Vec<Slow>,
     natives: Natives,
     handovers: Handovers,
     gate: Gate,
@@ -223,6 +227,7 @@ impl Worker {
         if now.mono >= self.tick {
             self.tick = now.mono.plus_ms(TICK_MS);
             self.sweep_connections(ops);
+            self.keep_pace(ops);
             self.sweep_natives(ops);
             self.sweep_puts(ops);
             self.sweep_subscriptions(ops);

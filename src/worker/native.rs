@@ -7,7 +7,7 @@
 //!
 //! A connection has one batch at most on its way into a log, so its batches are stored in the order in which they came; any number, up to a bound,
 //! waits to be durable. Nothing is received while there is no room for an answer: a client that outruns the server, or reads nothing, fills its
-//! own socket. `native_receive.rs` has what comes, `native_pace.rs` what is done about those who are slow to say it, `native_batch.rs` the way of a batch, `native_send.rs` what goes.
+//! own socket. `native_receive.rs` has what comes, `pace.rs` what is done about those who are slow to say it, `native_batch.rs` the way of a batch, `native_send.rs` what goes.
 
 use super::Worker;
 use super::append::Appended;
@@ -480,7 +480,6 @@ impl Worker {
         const SLOW: Fault =
             Fault { code: Code::Lost, why: "A batch was not durable in time; it may be stored or not." };
         let now = self.now.mono;
-        self.natives_keep_pace();
         for place in 0..self.natives.slots.len() as u16 {
             let native = &self.natives.slots[place as usize];
             if matches!(native.phase, Phase::Free | Phase::Closing) {

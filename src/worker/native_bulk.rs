@@ -10,7 +10,7 @@
 
 use super::Worker;
 use super::native::{Native, Natives};
-use super::native_pace::{BEGUN, buffer_for};
+use super::pace::{BEGUN, buffer_for};
 use crate::io::buffers::{Buffers, Pool, Span};
 use crate::io::op::Ops;
 use crate::log::Log;

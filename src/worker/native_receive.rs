@@ -4,7 +4,7 @@ use super::Worker;
 use super::access::Pass;
 use super::native::{IDLE_MS, Phase};
 use super::native_batch::ACTION;
-use super::native_pace::BEGUN;
+use super::pace::BEGUN;
 use super::native_read::{READS, SUBSCRIBES};
 use crate::auth::ask::Resource;
 use crate::io::buffers::{Pool, Span};

@@ -8,6 +8,7 @@ use super::get::Gets;
 use super::handover::Handovers;
 use super::mailbox::Mailboxes;
 use super::native::Natives;
+use super::pace::slow_room;
 use super::pinning::Pinning;
 use super::put::Puts;
 use super::rebalance::Rebalances;
@@ -108,7 +109,6 @@ impl Worker {
             iterator_key: [0; 16],
             retention_hour: 3600,
             now: Now::default(),
-            buffers,
             loans,
             counters: counters[worker as usize].clone(),
             all_counters: counters,
@@ -130,6 +130,8 @@ impl Worker {
             shards: Shards::default(),
             found: BTreeMap::new(),
             connections: Connections::new(&limits),
+            slow: slow_room(&buffers),
+            buffers,
             natives: Natives::new(&limits),
             handovers: Handovers::default(),
             gate: Gate::default(),

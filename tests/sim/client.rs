@@ -219,6 +219,11 @@ impl Client {
                 role.chunk(call, &reply.body, shared);
                 continue;
             }
+            if reply.status == 408 {
+                // Its body came so slowly that others waited. The connection ends, as one that is cut off in the middle of a request.
+                assert!(!self.outstanding.is_empty(), "nothing was asked: {reply:?}");
+                return;
+            }
             let call = self.outstanding.pop_front().unwrap_or_else(|| panic!("a reply without a call: {reply:?}"));
             self.first += 1;
             shared.answered += 1;
