@@ -1,6 +1,7 @@
 //! `penstock::client` against the built program: what is put is read, once and in order, whatever happens to the server meanwhile.
 
 mod example;
+mod lost;
 mod secure;
 mod server;
 

@@ -5,3 +5,4 @@ mod hand;
 
 mod bench;
 mod bodies;
+mod natives;
