@@ -27,7 +27,7 @@ pub enum Family {
 }
 
 latencies! {
-    // From a request's first byte to its last.
+    // From a request's first byte, or a native batch's, to its last.
     Parsed Stage "parsed",
     // From a commit's first frame to its submission.
     Queued Stage "queued",
@@ -35,7 +35,7 @@ latencies! {
     Written Stage "written",
     // From there until it is durable with all before it.
     Durable Stage "durable",
-    // From when an answer is handed to the kernel until the kernel has it all.
+    // From when an answer, of a native batch too, is handed to the kernel until the kernel has it all.
     Sent Stage "sent",
     // From a record's arrival until the kernel has it all for a subscriber that had everything before it.
     Delivered Stage "delivered",
@@ -87,10 +87,15 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Counts one of `ns`. There is one writer: loads and stores are enough.
+    /// Counts one of `ns`.
     pub fn record(&self, latency: Latency, ns: u64) {
+        self.record_many(latency, ns, 1);
+    }
+
+    /// Counts `many` of `ns` each. There is one writer: loads and stores are enough.
+    pub fn record_many(&self, latency: Latency, ns: u64, many: u64) {
         let first = latency as usize * CELLS;
-        for (cell, more) in [(first + bucket(ns), 1), (first + BUCKETS, ns)] {
+        for (cell, more) in [(first + bucket(ns), many), (first + BUCKETS, ns.wrapping_mul(many))] {
             self.0[cell].store(self.0[cell].load(Relaxed).wrapping_add(more), Relaxed);
         }
     }
@@ -179,5 +184,8 @@ mod tests {
             assert!(counted.below(exponent).abs_diff(exact) <= 20_000 / 100, "2^{exponent}");
         }
         assert_eq!(Counted::of(workers.iter(), Latency::Sent).count, 0);
+        workers[0].record_many(Latency::Sent, 1_000, 3);
+        let sent = Counted::of(workers.iter(), Latency::Sent);
+        assert_eq!((sent.count, sent.sum_ns, sent.below(10)), (3, 3_000, 3));
     }
 }

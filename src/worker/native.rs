@@ -138,6 +138,9 @@ pub(super) struct Native {
     /// The message that is being received, and since when.
     pub header: Option<Header>,
     pub since: Option<Mono>,
+    /// When the first byte of the message came that has not been seen whole, and the last of all that have come.
+    pub first_byte: Option<Mono>,
+    pub last_byte: Mono,
     /// Its buffer where it does not fit into the slot, and how much of it is there.
     pub into: Option<Span>,
     pub into_filled: u32,
@@ -169,6 +172,8 @@ pub(super) struct Native {
     pub readers: Readers,
     pub outgoing: Option<Outgoing>,
     pub sending_since: Mono,
+    /// Batches whose answers are being sent.
+    pub sending_answers: u32,
     /// It is in the lists of `Natives`.
     pub stirred: bool,
     pub waiting: bool,
@@ -209,6 +214,8 @@ fn nobody() -> Native {
         filled: 0,
         header: None,
         since: None,
+        first_byte: None,
+        last_byte: Mono(0),
         into: None,
         into_filled: 0,
         starved: None,
@@ -231,6 +238,7 @@ fn nobody() -> Native {
         readers: Readers::default(),
         outgoing: None,
         sending_since: Mono(0),
+        sending_answers: 0,
         stirred: false,
         waiting: false,
         answering: false,

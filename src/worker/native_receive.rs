@@ -4,8 +4,8 @@ use super::Worker;
 use super::access::Pass;
 use super::native::{IDLE_MS, Phase};
 use super::native_batch::ACTION;
-use super::pace::BEGUN;
 use super::native_read::{READS, SUBSCRIBES};
+use super::pace::BEGUN;
 use crate::auth::ask::Resource;
 use crate::io::buffers::{Pool, Span};
 use crate::io::clock::Mono;
@@ -19,6 +19,7 @@ use crate::native::message::{self, Header, Kind};
 use crate::native::proof::{self, HASH};
 use crate::native::refusal::{Code, Fault};
 use crate::observe::counter::Counter;
+use crate::observe::latency::Latency;
 
 /// A message must be whole this long after its first byte, and for each 100 KB of it a second more.
 const MESSAGE_MS: u64 = 30_000;
@@ -44,6 +45,8 @@ impl Worker {
                 self.native_go_on(place, ops);
             }
             (Ok(bytes), _) => {
+                native.last_byte = self.now.mono;
+                native.first_byte = native.first_byte.or(Some(native.last_byte));
                 match native.into {
                     Some(_) => native.into_filled += bytes,
                     None => native.filled += bytes,
@@ -78,6 +81,7 @@ impl Worker {
                 None => self.native_message(place, ops),
             };
             let Some((header, body)) = message else { break };
+            self.native_parsed(place, &header);
             let native = &mut self.natives.slots[place as usize];
             if header.kind == Kind::Batch && native.is_ahead(header.shard) {
                 // It is there, and looked at again when one of them has been answered.
@@ -85,6 +89,8 @@ impl Worker {
                 break;
             }
             (native.header, native.since) = (None, None);
+            let more = native.into.is_none() && native.filled - native.start > header.stride;
+            native.first_byte = more.then_some(native.last_byte);
             match header.kind {
                 Kind::Batch => self.native_batch(place, &header, body),
                 _ => {
@@ -94,6 +100,14 @@ impl Worker {
             }
         }
         self.native_readers_go_on(place, ops);
+    }
+
+    /// A message is whole, and is seen to be for the first time or again.
+    fn native_parsed(&mut self, place: u16, header: &Header) {
+        let native = &mut self.natives.slots[place as usize];
+        if let Some(first_byte) = native.first_byte.take().filter(|_| header.kind == Kind::Batch) {
+            self.counters.latencies.record(Latency::Parsed, native.last_byte.0.saturating_sub(first_byte.0));
+        }
     }
 
     /// The next message, if it is whole; if not, more is received.

@@ -34,6 +34,8 @@ impl Worker {
         let native = &mut self.natives.slots[place as usize];
         native.sending = false;
         if sent && !matches!(native.phase, Phase::Free | Phase::Closing) {
+            let ns = self.now.mono.0.saturating_sub(native.sending_since.0);
+            self.counters.latencies.record_many(Latency::Sent, ns, native.sending_answers as u64);
             self.native_frames_sent(place);
         }
         match self.natives.slots[place as usize].phase {
@@ -103,6 +105,7 @@ impl Worker {
         if let Some(number) = pong.take_if(|_| len + HEADER <= out.len()) {
             len += seal_header(&mut out[len..], Header { number, ..blank(Kind::Pong) });
         }
+        native.sending_answers = 0;
         let mut blocked = Blocked { shards: [ShardKey(0); UNANSWERED], count: 0 };
         native.answers.retain(|answer| {
             let wrote = blocked.passes(answer.shard).then(|| write_answer(answer, acks, &mut out[len..]));
@@ -111,6 +114,7 @@ impl Worker {
                 return true;
             };
             len += wrote;
+            native.sending_answers += 1;
             count(answer, acks, counters);
             counters.latencies.record(Latency::NativeBatch, now.mono.0.saturating_sub(answer.since.0));
             false

@@ -9,6 +9,7 @@ import resource
 import shutil
 import socket
 import threading
+import time
 
 from appliance import TOP, ApiTest, Appliance, Starts, eventually, new_directory
 from native_client import (
@@ -187,6 +188,31 @@ class Storing(NativeTest):
         connection.put([("", b"x")])
         after = [counted(name) for name in names]
         self.assertEqual([b - a for a, b in zip(before, after)], [2, 1, 2, 1])
+
+    def test_each_stage_of_a_batch_is_timed(self):
+        def timed():
+            text = self.api.get("/metrics")[1]
+            found = re.findall(r'^penstock_stage_seconds_(count|sum){stage="(\w+)"} (\S+)$', text, re.MULTILINE)
+            return {(what, stage): float(value) for what, stage, value in found}
+
+        connection = self.connect(self.stream())
+        connection.put([("k", b"x")])
+        before = timed()
+        for number in range(1, 20):
+            connection.put([("k", b"x")], 0, number)
+        # What comes in two parts has taken as long as lies between them.
+        wire = connection.batch([("k", b"x")], 0, 20)
+        connection.socket.sendall(wire[:100])
+        time.sleep(0.3)
+        connection.socket.sendall(wire[100:])
+        self.assertEqual(connection.receive().kind, ACK)
+        after = timed()
+        more = {key: after[key] - before[key] for key in before}
+        # One of the two requests for the figures counts as well: the second is parsed, the first has been sent.
+        self.assertEqual([more["count", stage] for stage in ("parsed", "sent")], [21, 21])
+        for stage in ("queued", "written", "durable"):
+            self.assertGreaterEqual(more["count", stage], 20, stage)
+        self.assertGreater(more["sum", "parsed"], 0.2)
 
 
 class Resharding(NativeTest):
