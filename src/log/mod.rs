@@ -66,7 +66,7 @@ use footer::{Summary, footer_room};
 use format::{FrameKind, Position, ShardKey};
 use index::{Building, Room};
 use policy::Policy;
-use producers::{Claim, Producers, Verdict, most_entries};
+use producers::{Claim, Gone, Producers, Verdict, most_entries};
 pub use reclaim::{LiveSegment, Reclaim};
 use recover::Recovery;
 use relocate::Relocation;
@@ -476,6 +476,11 @@ impl Log {
         let mut table = vec![0; self.producers.encoded(Some(shard))];
         self.producers.encode(Some(shard), &mut table);
         table
+    }
+
+    /// Before it recovers: nobody asks what producers have sent to the shards for which `gone` says so.
+    pub fn pass_over_producers(&mut self, gone: Box<Gone>) {
+        self.producers.pass_over(Some(gone));
     }
 
     /// Nobody asks any more what producers have sent to the shards for which `gone` says so.

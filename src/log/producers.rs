@@ -145,7 +145,12 @@ pub struct Producers {
     newest: u32,
     /// Entries at most.
     most: usize,
+    /// During recovery: shards of which nothing is taken in.
+    gone: Option<Box<Gone>>,
 }
+
+/// Whether a shard has gone, and its number is never used again.
+pub type Gone = dyn Fn(ShardKey) -> bool + Send;
 
 /// A producer without its epoch, in a shard.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -172,6 +177,7 @@ impl Producers {
             oldest: NONE,
             newest: NONE,
             most,
+            gone: None,
         }
     }
 
@@ -324,6 +330,17 @@ impl Producers {
         }
     }
 
+    /// From now on nothing is taken in of the shards for which `gone` says so; `None`: of all it is. What was forgotten of them before a restart lies
+    /// in the log still, and would take the places of others.
+    pub fn pass_over(&mut self, gone: Option<Box<Gone>>) {
+        self.gone = gone;
+    }
+
+    /// Whether nothing is taken in of a shard.
+    pub fn passes_over(&self, shard: ShardKey) -> bool {
+        self.gone.as_ref().is_some_and(|gone| gone(shard))
+    }
+
     /// Forgets the shards for which `gone` says so: their numbers are never used again.
     pub fn forget(&mut self, gone: impl Fn(ShardKey) -> bool) {
         let mut at = self.oldest;
@@ -380,6 +397,9 @@ impl Producers {
     fn adopt(&mut self, entry: &ArchivedEntryV1, until: Position) {
         let (shard, producer) = (ShardKey(entry.shard.to_native()), entry.producer.to_native());
         let (number, id) = (entry.number.to_native(), id_of(shard, producer));
+        if self.passes_over(shard) {
+            return;
+        }
         let place = match self.by_id.get(&id) {
             Some(&place) => {
                 let arrival = entry.batches[number as usize % KEPT].arrival.to_native();

@@ -16,17 +16,19 @@ use crate::catalog::change::Change;
 use crate::catalog::identity::Identity;
 use crate::catalog::journal::{self, Catalog, JOURNAL_BYTES};
 use crate::catalog::place::LogPlace;
-use crate::catalog::state::State;
+use crate::catalog::state::{State, StreamStatus};
 use crate::io::buffers::Pool;
 use crate::io::clock::Wall;
 use crate::io::op::{Errno, FileName, Op, Ops, Token};
 pub use crate::log::directories::SEGMENTS_MIN;
 use crate::log::directories::{Recognised, SEGMENT_MIN, divide, logs_wanted};
+use crate::log::format::ShardKey;
 use crate::log::identity::Identities;
+use crate::log::producers::Gone;
 use crate::log::steps::Staged;
 use crate::log::superblock::{self, Directory, Superblock, Superblocks};
 use crate::log::{self, Log};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most bytes of a segment that is not chosen by hand, and the segments of a log that are aimed at.
 const SEGMENT_MAX: u64 = 1 << 30;
@@ -353,6 +355,7 @@ impl Worker {
     fn recover_log(&mut self, at: usize, ops: &mut Ops) {
         let memory = self.buffers.whole(Pool::Log, 0);
         if let Some(log) = self.logs.get_mut(at) {
+            log.pass_over_producers(gone(&self.view));
             let live = self.view.live.get(&log.settings().number);
             log.recover(live.map_or(&[][..], Vec::as_slice), memory, ops);
         }
@@ -454,4 +457,14 @@ impl Worker {
         self.tick = self.now.mono;
         ops.push(Op::Accept);
     }
+}
+
+/// Which shards have gone, with their streams or as the last of their records has expired. One of a stream whose number the catalog never gave out is
+/// damage of the catalog, and is kept.
+fn gone(state: &State) -> Box<Gone> {
+    let next = state.next_stream;
+    let streams = state.streams.values().filter(|stream| stream.status != StreamStatus::Deleting);
+    let there: BTreeSet<ShardKey> =
+        streams.flat_map(|stream| stream.shards.keys().map(|shard| ShardKey::new(stream.number, *shard))).collect();
+    Box::new(move |shard| shard.stream() < next && !there.contains(&shard))
 }

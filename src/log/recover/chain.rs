@@ -236,10 +236,9 @@ impl Log {
                         self.damaged(r, r.candidates[at.candidate].file, position, why);
                     }
                 }
-                _ if header.kind != CommitKind::Moved && frame.producer != 0 && frame.count > 0 => {
-                    self.producers.stored(&frame, Position(0));
-                }
-                _ => {}
+                _ if header.kind == CommitKind::Moved || frame.producer == 0 || frame.count == 0 => {}
+                _ if self.producers.passes_over(frame.shard) => {}
+                _ => self.producers.stored(&frame, Position(0)),
             }
         }
     }

@@ -397,6 +397,7 @@ impl Log {
         self.durable = r.end;
         self.vouched = r.vouched;
         self.unvouched = self.active && !matches!(r.last, Some((CommitKind::Vouch | CommitKind::Stopped, _)) | None);
+        self.producers.pass_over(None);
         self.phase = Phase::Recovered;
         self.events.push_back(Event::Recovered { records: self.records(), torn: r.torn });
     }

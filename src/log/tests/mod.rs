@@ -73,6 +73,8 @@ struct Rig {
     passed_over: Vec<(FileName, Position)>,
     /// Of a mirror: what recovery is given of a file that it asks for.
     other_half: Option<Disk>,
+    /// A shard that has gone, for the next start.
+    gone: Option<ShardKey>,
 }
 
 impl Rig {
@@ -107,6 +109,7 @@ impl Rig {
             segment,
             passed_over: Vec::new(),
             other_half: None,
+            gone: None,
         }
     }
 
@@ -218,6 +221,8 @@ impl Rig {
 
     fn recover(&mut self) {
         let mut ops = Vec::new();
+        let gone = self.gone;
+        self.log.pass_over_producers(Box::new(move |shard| Some(shard) == gone));
         self.log.recover(&self.live.clone(), self.log.settings().memory, &mut ops);
         self.take(ops);
         while !self.pending.is_empty() {

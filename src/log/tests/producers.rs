@@ -252,3 +252,41 @@ fn a_damaged_table_is_told_and_no_batch_is_taken_for_the_next_one() {
     let unknown = Verdict::Rejected(Rejection::Unknown);
     assert_eq!(rig.log.judge(&source.next(), Wall(rig.now)), unknown);
 }
+
+#[test]
+fn what_was_forgotten_with_its_stream_takes_no_place_from_others_after_a_restart() {
+    for table_knows in [false, true] {
+        let mut rig = Rig::new(false);
+        rig.boot();
+        let half = rig.log.producers.most() as u64 / 2;
+        let append = |shard, rig: &mut Rig| -> Vec<Source> {
+            let sources = (0..half).map(|id| Source { shard, id, epoch: 1, sent: Vec::new() });
+            let sent = sources.map(|mut source| {
+                assert!(source.append(rig));
+                rig.settle();
+                source.ack(rig.log.durable());
+                source
+            });
+            sent.collect()
+        };
+        let mut early = append(0, &mut rig);
+        append(1, &mut rig);
+        if table_knows {
+            // The next segment begins with the table.
+            rig.log.seal_segment();
+            assert!(early[0].append(&mut rig));
+            rig.settle();
+            early[0].ack(rig.log.durable());
+        }
+        let gone = ShardKey::new(7, 1);
+        rig.log.forget_producers(|shard| shard == gone);
+        let mut late = append(2, &mut rig);
+        rig.gone = Some(gone);
+        rig.restart(rig.disk.clone());
+        for source in early.iter_mut().chain(&mut late) {
+            assert!(source.sent.iter().all(|sent| sent.acked));
+            source.check(&rig.log, rig.now);
+        }
+        assert_eq!(rig.log.producers.len() as u64, half * 2);
+    }
+}
