@@ -17,7 +17,9 @@ use crate::native::welcome::{ShardLine, Welcome, decode_shards};
 const PRODUCER_WINDOW: u32 = 8;
 /// Where the second message of a greeting goes: the first must stay as it is.
 const SECOND: u32 = 8 << 10;
-/// Room that both need.
+/// Where a Ping goes: a Map that is wanted while it is being sent leaves it as it is.
+const PING: u32 = 12 << 10;
+/// Room that all of them need.
 pub const CONTROL: u32 = 16 << 10;
 /// ns without a message after which a Ping is sent: a third of what servers allow.
 pub const QUIET_NS: u64 = 20_000_000_000;
@@ -142,10 +144,10 @@ impl Native {
 
     /// A message without a body waits to be sent.
     pub fn say(&mut self, kind: Kind, control: Span, buffers: &mut Buffers) {
-        let second = control.part(SECOND, BLOCK);
-        let out = buffers.bytes_mut(second);
+        let place = control.part(if kind == Kind::Ping { PING } else { SECOND }, BLOCK);
+        let out = buffers.bytes_mut(place);
         let len = self.seal(out, blank(kind), 0);
-        self.pending = Some(second.first(len));
+        self.pending = Some(place.first(len));
     }
 
     /// Asks for the map of shards, which comes instead of a greeting's.
@@ -235,5 +237,34 @@ impl Native {
         made.header.producer = self.producer;
         let place = span.part(self.lead() as u32, HEADER as u32);
         made.header.encode(buffers.bytes_mut(place).first_chunk_mut().expect("64 bytes"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::buffers::{Layouts, Pool};
+    use crate::log::format::header_at;
+
+    #[test]
+    fn a_map_that_is_wanted_leaves_a_ping_on_its_way_as_it_is() {
+        let mut pools = [(0, 4096); 9];
+        pools[Pool::Reply as usize] = (1, CONTROL);
+        let mut buffers = Buffers::new(0, Layouts(pools));
+        let control = buffers.whole(Pool::Reply, 0);
+        for bulk in [false, true] {
+            let mut native = Native { stage: Stage::Ready, bulk, ..Native::new(0, bulk) };
+            native.say(Kind::Ping, control, &mut buffers);
+            let ping = native.pending.take().expect("it is being sent now");
+            let before = buffers.bytes(ping).to_vec();
+            native.say_map(control, &mut buffers);
+            let map = native.pending.expect("it waits");
+            assert_eq!(buffers.bytes(ping), before);
+            let kind = |span| {
+                let header = header_at(buffers.bytes(span), native.lead()).expect("a header");
+                Header::decode(header).expect("a message").kind
+            };
+            assert_eq!([ping, map].map(kind), [Kind::Ping, Kind::Map]);
+        }
     }
 }
