@@ -73,7 +73,7 @@ pub fn caches(devices: &[(PathBuf, Device)]) -> Vec<String> {
 pub fn checks(profile: Profile, data: &Path, say: &dyn Fn(&str)) {
     let root = Root::host();
     let topology = discover::topology(&root);
-    let placement = place(&topology);
+    let placement = place(&topology, profile);
     let data = data.to_string_lossy();
     let host = Host { root: &root, topology: &topology, placement: &placement, profile, data: &data };
     check::run(&host).iter().filter(|outcome| matters(outcome, profile)).for_each(|outcome| say(&line(outcome)));

@@ -77,13 +77,14 @@ pub struct Args {
     native: Native,
     #[command(flatten)]
     tls: TlsArgs,
-    /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four]
+    /// Cores for the workers, as 0,2-5 [default: each physical core, less one when there are more than four, or for latency one of eight]
     #[arg(long, value_name = "LIST", value_parser = parse_cores)]
     cores: Option<Cores>,
     /// Number of workers [default: one for each core]; fewer take the first cores, more share them in turn, each with memory of its own
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=WORKERS_ASKED_MAX as i64))]
     workers: Option<u16>,
-    /// What this host is for: `latency` keeps cores from deep sleep for as long as it serves (/dev/cpu_dma_latency); which checks are told of.
+    /// What this host is for: `latency` keeps cores from deep sleep for as long as it serves (/dev/cpu_dma_latency), and leaves cores to interrupts;
+    /// which checks are told of.
     /// The default takes nothing from other programs; `tune` readies a host for latency by default, so give --profile latency on one that it has
     #[arg(long, value_enum, default_value = "throughput")]
     profile: Goal,
@@ -179,7 +180,9 @@ pub fn run(args: Args) -> Result<(), String> {
     let credentials = args.access.open(&args.addresses())?;
     process::raise_limits();
     probe::kernel().map_err(|missing| missing.to_string())?;
-    let chosen = cores::choose(args.cores.as_ref().map(|cores| cores.0.clone()), args.workers.map(usize::from))?;
+    let profile = args.profile.profile();
+    let asked = args.cores.as_ref().map(|cores| cores.0.clone());
+    let chosen = cores::choose(asked, args.workers.map(usize::from), profile)?;
     let random = || process::random().map_err(|error| format!("no random bytes from the kernel: {error}"));
     let id = random()?;
     let id = u64::from_le_bytes(id[..8].try_into().expect("8 of 32 bytes")).max(1);
@@ -210,7 +213,6 @@ pub fn run(args: Args) -> Result<(), String> {
         canary: Canary::default(),
         no_epoch_bump: false,
     };
-    let profile = args.profile.profile();
     let mut reasons = chosen.reasons;
     let _awake = keep_awake(profile, &mut reasons);
     let facts = Facts {

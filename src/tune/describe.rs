@@ -2,6 +2,7 @@
 
 use super::check::Host;
 use super::drivers;
+use super::placement::Interrupts;
 use super::plan::Plan;
 use super::topology::{Drive, Nic};
 use std::collections::BTreeSet;
@@ -31,7 +32,13 @@ pub fn text(host: &Host, plan: &Plan) -> String {
     let workers: Vec<usize> = host.placement.workers.iter().map(|worker| worker.core).collect();
     let companions: Vec<usize> = host.placement.workers.iter().map(|worker| worker.companion).collect();
     out += &format!("\n[placement]\nworkers = {}\ncompanions = {}\n", numbers(&workers), numbers(&companions));
-    out += &format!("housekeeping = {}\n\n[values]\n", numbers(&host.placement.housekeeping));
+    // Empty: beside workers.
+    let kept = match &host.placement.interrupts {
+        Interrupts::Beside => &[][..],
+        Interrupts::Away(kept) => kept,
+    };
+    out += &format!("housekeeping = {}\ninterrupts = {}\n", numbers(&host.placement.housekeeping), numbers(kept));
+    out += "\n[values]\n";
     let mut told = BTreeSet::new();
     for value in &plan.values {
         // Numbers of interrupts are given anew at each start of a host.

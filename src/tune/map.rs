@@ -1,8 +1,9 @@
 //! The host and the placement as text.
 
 use super::cores::show;
-use super::placement::Placement;
+use super::placement::{Interrupts, Placement};
 use super::topology::{Interrupt, Node, Topology};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// The whole map.
@@ -64,10 +65,13 @@ pub fn role(core: usize, placement: &Placement) -> String {
     let worker = placement.workers.iter().position(|worker| worker.core == core);
     let companions = placement.workers.iter().enumerate().filter(|(_, worker)| worker.companion == core);
     let companions: Vec<usize> = companions.map(|(index, _)| index).collect();
+    let kept = matches!(&placement.interrupts, Interrupts::Away(kept) if kept.contains(&core));
     match (worker, companions.is_empty()) {
         (Some(index), true) => format!("worker {index}"),
         (Some(index), false) => format!("worker {index} and its companion"),
+        (None, false) if kept => format!("companion of {}, interrupts", show(&companions)),
         (None, false) => format!("companion of {}", show(&companions)),
+        (None, true) if kept => "interrupts".to_string(),
         (None, true) if placement.housekeeping.contains(&core) => "housekeeping".to_string(),
         (None, true) => "not ours".to_string(),
     }
@@ -121,6 +125,13 @@ fn show_placement(out: &mut String, placement: &Placement) {
         line(out, &format!("  worker {index}: core {core}, {node}; companion on {companion}"));
     }
     line(out, &format!("  housekeeping: {}", some(&placement.housekeeping)));
+    let kept = match &placement.interrupts {
+        Interrupts::Beside => "beside workers".to_string(),
+        Interrupts::Away(kept) => show(&kept.iter().copied().collect::<BTreeSet<usize>>()),
+    };
+    if !placement.workers.is_empty() {
+        line(out, &format!("  interrupts: {kept}"));
+    }
     placement.reasons.iter().for_each(|reason| line(out, &format!("  {reason}")));
 }
 

@@ -92,6 +92,7 @@ fn colour(role: &str) -> &'static str {
         Some("worker") => "#9cc4ee",
         Some("companion") => "#d6e6f7",
         Some("housekeeping") => "#e4e4e4",
+        Some("interrupts") => "#cfe8cf",
         _ => "#ffffff",
     }
 }

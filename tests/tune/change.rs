@@ -28,7 +28,7 @@ pub fn disk(tree: &Path) -> Disk {
 pub fn planned(tree: &Path, profile: Profile, choice: &Choice) -> Plan {
     let root = Root::recorded(tree).expect("it has been unfolded");
     let topology = discover::topology(&root);
-    let placement = place(&topology);
+    let placement = place(&topology, profile);
     let host = Host { root: &root, topology: &topology, placement: &placement, profile, data: DATA };
     plan(&host, &mut disk(tree), choice)
 }
@@ -40,7 +40,7 @@ fn statuses(tree: &Path) -> BTreeMap<&'static str, Status> {
 pub fn statuses_for(tree: &Path, profile: Profile) -> BTreeMap<&'static str, Status> {
     let root = Root::recorded(tree).expect("it has been unfolded");
     let topology = discover::topology(&root);
-    let placement = place(&topology);
+    let placement = place(&topology, profile);
     let host = Host { root: &root, topology: &topology, placement: &placement, profile, data: DATA };
     check::run(&host).iter().map(|outcome| (outcome.check.id, outcome.status)).collect()
 }
@@ -168,8 +168,8 @@ fn described_hosts_are_as_they_were() {
         let tree = unfold(&entries(host), &format!("describe-{host}"));
         let root = Root::recorded(&tree.0).expect("it has been unfolded");
         let topology = discover::topology(&root);
-        let placement = place(&topology);
         let profile = Profile::Latency;
+        let placement = place(&topology, profile);
         let host_files = Host { root: &root, topology: &topology, placement: &placement, profile, data: DATA };
         let plan = plan(&host_files, &mut disk(&tree.0), &Choice::default());
         let head = "# Made up after a host of this kind, not taken from one; `penstock tune describe` prints yours.\n";

@@ -18,6 +18,7 @@ mod tree;
 
 use penstock::tune::check::{self, Host, Profile, Status};
 use penstock::tune::placement::place;
+use penstock::tune::plan::Choice;
 use penstock::tune::root::Root;
 use penstock::tune::{discover, map, report, svg};
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,7 +76,7 @@ struct Said {
 fn say(tree: &Unfolded, profile: Profile) -> Said {
     let root = Root::recorded(&tree.0).expect("it has been unfolded");
     let topology = discover::topology(&root);
-    let placement = place(&topology);
+    let placement = place(&topology, profile);
     let host = Host { root: &root, topology: &topology, placement: &placement, profile, data: DATA };
     let outcomes = check::run(&host);
     Said {
@@ -228,6 +229,59 @@ fn a_check_takes_no_root() {
     let differing: Vec<_> =
         differing.filter(|(id, _)| !own.iter().chain(&counts).any(|own| id.trim_matches('"') == *own)).collect();
     assert!(differing.is_empty(), "{differing:?}");
+}
+
+/// Map, picture, plan, description and checks have it from one placement.
+#[test]
+fn a_profile_decides_where_interrupts_go() {
+    let tree = unfold(&entries("xeon-mlx5"), "interrupts");
+    let program = |what: &str, profile: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penstock"));
+        let output = command.args(["tune", what, "--profile", profile, "--root"]).arg(&tree.0).output();
+        String::from_utf8(output.expect("it runs").stdout).expect("text")
+    };
+    let placed = |profile| {
+        let plan =
+            change::planned(&tree.0, profile, &Choice { only: vec!["nic-interrupts".into()], ..Choice::default() });
+        let number = |path: &str| path.split('/').nth(3).and_then(|number| number.parse::<usize>().ok());
+        let moved = plan.values.iter().map(|value| (number(&value.knob.path), value.knob.value.clone()));
+        moved.collect::<Vec<_>>()
+    };
+    let on = |cores: [usize; 8]| (121..).map(Some).zip(cores.map(|core| core.to_string())).collect::<Vec<_>>();
+    assert_eq!(placed(Profile::Latency), on([6, 7, 22, 23, 6, 7, 22, 23]));
+    for profile in [Profile::Throughput, Profile::Ci] {
+        assert_eq!(placed(profile), on([16, 17, 18, 19, 20, 21, 22, 23]));
+    }
+    let (latency, throughput) = (program("map", "latency"), program("map", "throughput"));
+    assert!(
+        latency.contains("\n  core 6 interrupts, 22 interrupts\n") && latency.contains("\n  interrupts: 6-7,22-23\n")
+    );
+    assert!(throughput.contains("\n  core 6 worker 6, 22 companion of 6\n"), "{throughput}");
+    assert!(throughput.contains("\n  interrupts: beside workers\n"), "{throughput}");
+    assert!(say(&tree, Profile::Latency).svg.contains(">22 interrupts<"));
+    assert!(!say(&tree, Profile::Throughput).svg.contains(">22 interrupts<"));
+    assert!(program("describe", "latency").contains("\ninterrupts = [6, 7, 22, 23]\n"));
+    assert!(program("describe", "throughput").contains("\ninterrupts = []\n"));
+    // Where packets arrive no core sleeps, as none does where they go.
+    let awake = |profile| {
+        let plan =
+            change::planned(&tree.0, profile, &Choice { with: vec!["sleep-states".into()], ..Choice::default() });
+        let core = |path: &str| path.contains("/cpu22/cpuidle/");
+        plan.values.iter().any(|value| core(&value.knob.path))
+    };
+    assert!(awake(Profile::Latency) && !awake(Profile::Throughput));
+    // What is well placed for the one is not for the other.
+    let status = |cores: &str, profile| {
+        let mut entries = entries("xeon-mlx5");
+        entries.extend(read(&format!("proc/irq/{{121-128}}/effective_affinity_list = {cores}\n"), &load));
+        let said = say(&unfold(&entries, "placed"), profile).statuses;
+        ["nic-interrupts", "nic-interrupts-spread"]
+            .map(|name| said.iter().find(|(id, _)| *id == name).expect("there").1)
+    };
+    assert_eq!(status("{-105}", Profile::Throughput), [Status::Ok, Status::Ok], "16 to 23");
+    assert_eq!(status("{-105}", Profile::Latency), [Status::Warn, Status::Ok], "beside workers");
+    assert_eq!(status("22", Profile::Latency), [Status::Ok, Status::Warn], "all on one");
+    assert_eq!(status("22", Profile::Throughput), [Status::Ok, Status::Warn]);
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl Files {
 fn environment(data: Option<&Path>) -> Value {
     let root = Root::host();
     let topology = discover::topology(&root);
-    let placement = place(&topology);
+    let placement = place(&topology, Profile::Latency);
     let shown = data.map(|data| data.display().to_string()).unwrap_or_else(|| "/".to_string());
     let outcomes = check::run(&Host {
         root: &root,

@@ -161,7 +161,7 @@ pub fn with_plan<T>(
         return Err(format!("there is no check {strange}; `penstock tune check` lists all"));
     }
     let topology = discover::topology(root);
-    let placement = place(&topology);
+    let placement = place(&topology, profile.profile());
     let data = data_directory(data.as_deref(), here)?;
     let host = Host { root, topology: &topology, placement: &placement, profile: profile.profile(), data: &data };
     let plan = plan::plan(&host, hands, &choice);

@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn the_check_of_the_space_takes_the_answer() {
         let topology = Topology::default();
-        let placement = place(&topology);
+        let placement = place(&topology, Profile::Latency);
         let status = |space: fn(&str) -> io::Result<Said>, data: &str| {
             let root = Root::host().with_facts(Facts { space, clock });
             let profile = Profile::Latency;

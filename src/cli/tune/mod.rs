@@ -37,6 +37,8 @@ pub struct Args {
 enum What {
     /// Shows nodes, cores, caches, NICs and drives with their queues and interrupts, and which thread of penstock would run where.
     Map {
+        #[arg(long, value_enum, default_value = "latency", help = GOAL_HELP)]
+        profile: Goal,
         /// Write it as a picture into this file as well
         #[arg(long, value_name = "FILE")]
         svg: Option<PathBuf>,
@@ -118,8 +120,8 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
     };
     let here = args.root.is_none();
     match &args.what {
-        What::Map { svg } => {
-            map(&root, svg.as_deref())?;
+        What::Map { profile, svg } => {
+            map(&root, profile.profile(), svg.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
         What::Check { profile, json, data } => {
@@ -153,9 +155,9 @@ impl Goal {
     }
 }
 
-fn map(root: &Root, picture: Option<&Path>) -> Result<(), String> {
+fn map(root: &Root, profile: Profile, picture: Option<&Path>) -> Result<(), String> {
     let topology = discover::topology(root);
-    let placement = place(&topology);
+    let placement = place(&topology, profile);
     if let Some(file) = picture {
         let written = std::fs::write(file, svg::draw(&topology, &placement));
         written.map_err(|error| format!("--svg {}: {error}", file.display()))?;
@@ -165,7 +167,7 @@ fn map(root: &Root, picture: Option<&Path>) -> Result<(), String> {
 
 fn run_checks(root: &Root, profile: Profile, json: bool, data: &str) -> Result<ExitCode, String> {
     let topology = discover::topology(root);
-    let placement = place(&topology);
+    let placement = place(&topology, profile);
     let outcomes = check::run(&Host { root, topology: &topology, placement: &placement, profile, data });
     print(&match json {
         true => format!("{:#}\n", report::json(profile, &outcomes)),

@@ -4,6 +4,7 @@ use super::print;
 use crate::io::buffers::Pool;
 use crate::io::{ethtool, process, trial};
 use crate::limits::Limits;
+use crate::tune::check::Profile;
 use crate::tune::discover;
 use crate::tune::placement::place;
 use crate::tune::root::Root;
@@ -233,7 +234,8 @@ fn gathers(nic: &Nic) -> Result<String, String> {
 fn buffers(topology: &Topology) -> Way {
     let (slots, size) = Limits::standard().layouts().0[Pool::Log as usize];
     let bytes = usize::from(slots) * size as usize;
-    let workers = place(topology).workers.len().max(1) as u64;
+    // The profile that has the most workers.
+    let workers = place(topology, Profile::Throughput).workers.len().max(1) as u64;
     let (each, all) = (bytes as u64 >> 20, workers * bytes as u64);
     let remedy = "LimitMEMLOCK=infinity in the unit, or ulimit -l unlimited";
     let registered = match trial::registered(bytes) {

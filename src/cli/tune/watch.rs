@@ -58,8 +58,8 @@ pub fn run(root: &Root, args: &Args, here: bool) -> Result<ExitCode, String> {
 
 fn measured(root: &Root, args: &Args, data: &str, now: &Drift) -> String {
     let topology = discover::topology(root);
-    let placement = place(&topology);
     let profile = args.profile.profile();
+    let placement = place(&topology, profile);
     metrics(now, &check::run(&Host { root, topology: &topology, placement: &placement, profile, data }))
 }
 

@@ -243,7 +243,7 @@ fn sleep_states(host: &Host) -> Finding {
     let wanted = format!("no state that takes more than {WAKE_US_MAX} us to leave");
     let mut deep = Vec::new();
     let mut seen = false;
-    for core in host.worker_cores() {
+    for core in host.waited_for() {
         let directory = format!("{CPU}/cpu{core}/cpuidle");
         for state in host.root.numbered(&directory, "state").unwrap_or_default() {
             let latency = host.root.number(&format!("{directory}/state{state}/latency"));

@@ -16,7 +16,7 @@ pub use judge::chosen;
 pub use network::{interrupts_as_wanted, packet_interrupts};
 pub use stack::SOCKET_BYTES_MIN;
 
-use super::placement::Placement;
+use super::placement::{Interrupts, Placement};
 use super::root::Root;
 use super::topology::Topology;
 
@@ -191,5 +191,15 @@ impl Host<'_> {
     /// Cores with a worker on them.
     pub fn worker_cores(&self) -> Vec<usize> {
         self.placement.workers.iter().map(|worker| worker.core).collect()
+    }
+
+    /// Cores that packets wait for: those with a worker, and those that are kept for interrupts.
+    pub fn waited_for(&self) -> Vec<usize> {
+        let mut cores = self.worker_cores();
+        if let Interrupts::Away(kept) = &self.placement.interrupts {
+            cores.extend(kept);
+        }
+        cores.sort_unstable();
+        cores
     }
 }

@@ -1,12 +1,13 @@
 //! NICs, their queues and interrupts.
 
-use super::super::cores::parse_mask;
+use super::super::cores::{parse_mask, show};
 use super::super::map::some;
+use super::super::placement::Interrupts;
 use super::super::root::Unknown;
 use super::super::topology::{Interrupt, Nic};
 use super::judge::{Seen, absent, each, listed, met, number, processes, unknown, unmet, verdict};
 use super::{Check, Finding, Host, INFO, JITTER, Persist, TAIL, WARN};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What Ethernet carries where it is set to carry large packets.
 const MTU_LARGE: u64 = 9000;
@@ -83,10 +84,14 @@ pub const CHECKS: &[Check] = &[
         id: "nic-interrupts",
         severity: WARN,
         judge: |host| {
-            let seen = nics(host, interrupts_are_near);
-            each(seen, NO_NIC, "at the node of the NIC", |text| text.starts_with("all "))
+            let seen = nics(host, interrupts_are_placed);
+            let wanted = match host.placement.interrupts {
+                Interrupts::Beside => "at the node of the NIC",
+                Interrupts::Away(_) => "where no core has a worker, nearest to the NIC",
+            };
+            each(seen, NO_NIC, wanted, |text| text.starts_with("all "))
         },
-        why: "an interrupt at another node takes the packet's memory across the link between the sockets",
+        why: "an interrupt at another node takes the packet's memory across the link between the sockets; on the core of a worker it makes it wait",
         mend: "echo CORES > /proc/irq/N/smp_affinity_list, and keep irqbalance from undoing it",
         persist: Persist::Systemd,
         risk: "none",
@@ -95,8 +100,12 @@ pub const CHECKS: &[Check] = &[
         id: "nic-interrupts-spread",
         severity: WARN,
         judge: |host| {
-            let seen = nics(host, |_, nic| spread(nic));
-            each(seen, NO_NIC, "one core each", |text| text == "one core each")
+            let seen = nics(host, spread);
+            let wanted = match host.placement.interrupts {
+                Interrupts::Beside => ONE_EACH,
+                Interrupts::Away(_) => "one core each, or even shares of those that are kept for them",
+            };
+            each(seen, NO_NIC, wanted, is_spread)
         },
         why: "queues whose interrupts share a core wait for each other",
         mend: "echo CORE > /proc/irq/N/smp_affinity_list, a core for each queue",
@@ -200,41 +209,65 @@ fn nic_queues(host: &Host) -> Finding {
     }
 }
 
-fn interrupts_are_near(host: &Host, nic: &Nic) -> Result<String, Unknown> {
+fn interrupts_are_placed(host: &Host, nic: &Nic) -> Result<String, Unknown> {
     let interrupts = packet_interrupts(nic);
     if interrupts.is_empty() || interrupts.iter().any(|interrupt| interrupt.cores.is_empty()) {
         return Err(Unknown::because(format!("where interrupts of {} go", nic.name)));
     }
-    if host.topology.nodes.len() == 1 {
-        return Ok("all at the one node".to_string());
-    }
-    let known = nic.node.and_then(|node| host.topology.node(node));
-    let node = known.ok_or_else(|| Unknown::because(format!("the node of {}", nic.name)))?;
-    let near: BTreeSet<usize> = node.cores.iter().copied().collect();
-    let far = |interrupt: &&&Interrupt| !interrupt.cores.iter().all(|core| near.contains(core));
-    Ok(match interrupts.iter().filter(far).count() {
-        0 => format!("all at node {}", node.number),
-        far => format!("{far} of {} elsewhere", interrupts.len()),
+    let (wanted, place): (BTreeSet<usize>, String) = match &host.placement.interrupts {
+        Interrupts::Away(_) => {
+            let wanted = host.placement.interrupts_at(host.topology, nic.node).into_iter().collect();
+            let place = format!("on cores {}", show(&wanted));
+            (wanted, place)
+        }
+        Interrupts::Beside if host.topology.nodes.len() == 1 => return Ok("all at the one node".to_string()),
+        Interrupts::Beside => {
+            let known = nic.node.and_then(|node| host.topology.node(node));
+            let node = known.ok_or_else(|| Unknown::because(format!("the node of {}", nic.name)))?;
+            (node.cores.iter().copied().collect(), format!("at node {}", node.number))
+        }
+    };
+    let elsewhere = |interrupt: &&&Interrupt| !interrupt.cores.iter().all(|core| wanted.contains(core));
+    Ok(match (interrupts.iter().filter(elsewhere).count(), &host.placement.interrupts) {
+        (0, _) => format!("all {place}"),
+        (elsewhere, Interrupts::Beside) => format!("{elsewhere} of {} elsewhere", interrupts.len()),
+        (elsewhere, Interrupts::Away(_)) => format!("{elsewhere} of {} not {place}", interrupts.len()),
     })
 }
 
 /// Whether nothing needs to be said of where the interrupts of a NIC go; `None`: it is not known.
 pub fn interrupts_as_wanted(host: &Host, nic: &Nic) -> Option<bool> {
-    let near = interrupts_are_near(host, nic).ok()?.starts_with("all ");
-    Some(near && spread(nic).ok()? == "one core each")
+    let placed = interrupts_are_placed(host, nic).ok()?.starts_with("all ");
+    Some(placed && is_spread(&spread(host, nic).ok()?))
 }
 
-fn spread(nic: &Nic) -> Result<String, Unknown> {
+const ONE_EACH: &str = "one core each";
+const EVEN_SHARES: &str = "even shares";
+
+fn is_spread(text: &str) -> bool {
+    text == ONE_EACH || text.starts_with(EVEN_SHARES)
+}
+
+/// How many share a core. Where few cores are kept for interrupts they may, as little as that many can.
+fn spread(host: &Host, nic: &Nic) -> Result<String, Unknown> {
     let interrupts = packet_interrupts(nic);
     if interrupts.is_empty() || interrupts.iter().any(|interrupt| interrupt.cores.is_empty()) {
         return Err(Unknown::because(format!("where interrupts of {} go", nic.name)));
     }
-    let mut cores: Vec<usize> = interrupts.iter().flat_map(|interrupt| interrupt.cores.iter().copied()).collect();
     let single = interrupts.iter().all(|interrupt| interrupt.cores.len() == 1);
-    cores.sort_unstable();
-    cores.dedup();
-    Ok(match single && cores.len() == interrupts.len() {
-        true => "one core each".to_string(),
+    let mut shares: BTreeMap<usize, usize> = BTreeMap::new();
+    for core in interrupts.iter().flat_map(|interrupt| &interrupt.cores) {
+        *shares.entry(*core).or_default() += 1;
+    }
+    let kept = match host.placement.interrupts {
+        Interrupts::Beside => interrupts.len(),
+        Interrupts::Away(_) => host.placement.interrupts_at(host.topology, nic.node).len().max(1),
+    };
+    let largest = shares.values().copied().max().unwrap_or(0);
+    let cores: Vec<usize> = shares.into_keys().collect();
+    Ok(match single && largest <= interrupts.len().div_ceil(kept) {
+        true if largest == 1 => ONE_EACH.to_string(),
+        true => format!("{EVEN_SHARES} of cores {}", some(&cores)),
         false => format!("{} interrupts on cores {}", interrupts.len(), some(&cores)),
     })
 }

@@ -46,7 +46,7 @@ pub fn turbo(host: &Host) -> Mend {
 
 pub fn sleep_states(host: &Host) -> Mend {
     let mut mend = Mend::default();
-    for core in host.worker_cores() {
+    for core in host.waited_for() {
         let directory = format!("{CPU}/cpu{core}/cpuidle");
         for state in host.root.numbered(&directory, "state").unwrap_or_default() {
             let deep = host.root.number(&format!("{directory}/state{state}/latency")).is_ok_and(|us| us > WAKE_US_MAX);

@@ -2,7 +2,7 @@
 
 use super::super::check::{Host, REQUEST_KIB, SOCKET_BYTES_MIN, interrupts_as_wanted, packet_interrupts, requests};
 use super::super::cores::mask;
-use super::super::topology::{Nic, Thread};
+use super::super::placement::Interrupts;
 use super::{Form, Knob, Lasts, Mend, knobs};
 
 pub fn pcie_power_saving(_: &Host) -> Mend {
@@ -101,19 +101,19 @@ pub fn socket_buffers(host: &Host) -> Mend {
     mend
 }
 
-/// Each interrupt that carries packets to a core of its own, at the NIC's node.
+/// Each interrupt that carries packets to one core, as the placement says: of its own, or an even share of those that are kept for them.
 pub fn interrupts(host: &Host) -> Mend {
     let mut mend = Mend::default();
     for nic in host.topology.nics.iter().filter(|nic| nic.driver.is_some() && nic.up) {
         if interrupts_as_wanted(host, nic) != Some(false) {
             continue;
         }
-        let (interrupts, cores) = (packet_interrupts(nic), cores_for(host, nic));
+        let (interrupts, cores) = (packet_interrupts(nic), host.placement.interrupts_at(host.topology, nic.node));
         if cores.is_empty() {
             mend.left.push(format!("no core of the node of {} is known", nic.name));
             continue;
         }
-        if interrupts.len() > cores.len() {
+        if interrupts.len() > cores.len() && host.placement.interrupts == Interrupts::Beside {
             let (name, few) = (&nic.name, cores.len());
             let many = interrupts.len();
             mend.left.push(format!(
@@ -127,30 +127,6 @@ pub fn interrupts(host: &Host) -> Mend {
         }
     }
     mend
-}
-
-/// Cores for the interrupts of a NIC: beside each worker of its node the other thread of its core, where there is one; then other cores of
-/// the node, those of workers last.
-fn cores_for(host: &Host, nic: &Nic) -> Vec<usize> {
-    let near = |thread: &&Thread| match (host.topology.nodes.len(), nic.node) {
-        (0 | 1, _) => true,
-        (_, node) => node.is_some() && thread.node == node,
-    };
-    let near: Vec<&Thread> = host.topology.threads.iter().filter(near).collect();
-    let workers = host.worker_cores();
-    let beside = |core: &usize| {
-        let thread = near.iter().find(|thread| thread.number == *core)?;
-        Some(thread.siblings.iter().copied().find(|other| !workers.contains(other)).unwrap_or(*core))
-    };
-    let mut cores: Vec<usize> = Vec::new();
-    let free = near.iter().map(|thread| thread.number).filter(|core| !workers.contains(core));
-    let last = near.iter().map(|thread| thread.number);
-    for core in workers.iter().filter_map(beside).chain(free).chain(last) {
-        if !cores.contains(&core) {
-            cores.push(core);
-        }
-    }
-    cores
 }
 
 /// No queue passes packets on to another core.
