@@ -54,6 +54,11 @@ fn every_source_file_is_compiled() {
 }
 
 #[test]
+fn every_test_is_run() {
+    must_be_empty("tests that scripts/test does not run", tree::not_run());
+}
+
+#[test]
 fn locks_of_clients_know_the_dependencies() {
     must_be_empty("locks", tree::locks());
 }

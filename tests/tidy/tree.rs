@@ -34,6 +34,20 @@ pub fn top_level() -> Vec<String> {
     complaints
 }
 
+/// Test programs, files in `tests/` and directories there with a `main.rs`, that no line of `scripts/test` runs.
+pub fn not_run() -> Vec<String> {
+    let script = std::fs::read_to_string(top().join("scripts/test")).expect("the script of the tests");
+    let runs = |name: &str| script.lines().any(|line| line.ends_with(&format!("cargo test --quiet --test {name}")));
+    let paths = committed();
+    let names =
+        paths.iter().filter_map(|path| path.strip_prefix("tests/")).filter_map(|path| match path.split_once('/') {
+            Some((name, "main.rs")) => Some(name),
+            Some(_) => None,
+            None => path.strip_suffix(".rs"),
+        });
+    names.filter(|name| !runs(name)).map(|name| format!("tests/{name}: add it to its part")).collect()
+}
+
 /// The lock of a package that builds this one knows its dependencies: with `--locked` it is not built otherwise.
 pub fn locks() -> Vec<String> {
     const CLIENT: &str = "tests/compat/rust/Cargo.lock";
