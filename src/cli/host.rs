@@ -19,6 +19,7 @@ const MATTER: &[&str] = &[
     "cpu-quota",
     "drive-state",
     "drive-temperature",
+    "drive-wear",
     "link",
     "locked-memory",
     "memory-errors",

@@ -159,6 +159,55 @@ pub fn reflink(from: &File, to: &File) -> io::Result<()> {
     }
 }
 
+/// Bytes of what an NVMe controller says of its health.
+pub const HEALTH_BYTES: usize = 512;
+
+/// The log page of health of an NVMe controller, `/dev/nvme0` (NVM Express Base Specification, log page 02h), of all its namespaces together. The kernel
+/// lets it be asked with `CAP_SYS_ADMIN` only.
+pub fn nvme_health(controller: &File) -> io::Result<[u8; HEALTH_BYTES]> {
+    /// `struct nvme_admin_cmd` of `linux/nvme_ioctl.h`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Command {
+        opcode: u8,
+        flags: u8,
+        reserved: u16,
+        namespace: u32,
+        words_2_3: [u32; 2],
+        metadata: u64,
+        at: u64,
+        metadata_len: u32,
+        len: u32,
+        words_10_15: [u32; 6],
+        timeout_ms: u32,
+        result: u32,
+    }
+    const _: () = assert!(size_of::<Command>() == 72);
+    /// `NVME_IOCTL_ADMIN_CMD`: `_IOWR('N', 0x41, struct nvme_admin_cmd)`.
+    const ADMIN_COMMAND: libc::Ioctl = 0xC048_4E41_u32 as libc::Ioctl;
+    const GET_LOG_PAGE: u8 = 0x02;
+    const HEALTH: u32 = 0x02;
+    // So many words of four bytes, less one, stand above the number of the page.
+    let page = HEALTH | (HEALTH_BYTES as u32 / 4 - 1) << 16;
+    let mut said = [0; HEALTH_BYTES];
+    let mut command = Command {
+        opcode: GET_LOG_PAGE,
+        namespace: u32::MAX,
+        at: said.as_mut_ptr() as u64,
+        len: HEALTH_BYTES as u32,
+        words_10_15: [page, 0, 0, 0, 0, 0],
+        timeout_ms: 2_000,
+        ..Command::default()
+    };
+    // SAFETY: the command is as long as its number says, and the device fills as many bytes of `said` as the command asks for; both are there until
+    // the call is over.
+    match unsafe { libc::ioctl(controller.as_raw_fd(), ADMIN_COMMAND, &raw mut command) } {
+        0 => Ok(said),
+        status if status > 0 => Err(io::Error::other(format!("the drive refuses it with status {status:#x}"))),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Alignment of direct I/O on `fd`, bytes, where the file system tells it.
 pub fn direct_alignment(fd: &impl AsRawFd) -> Option<u32> {
     // SAFETY: a structure of numbers, for which zeros are valid.

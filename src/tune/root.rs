@@ -2,7 +2,7 @@
 //! cannot be used is `Unknown`, with the reason.
 
 use super::drivers::{Drivers, Said, TOP};
-use super::facts::{CLOCK, Facts, OF_CLOCK, OF_SPACE, SPACE};
+use super::facts::{CLOCK, Facts, HEALTH, OF_CLOCK, OF_HEALTH, OF_SPACE, SPACE};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
@@ -78,6 +78,12 @@ impl Root {
     pub fn space(&self, data: &str) -> Result<BTreeMap<String, String>, Unknown> {
         let asked = self.facts.map(|facts| (facts.space)(data));
         self.told(asked, &format!("{SPACE}{data}"), &OF_SPACE, &format!("the space under {data}"))
+    }
+
+    /// What an NVMe controller says of its health, by name.
+    pub fn health(&self, controller: &str) -> Result<BTreeMap<String, String>, Unknown> {
+        let asked = self.facts.map(|facts| (facts.health)(controller));
+        self.told(asked, &format!("{HEALTH}/{controller}"), &OF_HEALTH, &format!("the health of {controller}"))
     }
 
     /// How right the clock is, by name.

@@ -6,7 +6,9 @@ use crate::io::process;
 use crate::log::directories::{SEGMENT_MIN, SEGMENTS_MIN};
 use crate::log::segment::AHEAD;
 use crate::tune::drivers::Said;
-use crate::tune::facts::{FREE_BYTES, MOST_ERROR_US, SPARES, SYNCHRONISED, WANTED_BYTES};
+use crate::tune::facts::{
+    FREE_BYTES, MEDIA_ERRORS, MOST_ERROR_US, SPARE, SPARE_LEAST, SPARES, SYNCHRONISED, USED, WANTED_BYTES, WARNINGS,
+};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -70,9 +72,45 @@ pub fn clock() -> io::Result<Said> {
     ])
 }
 
+/// What the controller of a drive says of its health; only root may ask.
+pub fn health(controller: &str) -> io::Result<Said> {
+    let device = File::open(Path::new("/dev").join(controller))?;
+    Ok(health_in(&process::nvme_health(&device)?))
+}
+
+/// Of the log page of health: NVM Express Base Specification, SMART / Health Information.
+fn health_in(page: &[u8; process::HEALTH_BYTES]) -> Said {
+    let errors = u128::from_le_bytes(*page[160..].first_chunk().expect("the page is longer"));
+    [
+        (WARNINGS, u128::from(page[0])),
+        (SPARE, u128::from(page[3])),
+        (SPARE_LEAST, u128::from(page[4])),
+        (USED, u128::from(page[5])),
+        (MEDIA_ERRORS, errors),
+    ]
+    .map(|(name, value)| (name.to_string(), value.to_string()))
+    .to_vec()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_of_health_is_read_where_the_specification_has_it() {
+        let mut page = [0xee; process::HEALTH_BYTES];
+        page[..6].copy_from_slice(&[0x10, 0x3a, 0x01, 97, 10, 104]);
+        page[160..176].copy_from_slice(&300u128.to_le_bytes());
+        let said: Vec<String> = health_in(&page).into_iter().map(|(name, value)| format!("{name} {value}")).collect();
+        assert_eq!(said, ["warnings 16", "spare 97", "spare_least 10", "used 104", "media_errors 300"]);
+    }
+
+    #[test]
+    fn a_controller_that_is_none_is_not_asked() {
+        assert_eq!(health("no-such-controller").expect_err("it is not there").kind(), io::ErrorKind::NotFound);
+        // It takes no such command.
+        health("null").expect_err("it is no controller");
+    }
     use crate::log::superblock::{Directory, Superblock};
     use crate::tune::check::{self, Host, Profile, Status};
     use crate::tune::facts::Facts;
@@ -159,7 +197,7 @@ mod tests {
         let topology = Topology::default();
         let placement = place(&topology, Profile::Latency);
         let status = |space: fn(&str) -> io::Result<Said>, data: &str| {
-            let root = Root::host().with_facts(Facts { space, clock });
+            let root = Root::host().with_facts(Facts { space, clock, health });
             let profile = Profile::Latency;
             let host = Host { root: &root, topology: &topology, placement: &placement, profile, data };
             let outcomes = check::run(&host);

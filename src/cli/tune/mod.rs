@@ -115,7 +115,7 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         Some(tree) => Root::recorded(tree)?,
         None => {
             let host = Root::host().with_drivers(Drivers { ask: ethtool::ask, set: ethtool::set });
-            host.with_facts(Facts { space: facts::space, clock: facts::clock })
+            host.with_facts(Facts { space: facts::space, clock: facts::clock, health: facts::health })
         }
     };
     let here = args.root.is_none();

@@ -1,6 +1,6 @@
 //! Drives, and the file system of the data directory.
 
-use super::super::facts::{FREE_BYTES, SPARES, WANTED_BYTES};
+use super::super::facts::{FREE_BYTES, MEDIA_ERRORS, SPARE, SPARE_LEAST, SPARES, USED, WANTED_BYTES, WARNINGS};
 use super::super::map::gib;
 use super::super::root::{Root, Unknown};
 use super::judge::{Seen, absent, each, files, listed, met, number, plain, unknown, unmet, verdict};
@@ -146,6 +146,15 @@ pub const CHECKS: &[Check] = &[
         mend: "systemctl enable --now fstrim.timer, at a time when nothing is measured",
         persist: Persist::Systemd,
         risk: "the drive is busy with it once a week",
+    },
+    Check {
+        id: "drive-wear",
+        severity: WARN,
+        judge: wear,
+        why: "a drive at the end of its life refuses writes, or loses what it has stored, on a day of its own choice",
+        mend: "replace it while it can be read: nvme smart-log tells the whole of it; one half of a mirror at a time",
+        persist: Persist::Hardware,
+        risk: "none",
     },
     Check {
         id: "space",
@@ -303,6 +312,35 @@ fn temperature(host: &Host) -> Finding {
     }
     let cool = |text: &str| text.trim_end_matches(" C").parse::<i64>().is_ok_and(|degrees| degrees < CELSIUS_MAX);
     each(seen, "no NVMe drive has a sensor", &wanted, cool)
+}
+
+/// What NVMe controllers say of themselves, to root only.
+fn wear(host: &Host) -> Finding {
+    let wanted = "no warning, no error of its media, spare cells, and life left";
+    if !host.root.exists("/sys/block") {
+        return unknown("/sys/block is not there", wanted);
+    }
+    let numbers = host.root.numbered("/sys/class/nvme", "nvme").unwrap_or_default();
+    let seen = numbers.into_iter().map(|number| format!("nvme{number}")).map(|name| {
+        let said = host.root.health(&name).and_then(|said| {
+            let number = |what: &str| said.get(what).and_then(|text| text.parse::<u128>().ok());
+            let all = [WARNINGS, MEDIA_ERRORS, SPARE, SPARE_LEAST, USED].map(number);
+            let [Some(warnings), Some(errors), Some(spare), Some(least), Some(used)] = all else {
+                return Err(Unknown::because(format!("what {name} says of its health is no answer")));
+            };
+            let bad = [
+                (warnings != 0).then(|| format!("warnings {warnings:#x}")),
+                (errors != 0).then(|| format!("{errors} media errors")),
+                (spare <= least).then(|| format!("spare {spare} % (least {least})")),
+                (used >= 100).then(|| format!("{used} % of life used")),
+            ];
+            let bad: Vec<String> = bad.into_iter().flatten().collect();
+            Ok(if bad.is_empty() { format!("{used} % used") } else { bad.join(", ") })
+        });
+        (name, said)
+    });
+    let well = |text: &str| text.ends_with(" % used");
+    each(seen.collect(), "no NVMe drive", wanted, well)
 }
 
 /// Interrupts that say a queue's number, as nvme0q3 or virtio1-req.2 does, against the cores of that queue.

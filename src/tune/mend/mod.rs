@@ -140,6 +140,7 @@ const REMEDIES: &[(&str, Remedy)] = &[
     ("physical-block", Remedy::Person(DATA)),
     ("drive-state", Remedy::Person(HARDWARE)),
     ("drive-temperature", Remedy::Person(HARDWARE)),
+    ("drive-wear", Remedy::Person(HARDWARE)),
     ("drive-queues", Remedy::Person(HARDWARE)),
     ("drive-interrupts", Remedy::Person("the kernel places these, and refuses what is written")),
     ("poll-queues", Remedy::Person("whoever set queues aside meant them for another program")),
