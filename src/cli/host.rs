@@ -19,7 +19,6 @@ const MATTER: &[&str] = &[
     "cpu-quota",
     "drive-state",
     "drive-temperature",
-    "drive-wear",
     "link",
     "locked-memory",
     "memory-errors",

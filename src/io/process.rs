@@ -163,7 +163,8 @@ pub fn reflink(from: &File, to: &File) -> io::Result<()> {
 pub const HEALTH_BYTES: usize = 512;
 
 /// The log page of health of an NVMe controller, `/dev/nvme0` (NVM Express Base Specification, log page 02h), of all its namespaces together. The kernel
-/// lets it be asked with `CAP_SYS_ADMIN` only.
+/// lets it be asked with `CAP_SYS_ADMIN` only. It waits as long as it does for its own commands: one that is late has the controller reset, so a shorter
+/// time would end other people's I/O.
 pub fn nvme_health(controller: &File) -> io::Result<[u8; HEALTH_BYTES]> {
     /// `struct nvme_admin_cmd` of `linux/nvme_ioctl.h`.
     #[repr(C)]
@@ -196,7 +197,6 @@ pub fn nvme_health(controller: &File) -> io::Result<[u8; HEALTH_BYTES]> {
         at: said.as_mut_ptr() as u64,
         len: HEALTH_BYTES as u32,
         words_10_15: [page, 0, 0, 0, 0, 0],
-        timeout_ms: 2_000,
         ..Command::default()
     };
     // SAFETY: the command is as long as its number says, and the device fills as many bytes of `said` as the command asks for; both are there until
