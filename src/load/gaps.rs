@@ -20,6 +20,17 @@ impl Gaps {
         self.is_full |= !push(&mut self.open, (from, to));
     }
 
+    /// Whether there were newer records than have come, though nothing more comes: that is a gap too, and `next` is behind it then. `newest`: the
+    /// number behind the newest.
+    pub fn misses(&mut self, next: &mut Option<u64>, newest: Option<u64>) -> bool {
+        let (Some(from), Some(to)) = (*next, newest) else { return false };
+        if to > from {
+            self.note(from, to);
+            *next = newest;
+        }
+        to > from
+    }
+
     /// Whether it is to be found out what the oldest record is.
     pub fn is_open(&self) -> bool {
         !self.open.is_empty()

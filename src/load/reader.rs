@@ -333,7 +333,7 @@ impl Reader {
                 let place = iterator::place(text_of(member(body, "ShardIterator")?)?);
                 self.newest = Some(place.map_or(0, |(_, number)| number));
                 if self.closed.is_some() {
-                    self.misses_newest();
+                    self.gaps.misses(&mut self.next, self.newest);
                 }
             }
             Asked::OldestIterator => {
@@ -352,16 +352,6 @@ impl Reader {
         }
         self.link.is_good();
         Some(())
-    }
-
-    /// Whether there were newer records than have come, though nothing more comes: that is a gap too.
-    fn misses_newest(&mut self) -> bool {
-        let (Some(next), Some(newest)) = (self.next, self.newest) else { return false };
-        if newest > next {
-            self.gaps.note(next, newest);
-            self.next = Some(newest);
-        }
-        newest > next
     }
 
     fn on_records(&mut self, shared: &mut Shared, now: Now, body: Span) -> Option<()> {
@@ -403,7 +393,8 @@ impl Reader {
             Some(token) => self.iterator.extend_from_slice(token.get(..token.len().min(ITERATOR_MAX))?),
             None => (self.closed, self.newest) = (Some(children), None),
         }
-        let is_last = count == 0 && behind == Some(cbor::Head::Unsigned(0)) && !self.misses_newest();
+        let is_last =
+            count == 0 && behind == Some(cbor::Head::Unsigned(0)) && !self.gaps.misses(&mut self.next, self.newest);
         if is_last {
             (self.caught_up, self.newest) = (Some(self.asked_at), None);
         }

@@ -232,14 +232,14 @@ impl Subscription {
                 News::Nothing
             }
             (Ok(Code::Ended), Stage::Rest { came: false }) if !self.gaps.is_open() => {
-                if !self.misses_newest() {
+                if !self.gaps.misses(&mut self.next, self.newest) {
                     (self.caught_up, self.newest) = (Some(self.asked), None);
                     self.stage = Stage::Idle { at: now + poll };
                 }
                 News::Nothing
             }
             (Ok(Code::ShardClosed), _) if self.gaps.is_open() => News::Nothing,
-            (Ok(Code::ShardClosed), _) if self.newest.is_none() || self.misses_newest() => {
+            (Ok(Code::ShardClosed), _) if self.newest.is_none() || self.gaps.misses(&mut self.next, self.newest) => {
                 self.is_closed = true;
                 News::Nothing
             }
@@ -250,16 +250,6 @@ impl Subscription {
             (Ok(Code::Ended), _) => News::Nothing,
             (code, _) => self.on_refused(now, code, done.next),
         }
-    }
-
-    /// Whether there were newer records than have come, though nothing more comes: that is a gap too.
-    fn misses_newest(&mut self) -> bool {
-        let (Some(next), Some(newest)) = (self.next, self.newest) else { return false };
-        if newest > next {
-            self.gaps.note(next, newest);
-            self.next = Some(newest);
-        }
-        newest > next
     }
 
     fn on_refused(&mut self, now: Mono, code: Result<Code, u16>, next: u64) -> News {
