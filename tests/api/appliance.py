@@ -8,6 +8,7 @@ import os
 import pathlib
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -176,6 +177,36 @@ class Starts:
         api = server.client()
         self.addCleanup(lambda: api.close())
         return api
+
+
+class Crowded:
+    """Of a test with more sockets than usual, and threads that go on beside it; `errors` has what ended one of them."""
+
+    def setUp(self):
+        super().setUp()
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        self.stop, self.errors, self.threads = threading.Event(), [], []
+        self.addCleanup(self.end)
+
+    def end(self):
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(60)
+
+    def beside(self, step, *arguments):
+        """Does `step` over and over until the test ends."""
+
+        def run():
+            try:
+                while not self.stop.is_set():
+                    step(*arguments)
+            except Exception as error:
+                self.errors.append((step.__name__, error))
+
+        self.threads.append(threading.Thread(target=run, daemon=True))
+        self.threads[-1].start()
 
 
 class ApiTest(unittest.TestCase):

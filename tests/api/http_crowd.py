@@ -1,15 +1,13 @@
 """A thousand clients that send a large body a byte at a time, beside some that mean it: the latter get through."""
 
 import json
-import resource
 import socket
-import threading
 import time
 import unittest
 
 import frames
 import wire
-from appliance import FOREIGN, ApiTest, eventually
+from appliance import FOREIGN, ApiTest, Crowded, eventually
 
 DRIBBLERS = 1_000
 # Streams of HTTP/2 that dribble too, on one connection.
@@ -76,34 +74,8 @@ class Dribbler:
 
 
 @unittest.skipIf(FOREIGN, "a bound of penstock")
-class Crowd(ApiTest):
+class Crowd(Crowded, ApiTest):
     flags = ("--cores", "0")
-
-    def setUp(self):
-        super().setUp()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        self.stop, self.errors, self.threads = threading.Event(), [], []
-        self.addCleanup(self.end)
-
-    def end(self):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join(60)
-
-    def beside(self, step, *arguments):
-        """Does `step` over and over until the test ends."""
-
-        def run():
-            try:
-                while not self.stop.is_set():
-                    step(*arguments)
-            except Exception as error:
-                self.errors.append((step.__name__, error))
-
-        self.threads.append(threading.Thread(target=run, daemon=True))
-        self.threads[-1].start()
 
     def dribble(self, crowd):
         for dribbler in crowd:

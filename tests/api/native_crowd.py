@@ -4,14 +4,12 @@ import itertools
 import pathlib
 import random
 import re
-import resource
 import select
 import struct
-import threading
 import time
 import unittest
 
-from appliance import FOREIGN, eventually
+from appliance import FOREIGN, Crowded, eventually
 from native import OVERDUE, NativeTest
 from native_client import (
     ACK, BATCH, GOODBYE, HELLO, NOT_STORED, REFUSED, SUBSCRIBE, WELCOME, Connection, Ended, body_of, crc32c, hello_body, in_blocks, message, rounded,
@@ -85,35 +83,12 @@ class Dribbler:
 
 
 @unittest.skipIf(FOREIGN, "a protocol of penstock")
-class Mob(NativeTest):
+class Mob(Crowded, NativeTest):
     flags = ("--cores", "0")
 
     def setUp(self):
         super().setUp()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        self.stop, self.errors, self.threads = threading.Event(), [], []
         self.numbers = itertools.count()
-        self.addCleanup(self.end)
-
-    def end(self):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join(60)
-
-    def beside(self, step, *arguments):
-        """Does `step` over and over until the test ends."""
-
-        def run():
-            try:
-                while not self.stop.is_set():
-                    step(*arguments)
-            except Exception as error:
-                self.errors.append(error)
-
-        self.threads.append(threading.Thread(target=run, daemon=True))
-        self.threads[-1].start()
 
     def resident(self):
         text = pathlib.Path(f"/proc/{self.server.process.pid}/status").read_text()
