@@ -1,4 +1,4 @@
-//! Every bound of the appliance, each with its reason. Memory is fixed after start: it is added up here.
+//! Every bound of the appliance, each with its reason. Memory is bounded from the start: it is added up here.
 
 use crate::io::buffers::{Layouts, POOLS};
 
@@ -156,7 +156,7 @@ impl Limits {
         bytes
     }
 
-    /// Bytes of memory that a worker takes at most.
+    /// Bytes of memory that a worker takes at most, the indexes of its logs aside.
     pub const fn memory(&self) -> u64 {
         self.pools() + BESIDES
     }

@@ -93,7 +93,10 @@ pub fn text(facts: &Facts, opened: &Opened<'_>) -> String {
             size::show(opened.segment)
         ),
         drives(facts, opened.directories),
-        format!("  memory    {} a worker at most, taken as it is used", size::show(memory)),
+        format!(
+            "  memory    {} a worker at most, taken as it is used, and the indexes of its logs",
+            size::show(memory)
+        ),
         format!("  scrub     {}", scrub(facts, opened)),
         format!("  ack       {ack}"),
         String::new(),
