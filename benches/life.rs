@@ -1,7 +1,7 @@
 //! What a log must keep up over its life, each as a part: `cargo bench --bench life -- [NAME...] [--minutes N] [--quick]`.
 //!
 //! One table: median, then minimum and maximum, of each figure, the bound that it has to keep, and whether it does. The parts are described
-//! where they are; `--minutes` is how long `turn` goes on, and `--quick` makes everything so small that each part takes seconds: it
+//! where they are; `--minutes` is how long `turn` and `memory` go on, and `--quick` makes everything so small that each part takes seconds: it
 //! shows that the benchmark works, and nothing else. Figures that are missing or no numbers, and records that are not there, end the run.
 
 #![allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
@@ -18,6 +18,8 @@ mod index;
 mod load;
 #[path = "life/lone.rs"]
 mod lone;
+#[path = "life/memory.rs"]
+mod memory;
 #[path = "life/paced.rs"]
 mod paced;
 #[path = "canonical/server.rs"]
@@ -36,7 +38,7 @@ use table::Table;
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
 pub struct Extent {
-    /// Of the sustained load of `turn`.
+    /// Of the sustained load of `turn`, and of `memory`.
     pub minutes: f64,
     pub quick: bool,
 }
@@ -60,6 +62,7 @@ const PARTS: &[Part] = &[
     ("reading", busy::reading),
     ("cold", cold::run),
     ("index", index::run),
+    ("memory", memory::run),
 ];
 
 fn main() -> std::process::ExitCode {

@@ -13,6 +13,7 @@ use crate::native::message::{Header, Kind, blank};
 use crate::native::reading::{Credit, Done, LATEST, Want};
 use crate::native::refusal::{Code, Refusal};
 use crate::native::welcome::{ShardState, decode_shards};
+use crate::stdx::text::is_utf8;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -81,7 +82,7 @@ impl Batch {
 
     fn check(&self) -> Option<()> {
         let mut all = records(&self.body, self.header.count).ok()?;
-        all.all(|record| record.key.is_none_or(|key| std::str::from_utf8(key).is_ok())).then_some(())
+        all.all(|record| record.key.is_none_or(is_utf8)).then_some(())
     }
 }
 

@@ -1,9 +1,9 @@
 //! A worker's thread: pinned, it takes turns with its ring.
 //!
 //! ```text
-//!   collect ─► step ─► tell ─► carry ─┬─ something happened ───► poll, again
-//!        ▲                            ├─ nothing yet, 30 µs ───► poll, again
-//!        └────────────────────────────┴─ still nothing ─► bell: sleeping ─► no mail? ─► sleep until the deadline
+//!   collect ─► step ─► tell ─► carry ─┬─ something happened within 30 µs, no commit on its way ─► poll, again
+//!        ▲                            │
+//!        └────────────────────────────┴─ else ─► bell: sleeping ─► no mail? ─► sleep until the deadline
 //! ```
 
 use super::buffers::Pool;
@@ -132,9 +132,11 @@ impl Driver {
                 // What the last turn asked for, wakes of others foremost.
                 return self.ring.enter(Wait::Poll);
             }
-            let spinning = now.mono - active < SPIN_NS && !self.worker.waits_for_disk();
+            // While a commit is on its way something will come soon, and is slept for at once: a look around between would be a turn for nothing.
+            let waits = self.worker.waits_for_disk() && !self.front.has_news();
+            let spinning = !waits && now.mono - active < SPIN_NS;
             match self.sleep_ns(now) {
-                _ if busy || spinning => self.ring.enter(Wait::Poll)?,
+                _ if spinning => self.ring.enter(Wait::Poll)?,
                 0 => self.ring.enter(Wait::Poll)?,
                 ns => self.sleep(ns)?,
             }

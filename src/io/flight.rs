@@ -38,6 +38,7 @@ pub(super) enum Flight {
     Recv {
         socket: Socket,
         into: Span,
+        all: bool,
     },
     Send {
         socket: Socket,

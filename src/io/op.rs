@@ -272,6 +272,11 @@ pub enum Op {
         socket: Socket,
         into: Span,
     },
+    /// The same, but all of `into`: less only where the stream has ended, or the socket is being closed. What has come in part wakes nobody.
+    RecvAll {
+        socket: Socket,
+        into: Span,
+    },
     /// Sends all of `from`, or fails. At most one in flight for a socket; a second span follows the first in one call.
     Send {
         socket: Socket,
@@ -413,6 +418,7 @@ impl Op {
             Op::Accept
             | Op::Connect { .. }
             | Op::Recv { .. }
+            | Op::RecvAll { .. }
             | Op::Send { .. }
             | Op::Close { .. }
             | Op::Locate { .. }

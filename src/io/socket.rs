@@ -204,28 +204,31 @@ impl Ring {
         }
     }
 
-    pub(super) fn recv(&mut self, socket: Socket, into: Span) -> io::Result<()> {
+    /// `all`: with all of `into` full, and not before.
+    pub(super) fn recv(&mut self, socket: Socket, into: Span, all: bool) -> io::Result<()> {
         if !self.sockets.begin(socket) {
             self.early.push(Completion::Received { socket, result: Err(Errno(libc::ENOTCONN)) });
             return Ok(());
         }
-        self.recv_more(socket, into)
+        self.recv_more(socket, into, all)
     }
 
-    fn recv_more(&mut self, socket: Socket, into: Span) -> io::Result<()> {
-        let entry = opcode::Recv::new(Fixed(socket.0), self.address(into), into.len).build();
-        self.launch(entry, Flight::Recv { socket, into })
+    fn recv_more(&mut self, socket: Socket, into: Span, all: bool) -> io::Result<()> {
+        let flags = if all { libc::MSG_WAITALL } else { 0 };
+        let entry = opcode::Recv::new(Fixed(socket.0), self.address(into), into.len).flags(flags).build();
+        self.launch(entry, Flight::Recv { socket, into, all })
     }
 
     pub(super) fn received(
         &mut self,
         socket: Socket,
         into: Span,
+        all: bool,
         result: i32,
         done: &mut Completions,
     ) -> io::Result<()> {
         if again(result) && !self.sockets.state(socket).closing {
-            return self.recv_more(socket, into);
+            return self.recv_more(socket, into, all);
         }
         done.push(Completion::Received { socket, result: outcome(result) });
         self.finish(socket)

@@ -73,6 +73,7 @@ impl Still {
             | Op::Connect { .. }
             | Op::Locate { .. }
             | Op::Recv { .. }
+            | Op::RecvAll { .. }
             | Op::Scrub { .. }
             | Op::Send { .. }
             | Op::Wake { .. } => None,

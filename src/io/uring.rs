@@ -153,7 +153,8 @@ impl Ring {
                 self.accept(Door::Native)
             }
             Op::Connect { socket, to } => self.connect(socket, to),
-            Op::Recv { socket, into } => self.recv(socket, into),
+            Op::Recv { socket, into } => self.recv(socket, into, false),
+            Op::RecvAll { socket, into } => self.recv(socket, into, true),
             Op::Send { socket, from, then } => self.send(socket, from, then),
             Op::Close { socket } => self.close(socket),
             Op::Prepare { log, index, size, token } => self.prepare(log, index, size, token),
@@ -268,7 +269,7 @@ impl Ring {
                 self.unmade(socket, errno, done);
                 Ok(())
             }
-            Flight::Recv { socket, into } => self.received(socket, into, result, done),
+            Flight::Recv { socket, into, all } => self.received(socket, into, all, result, done),
             Flight::Send { socket, from, then } => self.sent(socket, from, then, result, done),
             Flight::Shutdown { socket } => self.shut(socket),
             Flight::CloseSocket { socket } => {

@@ -180,6 +180,31 @@ fn a_request_comes_in_and_a_reply_of_two_spans_goes_out_whole() {
 }
 
 #[test]
+fn a_receive_of_all_is_answered_when_all_has_come_or_the_stream_has_ended() {
+    let mut bench = Bench::new(2);
+    bench.carry(Op::Accept);
+    let (socket, mut client) = bench.connect();
+    let into = bench.buffers.whole(Pool::Connection, socket.0 as u16).first(3000);
+    bench.carry(Op::RecvAll { socket, into });
+    for _ in 0..3 {
+        client.write_all(&[7; 900]).expect("sent");
+        // Something else completes meanwhile, and only that.
+        bench.carry(Op::List { dir: DirName::Top, token: T });
+        assert!(matches!(bench.next(), Completion::Listed { .. }));
+    }
+    client.write_all(&[8; 300]).expect("sent");
+    assert_eq!(bench.next(), Completion::Received { socket, result: Ok(3000) });
+    let bytes = bench.buffers.bytes(into);
+    assert!(bytes[..2700].iter().all(|b| *b == 7) && bytes[2700..].iter().all(|b| *b == 8));
+    bench.carry(Op::RecvAll { socket, into });
+    client.write_all(&[9; 500]).expect("sent");
+    client.shutdown(std::net::Shutdown::Write).expect("half closed");
+    assert_eq!(bench.next(), Completion::Received { socket, result: Ok(500) });
+    bench.carry(Op::RecvAll { socket, into });
+    assert_eq!(bench.next(), Completion::Received { socket, result: Ok(0) });
+}
+
+#[test]
 fn close_ends_what_is_in_flight_before_it_frees_the_slot() {
     let mut bench = Bench::new(1);
     bench.carry(Op::Accept);

@@ -74,7 +74,7 @@ impl Client {
             none,
             wire,
             none,
-            none,
+            (plan.common(), plan.request_max().next_multiple_of(BLOCK)),
         ];
         (Layouts(pools), sockets)
     }

@@ -5,7 +5,7 @@ use super::outbox::Reference;
 use super::plan::{KEY, Plan, key_name};
 use super::random::Random;
 use super::shared::Shared;
-use crate::io::buffers::{Buffers, Span};
+use crate::io::buffers::{Buffers, Pool, Span};
 use crate::log::format::{Entry, HEADER, ShardKey, body_size, write_index};
 use crate::native::hello::feature::BULK;
 use crate::native::hello::{Hello, decode_hash, encode_hash};
@@ -61,10 +61,20 @@ pub struct Native {
 }
 
 /// What a request is made of, besides its records.
+#[derive(Clone, Copy)]
 pub struct Made {
     pub header: Header,
     pub len: u32,
     pub bytes: u64,
+}
+
+/// A prebuilt batch that all connections of a thread send, each with a head of its own. So it stays in the cache of the thread's core, as
+/// what a real client has just made would; one for each place of each connection would be read from memory each time it is sent.
+pub struct Common {
+    made: Made,
+    /// Bytes before its body.
+    head: u32,
+    span: Span,
 }
 
 impl Native {
@@ -161,6 +171,11 @@ impl Native {
         if self.bulk { HEADER } else { 0 }
     }
 
+    /// Bytes of a message before its body.
+    pub fn head(&self) -> u32 {
+        (self.lead() + HEADER) as u32
+    }
+
     /// Seals a message whose body of `body` bytes lies behind the places of what comes before it; gives its length.
     fn seal(&self, out: &mut [u8], header: Header, body: usize) -> u32 {
         let (lead, message) = out.split_at_mut(self.lead());
@@ -231,19 +246,34 @@ impl Native {
         Made { header, len, bytes }
     }
 
-    /// A batch that was made before goes as the next one of `lane`.
+    /// A batch that was made before goes as the next one of `lane`: its head is made again, at the beginning of `span`.
     pub fn make_again(&self, made: &mut Made, lane: &Lane, span: Span, buffers: &mut Buffers) {
         made.header.number = lane.next;
         made.header.producer = self.producer;
-        let place = span.part(self.lead() as u32, HEADER as u32);
-        made.header.encode(buffers.bytes_mut(place).first_chunk_mut().expect("64 bytes"));
+        let (lead, message) = buffers.bytes_mut(span.first(self.head())).split_at_mut(self.lead());
+        lead.fill(0);
+        made.header.encode(message.first_chunk_mut().expect("64 bytes"));
+    }
+
+    /// The batch of `lane` that all connections of the thread send, and where it lies; made by the first that does. `None`: there are more shards
+    /// than such batches.
+    pub fn common(&self, shared: &mut Shared, random: &mut Random, lane: &Lane, due: u64) -> Option<(Made, Span)> {
+        let (shard, head) = (self.shard(lane.shard), self.head());
+        let of = |common: &&Common| (common.made.header.shard, common.head) == (shard, head);
+        if let Some(common) = shared.common.iter().find(of) {
+            return Some((common.made, common.span));
+        }
+        let span = shared.buffers.take(Pool::Bulk)?;
+        let made = self.make(shared, random, lane, span, due, &mut Vec::new());
+        shared.common.push(Common { made, head, span });
+        Some((made, span))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::buffers::{Layouts, Pool};
+    use crate::io::buffers::Layouts;
     use crate::log::format::header_at;
 
     #[test]

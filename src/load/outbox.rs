@@ -30,8 +30,10 @@ pub struct Request {
     pub records: u32,
     /// Of data.
     pub bytes: u64,
-    /// Of its place.
+    /// Of all of it.
     pub len: u32,
+    /// What follows what is in its place, where that is not all.
+    pub rest: Option<Span>,
     /// When it was due, ns from the beginning of the run.
     pub due: u64,
     /// When it was made, and handed to the ring.
@@ -117,7 +119,15 @@ impl Outbox {
                 continue;
             }
             let place = (self.first + at as u32) % self.places;
-            let span = self.span(place).first(self.requests[at].0.len);
+            let Request { len, rest, .. } = self.requests[at].0;
+            if let Some(rest) = rest {
+                if spans[0].is_none() {
+                    self.requests[at].1 = State::BeingSent;
+                    spans = [Some(self.span(place).first(len - rest.len)), Some(rest)];
+                }
+                break;
+            }
+            let span = self.span(place).first(len);
             match &mut spans[part] {
                 Some(run) if run.at + run.len == span.at => run.len += span.len,
                 Some(_) if part == 1 => break,
@@ -234,7 +244,19 @@ mod tests {
     }
 
     fn request(number: u32, len: u32) -> Request {
-        Request { lane: 0, shard: 1, number, records: 1, bytes: 1, len, due: 0, made: 0, counted: true, again: false }
+        Request {
+            lane: 0,
+            shard: 1,
+            number,
+            records: 1,
+            bytes: 1,
+            len,
+            rest: None,
+            due: 0,
+            made: 0,
+            counted: true,
+            again: false,
+        }
     }
 
     fn at(span: Span) -> (u32, u32) {

@@ -16,6 +16,8 @@ pub const KEY: usize = 12;
 pub const KEYS_MAX: u32 = 1 << 20;
 /// Places of a stream of HTTP/2.
 const STREAM_PLACES: u32 = 4;
+/// Prebuilt batches that connections have in common.
+const COMMON: u16 = 4;
 /// Room for what is around the records of an HTTP request, but for its signature.
 const HTTP_ROOM: usize = 1024;
 
@@ -171,6 +173,12 @@ impl Plan {
     /// Whether records carry stamps and are read back.
     pub fn is_verified(&self) -> bool {
         self.read.is_some() && !self.prebuilt
+    }
+
+    /// How many prebuilt batches connections of a thread have in common at most, each of a shard: those of one size, of which one is like another.
+    pub fn common(&self) -> u16 {
+        let alike = self.prebuilt && self.wire == Wire::Native && matches!(self.sizes, Sizes::Fixed(_));
+        if alike { COMMON } else { 0 }
     }
 
     /// Whether a request that is due then is counted.

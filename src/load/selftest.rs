@@ -71,6 +71,7 @@ pub fn theory(plan: &Plan, service: &Service) -> Tally {
             records: plan.batch,
             bytes: 0,
             len: 0,
+            rest: None,
             due,
             made: due,
             counted: plan.counts(due),

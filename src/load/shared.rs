@@ -1,6 +1,7 @@
 //! What the connections of a thread have in common.
 
 use super::ledger::{Came, Fate, Ledger, Place};
+use super::native::Common;
 use super::outbox::Request;
 use super::plan::{Plan, Share};
 use super::random::Random;
@@ -25,6 +26,8 @@ pub struct Shared {
     pub begun: Option<Now>,
     /// Records are cut out of it.
     filler: Vec<u8>,
+    /// Prebuilt batches that its connections have in common.
+    pub common: Vec<Common>,
     /// For the index of a batch that is being made.
     pub entries: Vec<Entry>,
     raw: Vec<u8>,
@@ -41,6 +44,7 @@ impl Shared {
         Random::stream(plan.seed, u64::MAX - share.thread as u64).fill(&mut filler);
         Shared {
             ledger: plan.is_verified().then(|| Ledger::new(plan.run, plan.keys, share.keys())),
+            common: Vec::new(),
             entries: Vec::with_capacity(plan.batch as usize),
             raw: Vec::with_capacity(plan.sizes.most() as usize),
             places: Vec::with_capacity(plan.batch as usize),

@@ -36,6 +36,8 @@ pub(super) enum Speech {
 /// A request that stays in its place to be sent again.
 pub(super) struct Built {
     pub made: Made,
+    /// What follows what is in its place, where that is not all.
+    pub rest: Option<Span>,
     pub lane: u16,
     pub at: u64,
 }
@@ -230,7 +232,10 @@ impl Writer {
                 }
                 built
             }
-            None => Built { made: self.build(shared, now, (lane, place), due), lane, at: elapsed },
+            None => {
+                let (made, rest) = self.build(shared, now, (lane, place), due);
+                Built { made, rest, lane, at: elapsed }
+            }
         };
         let counted = shared.plan.counts(due);
         let Made { header, len, bytes } = built.made;
@@ -242,6 +247,7 @@ impl Writer {
             records: shared.plan.batch,
             bytes,
             len,
+            rest: built.rest,
             due,
             made: elapsed,
             counted,
@@ -264,16 +270,25 @@ impl Writer {
         matches!(self.speech, Speech::Native(_)) || elapsed - built.at < SIGNED_NS
     }
 
-    fn build(&mut self, shared: &mut Shared, now: Now, (lane, place): (u16, u32), due: u64) -> Made {
+    /// Makes a request, in its place but for what is given back.
+    fn build(&mut self, shared: &mut Shared, now: Now, (lane, place): (u16, u32), due: u64) -> (Made, Option<Span>) {
         let span = self.outbox.span(place);
         let Writer { speech, lanes, outbox, random, .. } = self;
         let references = outbox.references(place);
-        match speech {
-            Speech::Native(native) => native.make(shared, random, lanes.lane(lane), span, due, references),
-            Speech::Http(speaker) | Speech::Http2(speaker, _) => {
-                super::http_writer::make(speaker, shared, random, lanes.lane(lane), span, (due, now), references)
+        let lane = lanes.lane(lane);
+        let made = match speech {
+            Speech::Native(native) => {
+                if let Some((mut made, common)) = native.common(shared, random, lane, due) {
+                    native.make_again(&mut made, lane, span, &mut shared.buffers);
+                    return (made, Some(common.part(native.head(), made.len - native.head())));
+                }
+                native.make(shared, random, lane, span, due, references)
             }
-        }
+            Speech::Http(speaker) | Speech::Http2(speaker, _) => {
+                super::http_writer::make(speaker, shared, random, lane, span, (due, now), references)
+            }
+        };
+        (made, None)
     }
 
     fn send(&mut self, shared: &mut Shared, now: Now, ops: &mut Ops) {

@@ -4,6 +4,7 @@ use super::message::Header;
 use super::refusal::{Code, Fault};
 use crate::limits::{COMMIT_MAX, PARTITION_KEY_MAX, RECORD_DATA_MAX};
 use crate::log::format::{ENTRY, HEADER, ROOT, ShardKey, body_size, records, stride};
+use crate::stdx::text::is_utf8;
 
 /// Records of one batch at most.
 pub const RECORDS_MAX: u32 = 65_535;
@@ -57,10 +58,11 @@ pub fn check_body(header: &Header, body: &[u8], record_max: u32) -> Result<u32, 
         if record.key == Some(b"") {
             return Err(bad("A partition key has at least one character; a record without one is marked so."));
         }
+        if !is_utf8(key) {
+            return Err(bad("A partition key is not UTF-8."));
+        }
         // As many characters as bytes, at the most.
-        let long = key.len() > PARTITION_KEY_MAX;
-        let text = std::str::from_utf8(key).map_err(|_| bad("A partition key is not UTF-8."))?;
-        if long && text.chars().count() > PARTITION_KEY_MAX {
+        if key.len() > PARTITION_KEY_MAX && characters(key) > PARTITION_KEY_MAX {
             return Err(bad("A partition key has more than 256 characters."));
         }
         if (key.len() + record.data.len()) as u64 > record_max as u64 {
@@ -69,6 +71,11 @@ pub fn check_body(header: &Header, body: &[u8], record_max: u32) -> Result<u32, 
         }
     }
     Ok((body.len() - ENTRY * header.count as usize - ROOT) as u32)
+}
+
+/// How many characters a text has: bytes that go on with one have `10` as their upper bits.
+fn characters(text: &[u8]) -> usize {
+    text.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 /// What a durable batch is answered with.

@@ -5,4 +5,5 @@ pub mod spsc;
 #[cfg(test)]
 mod spsc_tests;
 mod sync;
+pub mod text;
 pub mod trust;

@@ -67,13 +67,17 @@ impl Bulk {
         });
     }
 
-    /// What the next receive goes into, behind the `filled` bytes that are there. Messages like the last one would end where this does, so that
-    /// none of them lies over the buffer's end, and has to be copied.
-    pub fn rest(&self, start: u32, filled: u32) -> Option<Span> {
+    /// What the next receive goes into, behind the `filled` bytes that are there, and whether nothing less than all of it is of use: the rest of a
+    /// message whose size is known. Of a large one not, as buffers for those are lent against a pace, which what the kernel keeps would not show.
+    /// Otherwise messages like the last one would end where this does, so that none of them lies over the buffer's end, and has to be copied.
+    pub fn rest(&self, start: u32, filled: u32, stride: Option<u32>) -> Option<(Span, bool)> {
         let inbox = self.inbox?;
+        if let Some(stride) = stride.filter(|stride| inbox.pool == Pool::Bulk && start + stride <= inbox.len) {
+            return Some((inbox.part(filled, start + stride - filled), true));
+        }
         let whole = (inbox.len - start).checked_div(self.usual).map_or(inbox.len, |times| start + times * self.usual);
         let end = if whole > filled { whole } else { inbox.len };
-        Some(inbox.part(filled, end - filled))
+        Some((inbox.part(filled, end - filled), false))
     }
 
     /// Nothing more is received into the buffer.

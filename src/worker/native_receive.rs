@@ -203,9 +203,11 @@ impl Worker {
         }
         let slot = self.buffers.whole(Pool::Connection, native.socket);
         let now = self.now.mono;
-        let rest = native.bulk.as_ref().and_then(|bulk| bulk.rest(native.start, native.filled));
+        let stride = native.header.map(|header| header.stride);
+        let rest = native.bulk.as_ref().and_then(|bulk| bulk.rest(native.start, native.filled, stride));
+        let all = rest.is_some_and(|(_, all)| all);
         let into = match (native.into, native.header) {
-            _ if let Some(rest) = rest => rest,
+            _ if let Some((rest, _)) = rest => rest,
             (Some(buffer), Some(header)) => buffer.part(native.into_filled, header.stride - native.into_filled),
             _ => {
                 // What is there of a message comes to the front, so that the rest of it has room.
@@ -219,7 +221,8 @@ impl Worker {
         // What it has waited for a buffer is not its own time.
         native.since = native.since.filter(|_| native.starved.take().is_none()).or(begun.then_some(now));
         native.receive_by = message_by(native.since, native.header.map_or(0, |header| header.stride), now);
-        ops.push(Op::Recv { socket: Socket(native.socket as u32), into });
+        let socket = Socket(native.socket as u32);
+        ops.push(if all { Op::RecvAll { socket, into } } else { Op::Recv { socket, into } });
     }
 
     /// A message that is no batch.

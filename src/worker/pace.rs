@@ -56,14 +56,29 @@ impl Native {
     /// Until when the message that is coming would be in time, at a decent pace.
     fn in_time_until(&self) -> Option<Mono> {
         let since = self.since.filter(|_| self.receiving)?;
-        let there = if self.into.is_some() { self.into_filled } else { self.filled - self.start };
+        let there = match self.awaited() {
+            // How much of it is there, the kernel keeps for itself until it is whole.
+            Some(stride) => stride,
+            None if self.into.is_some() => self.into_filled,
+            None => self.filled - self.start,
+        };
         Some(paid_until(since, there))
+    }
+
+    /// Bytes of a message that is received whole, into a buffer of bulk.
+    fn awaited(&self) -> Option<u32> {
+        let (inbox, stride) = (self.inbox()?, self.header?.stride);
+        (inbox.pool == Pool::Bulk && self.start + stride <= inbox.len).then_some(stride)
+    }
+
+    fn inbox(&self) -> Option<Span> {
+        self.bulk.as_ref().and_then(|bulk| bulk.inbox)
     }
 
     /// The buffer into which a message is coming.
     fn holds(&self) -> Option<Span> {
         self.in_time_until()?;
-        let inbox = self.bulk.as_ref().and_then(|bulk| bulk.inbox).filter(|inbox| inbox.pool != Pool::Bulk);
+        let inbox = self.inbox().filter(|inbox| inbox.pool != Pool::Bulk);
         self.into.or(inbox)
     }
 }

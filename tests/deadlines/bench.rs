@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 pub struct Client {
     /// What it has sent, and the kernel has not handed on.
     outbox: Vec<u8>,
-    /// Where the worker receives.
-    receives: Option<Span>,
+    /// Where the worker receives, and how many bytes at least.
+    receives: Option<(Span, u32)>,
     /// What it has been sent.
     pub inbox: Vec<u8>,
     /// It takes nothing that is sent.
@@ -127,7 +127,8 @@ impl Bench {
             self.carry_out(op);
         }
         for (socket, client) in &mut self.clients {
-            let Some(into) = client.receives.filter(|_| !client.outbox.is_empty()) else { continue };
+            let there = client.outbox.len();
+            let Some((into, _)) = client.receives.filter(|(_, least)| there >= *least as usize) else { continue };
             let len = client.outbox.len().min(into.len as usize);
             self.worker.buffers_mut().bytes_mut(into.first(len as u32)).copy_from_slice(&client.outbox[..len]);
             client.outbox.drain(..len);
@@ -139,7 +140,8 @@ impl Bench {
     fn carry_out(&mut self, op: Op) {
         match op {
             Op::Accept => self.accepts = true,
-            Op::Recv { socket, into } => self.client(socket.0).receives = Some(into),
+            Op::Recv { socket, into } => self.client(socket.0).receives = Some((into, 1)),
+            Op::RecvAll { socket, into } => self.client(socket.0).receives = Some((into, into.len)),
             Op::Send { socket, from, then } => {
                 let client = self.clients.get_mut(&socket.0).expect("a client of the test");
                 if client.deaf {

@@ -57,13 +57,20 @@ struct Connection {
     ended: bool,
     reset: bool,
     /// The receive in flight, and whether its completion is on the way.
-    recv: Option<Span>,
+    recv: Option<Recv>,
     recv_due: bool,
     send: Option<Sending>,
     closing: bool,
     /// When the last piece in each direction arrives: later ones come later.
     last_in: u64,
     last_out: u64,
+}
+
+/// A receive: with `all`, of nothing less than all of `into`.
+#[derive(Clone, Copy, Debug)]
+pub struct Recv {
+    pub into: Span,
+    pub all: bool,
 }
 
 #[derive(Debug)]
@@ -213,18 +220,20 @@ impl Net {
         self.at(worker, socket).0
     }
 
-    pub fn recv(&mut self, worker: u16, socket: Socket, into: Span, now: u64, later: &mut Later) {
+    pub fn recv(&mut self, worker: u16, socket: Socket, recv: Recv, now: u64, later: &mut Later) {
         let (id, connection) = self.at(worker, socket);
-        assert!(connection.recv.is_none() && into.len > 0, "two receives, or an empty one, on {socket:?}");
-        connection.recv = Some(into);
+        assert!(connection.recv.is_none() && recv.into.len > 0, "two receives, or an empty one, on {socket:?}");
+        connection.recv = Some(recv);
         self.receive_if_ready(id, now, later);
     }
 
     fn receive_if_ready(&mut self, id: Id, now: u64, later: &mut Later) {
         let delay = self.random.delay(MICROSECOND);
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let ready = !connection.inbound.is_empty() || connection.ended || connection.reset || connection.closing;
-        if connection.recv.is_some() && !connection.recv_due && ready {
+        let Some(recv) = connection.recv else { return };
+        let least = if recv.all { recv.into.len as usize } else { 1 };
+        let ready = connection.inbound.len() >= least || connection.ended || connection.reset || connection.closing;
+        if !connection.recv_due && ready {
             connection.recv_due = true;
             later.push((now + delay, Event::RecvDone(id)));
         }
@@ -330,7 +339,7 @@ impl Net {
 
     fn on_recv_done(&mut self, id: Id) -> Option<Told> {
         let connection = self.connections.get_mut(&id)?;
-        let into = connection.recv.take().expect("a receive that is due is in flight");
+        let Recv { into, .. } = connection.recv.take().expect("a receive that is due is in flight");
         connection.recv_due = false;
         let socket = connection.socket.expect("received on a socket");
         let told = |result| Completion::Received { socket, result };

@@ -1,6 +1,6 @@
 //! The network model's own tests.
 
-use super::net::{Event, Later, Manners, Net, Told};
+use super::net::{Event, Later, Manners, Net, Recv, Told};
 use super::random::Random;
 use penstock::io::buffers::{Pool, Span};
 use penstock::io::op::{Completion, Socket};
@@ -10,6 +10,11 @@ const CRUMBS: Manners = Manners { crumbs: 1000, stalls: 0, resets: 0 };
 
 fn span(len: u32) -> Span {
     Span { worker: 0, pool: Pool::Connection, slot: 0, at: 0, len }
+}
+
+/// A receive of a byte or more.
+fn some(len: u32) -> Recv {
+    Recv { into: span(len), all: false }
 }
 
 /// A network and what is on its way, by time.
@@ -56,7 +61,7 @@ impl Rig {
     }
 
     fn receive(&mut self, socket: Socket) -> Vec<u8> {
-        self.net.recv(0, socket, span(1000), self.now, &mut self.later);
+        self.net.recv(0, socket, some(1000), self.now, &mut self.later);
         match self.next() {
             Some(Ok((0, Completion::Received { result: Ok(_), .. }, bytes))) => bytes.map_or(Vec::new(), |(_, b)| b),
             other => panic!("nothing received: {other:?}"),
@@ -83,6 +88,23 @@ fn bytes_arrive_in_order_whatever_the_pieces() {
 }
 
 #[test]
+fn a_receive_of_all_takes_no_less_unless_the_stream_has_ended() {
+    let mut rig = Rig::new(CRUMBS);
+    let (id, socket) = rig.connected();
+    rig.net.client_sends(rig.now, id, &[7; 500], &mut rig.later);
+    let received = |rig: &mut Rig| {
+        rig.net.recv(0, socket, Recv { into: span(400), all: true }, rig.now, &mut rig.later);
+        match rig.next() {
+            Some(Ok((0, Completion::Received { result: Ok(len), .. }, _))) => len,
+            other => panic!("nothing received: {other:?}"),
+        }
+    };
+    assert_eq!(received(&mut rig), 400);
+    rig.net.client_half_closes(rig.now, id, &mut rig.later);
+    assert_eq!(received(&mut rig), 100);
+}
+
+#[test]
 fn a_send_reaches_the_client_whole_and_a_close_ends_it() {
     let mut rig = Rig::new(QUIET);
     let (id, socket) = rig.connected();
@@ -100,7 +122,7 @@ fn a_send_reaches_the_client_whole_and_a_close_ends_it() {
 fn a_close_waits_for_what_is_in_flight() {
     let mut rig = Rig::new(QUIET);
     let (_, socket) = rig.connected();
-    rig.net.recv(0, socket, span(10), rig.now, &mut rig.later);
+    rig.net.recv(0, socket, some(10), rig.now, &mut rig.later);
     rig.net.close(0, socket, rig.now, &mut rig.later);
     assert!(matches!(rig.next(), Some(Ok((0, Completion::Received { .. }, _)))));
     assert!(matches!(rig.next(), Some(Ok((0, Completion::Closed { .. }, _)))));
@@ -110,7 +132,7 @@ fn a_close_waits_for_what_is_in_flight() {
 fn a_reset_fails_what_is_in_flight() {
     let mut rig = Rig::new(QUIET);
     let (id, socket) = rig.connected();
-    rig.net.recv(0, socket, span(10), rig.now, &mut rig.later);
+    rig.net.recv(0, socket, some(10), rig.now, &mut rig.later);
     rig.net.client_resets(rig.now, id, &mut rig.later);
     assert!(matches!(rig.next(), Some(Ok((0, Completion::Received { result: Err(_), .. }, _)))));
 }

@@ -185,6 +185,7 @@ impl Node {
             Op::Accept
             | Op::Connect { .. }
             | Op::Recv { .. }
+            | Op::RecvAll { .. }
             | Op::Send { .. }
             | Op::Close { .. }
             | Op::Locate { .. }

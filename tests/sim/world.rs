@@ -10,7 +10,7 @@ use super::mounting::Mounting;
 use super::mover::Mover;
 use super::native::NativeWriter;
 use super::native_reader::NativeReader;
-use super::net::{self, Net};
+use super::net::{self, Net, Recv};
 use super::node::Node;
 use super::oracle::Oracle;
 use super::plan::Plan;
@@ -421,7 +421,12 @@ impl<'a> World<'a> {
         let now = self.clock.mono();
         match op {
             Op::Accept => self.with_net(|net, later| net.accept(worker, now, later)),
-            Op::Recv { socket, into } => self.with_net(|net, later| net.recv(worker, socket, into, now, later)),
+            Op::Recv { socket, into } => {
+                self.with_net(|net, later| net.recv(worker, socket, Recv { into, all: false }, now, later));
+            }
+            Op::RecvAll { socket, into } => {
+                self.with_net(|net, later| net.recv(worker, socket, Recv { into, all: true }, now, later));
+            }
             Op::Send { socket, from, then } => {
                 let bytes = self.node.as_ref().expect("it is running").both(worker, from, then);
                 let id = self.net.id(worker, socket);
