@@ -16,8 +16,9 @@ pub const KEY: usize = 12;
 pub const KEYS_MAX: u32 = 1 << 20;
 /// Places of a stream of HTTP/2.
 const STREAM_PLACES: u32 = 4;
-/// Prebuilt batches that connections have in common.
+/// Prebuilt batches that connections have in common, and the bytes from which on they have: smaller ones are sent several at once, as they lie.
 const COMMON: u16 = 4;
+const COMMON_BYTES: u32 = 64 << 10;
 /// Room for what is around the records of an HTTP request, but for its signature.
 const HTTP_ROOM: usize = 1024;
 
@@ -178,7 +179,7 @@ impl Plan {
     /// How many prebuilt batches connections of a thread have in common at most, each of a shard: those of one size, of which one is like another.
     pub fn common(&self) -> u16 {
         let alike = self.prebuilt && self.wire == Wire::Native && matches!(self.sizes, Sizes::Fixed(_));
-        if alike { COMMON } else { 0 }
+        if alike && self.request_max() >= COMMON_BYTES { COMMON } else { 0 }
     }
 
     /// Whether a request that is due then is counted.
