@@ -480,12 +480,19 @@ fn the_highest_rate_is_searched_for_and_a_promise_that_nobody_can_keep_is_told()
     let (code, json, text) = told(server.load("max", &flags));
     assert!([3, 4].contains(&code) && json["records_per_second"].is_null(), "{code}: {json} {text}");
     assert!(json["slo"]["measured_us"].is_null() && json["slo"]["quantile"] == 1.0, "{json}");
-    let flags = [&short[..], &["--slo", "max=1h", "--from", "100", "--to", "100"]].concat();
+    let (scratch, mut left) = (Scratch::new(), Vec::new());
+    let out = scratch.path("out");
+    let flags = [&short[..], &["--slo", "max=1h", "--from", "100", "--to", "100", "--out", &out]].concat();
     let (code, json, text) = told(server.load("max", &flags));
     assert!([0, 3, 4].contains(&code), "{code}: {json} {text}");
     if code == 0 {
         assert!(json["records_per_second"] == 100.0 && json["latency_us"]["p99"].as_f64() > Some(0.0), "{json}");
         assert!(json["verdict"] == "VALID" && json["lost"] == 0, "{json}");
+        let runs = std::fs::read_dir(&out).expect("it was made").map(|entry| entry.expect("a directory"));
+        left.extend(runs.map(|run| run.file_name().into_string().expect("text")));
+        left.sort();
+        assert_eq!(left, ["01-100", "02-100"], "one for the run that finds it, one for the run that confirms it");
+        assert!(left.iter().all(|run| std::path::Path::new(&out).join(run).join("report.json").is_file()));
     }
     let (code, _, text) = told(server.load("max", &["--slo", "p98=1ms"]));
     assert!(code == 2 && text.contains("the percentile is"), "{code}: {text}");

@@ -1,7 +1,7 @@
 //! One connection: its beginning, and messages in and out. Everything that waits has a deadline.
 
 use super::error::Error;
-use super::map::Map;
+use super::map::{ENDLESS, Map};
 use super::now;
 use super::tls::{Came, Session, Tls};
 use crate::log::format::{Damage, HEADER, header_at, stride};
@@ -138,9 +138,13 @@ impl Connection {
         let mut map = Map::default();
         loop {
             let message = receiver.expect(until, "the map of shards")?;
-            if message.header.kind == Kind::Shards && map.learn(&receiver.lines(&message)?, message.header.number == 0)
-            {
-                return Ok(Connection { receiver, sender, welcome, map });
+            if message.header.kind != Kind::Shards {
+                continue;
+            }
+            match map.learn(&receiver.lines(&message)?, message.header.number == 0) {
+                Some(true) => return Ok(Connection { receiver, sender, welcome, map }),
+                Some(false) => {}
+                None => return Err(receiver.wrong(ENDLESS)),
             }
         }
     }

@@ -6,6 +6,7 @@
 use super::connection::{Connection, Endpoint, Message};
 use super::error::Error;
 use super::links::Links;
+use super::map::ENDLESS;
 use super::now;
 use super::position::{Next, Position};
 use crate::log::format::{HEADER, ShardKey, records, stride};
@@ -390,7 +391,9 @@ impl Consumer {
         let lines = decode_shards(&message.header, &message.body).and_then(|lines| lines.collect::<Option<Vec<_>>>());
         let lines = lines.ok_or_else(|| self.wrong("a line of the map is none"))?;
         let Some(links) = &mut self.links else { return Ok(()) };
-        if links.map.learn(&lines, message.header.number == 0) {
+        let learned = links.map.learn(&lines, message.header.number == 0);
+        if learned.ok_or_else(|| self.wrong(ENDLESS))? {
+            let Some(links) = &mut self.links else { return Ok(()) };
             links.look_again(|_| true)?;
             self.map_asked = false;
             self.learn();

@@ -441,11 +441,12 @@ impl Driver {
     fn mapped(&mut self, message: &Message) -> bool {
         let lines = decode_shards(&message.header, &message.body).and_then(|lines| lines.collect::<Option<Vec<_>>>());
         let Some(lines) = lines else { return false };
-        if self.map.learn(&lines, message.header.number == 0) {
+        let learned = self.map.learn(&lines, message.header.number == 0);
+        if learned == Some(true) {
             self.map_due = false;
             self.close_lanes();
         }
-        true
+        learned.is_some()
     }
 
     /// A link is gone; `false`: it was already. `sure`: what was unanswered on it is not stored.

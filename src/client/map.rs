@@ -4,6 +4,11 @@ use crate::native::welcome::{ShardLine, ShardState};
 use crate::route::md5;
 use std::collections::BTreeMap;
 
+/// Shards of a map at most: far more than a stream has, so that a server that never ends one takes no more memory than this.
+const SHARDS_MAX: usize = 1 << 20;
+/// What a server is told that has more.
+pub(super) const ENDLESS: &str = "the map of shards does not end";
+
 /// What is known of a stream's shards.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Map {
@@ -13,13 +18,16 @@ pub(super) struct Map {
 }
 
 impl Map {
-    /// Takes lines; `last`: the map is whole with these, which is the answer, and shards that are not in it have gone.
-    pub fn learn(&mut self, lines: &[ShardLine], last: bool) -> bool {
+    /// Takes lines; `last`: the map is whole with these, which is the answer, and shards that are not in it have gone. `None`: it is larger than any.
+    pub fn learn(&mut self, lines: &[ShardLine], last: bool) -> Option<bool> {
         self.coming.extend(lines.iter().map(|line| (line.shard, *line)));
+        if self.coming.len() > SHARDS_MAX {
+            return None;
+        }
         if last {
             self.shards = std::mem::take(&mut self.coming);
         }
-        last
+        Some(last)
     }
 
     /// The shard that takes a record with this hash key: one that is open, or of which it is not known yet whether it closes.
@@ -52,13 +60,25 @@ mod tests {
         let mut map = Map::default();
         let half = u128::MAX / 2;
         let closed = line(0, ShardState::Closed, 0, 0, u128::MAX);
-        assert!(!map.learn(&[closed, line(1, ShardState::Open, 1, 0, half)], false));
+        assert_eq!(map.learn(&[closed, line(1, ShardState::Open, 1, 0, half)], false), Some(false));
         assert_eq!((map.shards.len(), map.route(5)), (0, None), "it is not whole");
-        assert!(map.learn(&[line(2, ShardState::Closing, 2, half + 1, u128::MAX)], true));
+        assert_eq!(map.learn(&[line(2, ShardState::Closing, 2, half + 1, u128::MAX)], true), Some(true));
         assert_eq!([0, half, half + 1, u128::MAX].map(|hash| map.route(hash)), [Some(1), Some(1), Some(2), Some(2)]);
         assert_eq!(map.owners().into_iter().collect::<Vec<_>>(), [1, 2]);
-        assert!(map.learn(&[line(1, ShardState::Open, 1, 0, half)], true));
+        assert_eq!(map.learn(&[line(1, ShardState::Open, 1, 0, half)], true), Some(true));
         assert_eq!(map.route(u128::MAX), None, "what is not in a whole map has gone");
+    }
+
+    #[test]
+    fn a_map_that_never_ends_is_none() {
+        let mut map = Map::default();
+        let learned = |map: &mut Map, shards: std::ops::Range<u32>| {
+            let lines: Vec<_> = shards.map(|shard| line(shard, ShardState::Open, 0, 0, 0)).collect();
+            map.learn(&lines, false)
+        };
+        assert_eq!(learned(&mut map, 0..SHARDS_MAX as u32), Some(false));
+        assert_eq!(learned(&mut map, 0..10), Some(false), "of shards that it has told already");
+        assert_eq!(learned(&mut map, SHARDS_MAX as u32..SHARDS_MAX as u32 + 1), None);
     }
 
     #[test]

@@ -25,9 +25,11 @@ use crate::observe::latency::Latency;
 use crate::tables::error as tables;
 use std::net::IpAddr;
 
-/// A request must be whole this long after its first byte, and for each 100 KiB of its body a second more.
+/// A request must be whole this long after its first byte, and for each 100 KB of its body a second more: of what its head has said, or, in chunks, of
+/// what has come.
 const REQUEST_MS: u64 = 30_000;
 const BODY_BYTES_PER_MS: u64 = 100;
+const BODY_BYTE_NS: u64 = 1_000_000 / BODY_BYTES_PER_MS;
 /// A whole request must be answered within this time; puts, whose text is read until they are settled, have a deadline of their own.
 const WORK_MS: u64 = 30_000;
 /// A reply must be taken within this time.
@@ -161,6 +163,9 @@ impl Worker {
             // It has been ended in the middle of its body.
             (_, Some(_)) => {}
             (_, None) => c.filled += bytes,
+        }
+        if c.phase == Phase::Chunks {
+            c.deadline = c.deadline + bytes as u64 * BODY_BYTE_NS;
         }
         if c.phase == Phase::Head && c.filled == bytes {
             c.since = now;

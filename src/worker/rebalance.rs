@@ -389,7 +389,10 @@ impl Worker {
             Some(shard) if shard.log == current.wanted.to => Ok(()),
             Some(_) if failed(current.wanted.to) => Err(format!("log {} has failed meanwhile", current.wanted.to)),
             Some(_) if failed(from) => Err(format!("its log {from} has failed meanwhile: it stays there")),
-            Some(_) => Err(format!("log {} is full: it stays in log {from}", current.wanted.to)),
+            Some(_) => Err(format!(
+                "log {} is full, or knows as many producers as it can: it stays in log {from}",
+                current.wanted.to
+            )),
             None => Err("its stream was deleted meanwhile".to_string()),
         });
     }

@@ -167,3 +167,25 @@ fn an_end_that_nobody_reads_gives_the_buffer_back_as_well() {
     bench.pass(7_000);
     assert!(is_ok(&mut bench, late));
 }
+
+#[test]
+fn a_body_in_chunks_has_as_much_time_as_one_whose_length_was_said() {
+    let mut limits = Limits { log_bytes: 64 << 20, connections: 64, streams: 0, ..Limits::standard() };
+    limits.large.0 = 8;
+    let mut bench = Bench::new(limits);
+    let (head, body) = chunked(8_000_000);
+    let (steady, stalled) = (bench.connect(1), bench.connect(2));
+    for socket in [steady, stalled] {
+        bench.send(socket, &head);
+        bench.send(socket, &body[..20_000]);
+    }
+    for piece in body[20_000..].chunks(20_000) {
+        // 200 KB a second, for 40 seconds.
+        bench.send(steady, piece);
+        bench.pass(100);
+    }
+    bench.turns(20);
+    assert!(is_ended(&mut bench, stalled), "nothing has come for 40 s");
+    let told = &bench.client(steady).inbox;
+    assert!(told.starts_with(b"HTTP/1.1 400 "), "it was read to its end, and is too large: {told:?}");
+}

@@ -161,7 +161,7 @@ pub struct Output {
     /// One object of JSON instead of text
     #[arg(long)]
     pub json: bool,
-    /// Directory for report.json, the histograms, and what this host is
+    /// Directory for report.json, the histograms, and what this host is; of max, for one such directory for each run
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// No line a second on standard error

@@ -63,7 +63,7 @@ fn parse_slo(text: &str) -> Result<Slo, String> {
 pub fn run(args: &Args) -> Result<ExitCode, String> {
     let baton = begin()?;
     let mut search = Search::new(args.from, args.to.max(args.from));
-    let (mut best, mut bound) = (None::<Report>, false);
+    let (mut best, mut bound, mut runs) = (None::<Report>, false, 0);
     let found = loop {
         let (rate, longer) = match search.step() {
             Step::Done(rate) => break rate,
@@ -72,7 +72,9 @@ pub fn run(args: &Args) -> Result<ExitCode, String> {
         };
         let work = Work { length: args.work.length * longer, ..args.work.clone() };
         let pace = Pace::Open { shape: args.schedule, rate };
-        let quiet = Output { quiet: true, ..args.output.clone() };
+        runs += 1;
+        let out = args.output.out.as_ref().map(|out| out.join(format!("{runs:02}-{rate:.0}")));
+        let quiet = Output { quiet: true, out, ..args.output.clone() };
         let Ended { report, files, .. } = against(&args.target, &work, pace, &quiet, &baton)?;
         files?;
         if baton.stops() {
