@@ -99,7 +99,7 @@ impl Extent {
     }
 
     /// This one and `next`, which goes on from it, where both are better told as one.
-    fn joined(&self, next: &Extent) -> Option<Extent> {
+    pub fn joined(&self, next: &Extent) -> Option<Extent> {
         let bare = self.runs == 0 && next.runs == 0;
         let joins = self.incarnation == next.incarnation && self.end() == next.first && bare;
         (joins && self.bytes() < JOINED_MAX).then(|| {
@@ -175,10 +175,10 @@ impl Extents {
         let follows = extents.last().is_none_or(|last| last.end() <= extent.first);
         let from = if follows { extents.len() } else { extents.partition_point(|e| e.end() <= extent.first) };
         let to = from + extents[from..].partition_point(|e| e.first < extent.end());
+        let before = from.checked_sub(1).and_then(|at| Some((at, extents[at].joined(&extent)?)));
         if from == to {
-            let before = from.checked_sub(1).map(|at| &mut extents[at]);
-            if let Some((before, joined)) = before.and_then(|e| e.joined(&extent).map(|joined| (e, joined))) {
-                *before = joined;
+            if let Some((at, joined)) = before {
+                extents[at] = joined;
                 return losers;
             }
             if extents.len() == extents.capacity() {
@@ -192,7 +192,16 @@ impl Extents {
         let right =
             (extents[to - 1].end() > extent.end()).then(|| extents[to - 1].part(extent.end(), extents[to - 1].end()));
         losers.extend(extents[from..to].iter().map(|extent| extent.incarnation));
-        extents.splice(from..to, left.into_iter().chain([extent]).chain(right));
+        // Numbers are moved one after the other: were each an extent of its own, each would move all that follow.
+        let before = before.filter(|_| left.is_none());
+        match (before, right) {
+            (Some((at, joined)), Some(right)) if to - from == 1 => (extents[at], extents[from]) = (joined, right),
+            (Some((at, joined)), right) => {
+                extents[at] = joined;
+                extents.splice(from..to, right);
+            }
+            (None, right) => drop(extents.splice(from..to, left.into_iter().chain([extent]).chain(right))),
+        }
         losers
     }
 
@@ -298,6 +307,12 @@ mod tests {
         for number in 0..10 {
             extents.take_over(SHARD, extent(number, 1, 7));
         }
+        assert_eq!(extents.slot(0).1.len(), 1);
+        for number in 0..10 {
+            extents.take_over(SHARD, extent(number, 1, 8));
+            assert!(extents.slot(0).1.len() <= 2, "what was moved, and what is left");
+        }
+        (0..10).for_each(|number| drop(extents.take_over(SHARD, extent(number, 1, 7))));
         assert_eq!(extents.slot(0).1.len(), 1);
         extents.take_over(SHARD, extent(4, 2, 9));
         let described = Extent::new((2, 6), 7, (64, 600), 9_000, (5, 2));

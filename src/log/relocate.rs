@@ -431,7 +431,7 @@ impl Log {
             to.copy_from_slice(body);
             padding.fill(0);
             self.building.add_moved(file_at + at, &header);
-            extents.push((header.shard, extent_of(&header, file_at + at)));
+            add_extent(&mut extents, header.shard, extent_of(&header, file_at + at));
             at += header.stride;
         }
         let position = self.position(incarnation, file_at);
@@ -473,6 +473,15 @@ impl Log {
         let extent = extent_of(header, at);
         let until = self.position(extent.incarnation, at + header.stride);
         self.take_over(header.shard, extent, until);
+    }
+}
+
+/// Frames come sorted: what goes on from the one before is one extent with it.
+fn add_extent(extents: &mut Vec<(ShardKey, Extent)>, shard: ShardKey, extent: Extent) {
+    let last = extents.last_mut().filter(|(of, _)| *of == shard);
+    match last.and_then(|(_, last)| last.joined(&extent).map(|joined| (last, joined))) {
+        Some((last, joined)) => *last = joined,
+        None => extents.push((shard, extent)),
     }
 }
 
