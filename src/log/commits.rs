@@ -114,9 +114,10 @@ impl Commits {
         self.queue.back_mut()
     }
 
-    /// Number of a commit that is not durable and holds `position`.
+    /// Number of a commit that is not durable and holds `position`: one of the newest, so it is looked for from there.
     pub fn pending_at(&self, position: Position) -> u64 {
-        self.first + self.queue.partition_point(|commit| commit.position <= position) as u64 - 1
+        let newer = self.queue.iter().rev().take_while(|commit| commit.position > position).count();
+        self.end() - 1 - newer as u64
     }
 
     /// The commit that holds `position`, if its bytes are still in memory. Of one of moved frames they are not, once it is written.
